@@ -1,0 +1,137 @@
+"""The root command, and the one place where errors become messages and exit codes.
+
+Commands are listed here by name and imported when they run, so that each pays only for what it uses.
+"""
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from kvplan.errors import KvplanError
+
+#: Command -> (its module in `kvplan.cli`, its function). A new command is one file and one row.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "estimate": ("estimate", "estimate"),
+}
+EXIT_CODES: Final = (
+    "Exit codes: 0 yes, 1 the answer is no (a mismatch), 2 bad input, 3 something is missing on this machine, 70 a bug in kvplan."
+)
+
+
+class LazyCommands(TyperGroup):
+    """A group that imports a command's module only when that command, or the list of all, is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every command's name, in the order of the documentation."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Build one command, or None if there is no such name."""
+        found = COMMANDS.get(cmd_name)
+        if found is None:
+            return None
+        module, function = found
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name)(getattr(import_module(f"kvplan.cli.{module}"), function))
+        return typer.main.get_command(single)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does, with the nearest name in the error."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from kvplan.errors import OptionError, nearest
+
+            near = nearest(args[0], COMMANDS)
+            raise OptionError(
+                f"unknown command `{args[0][:60]}`", hint=f"did you mean `{near}`?" if near else f"one of {', '.join(COMMANDS)}"
+            )
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=LazyCommands,
+    name="kvplan",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from kvplan import __version__
+
+        print(f"kvplan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails")] = False,
+) -> None:
+    """How much memory will the KV cache take, in the engine you actually run?"""
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = sys.argv[1:] if args is None else args
+    debug = "--debug" in arguments
+    try:
+        result = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _mute_stdout()
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as problem:  # the one edge: every failure becomes a sentence and a code
+        if debug:
+            raise
+        return _report(problem)
+    return result if isinstance(result, int) else 0
+
+
+def _report(problem: Exception) -> int:
+    """Print what went wrong and choose the exit code."""
+    from kvplan.report.table import printable
+
+    if isinstance(problem, KvplanError):
+        lines = problem.render().splitlines()
+        print("\n".join(printable(line) for line in lines), file=sys.stderr)
+        return problem.exit_code
+    if isinstance(problem, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    if isinstance(problem, typer.Exit):
+        return int(problem.exit_code)
+    message = getattr(problem, "format_message", None)
+    if message is not None:  # typer's own errors about the command line
+        print(f"error: {printable(message())}\n\nhint: see `kvplan --help` or `kvplan COMMAND --help`", file=sys.stderr)
+        return 2
+    if isinstance(problem, OSError):
+        _mute_stdout()
+        print(f"error: cannot write the report: {(problem.strerror or str(problem)).lower()}", file=sys.stderr)
+        return 2
+    if isinstance(problem, MemoryError):
+        print("error: this machine has not enough memory for that\n\nhint: ask for less at once", file=sys.stderr)
+        return 3
+    print(
+        f"error: a bug in kvplan: {type(problem).__name__}: {printable(problem)}\n\n"
+        "hint: run again with `kvplan --debug …` and report the traceback",
+        file=sys.stderr,
+    )
+    return 70
+
+
+def _mute_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush cannot fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,44 @@
+"""`kvplan estimate`: how many bytes, by kind of layer."""
+
+from kvplan.cli import options as o
+
+
+def estimate(
+    models: o.ModelsArg,
+    seq_len: o.SeqLen = "8k",
+    batch_size: o.BatchSize = "1",
+    engine: o.EngineOpt = "ideal",
+    kv_dtype: o.KvDtype = "auto",
+    tensor_parallel: o.TensorParallel = 1,
+    encoder_len: o.EncoderLen = "0",
+    settings: o.SetOpt = None,
+    per_layer: o.PerLayer = False,
+    unit: o.Unit = None,
+    fmt: o.FormatOpt = o.Format.table,
+    output: o.Output = None,
+    infer: o.Infer = False,
+) -> None:
+    """Print the bytes that one workload's cache takes, by kind of layer."""
+    from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
+    from kvplan.loaders import load
+    from kvplan.planner import plan
+    from kvplan.report.estimate import render
+    from kvplan.units import parse_count
+    from kvplan.workload import Workload
+
+    workload = Workload(
+        batch_size=parse_count(batch_size, what="--batch-size"),
+        seq_len=parse_count(seq_len, what="--seq-len"),
+        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
+    )
+    chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
+    answers = [plan(load(name, infer=infer), workload, engine, **chosen) for name in models]
+    text = render(
+        answers,
+        fmt.value,
+        per_layer=per_layer,
+        unit=checked_unit(unit),
+        width=terminal_width(),
+        color=output is None and wants_color(),
+    )
+    emit(text, output)

@@ -1,0 +1,59 @@
+"""Option types that several commands share, defined once, so that `-s` means the same everywhere."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kvplan.errors import OptionError
+
+
+class Format(str, Enum):
+    """Where a report goes: people, or machines."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
+
+
+MODEL_HELP = "Catalogue name, YAML spec, config.json or its folder, or hub id (owner/name)"
+ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
+ModelsArg = Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL_HELP, show_default=False)]
+SeqLen = Annotated[str, typer.Option("-s", "--seq-len", metavar="TOKENS", help="Tokens per sequence: 8192, 8k, 1M")]
+BatchSize = Annotated[str, typer.Option("-b", "--batch-size", metavar="N", help="Sequences held at once")]
+EncoderLen = Annotated[str, typer.Option("--encoder-len", metavar="TOKENS", help="Encoder or image tokens, for cross-attention")]
+EngineOpt = Annotated[
+    str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="Whose allocation; see `kvplan engines`")
+]
+KvDtype = Annotated[str, typer.Option("--kv-dtype", metavar="DTYPE", help="Cache dtype (auto: the model's); see `kvplan dtypes`")]
+TensorParallel = Annotated[int, typer.Option("--tensor-parallel", "--tp", min=1, help="Devices that split the KV heads")]
+SetOpt = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any option of the engine by its own name")]
+FormatOpt = Annotated[Format, typer.Option("-f", "--format", help="Report format")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the report to FILE")]
+Unit = Annotated[str | None, typer.Option("--unit", metavar="UNIT", help="One unit for all bytes: B, KiB, MiB, GiB, TiB")]
+Infer = Annotated[bool, typer.Option("--infer", help="Read an unknown architecture by shape; the result is marked inferred")]
+PerLayer = Annotated[bool, typer.Option("--per-layer", help="One row a layer")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr")]
+
+
+def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel: int) -> dict[str, Any]:
+    """The options for an engine: `--set` pairs over the shared ones.
+
+    Raises:
+        OptionError: a `--set` without `=`, or given twice.
+    """
+    options: dict[str, Any] = {}
+    if kv_dtype != "auto":
+        options["kv_dtype"] = kv_dtype
+    if tensor_parallel != 1:
+        options["tensor_parallel"] = tensor_parallel
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise OptionError(f"--set: expected KEY=VALUE, got `{setting[:60]}`")
+        if key in options:
+            raise OptionError(f"--set: `{key[:60]}` is given twice")
+        options[key] = value
+    return options

@@ -1,0 +1,180 @@
+"""`ideal`: the least that a model must keep, and the yardstick for every engine's waste.
+
+Each token's key and value elements once at the cache dtype; windows and chunks capped; MLA absorbed
+(rank + rope); the indexer's keys; compressed entries; states in their own dtype, a short convolution's
+kernel - 1 columns; cross-attention for the encoder's length; nothing for layers that share.
+
+Sources: Vaswani et al. 2017 (keys and values per token), GQA 2305.13245, MLA 2405.04434 section 2.1,
+Cross-Layer Attention 2405.12981 section 2.2, Mamba-2 2405.21060, gated DeltaNet 2412.06464.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, assert_never
+
+from kvplan.allocation import Per
+from kvplan.dtypes import DType, item_bytes, lookup, torch_name
+from kvplan.engines.base import Count, Piece, PieceEngine, at_most, split_heads
+from kvplan.errors import OptionError
+from kvplan.model import (
+    Chunk,
+    Compressed,
+    Cross,
+    Full,
+    Index,
+    Latent,
+    Memory,
+    Model,
+    Reach,
+    Recurrent,
+    Shared,
+    Softmax,
+    State,
+    Window,
+    memory_words,
+)
+from kvplan.units import ceil_div
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdealOptions:
+    """`kv_dtype` "auto" is the model's dtype; `tensor_parallel` devices split the KV heads."""
+
+    kv_dtype: str = "auto"
+    tensor_parallel: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tensor_parallel <= 65_536:
+            raise OptionError(f"tensor_parallel must be from 1 to 65,536, got {self.tensor_parallel}")
+
+
+# Retention: which tokens are kept.
+
+
+def kept_tokens(reach: Reach, tokens: Count) -> Count:
+    """Entries that remain of `tokens`: all, the last window or chunk, or one for each full group."""
+    match reach:
+        case Full():
+            return tokens
+        case Window(size=size) | Chunk(size=size):
+            return at_most(tokens, size)
+        case Compressed(ratio=ratio):
+            return tokens // ratio
+        case _:
+            assert_never(reach)
+
+
+# Storage: memories -> tensors.
+
+
+def state_shape(state: State, tensor_parallel: int) -> tuple[int, ...]:
+    """One device's share of a state; a short convolution keeps its last kernel - 1 inputs.
+
+    Source: mamba_ssm `causal_conv1d_update`: the state holds width - 1 columns.
+    """
+    first = state.shape[0]
+    if state.shard and tensor_parallel > 1:
+        replicated = max(state.groups, tensor_parallel) if state.groups else 0
+        first = ceil_div(first - state.groups * state.group_elements + replicated * state.group_elements, tensor_parallel)
+    columns = (state.kernel - 1,) if state.kernel else ()
+    return (first, *state.shape[1:], *columns)
+
+
+class Ideal(PieceEngine):
+    """The theory; see the module's docstring."""
+
+    name: ClassVar[str] = "ideal"
+    Options: ClassVar[type[Any]] = IdealOptions
+    aliases: ClassVar[Mapping[str, str]] = {"kv_dtype": "kv_dtype", "tensor_parallel": "tensor_parallel"}
+    latest: ClassVar[str] = "1"
+    options: IdealOptions
+
+    def kv_dtype(self, model: Model) -> str:
+        """The option, or the model's own dtype."""
+        return lookup(model.dtype if self.options.kv_dtype == "auto" else self.options.kv_dtype).name
+
+    @property
+    def tensor_parallel(self) -> int:
+        """Devices that share the heads."""
+        return self.options.tensor_parallel
+
+    def pieces(self, model: Model, seq_len: Count, batch_size: Count, encoder_len: int) -> Iterator[Piece[Count]]:
+        """Every tensor, one entry for each distinct memory."""
+        cache = lookup(self.kv_dtype(model))
+        for memories, layers in model.collapsed().items():
+            for memory in memories:
+                yield from self._memory(memory, layers, model, cache, seq_len, batch_size, encoder_len)
+
+    def _memory(
+        self,
+        memory: Memory,
+        layers: tuple[int, ...],
+        model: Model,
+        cache: DType,
+        seq_len: Count,
+        batch_size: Count,
+        encoder_len: int,
+    ) -> Iterator[Piece[Count]]:
+        kind = memory_words(memory, model.attention_heads)
+        tp = self.options.tensor_parallel
+
+        def rows(name: str, heads: int, dim: int, tokens: Count, dtype: DType, per: Per = "token") -> Piece[Count]:
+            row = dtype.row_bytes(heads, dim)
+            size = batch_size * tokens * row
+            as_bytes = dtype.packed or dtype.head_scale_bytes > 0
+            return Piece(
+                layers=layers,
+                name=name,
+                kind=kind,
+                shape=(batch_size, tokens, row) if as_bytes else (batch_size, heads, tokens, dim),
+                dtype="uint8" if as_bytes else dtype.torch,
+                payload=size,
+                padded=size,
+                per=per,
+            )
+
+        match memory:
+            case Softmax():
+                heads, tokens = split_heads(memory.kv_heads, tp), kept_tokens(memory.reach, seq_len)
+                yield rows("keys" if memory.value_dim else "keys and values", heads, memory.key_dim, tokens, cache)
+                if memory.value_dim:
+                    yield rows("values", heads, memory.value_dim, tokens, cache)
+            case Latent():
+                tokens = kept_tokens(memory.reach, seq_len)
+                yield rows("latent", 1, memory.rank, tokens, cache)
+                if memory.rope_dim:
+                    yield rows("rope keys", 1, memory.rope_dim, tokens, cache)
+            case Index():
+                dtype = lookup(memory.dtype) if memory.dtype else cache
+                yield rows("index keys", memory.heads, memory.dim, kept_tokens(memory.reach, seq_len), dtype)
+            case Cross():
+                heads, tokens = split_heads(memory.kv_heads, tp), seq_len * 0 + self._cross_tokens(memory, encoder_len)
+                yield rows("cross keys", heads, memory.key_dim, tokens, cache, "encoder")
+                yield rows("cross values", heads, memory.value_dim, tokens, cache, "encoder")
+            case Recurrent():
+                for state in memory.states:
+                    one = state_shape(state, tp)
+                    name = state.dtype or model.dtype
+                    size = batch_size * (prod(one) * item_bytes(name)) + seq_len * 0
+                    yield Piece(
+                        layers=layers,
+                        name=state.name,
+                        kind=kind,
+                        shape=(batch_size, *one),
+                        dtype=torch_name(name),
+                        payload=size,
+                        padded=size,
+                        per="sequence",
+                    )
+            case Shared():
+                return
+            case _:
+                assert_never(memory)
+
+    @staticmethod
+    def _cross_tokens(memory: Cross, encoder_len: int) -> int:
+        """The encoder positions kept: what the workload has, or the model's fixed length."""
+        return memory.tokens if memory.tokens is not None and not encoder_len else encoder_len

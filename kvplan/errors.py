@@ -1,0 +1,91 @@
+"""Every error that a user may meet.
+
+    KvplanError
+    ├── InputError            exit 2   something the user gave must change
+    │   ├── ConfigError                a config.json (file, key, value)
+    │   ├── SpecError                  a YAML model description (file, line)
+    │   ├── GgufError                  a GGUF header
+    │   ├── UnknownModel               no such file, catalogue name or hub repository
+    │   ├── UnknownArchitecture        a `model_type` that no family claims
+    │   └── OptionError                a command-line value or engine option
+    ├── EnvironmentMissing    exit 3   torch, the hub, a device or free memory is not there
+    └── Mismatch              exit 1   a prediction and a measurement differ
+
+Exit 0 is yes, 1 is "the answer is no", 70 is a bug in kvplan.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that looks most like `name`, if one is close enough."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name[:80], list(known), n=1, cutoff=0.6)), None)
+
+
+class KvplanError(Exception):
+    """Base class. The message is one sentence; `hint` is the next thing to type or read."""
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def render(self) -> str:
+        """The text shown on stderr."""
+        return f"error: {self}" + (f"\n\nhint: {self.hint}" if self.hint else "")
+
+
+class InputError(KvplanError):
+    """The command or a file must change."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A config.json holds something that cannot be read as that model."""
+
+
+class SpecError(InputError):
+    """A YAML model description is not well formed or not consistent."""
+
+
+class GgufError(InputError):
+    """A GGUF header cannot be read."""
+
+
+class UnknownModel(InputError):
+    """No file, catalogue name or hub repository answers to that name."""
+
+
+class UnknownArchitecture(InputError):
+    """No family claims this `model_type`; kvplan does not guess unasked."""
+
+    def __init__(self, model_type: str, known: Iterable[str], source: str) -> None:
+        names = sorted(known)
+        near = nearest(model_type, names)
+        ask = f"did you mean `{near}`? otherwise " if near else ""
+        super().__init__(
+            f"{source}: no architecture for model_type `{model_type[:80]}` ({len(names)} known)",
+            hint=f"{ask}use `--infer` to read it by shape (the result is marked inferred), "
+            "or describe its layers in YAML (see docs/guides/specs.md)",
+        )
+
+
+class OptionError(InputError):
+    """A command-line value or an engine option is wrong."""
+
+
+class EnvironmentMissing(KvplanError):
+    """Something outside kvplan is missing; the message says what to install or start."""
+
+    exit_code = 3
+
+
+class Mismatch(KvplanError):
+    """A prediction and a measurement differ."""
+
+    exit_code = 1

@@ -1,0 +1,116 @@
+"""The MODEL argument: whatever a person has, turned into a `Model`.
+
+First match wins, and the error lists what was tried: a YAML spec, a GGUF file (a later release), a folder or
+config.json, a name in the catalogue (also by hub id), a repository on the hub.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kvplan.errors import GgufError, UnknownModel, nearest
+from kvplan.model import Model
+
+
+def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = False) -> Model:
+    """Load a model.
+
+    Args:
+        source: a catalogue name (`llama-3.1-8b`), a hub id (`meta-llama/Llama-3.1-8B`), a path to a YAML spec,
+            a config.json or its folder, a dict (a hub config, or a spec), or a `Model` (returned as it is).
+        infer: read an unknown architecture by the shape of its config; the result is marked `inferred`.
+
+    Raises:
+        UnknownModel: nothing answers to that name.
+        ConfigError, SpecError, UnknownArchitecture: the file is there but cannot be read as a model.
+        EnvironmentMissing: a hub id, and the hub (or huggingface_hub) is out of reach.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, Mapping):
+        return _load_mapping(source, infer=infer)
+    text = str(source)
+    if not text or len(text) > 4096 or "\0" in text:
+        raise UnknownModel("a model name or path of 1 to 4,096 characters is needed", hint="try `kvplan models`")
+    found = _load_file(text, infer=infer) if isinstance(source, Path) or _looks_like_path(text) else None
+    if found is not None:
+        return found
+    from kvplan.loaders.catalogue import find, load_entry
+
+    entry = find(text)
+    if entry is not None:
+        return load_entry(entry)
+    found = _load_file(text, infer=infer)
+    if found is not None:
+        return found
+    return _load_remote(text, infer=infer)
+
+
+def _looks_like_path(text: str) -> bool:
+    return text.startswith(("/", "./", "../", "~")) or text.lower().endswith((".yaml", ".yml", ".json", ".gguf"))
+
+
+def _load_mapping(data: Mapping[str, Any], *, infer: bool) -> Model:
+    from kvplan import architectures
+
+    if any(key in data for key in ("layers", "attention", "config")) and "model_type" not in data:
+        from kvplan.loaders.spec import model_from_data
+
+        return model_from_data(data, source="dict")
+    return architectures.read(data, source="dict", infer=infer)
+
+
+def _load_file(text: str, *, infer: bool) -> Model | None:
+    """The model in a file or folder, or None when there is no such path."""
+    path = Path(text).expanduser()
+    try:
+        is_folder, is_file = path.is_dir(), path.exists()
+    except OSError:
+        return None
+    if is_folder:
+        return _load_folder(path, infer=infer)
+    if is_file:
+        return _load_by_suffix(path, infer=infer)
+    return None
+
+
+def _load_folder(path: Path, *, infer: bool) -> Model:
+    from kvplan.loaders.config_json import load_config
+
+    config = path / "config.json"
+    if not config.is_file():
+        raise UnknownModel(
+            f"`{path}` is a folder without a config.json", hint="give the folder of a downloaded model, or a config.json"
+        )
+    return load_config(config, infer=infer)
+
+
+def _load_by_suffix(path: Path, *, infer: bool) -> Model:
+    suffix = path.suffix.lower()
+    if suffix == ".gguf":
+        raise GgufError(
+            f"`{path}` is a GGUF file, which this release does not read", hint="give the model's config.json or hub id"
+        )
+    if suffix in {".yaml", ".yml"}:
+        from kvplan.loaders.spec import load_spec
+
+        return load_spec(path)
+    from kvplan.loaders.config_json import load_config
+
+    return load_config(path, infer=infer)
+
+
+def _load_remote(text: str, *, infer: bool) -> Model:
+    """A hub id, or the error that says what was tried."""
+    from kvplan.loaders.catalogue import names
+
+    owner, slash, repository = text.partition("/")
+    if slash and owner and repository and "/" not in repository and not _looks_like_path(text):
+        from kvplan.loaders.hub import load_from_hub
+
+        return load_from_hub(text, infer=infer)
+    near = nearest(text.lower(), names())
+    raise UnknownModel(
+        f"no model `{text[:120]}`: not a file or folder, not in the catalogue, not a hub id (owner/name)",
+        hint=(f"did you mean `{near}`? " if near else "") + "`kvplan models` lists the catalogue",
+    )

@@ -1,0 +1,54 @@
+"""Models on the hub, by `owner/name`, through huggingface_hub: only config.json is fetched, never code or weights."""
+
+from pathlib import Path
+
+from kvplan.errors import EnvironmentMissing, UnknownModel
+from kvplan.loaders.config_json import load_config
+from kvplan.model import Model
+
+
+def load_from_hub(repo_id: str, *, infer: bool = False) -> Model:
+    """Fetch (or take from the cache) a repository's config.json and read it.
+
+    `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME` and `HF_HUB_OFFLINE` are honoured by huggingface_hub itself.
+
+    Raises:
+        EnvironmentMissing: huggingface_hub is not installed, the hub is out of reach, or offline mode is on.
+        UnknownModel: no such repository, a gated one, or one without a config.json.
+    """
+    try:
+        from huggingface_hub import errors as hub
+        from huggingface_hub import hf_hub_download
+    except ImportError as problem:
+        raise EnvironmentMissing(
+            f"`{repo_id}` looks like a hub id, and huggingface_hub is not installed",
+            hint="pip install 'kvplan[hub]', or give a local config.json",
+        ) from problem
+    try:
+        path = hf_hub_download(repo_id, "config.json")
+    except hub.GatedRepoError as problem:
+        raise UnknownModel(
+            f"the hub repository `{repo_id}` is gated", hint="accept its terms on the hub, then set HF_TOKEN"
+        ) from problem
+    except hub.RepositoryNotFoundError as problem:
+        raise UnknownModel(
+            f"the hub has no repository `{repo_id}` (or it is private)", hint="check the spelling; private ones need HF_TOKEN"
+        ) from problem
+    except hub.EntryNotFoundError as problem:
+        raise UnknownModel(f"the hub repository `{repo_id}` has no config.json", hint="is it a model repository?") from problem
+    except hub.HFValidationError as problem:
+        raise UnknownModel(f"`{repo_id[:120]}` is not a valid hub id", hint="a hub id is owner/name") from problem
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError, RuntimeError) as problem:
+        raise EnvironmentMissing(
+            f"cannot fetch `{repo_id}` from the hub: {_reason(problem)}",
+            hint="download its config.json and give the path, or check HF_ENDPOINT and HF_HUB_OFFLINE",
+        ) from problem
+    return load_config(Path(path), infer=infer, name=repo_id.rpartition("/")[2])
+
+
+def _reason(problem: BaseException) -> str:
+    import os
+
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return "offline mode is on (HF_HUB_OFFLINE) and it is not in the cache"
+    return "the hub is out of reach and it is not in the cache"

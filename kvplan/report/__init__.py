@@ -1,0 +1,1 @@
+"""Reports: neutral tables of raw values, and one printer per format. Nothing here prints."""
