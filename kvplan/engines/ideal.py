@@ -155,24 +155,35 @@ class Ideal(PieceEngine):
                 yield rows("cross keys", heads, memory.key_dim, tokens, cache, "encoder")
                 yield rows("cross values", heads, memory.value_dim, tokens, cache, "encoder")
             case Recurrent():
-                for state in memory.states:
-                    one = state_shape(state, tp)
-                    name = state.dtype or model.dtype
-                    size = batch_size * (prod(one) * item_bytes(name)) + seq_len * 0
-                    yield Piece(
-                        layers=layers,
-                        name=state.name,
-                        kind=kind,
-                        shape=(batch_size, *one),
-                        dtype=torch_name(name),
-                        payload=size,
-                        padded=size,
-                        per="sequence",
-                    )
+                yield from self._states(memory, layers, kind, model, seq_len, batch_size)
             case Shared():
                 return
             case _:
                 assert_never(memory)
+
+    def _states(
+        self,
+        memory: Recurrent,
+        layers: tuple[int, ...],
+        kind: str,
+        model: Model,
+        seq_len: Count,
+        batch_size: Count,
+    ) -> Iterator[Piece[Count]]:
+        for state in memory.states:
+            shape = state_shape(state, self.options.tensor_parallel)
+            dtype = state.dtype or model.dtype
+            size = batch_size * (prod(shape) * item_bytes(dtype)) + seq_len * 0
+            yield Piece(
+                layers=layers,
+                name=state.name,
+                kind=kind,
+                shape=(batch_size, *shape),
+                dtype=torch_name(dtype),
+                payload=size,
+                padded=size,
+                per="sequence",
+            )
 
     @staticmethod
     def _cross_tokens(memory: Cross, encoder_len: int) -> int:

@@ -1,0 +1,43 @@
+# make demo: set up, estimate, sweep to CSV, validate.   make test: set up, run the tests.
+PYTHON ?= python3
+# On machines whose index offers CUDA builds, TORCH='torch --index-url https://download.pytorch.org/whl/cpu' is smaller.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test lint bench docs wheel clean
+
+.venv/.user: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[torch,hub]'
+	@touch $@
+
+.venv/.developer: .venv/.user
+	$(BIN)/python -m pip install --quiet --group test --group oracle --group lint --group build
+	@touch $@
+
+demo: .venv/.user
+	$(BIN)/kvplan estimate llama-3.1-8b -s 8192 -b 4
+	$(BIN)/kvplan sweep llama-3.1-8b gemma-3-27b -s 1k:128k:x2 -b 1,2,4,8 --kv-dtype bf16,fp8 -o report.csv
+	$(BIN)/kvplan validate llama-3.1-8b -s 4096 -b 2 --device cpu
+
+test: .venv/.developer
+	$(BIN)/python -m pytest -n 2 -q $(ARGS)
+
+lint: .venv/.developer
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/.developer
+	$(BIN)/python tools/make_reference.py
+
+bench: .venv/.developer
+	$(BIN)/python -m pytest -q -s -p no:xdist benchmarks --benchmark-disable-gc
+
+wheel: .venv/.developer
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:
+	rm -rf .venv dist report.csv .pytest_cache .mypy_cache .ruff_cache .hypothesis
