@@ -171,7 +171,7 @@ class Ideal(PieceEngine):
         batch_size: Count,
     ) -> Iterator[Piece[Count]]:
         for state in memory.states:
-            shape = state_shape(state, self.options.tensor_parallel)
+            shape: tuple[int, ...] = state_shape(state, self.options.tensor_parallel)
             dtype = state.dtype or model.dtype
             size = batch_size * (prod(shape) * item_bytes(dtype)) + seq_len * 0
             yield Piece(

@@ -1,5 +1,6 @@
 """Models on the hub, by `owner/name`, through huggingface_hub: only config.json is fetched, never code or weights."""
 
+import os
 from pathlib import Path
 
 from kvplan.errors import EnvironmentMissing, UnknownModel
@@ -34,21 +35,21 @@ def load_from_hub(repo_id: str, *, infer: bool = False) -> Model:
         raise UnknownModel(
             f"the hub has no repository `{repo_id}` (or it is private)", hint="check the spelling; private ones need HF_TOKEN"
         ) from problem
+    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled) as problem:  # the former is an EntryNotFoundError too
+        raise _unreachable(repo_id) from problem
     except hub.EntryNotFoundError as problem:
         raise UnknownModel(f"the hub repository `{repo_id}` has no config.json", hint="is it a model repository?") from problem
     except hub.HFValidationError as problem:
         raise UnknownModel(f"`{repo_id[:120]}` is not a valid hub id", hint="a hub id is owner/name") from problem
-    except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, OSError, RuntimeError) as problem:
-        raise EnvironmentMissing(
-            f"cannot fetch `{repo_id}` from the hub: {_reason(problem)}",
-            hint="download its config.json and give the path, or check HF_ENDPOINT and HF_HUB_OFFLINE",
-        ) from problem
+    except (OSError, RuntimeError) as problem:
+        raise _unreachable(repo_id) from problem
     return load_config(Path(path), infer=infer, name=repo_id.rpartition("/")[2])
 
 
-def _reason(problem: BaseException) -> str:
-    import os
-
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        return "offline mode is on (HF_HUB_OFFLINE) and it is not in the cache"
-    return "the hub is out of reach and it is not in the cache"
+def _unreachable(repo_id: str) -> EnvironmentMissing:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    reason = "offline mode is on (HF_HUB_OFFLINE)" if offline else "the hub is out of reach"
+    return EnvironmentMissing(
+        f"cannot fetch `{repo_id}` from the hub: {reason} and it is not in the cache",
+        hint="download its config.json and give the path, or check HF_ENDPOINT and HF_HUB_OFFLINE",
+    )

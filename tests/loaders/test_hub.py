@@ -1,0 +1,121 @@
+"""Hub ids, against a local server that speaks the hub's protocol; each case is a process of its own.
+
+huggingface_hub reads its environment when it is imported, so the command runs in a subprocess.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
+
+CONFIG = json.dumps(
+    {"model_type": "llama", "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512}
+).encode()
+COMMIT = "a" * 40
+
+
+class Hub(BaseHTTPRequestHandler):
+    """`acme/tiny` is there, `acme/gated` is gated, `acme/bare` has no config.json, anything else is missing."""
+
+    def _answer(self, *, body: bool) -> None:
+        owner, _, rest = self.path.lstrip("/").partition("/")
+        repository = f"{owner}/{rest.partition('/')[0]}"
+        known = {"acme/tiny": None, "acme/gated": "GatedRepo", "acme/bare": "EntryNotFound", "acme/bad": None}
+        error = known.get(repository, "RepoNotFound")
+        if error:
+            self.send_response(403 if error == "GatedRepo" else 404)
+            self.send_header("X-Error-Code", error)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = b"[1, 2]" if repository == "acme/bad" else CONFIG
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", '"0123456789abcdef"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def ask(endpoint: str, home: Path, *args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))}
+    return subprocess.run(
+        [sys.executable, "-m", "kvplan", "estimate", *args],
+        env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_hub_id_is_fetched_and_then_served_from_the_cache_offline(endpoint: str, tmp_path: Path) -> None:
+    first = ask(endpoint, tmp_path, "acme/tiny", "-s", "16", "-f", "csv")
+    assert (first.returncode, first.stderr) == (0, "")
+    header, row = first.stdout.splitlines()
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    assert values["model"] == "tiny"
+    assert int(values["total_bytes"]) == 4 * 2 * 2 * 64 * 16 * 2
+    offline = ask(endpoint, tmp_path, "acme/tiny", "-s", "16", "-f", "csv", HF_HUB_OFFLINE="1")
+    assert offline.stdout == first.stdout
+
+
+@pytest.mark.parametrize(
+    ("repository", "code", "sentence"),
+    [
+        ("acme/gated", 2, "error: the hub repository `acme/gated` is gated"),
+        ("acme/absent", 2, "error: the hub has no repository `acme/absent` (or it is private)"),
+        ("acme/bare", 2, "error: the hub repository `acme/bare` has no config.json"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_sentence(endpoint: str, tmp_path: Path, repository: str, code: int, sentence: str) -> None:
+    done = ask(endpoint, tmp_path, repository)
+    assert (done.returncode, done.stdout, done.stderr.splitlines()[0]) == (code, "", sentence)
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_hub_config_that_is_no_object_is_refused(endpoint: str, tmp_path: Path) -> None:
+    done = ask(endpoint, tmp_path, "acme/bad")
+    assert done.returncode == 2
+    assert "expected a JSON object, got a list" in done.stderr
+
+
+def test_offline_mode_without_the_file_says_so(endpoint: str, tmp_path: Path) -> None:
+    done = ask(endpoint, tmp_path, "acme/other", HF_HUB_OFFLINE="1")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("error: cannot fetch `acme/other` from the hub: offline mode is on (HF_HUB_OFFLINE)")
+
+
+def test_an_unreachable_hub_says_so(tmp_path: Path) -> None:
+    done = ask("http://127.0.0.1:1", tmp_path, "acme/tiny")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("error: cannot fetch `acme/tiny` from the hub: the hub is out of reach")
