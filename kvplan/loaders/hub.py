@@ -26,7 +26,7 @@ def load_from_hub(repo_id: str, *, infer: bool = False) -> Model:
             hint="pip install 'kvplan[hub]', or give a local config.json",
         ) from problem
     try:
-        path = hf_hub_download(repo_id, "config.json")
+        path = hf_hub_download(repo_id, "config.json", local_files_only=not _reachable(repo_id))
     except hub.GatedRepoError as problem:
         raise UnknownModel(
             f"the hub repository `{repo_id}` is gated", hint="accept its terms on the hub, then set HF_TOKEN"
@@ -44,6 +44,28 @@ def load_from_hub(repo_id: str, *, infer: bool = False) -> Model:
     except (OSError, RuntimeError) as problem:
         raise _unreachable(repo_id) from problem
     return load_config(Path(path), infer=infer, name=repo_id.rpartition("/")[2])
+
+
+def _reachable(repo_id: str) -> bool:
+    """Whether the hub answers at all, asked once: a download would retry for half a minute before saying no.
+
+    Raises:
+        huggingface_hub's own errors, when the hub answers and refuses.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repo_id, "config.json"))
+    except HfHubHTTPError as problem:
+        if problem.response is not None and problem.response.status_code >= 500:
+            return False
+        raise
+    except ValueError:
+        raise
+    except Exception:  # the transport's errors: their classes differ between releases of huggingface_hub
+        return False
+    return True
 
 
 def _unreachable(repo_id: str) -> EnvironmentMissing:
