@@ -1,0 +1,78 @@
+"""Documentation that cannot rot: its commands run, its outputs are what they print, its generated pages are current."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvplan.cli.app import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def sessions() -> "list[tuple[str, list[str]]]":
+    return [
+        (f"{page.relative_to(ROOT)}:{n}", block.splitlines())
+        for page in PAGES
+        for n, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
+        if "$ kvplan" in block
+    ]
+
+
+@pytest.mark.parametrize(("name", "lines"), sessions(), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_console_session_runs_and_prints_what_it_shows(name: str, lines: list[str], tmp_path: Path) -> None:
+    (tmp_path / "my-cla.yaml").write_text((ROOT / "docs" / "guides" / "my-cla.yaml").read_text(encoding="utf-8"))
+    position = 0
+    while position < len(lines):
+        assert lines[position].startswith("$ "), f"{name}: a session starts with `$ `"
+        command, position = lines[position][2:], position + 1
+        while command.endswith("\\"):
+            command, position = command[:-1] + lines[position].strip(), position + 1
+        shown = []
+        while position < len(lines) and not lines[position].startswith("$ "):
+            shown.append(lines[position].rstrip())
+            position += 1
+        words = shlex.split(command)
+        if words[0] != "kvplan":
+            continue
+        done = subprocess.run(
+            [sys.executable, "-m", "kvplan", *words[1:]],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+            env={"PATH": "", "COLUMNS": "100", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8", "PYTHONWARNINGS": "error::DeprecationWarning"},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{name}: {command}\n{done.stderr}"
+        printed = [line.rstrip() for line in done.stdout.strip("\n").splitlines()]
+        shown = "\n".join(shown).strip("\n").splitlines()
+        if shown and shown[-1] == "…":
+            printed, shown = printed[: len(shown) - 1], shown[:-1]
+        if shown:
+            assert printed == shown, f"{name}: {command}"
+
+
+def test_python_examples_run() -> None:
+    for page in PAGES:
+        for block in PYTHON.findall(page.read_text(encoding="utf-8")):
+            exec(compile(block, str(page), "exec"), {})
+
+
+def test_generated_pages_are_current() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "tools" / "make_reference.py"), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_is_documented_and_has_help() -> None:
+    guides = "\n".join(p.read_text(encoding="utf-8") for p in PAGES if p.name != "cli.md")
+    for command in COMMANDS:
+        assert f"kvplan {command}" in guides, f"no guide shows `kvplan {command}`"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
