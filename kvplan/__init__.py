@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvplan.allocation import Allocation, Buffer, NotPredicted, Pool
     from kvplan.api import estimate, sweep
+    from kvplan.auditing import audit
     from kvplan.errors import EnvironmentMissing, InputError, KvplanError, Mismatch
     from kvplan.loaders import load
     from kvplan.model import Model
@@ -29,6 +30,7 @@ _HOMES = {
     "NotPredicted": "allocation",
     "Pool": "allocation",
     "Workload": "workload",
+    "audit": "auditing",
     "estimate": "api",
     "load": "loaders",
     "sweep": "api",
@@ -46,6 +48,7 @@ __all__ = [
     "NotPredicted",
     "Pool",
     "Workload",
+    "audit",
     "estimate",
     "load",
     "sweep",

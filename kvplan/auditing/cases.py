@@ -1,0 +1,163 @@
+"""Recorded cases, read from JSON lines that strangers wrote: bounded, streamed, one clear reason for each bad line."""
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from kvplan.errors import InputError
+from kvplan.units import MAX_COUNT
+
+MAX_LINE_BYTES: Final = 4 * 2**20
+_OWN: Final = frozenset({"id", "engine", "engine_version", "model", "config", "workload", "options", "how", "source", "expected"})
+
+
+class InvalidCase(ValueError):
+    """A record that cannot be read; the message is one clear reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What was asked of an engine, without what it answered.
+
+    `config` holds hub keys (llama.cpp: GGUF keys); `more` every other key of the record (`hf_config`, `arch` …).
+    """
+
+    id: str
+    engine: str
+    engine_version: str = ""
+    model: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    how: str = ""
+    source: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def count(self, name: str, *, default: int | None = None, minimum: int = 0) -> int:
+        """A whole number of the workload.
+
+        Raises:
+            InvalidCase: missing without a default, or not a whole number from `minimum` to 2**53.
+        """
+        return whole(self.workload.get(name, default), f"workload.{name}", minimum)
+
+    def option(self, name: str, *, default: int | None = None, minimum: int = 0) -> int:
+        """A whole number of the options; see `count`."""
+        value = self.options.get(name)
+        return whole(default if value is None else value, f"options.{name}", minimum)
+
+
+def whole(value: object, what: str, minimum: int = 0) -> int:
+    """`value` if it is a whole number from `minimum` to 2**53.
+
+    Raises:
+        InvalidCase: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= MAX_COUNT:
+        shown = "missing" if value is None else "a huge number" if isinstance(value, int) else f"`{str(value)[:40]}`"
+        raise InvalidCase(f"`{what}` must be a whole number of at least {minimum}, got {shown}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A case and what the engine answered; or, when it cannot be read, `invalid` with the reason."""
+
+    case: Case
+    expected: Mapping[str, Any] = field(default_factory=dict)
+    invalid: str = ""
+
+
+def record_from(data: object, *, where: str) -> Record:
+    """One parsed line as a record; `where` names it when it has no id of its own."""
+    if not isinstance(data, Mapping):
+        return Record(case=Case(id=where, engine=""), invalid="not a JSON object")
+    name, engine = data.get("id"), data.get("engine")
+    case = Case(id=name if isinstance(name, str) and name else where, engine=engine if isinstance(engine, str) else "")
+    if not case.engine:
+        return Record(case=case, invalid="`engine` is missing" if engine is None else "`engine` must be a text")
+    for key in ("config", "workload", "options", "expected"):
+        if not isinstance(data.get(key, {}), Mapping):
+            return Record(case=case, invalid=f"`{key}` must be an object")
+    if not data.get("expected"):
+        return Record(case=case, invalid="`expected` is missing or empty: there is nothing to compare")
+    for key in ("engine_version", "model", "how", "source"):
+        if not isinstance(data.get(key, ""), str):
+            return Record(case=case, invalid=f"`{key}` must be a text")
+    case = Case(
+        id=case.id,
+        engine=case.engine,
+        engine_version=data.get("engine_version", ""),
+        model=data.get("model", ""),
+        config=data.get("config", {}),
+        workload=data.get("workload", {}),
+        options=data.get("options", {}),
+        how=data.get("how", ""),
+        source=data.get("source", ""),
+        more={key: value for key, value in data.items() if key not in _OWN},
+    )
+    return Record(case=case, expected=data["expected"])
+
+
+def read_cases(path: Path, *, progress: Callable[[int], None] | None = None) -> Iterator[Record]:
+    """Every non-empty line of a JSON-lines file as a record, one line in memory at a time.
+
+    Raises:
+        InputError: the file is missing, not a regular file or holds no case.
+    """
+    try:
+        # non-blocking, so that a named pipe cannot hang the tool before it is seen not to be a file
+        descriptor = os.open(path.expanduser(), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        raise InputError(f"cannot read `{path}`: {reason}", hint="give a file of recorded cases, one JSON object a line") from problem
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InputError(f"`{path}` is not a regular file", hint="give a file of recorded cases, one JSON object a line")
+        seen, number = False, 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            size = len(line)
+            where = f"{path.name}:{number}"
+            if size > MAX_LINE_BYTES:
+                size += _skip_line(file)
+                seen = True
+                reason = f"the line is longer than {MAX_LINE_BYTES:,} bytes"
+                yield Record(case=Case(id=where, engine=""), invalid=reason)
+            elif line.strip():
+                seen = True
+                yield _parsed(line, where)
+            if progress is not None:
+                progress(size)
+    if not seen:
+        raise InputError(f"`{path}` holds no case", hint="one JSON object a line, as docs/reference/audit.md describes")
+
+
+def _skip_line(file: Any) -> int:
+    """Read past the rest of a line that is too long; the bytes skipped."""
+    skipped = 0
+    while chunk := file.readline(MAX_LINE_BYTES):
+        skipped += len(chunk)
+        if chunk.endswith(b"\n"):
+            break
+    return skipped
+
+
+def _parsed(line: bytes, where: str) -> Record:
+    try:
+        data = json.loads(line)
+    except UnicodeDecodeError:
+        reason = "not UTF-8 text"
+    except json.JSONDecodeError as problem:
+        reason = f"not valid JSON: {problem.msg.lower()} at column {problem.colno}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError:  # a number of more than 4,300 digits
+        reason = "holds a number that is too long to read"
+    else:
+        return record_from(data, where=where)
+    return Record(case=Case(id=where, engine=""), invalid=reason)
