@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,8 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         OptionError: the folder is missing or not writable, or the disk is full.
     """
+    import tempfile
+
     target = target.expanduser()
     if target.exists() and not target.is_file():
         if target.is_dir():

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from kvplan.allocation import Allocation, NotPredicted
-from kvplan.report.csvs import to_csv
-from kvplan.report.jsons import to_json
-from kvplan.report.markdown import to_markdown
 from kvplan.report.table import Column, Table
 
 #: The columns of the CSV, in order; docs/reference/csv.md says what each means.
@@ -84,8 +81,12 @@ def render(
 ) -> str:
     """Several estimates in one of the formats: `table`, `json`, `csv`, `markdown`."""
     if fmt == "json":
+        from kvplan.report.jsons import to_json
+
         return to_json("estimates", [_as_dict(a, per_layer=per_layer) for a in answers])
     if fmt == "csv":
+        from kvplan.report.csvs import to_csv
+
         dicts = [_as_dict(a, per_layer=per_layer) for a in answers]
         if not per_layer:
             return to_csv(dicts, CSV_COLUMNS)
@@ -98,6 +99,8 @@ def render(
             continue
         table = estimate_table(answer, per_layer=per_layer)
         if fmt == "markdown":
+            from kvplan.report.markdown import to_markdown
+
             texts.append(to_markdown(table, unit=unit))
         else:
             from kvplan.report.text import to_text
