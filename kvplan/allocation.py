@@ -1,10 +1,11 @@
 """What an engine says: buffers that equal real tensors, and their sums."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from kvplan.model import Model
+from kvplan.records import dataclass
 from kvplan.workload import Workload
 
 Per = Literal["token", "block", "sequence", "encoder"]

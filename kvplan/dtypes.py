@@ -3,10 +3,10 @@
 Adding a type is adding a row to `DTYPES`.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from kvplan.errors import OptionError, nearest
+from kvplan.records import dataclass
 from kvplan.units import ceil_div
 
 

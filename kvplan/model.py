@@ -6,8 +6,10 @@ sharded) is an engine's business, in `kvplan.engines`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
+
+from kvplan.records import dataclass
 
 MAX_LAYERS: Final = 10_000
 MAX_ELEMENTS: Final = 2**40  # one dimension; no real tensor is near it

@@ -1,8 +1,9 @@
 """What the model is asked to hold at once."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from kvplan.errors import OptionError
+from kvplan.records import dataclass
 from kvplan.units import MAX_COUNT
 
 

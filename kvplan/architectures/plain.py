@@ -4,11 +4,11 @@ One row a model type. Source: the `configuration_*.py` of each in transformers 5
 remote code that ships with the checkpoint where the library has none.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from kvplan.architectures.config import Config
 from kvplan.architectures.shapes import Decoder, attention, grouped_heads, head_size, layer_count, query_heads
+from kvplan.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

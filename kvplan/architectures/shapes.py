@@ -1,11 +1,11 @@
 """What most families share: head counts, head sizes and layer patterns, read with the family's own key names."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kvplan.architectures.config import Config
 from kvplan.model import MAX_LAYERS, Chunk, Full, Memory, Reach, Softmax, Window
+from kvplan.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

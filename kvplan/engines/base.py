@@ -9,12 +9,13 @@ serves a single estimate and a sweep of millions of cells.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from kvplan.allocation import Allocation, Buffer, Evidence, NotPredicted, Per, Pool
 from kvplan.errors import OptionError, nearest
 from kvplan.model import Compressed, Model, layer_words
+from kvplan.records import dataclass
 from kvplan.workload import Workload
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ Cross-Layer Attention 2405.12981 section 2.2, Mamba-2 2405.21060, gated DeltaNet
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, assert_never
 
@@ -36,6 +35,7 @@ from kvplan.model import (
     Window,
     memory_words,
 )
+from kvplan.records import dataclass
 from kvplan.units import ceil_div
 
 

@@ -1,9 +1,9 @@
 """The neutral table: columns with a kind, rows of raw values (bytes are ints in every machine format)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from kvplan.records import dataclass
 from kvplan.units import byte_unit, in_unit
 
 Kind = Literal["text", "bytes", "tokens", "count", "ratio", "bar", "verdict"]
