@@ -1,0 +1,335 @@
+"""llama.cpp's context: from a model's hparams and the parameters of a context to every tensor of its memory.
+
+Source: llama.cpp 0c1e57098, `src/llama-context.cpp` (`llama_context::llama_context`, `output_reserve`),
+`src/llama-model.cpp` (`create_memory`), `src/llama-kv-cache*.cpp`, `src/llama-memory-recurrent.cpp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from kvplan.dtypes import lookup
+from kvplan.engines.llama_hparams import DSA, NO_CACHE, PURE_RECURRENT, ROLLBACK, Hparams
+from kvplan.units import ceil_div
+
+MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
+PAD: Final = 256  # cells are a multiple of this
+#: Cache types of the command line -> kvplan's dtype.
+CACHE_TYPES: Final = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+CACHE_TYPES.update({name: name for name in ("q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """`llama_context_params`, by the names of the C API."""
+
+    n_ctx: int = 0  # tokens; 0: the model's context length
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    n_seq_max: int = 1
+    n_rs_seq: int = 0
+    kv_unified: bool = False
+    swa_full: bool = False
+    flash_attn: Literal["on", "off", "auto"] = "auto"
+    type_k: str = "f16"
+    type_v: str = "f16"
+    ctx_type: Literal["default", "mtp"] = "default"
+    embeddings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The engine fails instead of allocating; `message` is its own."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One tensor of a part: `role` k, v, r, s, p or state."""
+
+    layer: int
+    role: Literal["k", "v", "r", "s", "p", "state"]
+    shape: tuple[int, ...]  # llama.cpp's order: the row first
+    type: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One cache object as the log prints it: cells of one stream, streams, layers stored, and its tensors."""
+
+    name: str
+    cells: int
+    streams: int
+    n_layers: int
+    tensors: tuple[Tensor, ...]
+
+    def sum(self, *roles: str) -> int:
+        """Bytes of the tensors with these roles."""
+        return sum(t.bytes for t in self.tensors if t.role in roles)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """A context as the engine normalised it, and its memory."""
+
+    n_ctx: int
+    n_ctx_seq: int
+    n_seq_max: int
+    n_batch: int
+    n_ubatch: int
+    n_rs_seq: int
+    flash_attn: bool
+    output_buffer_bytes: int
+    parts: tuple[Part, ...]
+
+    @property
+    def k_bytes(self) -> int:
+        """All key tensors."""
+        return sum(p.sum("k") for p in self.parts)
+
+    @property
+    def v_bytes(self) -> int:
+        """All value tensors."""
+        return sum(p.sum("v") for p in self.parts)
+
+    @property
+    def state_bytes(self) -> int:
+        """All recurrent and compressor states."""
+        return sum(p.sum("r", "s", "p", "state") for p in self.parts)
+
+    @property
+    def total_bytes(self) -> int:
+        """The whole memory."""
+        return self.k_bytes + self.v_bytes + self.state_bytes
+
+
+def pad(amount: int, size: int = PAD) -> int:
+    """`amount` rounded up to a multiple of `size` (`GGML_PAD`)."""
+    return ceil_div(amount, size) * size
+
+
+def make_context(h: Hparams, p: Params) -> Context | Refusal:
+    """What `llama_init_from_model` allocates for these parameters, or why it fails."""
+    flash = p.flash_attn != "off" and h.arch != "grok"
+    n_seq_max = max(p.n_seq_max, 1)
+    refusal = _refusal(h, p, n_seq_max, flash=flash)
+    if refusal:
+        return Refusal(refusal)
+    n_ctx = p.n_ctx or h.context_length
+    n_batch = min(n_ctx, p.n_batch) if h.causal else p.n_batch
+    n_ubatch = min(n_batch, p.n_ubatch or p.n_batch)
+    n_ctx = pad(n_ctx)
+    if p.kv_unified:
+        n_ctx_seq = n_ctx
+    else:
+        n_ctx_seq = pad(n_ctx // n_seq_max)
+        n_ctx = n_ctx_seq * n_seq_max
+    memory = _Memory(
+        h,
+        cells=n_ctx_seq,
+        streams=1 if p.kv_unified else n_seq_max,
+        n_seq_max=n_seq_max,
+        n_ubatch=n_ubatch,
+        n_rs_seq=p.n_rs_seq if h.arch in ROLLBACK else 0,
+        unified=p.kv_unified,
+        swa_full=p.swa_full,
+        flash=flash,
+        type_k=p.type_k,
+        type_v=p.type_v,
+    )
+    outputs = 4 * h.n_vocab * n_seq_max
+    if p.embeddings or h.arch == "t5":
+        outputs += 4 * h.n_embd_out * n_seq_max
+    return Context(
+        n_ctx=n_ctx,
+        n_ctx_seq=n_ctx_seq,
+        n_seq_max=n_seq_max,
+        n_batch=n_batch,
+        n_ubatch=n_ubatch,
+        n_rs_seq=memory.n_rs_seq,
+        flash_attn=flash,
+        output_buffer_bytes=outputs,
+        parts=tuple(memory.mtp() if p.ctx_type == "mtp" else memory.parts()),
+    )
+
+
+def _refusal(h: Hparams, p: Params, n_seq_max: int, *, flash: bool) -> str:
+    """The engine's message, or nothing. Source: `llama_init_from_model`, `llama_context::llama_context`."""
+    if n_seq_max > MAX_SEQ:
+        return f"n_seq_max must be <= {MAX_SEQ}"
+    block_k, block_v = lookup(CACHE_TYPES[p.type_k]).block, lookup(CACHE_TYPES[p.type_v]).block
+    if block_v > 1 and not flash:
+        return "quantized V cache requires flash_attn to be enabled"
+    if flash:
+        for layer in range(h.n_layer):
+            sliding = h.sliding[layer]
+            for side, kind, block, dim in (
+                ("K", p.type_k, block_k, h.key_length_swa if sliding else h.key_length),
+                ("V", p.type_v, block_v, h.value_length_swa if sliding else h.value_length),
+            ):
+                if block > 1 and dim % block:
+                    return f"{side} cache type {kind} with block size {block} does not divide n_embd_head_{side.lower()}={dim}"
+    if (h.is_mla or h.arch == "deepseek4") and p.type_k != p.type_v:
+        return f"model does not support different K ({p.type_k}) and V ({p.type_v}) cache types"
+    if p.ctx_type == "mtp" and h.n_layer == h.n_layer_all:
+        return "the model has no NextN layers for an MTP context"
+    return ""
+
+
+class _Memory:
+    """Builds the parts of one context. Source: `llama_model::create_memory`."""
+
+    def __init__(
+        self,
+        h: Hparams,
+        *,
+        cells: int,
+        streams: int,
+        n_seq_max: int,
+        n_ubatch: int,
+        n_rs_seq: int,
+        unified: bool,
+        swa_full: bool,
+        flash: bool,
+        type_k: str,
+        type_v: str,
+    ) -> None:
+        self.h = h
+        self.cells = cells
+        self.streams = streams
+        self.n_seq_max = n_seq_max
+        self.n_rs_seq = n_rs_seq
+        self.flash = flash
+        self.type_k = type_k
+        self.type_v = type_v
+        window_cells = h.n_swa * (n_seq_max if unified else 1) + n_ubatch
+        self.cells_swa = cells if swa_full else min(cells, pad(min(cells, window_cells)))
+        own_window = h.n_swa + n_ubatch  # deepseek4 keeps every sequence apart
+        self.cells_raw = cells if swa_full else min(cells, pad(min(cells, own_window)))
+
+    def parts(self) -> Iterator[Part]:
+        """Every cache object, in the engine's order."""
+        h = self.h
+        if h.arch in NO_CACHE:
+            return
+        if h.arch in PURE_RECURRENT:
+            yield self._recurrent()
+            return
+        if h.arch == "deepseek4":
+            yield from self._deepseek4()
+            return
+        attention = [i for i in range(h.n_layer) if self._attends(i)]
+        name = "attn" if any(h.recurrent) else "mla" if h.arch in DSA and any(h.indexed) else "kv"
+        if h.n_swa:
+            yield self._cache("base", [i for i in attention if not h.sliding[i]], self.cells)
+            yield self._cache("swa", [i for i in attention if h.sliding[i]], self.cells_swa)
+        else:
+            yield self._cache(name, attention, self.cells)
+        if any(h.recurrent):
+            yield self._recurrent()
+        if any(h.indexed):
+            yield self._indexer([i for i in attention if h.indexed[i] and not h.sliding[i]])
+
+    def mtp(self) -> Iterator[Part]:
+        """A drafting context over the NextN layers alone: a plain cache."""
+        yield self._cache("kv", list(range(self.h.n_layer, self.h.n_layer_all)), self.cells)
+
+    def _attends(self, layer: int) -> bool:
+        h = self.h
+        if h.kv_from_start is not None and layer >= h.kv_from_start:
+            return False
+        if h.arch == "falcon-h1":
+            return True
+        if h.arch in {"nemotron_h", "nemotron_h_moe"}:
+            return not h.recurrent[layer] and h.feed_forward[layer] == 0
+        return not h.recurrent[layer]
+
+    def _row_bytes(self, kind: str, elements: int) -> int:
+        return lookup(CACHE_TYPES[kind]).row_bytes(1, elements)
+
+    def _kv(
+        self, layers: Sequence[int], cells: int, streams: int, k: Callable[[int], int], v: Callable[[int], int]
+    ) -> Iterator[Tensor]:
+        for layer in layers:
+            for role, kind, elements in (("k", self.type_k, k(layer)), ("v", self.type_v, v(layer))):
+                if role == "v" and elements < 0:
+                    continue
+                yield Tensor(
+                    layer=layer,
+                    role=role,  # type: ignore[arg-type]
+                    shape=(elements, cells, streams),
+                    type=kind,
+                    bytes=cells * streams * self._row_bytes(kind, elements),
+                )
+
+    def _v_elements(self, layer: int) -> int:
+        """A value row; without flash attention V lies transposed, and unequal layers are all padded to the widest."""
+        h = self.h
+        if h.is_mla:
+            return -1  # the latent serves as both
+        if not self.flash:
+            return max(h.n_embd_v(i) for i in range(h.n_layer_all))
+        return h.n_embd_v(layer)
+
+    def _cache(self, name: str, layers: Sequence[int], cells: int) -> Part:
+        tensors = tuple(self._kv(layers, cells, self.streams, self.h.n_embd_k, self._v_elements))
+        return Part(name=name, cells=cells, streams=self.streams, n_layers=len(layers), tensors=tensors)
+
+    def _indexer(self, layers: Sequence[int]) -> Part:
+        """One indexer row a token; MiniMax-M3's cache object also allocates a value row that nothing reads."""
+        h = self.h
+        row = h.index_length * (3 if h.index_pool else 1)
+        value = h.value_length if h.arch == "minimax-m3" else -1
+        tensors = tuple(self._kv(layers, self.cells, self.streams, lambda _: row, lambda _: value))
+        return Part(name="indexer", cells=self.cells, streams=self.streams, n_layers=len(layers), tensors=tensors)
+
+    def _recurrent(self) -> Part:
+        """Rolling and state rows, always f32. (The log prints the model's layers instead of the stored ones.)"""
+        h = self.h
+        rows = self.n_seq_max * (1 + self.n_rs_seq)
+        tensors = []
+        layers = [i for i in range(h.n_layer) if h.recurrent[i]]
+        for layer in layers:
+            for role, elements in (("r", h.r_elements), ("s", h.s_elements)):
+                tensors.append(
+                    Tensor(layer=layer, role=role, shape=(elements, rows), type="f32", bytes=4 * elements * rows)  # type: ignore[arg-type]
+                )
+        if h.p_elements:
+            tensors.append(Tensor(layer=0, role="p", shape=(h.p_elements, rows), type="f32", bytes=4 * h.p_elements * rows))
+        return Part(name="recr", cells=self.n_seq_max, streams=1, n_layers=len(layers), tensors=tuple(tensors))
+
+    def _deepseek4(self) -> Iterator[Part]:
+        """Raw window, compressed entries, indexer entries and compressor states; every sequence has its own stream."""
+        h, streams = self.h, self.n_seq_max
+        trunk = range(h.n_layer)
+        csa, hca = [i for i in trunk if h.ratios[i] == 4], [i for i in trunk if h.ratios[i] == 128]
+
+        def part(name: str, layers: Sequence[int], cells: int, row: int) -> Part:
+            tensors = tuple(self._kv(layers, cells, streams, lambda _: row, lambda _: -1))
+            return Part(name=name, cells=cells, streams=streams, n_layers=len(layers), tensors=tensors)
+
+        def state(name: str, layers: Sequence[int], rows: int, dim: int) -> Part:
+            copies = streams * (1 + self.n_rs_seq)
+            each = Tensor(layer=0, role="state", shape=(dim, rows, copies), type="f32", bytes=4 * dim * rows * copies)
+            tensors = tuple(
+                Tensor(layer=i, role="state", shape=each.shape, type="f32", bytes=each.bytes)
+                for i in layers
+                for _ in ("kv", "score")
+            )
+            return Part(name=name, cells=rows, streams=copies, n_layers=len(layers), tensors=tensors)
+
+        def entries(ratio: int) -> int:
+            return pad(max(1, ceil_div(self.cells, ratio)))
+
+        yield part("raw_base", [], self.cells, h.key_length)
+        yield part("raw_swa", list(trunk), self.cells_raw, h.key_length)
+        yield part("csa", csa, entries(4), h.key_length)
+        yield part("hca", hca, entries(128), h.key_length)
+        yield part("lid", csa, entries(4), h.index_length)
+        yield state("csa_state", csa, 8, 2 * h.key_length)
+        yield state("hca_state", hca, 128, h.key_length)
+        yield state("lid_state", csa, 8, 2 * h.index_length)

@@ -1,0 +1,336 @@
+"""What llama.cpp makes of a GGUF file's metadata: its `llama_hparams`, as plain numbers.
+
+Source: llama.cpp 0c1e57098, `src/llama-model.cpp` (`load_hparams`, `load_swa_pattern`), `src/llama-hparams.cpp`,
+`src/models/*.cpp` (`load_arch_hparams`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kvplan.errors import GgufError
+from kvplan.model import MAX_LAYERS
+
+#: Architectures without any cache object (`llama_model::create_memory` returns null).
+NO_CACHE: Final = frozenset(
+    {
+        "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert", "modern-bert", "eurobert",
+        "gemma-embedding",
+        "dream", "llada", "llada-moe", "rnd1", "wavtokenizer-dec",
+    }
+)  # fmt: skip
+NON_CAUSAL: Final = frozenset({"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"})
+PURE_RECURRENT: Final = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
+#: head_count_kv == 0 marks the recurrent layers.
+ZERO_HEADS_RECUR: Final = frozenset(
+    {"jamba", "granitehybrid", "plamo2", "lfm2", "lfm2moe", "kimi-linear", "kimi-k3", "bailingmoe3", "glm5-next"}
+)
+#: `attention.recurrent_layers`, else all but every n-th layer: architecture -> default n.
+INTERVAL_RECUR: Final = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "qwen4exp": 4, "minimax-01": 8}
+ROLLBACK: Final = frozenset(
+    {
+        "kimi-k3", "qwen35", "qwen35moe", "qwen4exp", "deepseek4", "glm5-next", "nemotron_h", "nemotron_h_moe", "lfm2", "lfm2moe",
+        "bailingmoe3",
+    }
+)  # fmt: skip
+DSA: Final = frozenset({"deepseek32", "glm-dsa", "hy_v4"})
+#: Built-in indexer layers of GLM-5.2 (78 trunk layers): the first three, then every fourth.
+_GLM52_INDEXED: Final = frozenset({0, 1, 2, *range(6, 78, 4)})
+
+
+@dataclass(frozen=True, slots=True)
+class Swa:
+    """Which layers slide by default: `period` n means all but every n-th (`dense_first`: the first of each n is dense)."""
+
+    period: int | None  # None: the file must carry the pattern
+    window: int = 0  # tokens when the key is absent; 0: then no window at all
+    dense_first: bool = False
+    forced: int = 0  # tokens, whatever the key says
+    required: bool = False  # the key must be there
+
+
+SWA: Final[dict[str, Swa]] = {
+    "gemma2": Swa(2, 4096),
+    "gemma3": Swa(6),
+    "gemma3n": Swa(5, required=True),
+    "gemma4": Swa(None, required=True),
+    "mimo2": Swa(None, required=True),
+    "step35": Swa(None, required=True),
+    "spark2_5": Swa(None, required=True),
+    "granite_swa": Swa(None, required=True),
+    "maple": Swa(None, required=True),
+    "dots3note": Swa(None, required=True),
+    "cohere2": Swa(4, required=True),
+    "cohere2moe": Swa(4, dense_first=True, required=True),
+    "gpt-oss": Swa(2, required=True),
+    "olmo2": Swa(4),
+    "afmoe": Swa(4),
+    "mellum": Swa(4),
+    "muse-glimmer": Swa(4),
+    "plamo3": Swa(8),
+    "laguna": Swa(4, dense_first=True),
+    "exaone4": Swa(4, 4096),
+    "exaone-moe": Swa(4, required=True),
+    "smallthinker": Swa(4, dense_first=True, forced=4096),
+    "llama4": Swa(4, 8192, forced=8192),
+    "lfm2": Swa(0),
+    "deepseek4": Swa(0, required=True),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hparams:
+    """llama.cpp's view of a model. Lists have one entry for each of `n_layer_all` layers."""
+
+    arch: str
+    n_layer_all: int
+    n_layer: int  # without NextN layers
+    n_embd: int
+    n_vocab: int
+    n_embd_out: int
+    context_length: int  # tokens
+    causal: bool
+    head_count: tuple[int, ...]
+    head_count_kv: tuple[int, ...]
+    feed_forward: tuple[int, ...]
+    key_length: int
+    value_length: int
+    key_length_swa: int
+    value_length_swa: int
+    is_mla: bool
+    n_swa: int  # tokens; 0: no sliding window
+    sliding: tuple[bool, ...]
+    recurrent: tuple[bool, ...]
+    indexed: tuple[bool, ...]
+    index_length: int
+    index_pool: int
+    ratios: tuple[int, ...]  # deepseek4: compression ratio of each layer
+    kv_from_start: int | None  # layers from here on reuse earlier ones
+    r_elements: int  # of one sequence, one layer
+    s_elements: int
+    p_elements: int
+    keys: Mapping[str, Any] = field(repr=False, compare=False)
+
+    def n_embd_k(self, layer: int) -> int:
+        """Elements of one token's key row in `layer`."""
+        return self.head_count_kv[layer] * (self.key_length_swa if self.sliding[layer] else self.key_length)
+
+    def n_embd_v(self, layer: int) -> int:
+        """Elements of one token's value row in `layer`."""
+        return self.head_count_kv[layer] * (self.value_length_swa if self.sliding[layer] else self.value_length)
+
+
+class _Keys:
+    """Typed reads of one file's metadata, under its architecture's prefix."""
+
+    def __init__(self, keys: Mapping[str, Any], source: str) -> None:
+        self.keys = keys
+        self.source = source
+        arch = keys.get("general.architecture")
+        if not isinstance(arch, str) or not arch or len(arch) > 64:
+            raise GgufError(f"{source}: `general.architecture` is missing", hint="is it a language model's GGUF file?")
+        self.arch = arch
+
+    def refuse(self, key: str, problem: str) -> GgufError:
+        return GgufError(f"{self.source}: `{self.arch}.{key}` {problem}", hint="check the file's metadata")
+
+    def integer(self, key: str, default: int | None = None, maximum: int = 2**40) -> int:
+        value = self.keys.get(f"{self.arch}.{key}")
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # some writers store counts as f32
+        if value is None and default is not None:
+            return default
+        if value is None:
+            raise self.refuse(key, "is missing")
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
+            raise self.refuse(key, f"must be a whole number, got `{str(value)[:40]}`")
+        return value
+
+    def has(self, key: str) -> bool:
+        return self.keys.get(f"{self.arch}.{key}") is not None
+
+    def per_layer(self, key: str, layers: int, default: int | Sequence[int] | None = None) -> tuple[int, ...]:
+        """A scalar for all layers, or an array of exactly one entry a layer."""
+        value = self.keys.get(f"{self.arch}.{key}")
+        if isinstance(value, list | tuple):
+            if len(value) < layers:
+                raise self.refuse(key, f"has {len(value)} entries for {layers} layers")
+            found = value[:layers]
+            if any(isinstance(v, str | float) or not isinstance(v, int) or not 0 <= v < 2**31 for v in found):
+                raise self.refuse(key, "must hold whole numbers")
+            return tuple(int(v) for v in found)
+        if value is None and isinstance(default, Sequence):
+            return tuple(default)
+        return (self.integer(key, default if isinstance(default, int) else None, 2**31),) * layers
+
+
+def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
+    """Read the metadata of a GGUF file as llama.cpp does.
+
+    Args:
+        keys: the header's key-value pairs; arrays as lists.
+        source: what errors call the file.
+
+    Raises:
+        GgufError: a required key is missing, of the wrong type, or an array of the wrong length.
+    """
+    k = _Keys(keys, source)
+    arch = k.arch
+    blocks = k.integer("block_count", maximum=MAX_LAYERS)
+    if blocks < 1:
+        raise k.refuse("block_count", "must be at least 1")
+    nextn = k.integer("nextn_predict_layers", 0) if arch != "deepseek4" else 0
+    heads = k.per_layer("attention.head_count", blocks, 0)
+    kv_heads = k.per_layer("attention.head_count_kv", blocks, heads)
+    n_embd = k.integer("embedding_length", maximum=2**31)
+    if arch == "graniteswitch":  # one single-head router layer is appended
+        heads, kv_heads, blocks = (*heads, heads[0]), (*kv_heads, 1), blocks + 1
+    loops = k.integer("num_loops", 1) if arch == "nanbeige" else 1
+    heads, kv_heads, total = heads * loops, kv_heads * loops, blocks * loops
+    if total > MAX_LAYERS or nextn >= total:
+        raise k.refuse("block_count", f"of {blocks} does not fit {nextn} NextN layers and {loops} loops")
+    first = heads[0] or max(heads, default=0)
+    key_length = k.integer("attention.key_length", n_embd // first if first else 0, 2**31)
+    value_length = k.integer("attention.value_length", n_embd // first if first else 0, 2**31)
+    trunk = total - nextn
+    n_swa, sliding = _sliding(k, total, trunk)
+    recurrent = _recurrent(k, kv_heads, total, trunk)
+    r, s = _state_sizes(k, n_embd, heads, key_length)
+    indexed = _indexed(k, total, trunk)
+    vocab = k.keys.get("tokenizer.ggml.tokens")
+    return Hparams(
+        arch=arch,
+        n_layer_all=total,
+        n_layer=trunk,
+        n_embd=n_embd,
+        n_vocab=k.integer("vocab_size", len(vocab) if isinstance(vocab, list | tuple) else 0),
+        n_embd_out=k.integer("embedding_length_out", 0) or n_embd,
+        context_length=k.integer("context_length", maximum=2**40),
+        causal=bool(keys.get(f"{arch}.attention.causal", arch not in NON_CAUSAL)),
+        head_count=heads,
+        head_count_kv=kv_heads,
+        feed_forward=k.per_layer("feed_forward_length", blocks, 0) * loops,
+        key_length=key_length,
+        value_length=value_length,
+        key_length_swa=k.integer("attention.key_length_swa", key_length, 2**31),
+        value_length_swa=k.integer("attention.value_length_swa", value_length, 2**31),
+        is_mla=k.has("attention.key_length_mla") and k.has("attention.value_length_mla"),
+        n_swa=n_swa,
+        sliding=sliding,
+        recurrent=recurrent,
+        indexed=indexed,
+        index_length=k.integer("attention.indexer.key_length", 0, 2**31),
+        index_pool=k.integer("attention.indexer.kpool", 0, 2**31),
+        ratios=_padded(k.per_layer("attention.compress_ratios", trunk, 0), total) if arch == "deepseek4" else (0,) * total,
+        kv_from_start=_kv_from_start(k, total),
+        r_elements=r,
+        s_elements=s,
+        p_elements=_p_elements(k, n_embd),
+        keys=keys,
+    )
+
+
+def _padded(values: Sequence[Any], length: int) -> tuple[Any, ...]:
+    return (*values, *([type(values[0])()] * (length - len(values)))) if values else ()
+
+
+def _kv_from_start(k: _Keys, total: int) -> int | None:
+    """gemma3n: 20 whatever the file says; gemma4: block_count - shared_kv_layers."""
+    if k.arch == "gemma3n":
+        return 20
+    if k.arch == "gemma4":
+        return total - k.integer("attention.shared_kv_layers", 0, total)
+    return None
+
+
+def _sliding(k: _Keys, total: int, trunk: int) -> tuple[int, tuple[bool, ...]]:
+    """The window (tokens) and which layers slide. Source: `load_swa_pattern`."""
+    none = (0, (False,) * total)
+    row = SWA.get(k.arch)
+    if row is None or (k.arch == "exaone4" and trunk != 64):
+        return none
+    given = k.integer("attention.sliding_window", None if row.required else -1, 2**31)
+    window = row.window if given < 0 else given
+    if window == 0:
+        return none
+    window = row.forced or window
+    pattern = k.keys.get(f"{k.arch}.attention.sliding_window_pattern")
+    if isinstance(pattern, list | tuple):
+        if len(pattern) < trunk:
+            raise k.refuse("attention.sliding_window_pattern", f"has {len(pattern)} entries for {trunk} layers")
+        return window, _padded([bool(p) for p in pattern[:total]], total)
+    period = k.integer("attention.sliding_window_pattern", row.period, 2**31)
+    return window, tuple(i < trunk and _slides(i, period, dense_first=row.dense_first) for i in range(total))
+
+
+def _slides(layer: int, period: int, *, dense_first: bool) -> bool:
+    if period == 0:
+        return True
+    return layer % period != 0 if dense_first else layer % period < period - 1
+
+
+def _recurrent(k: _Keys, kv_heads: tuple[int, ...], total: int, trunk: int) -> tuple[bool, ...]:
+    """Which layers keep a state."""
+    if k.arch in PURE_RECURRENT or k.arch == "falcon-h1":
+        return (True,) * total
+    if k.arch in ZERO_HEADS_RECUR:
+        return tuple(n == 0 for n in kv_heads)
+    if k.arch in {"nemotron_h", "nemotron_h_moe"}:
+        widths = k.per_layer("feed_forward_length", total, 0)
+        return tuple(n == 0 and ff == 0 for n, ff in zip(kv_heads, widths, strict=True))
+    interval = INTERVAL_RECUR.get(k.arch)
+    if interval is None:
+        return (False,) * total
+    given = k.keys.get(f"{k.arch}.attention.recurrent_layers")
+    if isinstance(given, list | tuple):
+        marks = k.per_layer("attention.recurrent_layers", trunk)
+        return tuple(i < trunk and bool(marks[i]) for i in range(total))
+    interval = k.integer("full_attention_interval", interval, 2**31) or interval
+    return tuple(i < trunk and (i + 1) % interval != 0 for i in range(total))
+
+
+def _state_sizes(k: _Keys, n_embd: int, heads: tuple[int, ...], key_length: int) -> tuple[int, int]:
+    """Elements of R and S of one layer and sequence; the first rule that matches. Source: `n_embd_r`, `n_embd_s`."""
+    head_size = k.integer("wkv.head_size", 0, 2**31)
+    if head_size:
+        return k.integer("token_shift_count", 2, 2**31) * n_embd, n_embd * head_size
+    inner, state = k.integer("ssm.inner_size", 0, 2**31), k.integer("ssm.state_size", 0, 2**31)
+    kernel = k.integer("ssm.conv_kernel", 0, 2**31)
+    columns = max(kernel - 1, 0)
+    short = k.integer("shortconv.l_cache", 0, 2**31)
+    if short:
+        return n_embd * (short - 1), state * inner
+    kda = k.integer("kda.head_dim", 0, 2**31)
+    if kda:
+        return 3 * (columns or 3) * heads[0] * kda, kda * kda * heads[0]
+    if k.arch == "minimax-01":
+        return 0, key_length * key_length * max(heads)
+    groups = 0 if k.arch in {"mamba", "jamba"} else k.integer("ssm.group_count", 0, 2**31)
+    return columns * (inner + 2 * groups * state), state * inner
+
+
+def _p_elements(k: _Keys, n_embd: int) -> int:
+    """qwen4exp keeps one more row on its PLE layer."""
+    if k.arch != "qwen4exp" or not k.has("ple.conv_kernel"):
+        return 0
+    copies = k.integer("hyper_connection.count", 1, 2**20)
+    return max(k.integer("ple.conv_kernel", 0, 2**20) - 1, 0) * k.integer("ple.ngram_size", 0, 2**20) * copies * n_embd
+
+
+def _indexed(k: _Keys, total: int, trunk: int) -> tuple[bool, ...]:
+    """Which layers own an indexer's keys (DSA, MSA and the indexed hybrids)."""
+    if not k.has("attention.indexer.key_length"):
+        return (False,) * total
+    types = k.keys.get(f"{k.arch}.attention.indexer.types")
+    marks: Sequence[int] | None = k.per_layer("attention.indexer.types", trunk) if isinstance(types, list | tuple) else None
+    if k.arch == "minimax-m3":
+        dense = k.integer("leading_dense_block_count", 0, 2**31)
+        return tuple(dense <= i < trunk for i in range(total))
+    if k.arch == "deepseek32" or (marks is None and k.arch != "glm-dsa"):
+        return tuple(i < trunk for i in range(total))
+    if marks is None:  # glm-dsa without the key: all layers, or GLM-5.2's built-in table
+        long = k.integer("context_length", maximum=2**40) >= 2**20
+        return tuple(i < trunk and (not long or i in _GLM52_INDEXED) for i in range(total))
+    return tuple(i < trunk and marks[i] == 1 for i in range(total))
