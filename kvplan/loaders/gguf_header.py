@@ -1,0 +1,211 @@
+"""GGUF headers: metadata and tensor infos, without the data and without building vocabularies.
+
+A header may hold a vocabulary of a quarter of a million strings; its arrays are walked past, not read. Only the file's
+first megabytes are needed, so a prefix, or HTTP ranges of a file on the hub, will do.
+
+Source: the GGUF specification (ggml `docs/gguf.md`) and llama.cpp `ggml/src/gguf.cpp` (`gguf_init_from_file`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from struct import Struct, error, unpack_from
+from typing import Any, Final, NoReturn, Protocol
+
+from kvplan.errors import GgufError
+from kvplan.loaders.ggml_types import GGML_TYPES
+
+_MAGIC: Final = b"GGUF"
+_U32, _U64 = Struct("<I"), Struct("<Q")
+#: Value type -> (format, bytes); 8 is a string, 9 an array.
+_SCALARS: Final = {
+    0: ("<B", 1), 1: ("<b", 1), 2: ("<H", 2), 3: ("<h", 2), 4: ("<I", 4), 5: ("<i", 4), 6: ("<f", 4), 7: ("<?", 1),
+    10: ("<Q", 8), 11: ("<q", 8), 12: ("<d", 8),
+}  # fmt: skip
+_STRING, _ARRAY = 8, 9
+_MAX_KEYS: Final = 65_536
+_MAX_TENSORS: Final = 1_000_000
+_MAX_TEXT: Final = 65_535  # bytes of a key or kept value (`GGUF_MAX_STRING_LENGTH` is far above)
+_KEPT_ARRAY: Final = 16_384  # entries: per-layer arrays are kept, vocabularies are not
+_MAX_DIMS: Final = 4  # GGML_MAX_DIMS
+
+
+class Bytes(Protocol):
+    """Where the header's bytes come from: `size` of the whole file, and at least its first `end` bytes on request."""
+
+    size: int
+
+    def first(self, end: int) -> Any:
+        """A buffer of at least the first `end` bytes, or all there are."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedArray:
+    """An array that was walked past: its length is known, its values were not built."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufHeader:
+    """One file's metadata, and what its tensors take by type (bytes of the data, without alignment padding)."""
+
+    version: int
+    keys: Mapping[str, Any]
+    n_tensors: int
+    tensor_bytes: int
+    bytes_by_type: Mapping[str, int]
+
+
+def read_header(source: Bytes, name: str) -> GgufHeader:
+    """Read a header.
+
+    Raises:
+        GgufError: not GGUF, big-endian, an unknown version or type, truncated, or out of all bounds.
+    """
+    return _Reader(source, name).header()
+
+
+class _Reader:
+    """A cursor over a growing prefix of the file."""
+
+    def __init__(self, source: Bytes, name: str) -> None:
+        self.source = source
+        self.name = name
+        self.buffer: Any = source.first(1 << 20)
+        self.at = 0
+
+    def refuse(self, problem: str, hint: str = "is the file complete? download it again") -> NoReturn:
+        raise GgufError(f"{self.name}: {problem}", hint=hint)
+
+    def need(self, end: int) -> None:
+        """Make the first `end` bytes available."""
+        if end <= len(self.buffer):
+            return
+        if end <= self.source.size:
+            self.buffer = self.source.first(min(max(end, 2 * len(self.buffer)), self.source.size))
+        if end > len(self.buffer):
+            self.refuse(f"ends inside its header: {end:,} bytes are needed, {len(self.buffer):,} are there")
+
+    def u32(self) -> int:
+        self.need(self.at + 4)
+        (value,) = _U32.unpack_from(self.buffer, self.at)
+        self.at += 4
+        return int(value)
+
+    def u64(self) -> int:
+        self.need(self.at + 8)
+        (value,) = _U64.unpack_from(self.buffer, self.at)
+        self.at += 8
+        return int(value)
+
+    def text(self, limit: int = _MAX_TEXT) -> str:
+        length = self.u64()
+        if length > self.source.size - self.at:
+            self.refuse(f"holds a string of {length:,} bytes at offset {self.at:,}, longer than the file")
+        end = self.at + length
+        kept = bytes(self._slice(min(length, limit)))
+        self.need(end)
+        self.at = end
+        return kept.decode("utf-8", "replace")
+
+    def _slice(self, length: int) -> Any:
+        self.need(self.at + length)
+        return self.buffer[self.at : self.at + length]
+
+    def header(self) -> GgufHeader:
+        if bytes(self._slice(4)) != _MAGIC:
+            self.refuse("is not a GGUF file: it does not begin with `GGUF`", hint="give a .gguf file")
+        self.at = 4
+        version = self.u32()
+        if version & 0xFFFF == 0:
+            self.refuse(
+                f"GGUF file version {version} is extremely large, is there a mismatch between the host and model endianness?",
+                hint="the file is big-endian; llama.cpp refuses it on this machine too",
+            )
+        if version not in {2, 3}:
+            self.refuse(f"is GGUF version {version}; versions 2 and 3 are read", hint="convert it again with a current llama.cpp")
+        n_tensors, n_keys = self.u64(), self.u64()
+        left = self.source.size - self.at
+        if n_keys > _MAX_KEYS or n_keys * 13 > left:
+            self.refuse(f"says that it has {n_keys:,} metadata keys, which cannot be")
+        if n_tensors > _MAX_TENSORS or n_tensors * 24 > left:
+            self.refuse(f"says that it has {n_tensors:,} tensors, which cannot be")
+        keys: dict[str, Any] = {}
+        for _ in range(n_keys):
+            key = self.text()
+            if key in keys:
+                self.refuse(f"has the metadata key `{key[:60]}` twice")
+            keys[key] = self.value(self.u32(), key)
+        by_type = self.tensors(n_tensors)
+        return GgufHeader(
+            version=version, keys=keys, n_tensors=n_tensors, tensor_bytes=sum(by_type.values()), bytes_by_type=by_type
+        )
+
+    def value(self, kind: int, key: str) -> Any:
+        if kind in _SCALARS:
+            form, size = _SCALARS[kind]
+            self.need(self.at + size)
+            (value,) = unpack_from(form, self.buffer, self.at)
+            self.at += size
+            return value
+        if kind == _STRING:
+            return self.text()
+        if kind != _ARRAY:
+            self.refuse(f"key `{key[:60]}` has the unknown value type {kind}")
+        kind, length = self.u32(), self.u64()
+        if kind == _ARRAY:
+            self.refuse(f"key `{key[:60]}` is an array of arrays, which llama.cpp does not read either")
+        if kind == _STRING:
+            self.skip_strings(length, key)
+            return SkippedArray(length)
+        if kind not in _SCALARS:
+            self.refuse(f"key `{key[:60]}` is an array of the unknown type {kind}")
+        form, size = _SCALARS[kind]
+        if length * size > self.source.size - self.at:
+            self.refuse(f"key `{key[:60]}` is an array of {length:,} entries, longer than the file")
+        start, self.at = self.at, self.at + length * size
+        self.need(self.at)
+        if length > _KEPT_ARRAY:
+            return SkippedArray(length)
+        return list(unpack_from(f"<{length}{form[1]}", self.buffer, start))
+
+    def skip_strings(self, length: int, key: str) -> None:
+        """Walk past strings; the loop is the reader's hot path (a vocabulary and its merges: half a million rounds)."""
+        if length * 8 > self.source.size - self.at:
+            self.refuse(f"key `{key[:60]}` is an array of {length:,} strings, longer than the file")
+        unpack, buffer, at = _U64.unpack_from, self.buffer, self.at
+        while length:
+            try:
+                while length:
+                    at += 8 + unpack(buffer, at)[0]
+                    length -= 1
+            except (error, OverflowError):  # the prefix ends here: get more of the file, or refuse
+                self.need(at + 8)
+                buffer = self.buffer
+        self.at = at
+        self.need(at)
+
+    def tensors(self, n_tensors: int) -> dict[str, int]:
+        """Bytes of the tensors' data, by type."""
+        by_type: dict[str, int] = {}
+        for _ in range(n_tensors):
+            name = self.text()
+            dims = self.u32()
+            if dims > _MAX_DIMS:
+                self.refuse(f"tensor `{name[:60]}` has {dims} dimensions; at most {_MAX_DIMS} are possible")
+            shape = [self.u64() for _ in range(dims)]
+            kind, _ = self.u32(), self.u64()
+            row = GGML_TYPES.get(kind)
+            if row is None:
+                self.refuse(f"tensor `{name[:60]}` has the unknown type {kind}", hint="a newer kvplan may know it")
+            label, block, size = row
+            elements = 1
+            for extent in shape:
+                elements *= extent
+            if elements >= 2**62 or (shape and shape[0] % block):
+                self.refuse(f"tensor `{name[:60]}` has an impossible shape for type {label}")
+            by_type[label] = by_type.get(label, 0) + elements // block * size
+        return by_type
