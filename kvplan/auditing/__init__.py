@@ -15,6 +15,8 @@ To add an engine, write `kvplan/auditing/<engine>.py` and add its row to `AUDITO
 `as_recorded(name, predicted, recorded) -> Any` (optional)
     The predicted value written as the record writes that fact (rounded to its digits, in its unit). Two values
     agree when this equals `recorded`; without it, they agree when they are equal.
+`remark(case) -> str` (optional)
+    What a reader must know beside the verdict (an erratum of the source), or "".
 
 `InvalidCase(reason)` says that a record cannot be read; errors of kvplan's own (`KvplanError`) are turned into
 `not_predicted` or `invalid` for it by `judge`. Tests: `tests/auditing/test_<engine>.py`.
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 #: Engine name in a case -> module in `kvplan.auditing`. A new engine is one file and one row.
 AUDITORS: Final[dict[str, str]] = {
+    "paper": "papers",
 }
 
 

@@ -114,7 +114,9 @@ def read_cases(path: Path, *, progress: Callable[[int], None] | None = None) -> 
         descriptor = os.open(path.expanduser(), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
-        raise InputError(f"cannot read `{path}`: {reason}", hint="give a file of recorded cases, one JSON object a line") from problem
+        raise InputError(
+            f"cannot read `{path}`: {reason}", hint="give a file of recorded cases, one JSON object a line"
+        ) from problem
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise InputError(f"`{path}` is not a regular file", hint="give a file of recorded cases, one JSON object a line")

@@ -103,4 +103,5 @@ def _compared(case: Case, module: Any, predicted: Mapping[str, Any] | NotPredict
         for name, value in recorded.items()
     )
     status: Status = "exact" if all(fact.agrees for fact in facts) else "differs"
-    return Result(id=case.id, engine=case.engine, status=status, facts=facts)
+    remark = module.remark(case) if hasattr(module, "remark") else ""
+    return Result(id=case.id, engine=case.engine, status=status, facts=facts, reason=remark)

@@ -16,6 +16,7 @@ from kvplan.errors import KvplanError
 #: Command -> (its module in `kvplan.cli`, its function). A new command is one file and one row.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "estimate": ("estimate", "estimate"),
+    "audit": ("audit", "audit"),
 }
 EXIT_CODES: Final = (
     "Exit codes: 0 yes, 1 the answer is no (a mismatch), 2 bad input, 3 something is missing on this machine, 70 a bug in kvplan."
