@@ -53,11 +53,18 @@ def _looks_like_path(text: str) -> bool:
 def _load_mapping(data: Mapping[str, Any], *, infer: bool) -> Model:
     from kvplan import architectures
 
-    if any(key in data for key in ("layers", "attention", "config")) and "model_type" not in data:
+    if _is_spec(data):
         from kvplan.loaders.spec import model_from_data
 
         return model_from_data(data, source="dict")
     return architectures.read(data, source="dict", infer=infer)
+
+
+def _is_spec(data: Mapping[str, Any]) -> bool:
+    """Whether a dict is a description rather than a hub config (which has a `model_type` and none of these)."""
+    if "model_type" not in data:
+        return any(key in data for key in ("layers", "attention", "config"))
+    return isinstance(data.get("attention"), Mapping) or isinstance(data.get("layers"), list | tuple)
 
 
 def _load_file(text: str, *, infer: bool) -> Model | None:
