@@ -8,7 +8,8 @@
     │   ├── UnknownModel               no such file, catalogue name or hub repository
     │   ├── UnknownArchitecture        a `model_type` that no family claims
     │   └── OptionError                a command-line value or engine option
-    ├── EnvironmentMissing    exit 3   torch, the hub, a device or free memory is not there
+    ├── EnvironmentMissing    exit 3   torch, the hub or a device is not there
+    ├── DoesNotFit            exit 1   the workload needs more memory than there is
     └── Mismatch              exit 1   a prediction and a measurement differ
 
 Exit 0 is yes, 1 is "the answer is no", 70 is a bug in kvplan.
@@ -87,5 +88,11 @@ class EnvironmentMissing(KvplanError):
 
 class Mismatch(KvplanError):
     """A prediction and a measurement differ."""
+
+    exit_code = 1
+
+
+class DoesNotFit(KvplanError):
+    """The workload needs more memory than there is, or than the limit allows."""
 
     exit_code = 1

@@ -16,6 +16,8 @@ from kvplan.errors import KvplanError
 #: Command -> (its module in `kvplan.cli`, its function). A new command is one file and one row.
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "estimate": ("estimate", "estimate"),
+    "compare": ("compare", "compare"),
+    "validate": ("validate", "validate"),
     "audit": ("audit", "audit"),
 }
 EXIT_CODES: Final = (
