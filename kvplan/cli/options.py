@@ -57,3 +57,15 @@ def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel
             raise OptionError(f"--set: `{key[:60]}` is given twice")
         options[key] = value
     return options
+
+
+def listed(text: str, what: str) -> list[str]:
+    """The parts of a comma-separated option, each once.
+
+    Raises:
+        OptionError: an empty part.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise OptionError(f"{what}: `{text[:60]}` has an empty part", hint="separate values with single commas")
+    return list(dict.fromkeys(parts))

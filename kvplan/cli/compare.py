@@ -1,0 +1,67 @@
+"""`kvplan compare`: models, variants, engines and cache dtypes side by side."""
+
+from typing import Annotated
+
+import typer
+
+from kvplan.cli import options as o
+
+VariantOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--variant", metavar="A,B,…", help="Also the model rewritten: mha, gqa=K, mqa, mla=R+D, window=W, full, cla=N, mqa+cla=2"
+    ),
+]
+EnginesOpt = Annotated[
+    str, typer.Option("-e", "--engine", metavar="A,B,…", help="Engines, each NAME[@VERSION]; see `kvplan engines`")
+]
+KvDtypes = Annotated[
+    str, typer.Option("--kv-dtype", metavar="A,B,…", help="Cache dtypes; `all` shows what each one saves; see `kvplan dtypes`")
+]
+Baseline = Annotated[
+    str | None, typer.Option("--baseline", metavar="NAME|N", help="The row that is 1.00x: a model's name or a row's number")
+]
+
+
+def compare(
+    models: o.ModelsArg,
+    variants: VariantOpt = None,
+    seq_len: o.SeqLen = "8k",
+    batch_size: o.BatchSize = "1",
+    engines: EnginesOpt = "ideal",
+    kv_dtypes: KvDtypes = "auto",
+    baseline: Baseline = None,
+    tensor_parallel: o.TensorParallel = 1,
+    encoder_len: o.EncoderLen = "0",
+    settings: o.SetOpt = None,
+    unit: o.Unit = None,
+    fmt: o.FormatOpt = o.Format.table,
+    output: o.Output = None,
+    infer: o.Infer = False,
+) -> None:
+    """Show models, what-if variants, engines and cache dtypes side by side, relative to a baseline."""
+    from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
+    from kvplan.comparison import compare as compared
+    from kvplan.loaders import load
+    from kvplan.report.compare import render
+    from kvplan.units import parse_count
+    from kvplan.variants import variant
+    from kvplan.workload import Workload
+
+    workload = Workload(
+        batch_size=parse_count(batch_size, what="--batch-size"),
+        seq_len=parse_count(seq_len, what="--seq-len"),
+        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
+    )
+    originals = [load(name, infer=infer) for name in models]
+    rewrites = o.listed(variants, "--variant") if variants else []
+    comparison = compared(
+        [model for original in originals for model in (original, *(variant(original, text) for text in rewrites))],
+        workload,
+        engines=o.listed(engines, "--engine"),
+        kv_dtypes=o.listed(kv_dtypes, "--kv-dtype"),
+        options=o.engine_options(settings, kv_dtype="auto", tensor_parallel=tensor_parallel),
+        baseline=baseline,
+    )
+    color = output is None and wants_color()
+    emit(render(comparison, fmt.value, unit=checked_unit(unit), width=terminal_width(), color=color), output)
