@@ -19,6 +19,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "compare": ("compare", "compare"),
     "validate": ("validate", "validate"),
     "audit": ("audit", "audit"),
+    "spec": ("spec", "spec"),
+    "models": ("models", "models"),
 }
 EXIT_CODES: Final = (
     "Exit codes: 0 yes, 1 the answer is no (a mismatch), 2 bad input, 3 something is missing on this machine, 70 a bug in kvplan."

@@ -172,7 +172,7 @@ class Fields:
 
     def note(self, key: str, value: object) -> None:
         """Record where a number came from."""
-        self._facts.append(Fact(self.name(key), str(value)[:80], self.where(key)))
+        self._facts.append(Fact(self.name(key), str(value)[:200], self.where(key)))
 
     def built(self, make: Callable[[], T]) -> T:
         """The value of `make()`, whose own objections get this place in the file.

@@ -1,0 +1,56 @@
+"""`kvplan models`: the catalogue."""
+
+from typing import Annotated
+
+import typer
+
+from kvplan.cli import options as o
+
+Pattern = Annotated[
+    str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern such as 'qwen*'", show_default=False)
+]
+Kinds = Annotated[
+    list[str] | None, typer.Option("--kind", metavar="WORD", help="Only this layout: GQA, MLA, CLA, sliding, hybrid …")
+]
+
+
+def models(pattern: Pattern = "", kinds: Kinds = None, fmt: o.FormatOpt = o.Format.table, output: o.Output = None) -> None:
+    """List the models that kvplan knows by name."""
+    from kvplan.cli.output import emit, terminal_width, wants_color
+    from kvplan.errors import OptionError
+    from kvplan.loaders.catalogue import listed
+    from kvplan.report.models import Entry, layout_words, render
+    from kvplan.workload import Workload
+
+    wanted = {checked_kind(kind) for kind in kinds or []}
+    found = [(model, hub) for model, hub in listed(pattern) if wanted <= set(layout_words(model))]
+    if not found:
+        what = f" of kind {' and '.join(sorted(wanted))}" if wanted else ""
+        raise OptionError(f"no model{what} has a name like `{pattern[:80]}`", hint="`kvplan models` lists all of them")
+    from kvplan.planner import plan
+
+    workload = Workload(batch_size=1, seq_len=8192)
+    entries = [Entry(allocation=plan(model, workload), hub=hub) for model, hub in found]  # type: ignore[arg-type]  # ideal always answers
+    emit(render(entries, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
+
+
+def checked_kind(text: str) -> str:
+    """A layout word in its own spelling.
+
+    Raises:
+        OptionError: there is no such word.
+    """
+    from kvplan.errors import OptionError, nearest
+    from kvplan.report.models import LAYOUT_WORDS
+
+    spelled = {word.lower(): word for word in LAYOUT_WORDS} | {
+        "vlm": "vision",
+        "encoder-decoder": "cross-attention",
+        "shared": "shared-KV",
+    }
+    word = spelled.get(text.lower())
+    if word is None:
+        near = nearest(text.lower(), spelled)
+        hint = f"did you mean `{near}`?" if near else f"one of {', '.join(LAYOUT_WORDS)}"
+        raise OptionError(f"--kind: unknown layout `{text[:40]}`", hint=hint)
+    return word
