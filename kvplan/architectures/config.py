@@ -157,7 +157,24 @@ class Config:
             value = {}
         if not isinstance(value, Mapping):
             self.refuse(key, f"must be an object, got {_shown(value)}" if value is not None else "is missing")
-        inner = Config(value, self.source, f"{self._name(key)}.")
+        return self._inside(value, f"{self._name(key)}.")
+
+    def sections(self, key: str, *, length: int) -> "list[Config]":
+        """The objects of a list, one a layer.
+
+        Raises:
+            ConfigError: missing, of another length, or an entry is not an object.
+        """
+        values = self.items(key, length=length)
+        if values is None:
+            self.refuse(key, "is missing", hint="the model's real config.json has it")
+        for i, value in enumerate(values):
+            if not isinstance(value, Mapping):
+                self.refuse(f"{key}[{i}]", f"must be an object, got {_shown(value)}")
+        return [self._inside(value, f"{self._name(key)}[{i}].") for i, value in enumerate(values)]
+
+    def _inside(self, data: Mapping[str, Any], path: str) -> "Config":
+        inner = Config(data, self.source, path)
         inner._facts, inner._read = self._facts, self._read
         return inner
 
