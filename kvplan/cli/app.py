@@ -17,6 +17,7 @@ from kvplan.errors import KvplanError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "estimate": ("estimate", "estimate"),
     "compare": ("compare", "compare"),
+    "explain": ("explain", "explain"),
     "validate": ("validate", "validate"),
     "audit": ("audit", "audit"),
     "spec": ("spec", "spec"),

@@ -1,0 +1,37 @@
+"""`kvplan explain`: what is kept, why, the sum with its numbers, and the sources."""
+
+from kvplan.cli import options as o
+
+
+def explain(
+    model: o.ModelArg,
+    seq_len: o.SeqLen = "8k",
+    batch_size: o.BatchSize = "1",
+    engine: o.EngineOpt = "ideal",
+    kv_dtype: o.KvDtype = "auto",
+    tensor_parallel: o.TensorParallel = 1,
+    encoder_len: o.EncoderLen = "0",
+    settings: o.SetOpt = None,
+    fmt: o.FormatOpt = o.Format.table,
+    output: o.Output = None,
+    infer: o.Infer = False,
+) -> None:
+    """Teach what a model's cache holds: why, in which layers, the sum with its numbers, the config keys and the sources."""
+    from kvplan.cli.output import emit, terminal_width, wants_color
+    from kvplan.errors import OptionError
+    from kvplan.explaining import explain as explained
+    from kvplan.loaders import load
+    from kvplan.report.explain import render
+    from kvplan.units import parse_count
+    from kvplan.workload import Workload
+
+    if fmt is o.Format.csv:
+        raise OptionError("--format: an explanation has no CSV form", hint="use table, markdown or json")
+    workload = Workload(
+        batch_size=parse_count(batch_size, what="--batch-size"),
+        seq_len=parse_count(seq_len, what="--seq-len"),
+        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
+    )
+    chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
+    explanation = explained(load(model, infer=infer), workload, engine, **chosen)
+    emit(render(explanation, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)

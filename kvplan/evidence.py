@@ -1,0 +1,55 @@
+"""What stands behind a number: recorded cases of this engine, version range and these memory kinds, or only its rules.
+
+`measured`: every memory kind of the model occurs in recorded cases of that engine and version, all of them exact
+(`tests/golden`, checked by `kvplan audit` in the tests). `derived`: the rule was read in the engine's source or a paper, and
+no recorded case covers it. `inferred`: the architecture is unknown and was read by its shape.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from kvplan.model import Chunk, Compressed, Full, Memory, Model, Recurrent, Window
+
+if TYPE_CHECKING:
+    from kvplan.allocation import Evidence
+
+#: Engine -> rows of (first version, last version, memory kinds) that recorded cases cover. A row is added with its cases.
+RECORDED: Final[dict[str, tuple[tuple[tuple[int, ...], tuple[int, ...], frozenset[str]], ...]]] = {
+    # tables of papers: MHA, GQA, MQA, MLA and cross-layer sharing (tests/golden/papers.jsonl)
+    "ideal": (((1,), (1,), frozenset({"softmax", "latent", "shared"})),),
+}
+_REACHES: Final = {Full: "", Window: "/window", Chunk: "/chunk", Compressed: "/compressed"}
+
+
+def memory_kind(memory: Memory) -> str:
+    """A memory's kind as the table names it: `softmax`, `softmax/window`, `latent`, `recurrent/mamba2`, `shared` …
+
+    >>> from kvplan.model import Softmax
+    >>> memory_kind(Softmax(kv_heads=1, key_dim=1, value_dim=1, reach=Window(4)))
+    'softmax/window'
+    """
+    name = type(memory).__name__.lower()
+    if isinstance(memory, Recurrent):
+        return f"{name}/{memory.kind}"
+    return name + _REACHES[type(getattr(memory, "reach", Full()))]
+
+
+def memory_kinds(model: Model) -> frozenset[str]:
+    """Every memory kind that occurs in a model's layers."""
+    return frozenset(memory_kind(memory) for memories in model.collapsed() for memory in memories)
+
+
+def evidence(engine: str, version: str, model: Model) -> "Evidence":
+    """What stands behind `engine`'s numbers for `model`."""
+    if model.inferred:
+        return "inferred"
+    rows = RECORDED.get(engine)
+    if not rows:
+        return "derived"
+    from kvplan.engines.base import parse_version
+
+    number, kinds = parse_version(version), memory_kinds(model)
+    covered: set[str] = set()
+    for first, last, recorded in rows:
+        if first <= number <= last:
+            covered |= recorded
+    return "measured" if kinds <= covered else "derived"
