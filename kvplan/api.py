@@ -60,11 +60,23 @@ def sweep(
     batch_sizes: Iterable[int] = (1,),
     kv_dtypes: Iterable[str] = ("auto",),
     engines: Iterable[str] = ("ideal",),
+    tensor_parallels: Iterable[int] = (1,),
     encoder_len: int = 0,
     infer: bool = False,
     **options: Any,
 ) -> "Sweep":
-    """A grid of estimates: models x engines x cache dtypes x lengths x batch sizes, evaluated with numpy.
+    """A grid of estimates: models x engines x cache dtypes x devices x lengths x batch sizes, evaluated with numpy.
+
+    Args:
+        models: one or several of what `kvplan.load` takes.
+        seq_lens: tokens per sequence.
+        batch_sizes: sequences held at once.
+        kv_dtypes: cache dtypes; `auto` is each model's own.
+        engines: each `NAME` or `NAME@VERSION`.
+        tensor_parallels: devices that split the heads.
+        encoder_len: encoder output (or image) tokens, for cross-attention.
+        infer: read unknown architectures by shape.
+        options: options of the engines by their own names.
 
     Returns:
         A `Sweep`: `.to_frame()` is a pandas DataFrame, `.write_csv(path)` and `.write_parquet(path)` stream it.
@@ -81,6 +93,7 @@ def sweep(
         batch_sizes=tuple(batch_sizes),
         kv_dtypes=tuple(kv_dtypes),
         engines=tuple(engines),
+        tensor_parallels=tuple(tensor_parallels),
         encoder_len=encoder_len,
         options=dict(options),
     )

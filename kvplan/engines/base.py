@@ -3,7 +3,7 @@
 An engine file reads top to bottom: *options* (the engine's own flag names and defaults), *retention and
 rounding* (tokens -> kept tokens -> slots: the only places where token counts change), *storage* (a `match`
 over the memory kinds that yields `Piece`s). The same formulas take ints and int64 arrays, so one code path
-serves a single estimate and a sweep of millions of cells.
+serves a single estimate and, through `kvplan.grid`, a sweep of millions of cells.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class Engine(Protocol):
     Options: ClassVar[type[Any]]  # frozen dataclass; field names are the engine's own flag names
     aliases: ClassVar[Mapping[str, str]]  # kvplan's shared option -> the engine's own name for it
     latest: ClassVar[str]  # the version whose rules are current here
+    linear_in_batch: ClassVar[bool]  # n sequences take n times the bytes of one
     options: Any
     version: str
 
@@ -105,8 +106,20 @@ class Engine(Protocol):
         """The cache of `workload`, tensor by tensor."""
         ...
 
-    def sweep(self, model: Model, seq_lens: IntArray, batch_sizes: IntArray, encoder_len: int = 0) -> Grid | NotPredicted:
-        """The same totals over a grid."""
+    def refuse(self, model: Model) -> NotPredicted | None:
+        """Why this engine cannot be predicted for `model`, if so."""
+        ...
+
+    def totals(self, model: Model, seq_len: Count, batch_size: Count, encoder_len: int) -> Totals[Count]:
+        """The sums of `footprint`, for one workload or for arrays of them."""
+        ...
+
+    def bookkeeping_bytes(self, model: Model, seq_len: Count, batch_size: Count) -> Count | int:
+        """Small tensors beside the cache."""
+        ...
+
+    def bytes_per_token(self, model: Model, seq_len: Count, payload: Count | None = None) -> Count:
+        """What the next token of one sequence adds; `payload` is what the sequence takes, if known."""
         ...
 
     def reserve(self, model: Model, budget_bytes: int) -> Pool | NotPredicted:
@@ -115,13 +128,13 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """Totals of a sweep, int64, shape (sequence lengths, batch sizes); `bytes_per_token` has one axis."""
+class Totals(Generic[Count]):
+    """What a sweep reports of a workload, in bytes."""
 
-    payload_bytes: IntArray
-    allocated_bytes: IntArray
-    state_bytes: IntArray  # shape (batch sizes,)
-    bytes_per_token: IntArray  # shape (sequence lengths,)
+    payload: Count
+    allocated: Count  # the same object as `payload` where an engine pads nothing
+    bookkeeping: Count | int
+    state: Count
 
 
 def layer_kinds(model: Model) -> tuple[str, ...]:
@@ -216,8 +229,8 @@ def _coerced(name: str, value: Any, annotation: str, engine: str) -> Any:
 class PieceEngine:
     """The shared half of an engine whose cache is a sum of pieces.
 
-    A subclass gives `pieces`; footprint and sweep follow. `linear_in_batch` says that n sequences take n
-    times the bytes of one, which makes a sweep a single outer product.
+    A subclass gives `pieces`; footprint and totals follow. `linear_in_batch` says that n sequences take n
+    times the bytes of one (bookkeeping aside), which makes a sweep a single outer product.
     """
 
     name: ClassVar[str]
@@ -249,13 +262,15 @@ class PieceEngine:
 
     def evidence(self, model: Model) -> Evidence:
         """What stands behind the numbers."""
-        return "inferred" if model.inferred else "derived"
+        from kvplan.evidence import evidence
+
+        return evidence(self.name, self.version, model)
 
     def notes(self, model: Model, workload: Workload) -> tuple[str, ...]:
         """What a reader must know beside the numbers."""
         return model.notes
 
-    def bookkeeping_bytes(self, model: Model, workload: Workload) -> int:
+    def bookkeeping_bytes(self, model: Model, seq_len: Count, batch_size: Count) -> Count | int:
         """Small tensors beside the cache (positions, lengths)."""
         return 0
 
@@ -290,79 +305,46 @@ class PieceEngine:
             tensor_parallel=self.tensor_parallel,
             buffers=buffers,
             kinds=layer_kinds(model),
-            bytes_per_token=self._bytes_per_token(model, workload.seq_len),
-            bookkeeping_bytes=self.bookkeeping_bytes(model, workload),
+            bytes_per_token=self.bytes_per_token(model, workload.seq_len),
+            bookkeeping_bytes=self.bookkeeping_bytes(model, workload.seq_len, workload.batch_size),
             evidence=self.evidence(model),
             notes=self.notes(model, workload),
             details=self.details(model, workload),
         )
 
-    def _token_payload(self, model: Model, seq_len: Count) -> Count:
-        total = seq_len * 0
-        one = seq_len * 0 + 1
-        for p in self.pieces(model, seq_len, one, 0):
-            if p.per in {"token", "block"}:
-                total = total + p.payload * len(p.layers)
-        return total
+    def totals(self, model: Model, seq_len: Count, batch_size: Count, encoder_len: int) -> Totals[Count]:
+        """The sums of `footprint` by the same formulas, for one workload or for arrays of them.
 
-    def _bytes_per_token(self, model: Model, seq_len: Count) -> Count:
-        period = growth_period(model)
-        grown = self._token_payload(model, seq_len + period) - self._token_payload(model, seq_len)
-        return -(-grown // period)
-
-    def sweep(self, model: Model, seq_lens: IntArray, batch_sizes: IntArray, encoder_len: int = 0) -> Grid | NotPredicted:
-        """Totals over `seq_lens` x `batch_sizes`.
-
-        Raises:
-            OptionError: a cell would not fit 64 bits.
+        Nothing here can see an int64 overflow; `kvplan.grid` looks at the largest cell first.
         """
-        refusal = self.refuse(model)
-        if refusal is not None:
-            return refusal
-        self._check_width(model, seq_lens, batch_sizes, encoder_len)
-        if self.linear_in_batch:
-            ones = seq_lens * 0 + 1
-            payload, padded, state = self._sums(model, seq_lens, ones, encoder_len)
-            # a state is the same at every length, so its first entry stands for all
-            return Grid(
-                payload_bytes=payload[:, None] * batch_sizes,
-                allocated_bytes=(payload if padded is payload else padded)[:, None] * batch_sizes,
-                state_bytes=state[0] * batch_sizes,
-                bytes_per_token=self._bytes_per_token(model, seq_lens),
-            )
-        tokens, batches = seq_lens[:, None], batch_sizes[None, :]
-        zero = tokens * batches * 0
-        payload, padded, state = self._sums(model, tokens + zero, batches + zero, encoder_len)
-        return Grid(
-            payload_bytes=payload,
-            allocated_bytes=padded,
-            state_bytes=state[0],
-            bytes_per_token=self._bytes_per_token(model, seq_lens),
-        )
-
-    def _sums(self, model: Model, tokens: IntArray, batches: IntArray, encoder_len: int) -> tuple[IntArray, IntArray, IntArray]:
-        payload = tokens * 0
-        padded = tokens * 0
-        state = tokens * 0
-        for p in self.pieces(model, tokens, batches, encoder_len):
-            payload = payload + p.payload * len(p.layers)
-            padded = padded + p.padded * len(p.layers)
+        zero = seq_len * batch_size * 0
+        payload, padding, state = zero + 0, zero, zero  # `+ 0`: arrays are added to in place
+        for p in self.pieces(model, seq_len, batch_size, encoder_len):
+            payload += p.payload * len(p.layers)
+            if p.padded is not p.payload:
+                padding = padding + (p.padded - p.payload) * len(p.layers)
             if p.per == "sequence":
                 state = state + p.padded * len(p.layers)
-        return payload, padded, state
-
-    def _check_width(self, model: Model, seq_lens: IntArray, batch_sizes: IntArray, encoder_len: int) -> None:
-        """Refuse before anything can wrap: evaluate the largest cell, with a margin, in exact integers."""
-        longest, most = int(seq_lens.max(initial=0)), int(batch_sizes.max(initial=0))
-        largest = sum(
-            max(p.padded, p.payload) * len(p.layers)
-            for p in self.pieces(model, longest + growth_period(model), most, encoder_len)
+        return Totals(
+            payload=payload,
+            allocated=payload if padding is zero else payload + padding,
+            bookkeeping=self.bookkeeping_bytes(model, seq_len, batch_size),
+            state=state,
         )
-        if largest >= 2**62 or longest * max(most, 1) >= 2**62:
-            raise OptionError(
-                f"the sweep's largest cell ({longest:,} tokens x {most:,} sequences) does not fit 64-bit integers",
-                hint="sweep smaller values; `kvplan estimate` has no such limit",
-            )
+
+    def bytes_per_token(self, model: Model, seq_len: Count, payload: Count | None = None) -> Count:
+        """What the next token of one sequence adds, rounded up where entries stand for several tokens.
+
+        Args:
+            model: the model.
+            seq_len: tokens that the sequence has.
+            payload: what one such sequence takes, if known; with no encoder tokens.
+        """
+        period = growth_period(model)
+        one = seq_len * 0 + 1
+        now = self.totals(model, seq_len, one, 0).payload if payload is None else payload
+        grown = self.totals(model, seq_len + period, one, 0).payload - now
+        return grown if period == 1 else -(-grown // period)
 
     def reserve(self, model: Model, budget_bytes: int) -> Pool | NotPredicted:
         """Only servers reserve."""

@@ -123,7 +123,7 @@ class Ideal(PieceEngine):
 
         def rows(name: str, heads: int, dim: int, tokens: Count, dtype: DType, per: Per = "token") -> Piece[Count]:
             row = dtype.row_bytes(heads, dim)
-            size = batch_size * tokens * row
+            size = tokens * (batch_size * row)
             as_bytes = dtype.packed or dtype.head_scale_bytes > 0
             return Piece(
                 layers=layers,
