@@ -9,6 +9,7 @@ must read as the whole one does, or nothing is written. The CLA paper's rows com
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,21 +29,73 @@ CONFIGS = ROOT / "tests" / "configs"
 
 #: Keys that engines (not the reader) look at, kept where a config has them.
 KEEP = frozenset({
-    "architectures", "model_type", "torch_dtype", "dtype", "hidden_size", "d_model", "n_embd", "vocab_size", "num_attention_heads",
-    "num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions", "n_ctx", "use_sliding_window", "sliding_window",
-    "max_window_layers", "layer_types", "is_encoder_decoder", "num_nextn_predict_layers",
+    "architectures", "model_type", "torch_dtype", "dtype", "hidden_size", "d_model", "n_embd", "vocab_size",
+    "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions", "n_ctx",
+    "use_sliding_window", "sliding_window", "max_window_layers", "layer_types", "is_encoder_decoder", "num_nextn_predict_layers",
 })  # fmt: skip
 #: Sections that say what a model also takes in; only their model type is kept.
 SENSES = ("vision_config", "audio_config")
 #: Files whose name by rule would be clumsy.
 NAMES = {
-    "CohereForAI__c4ai-command-r-v01": "command-r",
-    "bigcode__gpt_bigcode-santacoder": "santacoder",
-    "rednote-hilab__dots.llm1.inst": "dots.llm1",
+    "mistralai__Mistral-7B-v0.1": "mistral-7b-v0.1",
+    "mistralai__Mistral-7B-Instruct-v0.1": "mistral-7b-v0.1",
+    "mistralai__Mistral-7B-v0.3": "mistral-7b-v0.3",
+    "mistralai__Mistral-7B-Instruct-v0.3": "mistral-7b-v0.3",
     "IQuestLab__IQuest-Coder-V1-40B-Instruct": "iquest-coder-v1-40b",
 }
-#: Files that no entry is made of: re-quantized copies, and configs that INDEX.tsv calls incomplete for the cache.
-SKIP: frozenset[str] = frozenset()
+#: Models that have no whole config in `tests/configs/hf`, from the config of a recorded case: name -> (file, model).
+RECORDED = {
+    "bart-base": ("transformers", "facebook/bart-base"),
+    "bloom": ("transformers", "bigscience/bloom"),
+    "bloom-560m": ("transformers", "bigscience/bloom-560m"),
+    "bloom-7b1": ("transformers", "bigscience/bloom-7b1"),
+    "command-r-plus": ("transformers", "CohereForAI/c4ai-command-r-plus"),
+    "command-r7b": ("vllm", "CohereForAI/c4ai-command-r7b-12-2024"),
+    "deepseek-coder-33b": ("transformers", "deepseek-ai/deepseek-coder-33b-base"),
+    "deepseek-llm-67b": ("transformers", "deepseek-ai/deepseek-llm-67b-base"),
+    "deepseek-llm-7b": ("transformers", "deepseek-ai/deepseek-llm-7b-base"),
+    "falcon-h1-0.5b": ("vllm", "tiiuae/Falcon-H1-0.5B-Instruct"),
+    "falcon-h1-34b": ("vllm", "tiiuae/Falcon-H1-34B-Instruct"),
+    "falcon-rw-1b": ("transformers", "tiiuae/falcon-rw-1b"),
+    "gemma-3-270m": ("transformers", "google/gemma-3-270m"),
+    "gpt-neo-1.3b": ("transformers", "EleutherAI/gpt-neo-1.3B"),
+    "gpt-neo-2.7b": ("transformers", "EleutherAI/gpt-neo-2.7B"),
+    "granite-3.0-2b": ("transformers", "ibm-granite/granite-3.0-2b-base"),
+    "granite-3.0-8b": ("transformers", "ibm-granite/granite-3.0-8b-base"),
+    "hunyuan-large": ("vllm", "tencent/Tencent-Hunyuan-Large"),
+    "jamba-1.5-large": ("transformers", "ai21labs/AI21-Jamba-1.5-Large"),
+    "llama-13b": ("transformers", "huggyllama/llama-13b"),
+    "llama-65b": ("transformers", "huggyllama/llama-65b"),
+    "llama-7b": ("transformers", "huggyllama/llama-7b"),
+    "llava-1.5-13b": ("transformers", "llava-hf/llava-1.5-13b-hf"),
+    "mamba-codestral-7b": ("vllm", "mistralai/Mamba-Codestral-7B-v0.1"),
+    "ministral-8b": ("transformers", "mistralai/Ministral-8B-Instruct-2410"),
+    "mpt-30b": ("transformers", "mosaicml/mpt-30b"),
+    "nllb-200-distilled-600m": ("transformers", "facebook/nllb-200-distilled-600M"),
+    "paligemma-3b-pt-224": ("transformers", "google/paligemma-3b-pt-224"),
+    "persimmon-8b": ("transformers", "adept/persimmon-8b-base"),
+    "starcoder2-15b": ("transformers", "bigcode/starcoder2-15b"),
+    "starcoder2-3b": ("transformers", "bigcode/starcoder2-3b"),
+    "step3": ("vllm", "stepfun-ai/step3"),
+    "whisper-base": ("transformers", "openai/whisper-base"),
+    "whisper-large-v3": ("transformers", "openai/whisper-large-v3"),
+    "whisper-large-v3-turbo": ("transformers", "openai/whisper-large-v3-turbo"),
+    "whisper-medium": ("transformers", "openai/whisper-medium"),
+    "whisper-small": ("transformers", "openai/whisper-small"),
+    "xglm-564m": ("transformers", "facebook/xglm-564M"),
+    "zamba2-7b": ("vllm", "Zyphra/Zamba2-7B"),
+}
+#: Files that no entry is made of: INDEX.tsv has only their dimensions, and an absent key decides.
+SKIP = frozenset({
+    "mistralai__Mistral-7B-Instruct-v0.2",
+    "mistralai__Mistral-7B-v0.3",
+    "tencent__Tencent-Hunyuan-Large",  # without the head size, which is not hidden size / heads
+})  # fmt: skip
+#: Files that stand for their name before others: the copy that people use.
+PREFERRED = frozenset(
+    {"meta-llama__Llama-4-Scout-17B-16E-Instruct", "openbmb__MiniCPM-2B-sft-bf16", "mistralai__Mistral-7B-Instruct-v0.3"}
+)
+DATE = re.compile(r"\d{4}")
 KINDS = {"exact-copy": 0, "partial-copy": 1, "rebuilt-from-dims": 2, "class-defaults": 3}
 SAID = {
     "exact-copy": "a copy of the shipped config.json",
@@ -73,7 +126,7 @@ class Recording(dict[str, Any]):
         return super().get(key, default)
 
     def trimmed(self) -> dict[str, Any]:
-        """The keys that were looked at, and KEEP, without nulls."""
+        """The keys that were looked at, and KEEP."""
         kept = {}
         for key, value in self.items():
             if isinstance(value, Recording):
@@ -82,7 +135,7 @@ class Recording(dict[str, Any]):
                     inner = {"model_type": value["model_type"]} if "model_type" in value else {}
                 if inner or key in SENSES:
                     kept[key] = inner
-            elif value is not None and (key in self.seen or key in KEEP):
+            elif key in self.seen or (key in KEEP and value is not None):  # a null may mean other than an absent key
                 kept[key] = value
         return kept
 
@@ -107,7 +160,8 @@ def rows() -> list[dict[str, str]]:
     def rank(row: dict[str, str]) -> tuple[Any, ...]:
         hub = row["hub_id"]
         mirror = hub.startswith(mirrors) and ("NVFP4" in hub or "FP8" in hub)
-        return mirror, len(list(candidates(hub.rpartition("/")[2]))), KINDS[row["copy_kind"]], len(hub), hub
+        preferred = row["file"].removesuffix(".json") in PREFERRED
+        return not preferred, mirror, len(list(candidates(hub.rpartition("/")[2]))), KINDS[row["copy_kind"]], len(hub), hub
 
     return sorted((row for row in found if row["file"].removesuffix(".json") not in SKIP), key=rank)
 
@@ -123,31 +177,58 @@ def published() -> Iterator[tuple[str, str]]:
         except KvplanError as problem:
             print(f"left out: {problem}", file=sys.stderr)
             continue
-        hub = row["hub_id"]
-        choices = [NAMES[stem]] if stem in NAMES else list(candidates(hub.rpartition("/")[2]))[::-1]
-        for name in choices:
+        for name in choices(row):
             if name not in taken:
                 taken[name] = model
-                yield name, entry(name, row, config)
-            if same(taken[name], model):
+                yield name, entry(name, row["hub_id"], f"{SAID[row['copy_kind']]} ({row['source'][:160]})", config)
+            if same(taken[name], model, tuned=is_tuned(name, row)):
                 break
-            print(f"{hub}: differs from {name}: {difference(taken[name], model)}", file=sys.stderr)
+            print(f"{row['hub_id']}: differs from {name}: {difference(taken[name], model)}", file=sys.stderr)
 
 
-def same(a: Model, b: Model) -> bool:
-    """Whether one entry may stand for both."""
-    return a.layers == b.layers and (a.max_tokens == b.max_tokens or None in {a.max_tokens, b.max_tokens})
+def choices(row: dict[str, str]) -> list[str]:
+    """Names for a file's entry, the shortest first."""
+    stem = row["file"].removesuffix(".json")
+    return [NAMES[stem]] if stem in NAMES else list(candidates(row["hub_id"].rpartition("/")[2]))[::-1]
+
+
+def is_tuned(name: str, row: dict[str, str]) -> bool:
+    """Whether a repository is `name` but for tuning and format words: its layers count, not how long it was tuned."""
+    words = re.sub(r"(?<=\d)_(?=\d)", ".", row["hub_id"].rpartition("/")[2].lower()).replace("_", "-").split("-")
+    return not any(DATE.fullmatch(word) and word not in name for word in words)
+
+
+def same(a: Model, b: Model, *, tuned: bool) -> bool:
+    """Whether one entry may stand for both: the same bytes, and the same longest context unless one is a tuned variant."""
+    return a.layers == b.layers and a.dtype == b.dtype and (tuned or a.max_tokens == b.max_tokens)
 
 
 def difference(a: Model, b: Model) -> str:
     """What keeps two models apart, in a few words."""
-    return "layers" if a.layers != b.layers else f"max_tokens {a.max_tokens} and {b.max_tokens}"
+    if a.layers != b.layers:
+        return "layers"
+    return f"dtype {a.dtype} and {b.dtype}" if a.dtype != b.dtype else f"max_tokens {a.max_tokens} and {b.max_tokens}"
 
 
-def entry(name: str, row: dict[str, str], config: dict[str, Any]) -> str:
+def recorded() -> Iterator[tuple[str, str]]:
+    """(name, spec text) of each model in RECORDED."""
+    cases: dict[tuple[str, str], dict[str, Any]] = {}
+    for stem in sorted({file for file, _ in RECORDED.values()}):
+        with (ROOT / "tests" / "golden" / f"{stem}.jsonl").open(encoding="utf-8") as file:
+            for case in map(json.loads, file):
+                cases.setdefault((stem, case["model"]), case)
+    for name, key in RECORDED.items():
+        try:
+            config, _ = trimmed_config(cases[key]["config"], name)
+        except KvplanError as problem:
+            print(f"left out: {problem}", file=sys.stderr)
+            continue
+        yield name, entry(name, key[1], f"the config of a recorded run (tests/golden/{key[0]}.jsonl, {cases[key]['id']})", config)
+
+
+def entry(name: str, hub: str, source: str, config: dict[str, Any]) -> str:
     """The text of one spec."""
-    source = f"{SAID[row['copy_kind']]} ({row['source'][:160]})"
-    text = "".join(f"{line}\n" for line in block({"name": name, "hub": row["hub_id"], "source": source, "config": config}))
+    text = "".join(f"{line}\n" for line in block({"name": name, "hub": hub, "source": source, "config": config}))
     parse_spec(text.encode(), f"{name}.yaml")
     return text
 
@@ -182,7 +263,7 @@ def paper_rows() -> Iterator[tuple[str, str]]:
 
 def main(check: bool) -> int:
     """Write or check every spec; what is no longer made is removed."""
-    made = dict((*published(), *paper_rows()))
+    made = dict((*published(), *recorded(), *paper_rows()))
     there = {p.relative_to(SPECS).with_suffix("").as_posix() for p in SPECS.rglob("*.yaml")}
     stale = sorted(name for name, text in made.items() if name not in there or (SPECS / f"{name}.yaml").read_text() != text)
     extra = sorted(there - made.keys())

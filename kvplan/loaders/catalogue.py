@@ -18,8 +18,10 @@ _FORMATS: Final = frozenset({
 })  # fmt: skip
 _TUNINGS: Final = frozenset({"instruct", "chat", "it", "base", "pt", "thinking", "inst", "dpo", "sft"})
 _DATE: Final = re.compile(r"\d{4}")
-_FIRST_VERSION: Final = re.compile(r"v(0\.\d+|1(\.0)?)")
-_VENDOR_PREFIXES: Final = ("meta-", "nvidia-", "tencent-", "c4ai-")
+_FIRST_VERSION: Final = re.compile(r"v(0\.\d+|01|1(\.0)?)")
+_VENDOR_PREFIXES: Final = ("meta-", "nvidia-", "tencent-", "c4ai-", "gpt-bigcode-")
+#: A bare family name means its newest release; a hub id never does.
+_NEWEST: Final = {"mistral-7b": "mistral-7b-v0.3", "mistral-7b-instruct": "mistral-7b-v0.3"}
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")
 _HUB_LINE: Final = re.compile(r'^hub: "?([^"\n]+)"?$', re.MULTILINE)
 #: Organizations that republish others' models under the same names.
@@ -55,7 +57,7 @@ def find(text: str) -> Path | None:
     republishes models: `acme/gpt2` may be anything.
     """
     root = folder()
-    whole = text.lower()
+    whole = _NEWEST.get(text.lower(), text.lower())
     exact = root / f"{whole}.yaml"
     if _NAME.fullmatch(whole) and exact.is_file():
         return exact
@@ -73,7 +75,7 @@ def candidates(name: str) -> Iterator[str]:
     >>> list(candidates("meta-llama-3.1-8b-instruct-fp8"))
     ['llama-3.1-8b-instruct-fp8', 'llama-3.1-8b-instruct', 'llama-3.1-8b']
     """
-    plain = re.sub(r"(?<=\d)_(?=\d)", ".", name.lower()).replace("_", "-")
+    plain = re.sub(r"(?<=\d)_(?=\d)", ".", name.lower()).replace("_", "-").replace(".inst", "-inst")
     for prefix in _VENDOR_PREFIXES:
         plain = plain.removeprefix(prefix)
     words = plain.split("-")

@@ -7,6 +7,7 @@ from typing import Any, Final
 #: Texts that may stand without quotes; anything else, and words that some YAML reader takes for another type, is quoted.
 _PLAIN: Final = re.compile(r"[A-Za-z]([A-Za-z0-9._/+ -]*[A-Za-z0-9._/+-])?")
 _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+_WIDTH: Final = 120
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
 
@@ -46,10 +47,21 @@ def flow(value: Any) -> str:
 
 
 def block(data: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A mapping as lines: nested mappings indented, lists on one line."""
+    """A mapping as lines: nested mappings indented, lists in brackets."""
     for key, value in data.items():
         if isinstance(value, Mapping) and value:
             yield f"{indent}{scalar(key)}:"
             yield from block(value, f"{indent}  ")
         else:
-            yield f"{indent}{scalar(key)}: {flow(value)}"
+            yield from _wrapped(f"{indent}{scalar(key)}: {flow(value)}", indent, is_list=isinstance(value, list | tuple))
+
+
+def _wrapped(line: str, indent: str, *, is_list: bool) -> Iterator[str]:
+    """A long list over several lines, broken after commas."""
+    while is_list and len(line) > _WIDTH:
+        end = line.rfind(", ", 0, _WIDTH)
+        if end < len(indent) + 4:
+            break
+        yield line[: end + 1]
+        line = f"{indent}  {line[end + 2 :]}"
+    yield line
