@@ -22,6 +22,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "audit": ("audit", "audit"),
     "spec": ("spec", "spec"),
     "models": ("models", "models"),
+    "engines": ("lists", "engines"),
+    "dtypes": ("lists", "dtypes"),
+    "gpus": ("lists", "gpus"),
 }
 EXIT_CODES: Final = (
     "Exit codes: 0 yes, 1 the answer is no (a mismatch), 2 bad input, 3 something is missing on this machine, 70 a bug in kvplan."
