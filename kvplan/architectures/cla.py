@@ -9,12 +9,15 @@ Sources: Cross-Layer Attention, arXiv 2405.12981; the remote code of tencent/Ten
 from typing import Final
 
 from kvplan.architectures.config import Config
-from kvplan.architectures.rows import STANDARD, Row, read_heads, read_row
+from kvplan.architectures.rows import STANDARD, Row, ignored, read_heads, read_row
 from kvplan.architectures.shapes import Decoder, attention
 from kvplan.model import Memory, Shared
 
 _NAMES: Final = STANDARD._replace(head_dim=("head_dim", "attention_head_dim"))
 _HUNYUAN: Final = Row(32, 32, 4096, names=_NAMES)
+#: Every published checkpoint of the remote code has heads of 128, Hunyuan-Large's 80 heads over 6,400 included
+#: (arXiv 2411.02265; vLLM 0.32 builds it so), whether or not a copy of its config spells `attention_head_dim`.
+_REMOTE: Final = _HUNYUAN._replace(head_dim=128)
 _LLAMA: Final = Row(32, 32, 4096)
 _NOTE: Final = (
     "no released engine honors CLA in its cache: transformers 5.23 and llama.cpp do not read the keys, "
@@ -29,7 +32,7 @@ def read(c: Config, model_type: str) -> Decoder:
         return _read_llama_cla(c)
     if c.flag("use_mla"):
         c.refuse("use_mla", "is true, and no published Hunyuan model says how it caches", hint="describe the layers in YAML")
-    plain = read_row(c, _HUNYUAN)
+    plain = read_row(c, _REMOTE if model_type == "hunyuan" else _HUNYUAN)
     factor = c.integer("cla_share_factor", default=1)
     if not c.flag("use_cla") or factor == 1:
         return plain
@@ -44,9 +47,10 @@ def _read_llama_cla(c: Config) -> Decoder:
     for i, source in enumerate(sources):
         if source > i or sources[source] != source:
             c.refuse(f"kv_source_layer[{i}]", f"is {source}, which is not an earlier layer that owns its keys and values")
-    factor, owners = c.integer("cla_share_factor", default=None), c.integer("num_kv_layers", default=None)
+    owners: int | None = c.integer("num_kv_layers", default=None)
+    ignored(c, "cla_share_factor", "`kv_source_layer` says it")
     if owners is not None and owners != len(set(sources)):
         c.refuse("num_kv_layers", f"is {owners}, but `kv_source_layer` names {len(set(sources))} owners")
     layers = [own if source == i else (Shared(source=source),) for i, source in enumerate(sources)]
-    notes = () if factor in {None, 1} and len(set(sources)) == heads.layers else (_NOTE,)
+    notes = () if len(set(sources)) == heads.layers else (_NOTE,)
     return Decoder(layers=layers, heads=heads.query, notes=notes)
