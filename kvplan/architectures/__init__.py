@@ -64,6 +64,36 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "pp_formulanet_text", "prophetnet", "seamless_m4t", "seamless_m4t_v2", "speech_to_text", "speecht5",
         "switch_transformers", "t5", "t5_gemma_module", "t5gemma2_decoder", "trocr", "udop", "umt5", "whisper",
     ),
+    "latent": (
+        "axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "kimi_k2", "longcat_flash", "minicpm3", "mistral4", "youtu",
+        "youtu_llm",
+    ),
+    "indexed": (
+        "axk2", "deepseek_v32", "dots3_note_text", "glm_moe_dsa", "hy_v4", "mistral_large4_text",
+    ),
+    "deepseek_v4": (
+        "deepseek_ref", "deepseek_v4",
+    ),
+    "kda": (
+        "bailing_hybrid", "glm5_next_text", "kimi_linear",
+    ),
+    "delta": (
+        "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "qwen4_exp_text",
+    ),
+    "minimax": (
+        "minimax", "minimax_m1", "minimax_m2", "minimax_m3", "minimax_m3_vl_text", "minimax_text_01",
+    ),
+    "mamba": (
+        "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "zamba", "zamba2",
+    ),
+    "nemotron_h": ("nemotron_h",),
+    "sambay": ("phi4flash",),
+    "convolution": (
+        "inkling2_text", "inkling_text", "lfm2", "lfm2_moe", "lfm3", "zaya",
+    ),
+    "recurrent": (
+        "recurrent_gemma", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm",
+    ),
 }
 _MODULE_OF: Final[dict[str, str]] = {model_type: module for module, types in FAMILIES.items() for model_type in types}
 
@@ -150,6 +180,21 @@ WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "t5gemma2": (("decoder",), "t5gemma2_decoder"),
     "unlimited_ocr": (("text_config",), "unlimited_ocr_text"),
     "voxtral_realtime": (("text_config",), "voxtral_realtime_text"),
+    "deepseek_vl_v2": (("language_config",), "deepseek_v2"),
+    **dict.fromkeys(("kimi_k25", "kimi_vl"), (("text_config",), "deepseek_v3")),
+    "kimi_k3": (("text_config",), "kimi_linear"),
+    "glm5_next": (("text_config",), "glm5_next_text"),
+    "mistral_large4": (("text_config",), "mistral_large4_text"),
+    "dots3_note": (("text_config",), "dots3_note_text"),
+    "minimax_m3_vl": (("text_config",), "minimax_m3_vl_text"),
+    **dict.fromkeys(("minicpm_ocr", "minicpmv4_6", "minicpmv4_7", "qwen3_5"), (("text_config",), "qwen3_5_text")),
+    "qwen3_5_moe": (("text_config",), "qwen3_5_moe_text"),
+    "qwen4_exp": (("text_config",), "qwen4_exp_text"),
+    **dict.fromkeys(("nemo_speechlm", "nemotron_h_omni"), (("text_config",), "nemotron_h")),
+    "lfm2_vl": (("text_config",), "lfm2"),
+    "lfm3_vl": (("text_config",), "lfm3"),
+    "inkling_mm_model": (("text_config",), "inkling_text"),
+    "inkling2": (("text_config",), "inkling2_text"),
 }
 # fmt: on
 #: Where a wrapper that is not in the table keeps its text part, tried in this order.
@@ -179,7 +224,12 @@ def read(data: Mapping[str, Any], *, source: str = "config.json", name: str = ""
         ConfigError: a key is missing, of the wrong type, or contradicts another.
         UnknownArchitecture: no family claims the model type and `infer` is false.
     """
-    outer = Config(data, source)
+    return read_config(Config(data, source), name=name, infer=infer)
+
+
+def read_config(outer: Config, *, name: str = "", infer: bool = False) -> Model:
+    """As `read`, for a `Config` that the caller holds: afterwards it says which keys were read."""
+    source = outer.source
     model_type = outer.text("model_type", default="") or _from_architectures(outer)
     text, text_type = _text_part(outer, model_type)
     inferred = False
@@ -190,7 +240,7 @@ def read(data: Mapping[str, Any], *, source: str = "config.json", name: str = ""
             raise
         inferred = True
         decoder = import_module("kvplan.architectures.infer").read(text, text_type)
-    return _model(outer, text, model_type, decoder, name=name or model_type, inferred=inferred)
+    return _model(outer, text, (model_type, text_type), decoder, name=name or model_type, inferred=inferred)
 
 
 def _from_architectures(c: Config) -> str:
@@ -215,14 +265,14 @@ def _text_part(outer: Config, model_type: str) -> tuple[Config, str]:
             return outer, implied
         inner = section.text("model_type", default=implied)
         return section, implied if inner in WRAPPERS else inner
-    if model_type in _MODULE_OF:
+    if model_type in _MODULE_OF and (_describes_layers(outer) or not any(key in outer.data for key in _TEXT_SECTIONS)):
         return outer, model_type
     for key in _TEXT_SECTIONS:
         if isinstance(outer.data.get(key), Mapping):
             section = outer.section(key)
             inner = section.text("model_type", default="")
             if inner in _MODULE_OF:
-                outer.note("model_type", model_type, f"unknown wrapper, read through `{key}`")
+                outer.note("model_type", model_type, f"read through `{key}`")
                 return section, inner
     return outer, model_type
 
@@ -242,7 +292,8 @@ def _section_at(outer: Config, path: tuple[str, ...]) -> Config:
 
 
 def _describes_layers(c: Config) -> bool:
-    return any(key in c.data for key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers"))
+    keys = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers", "num_decoder_layers")
+    return any(key in c.data for key in keys)
 
 
 def _family(model_type: str, source: str, *, infer: bool) -> Any:
@@ -257,11 +308,11 @@ def _family(model_type: str, source: str, *, infer: bool) -> Any:
     raise UnknownArchitecture(model_type, known_model_types(), source)
 
 
-def _model(outer: Config, text: Config, model_type: str, decoder: Decoder, *, name: str, inferred: bool) -> Model:
+def _model(outer: Config, text: Config, types: tuple[str, str], decoder: Decoder, *, name: str, inferred: bool) -> Model:
     try:
         return Model(
             name=name,
-            model_type=model_type,
+            model_type=types[0],
             layers=tuple(Layer(index=i, memories=m) for i, m in enumerate(decoder.layers)),
             drafts=tuple(Layer(index=i, memories=m) for i, m in enumerate(decoder.drafts)),
             dtype=_dtype(outer, text),
@@ -271,6 +322,8 @@ def _model(outer: Config, text: Config, model_type: str, decoder: Decoder, *, na
             notes=decoder.notes,
             provenance=outer.facts,
             config=outer.data,
+            text_type=types[1],
+            text_config=text.data,
         )
     except ModelError as error:
         raise ConfigError(f"{outer.source}: {error}", hint="check the config's layer map") from error

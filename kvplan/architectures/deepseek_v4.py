@@ -20,7 +20,7 @@ _HEAVY: Final = "heavily_compressed_attention"
 _OF_RATIO: Final = {0: _SLIDING, 4: _SPARSE, 128: _HEAVY}
 
 
-def read(c: Config, model_type: str) -> Decoder:  # noqa: ARG001 - one type, and the name that SGLang's copies give it
+def read(c: Config, model_type: str) -> Decoder:
     """Each layer's window, compressed entries and indexer."""
     layers = layer_count(c, default=43)
     heads = query_heads(c, default=64)

@@ -70,10 +70,7 @@ def draft_count(c: Config, *keys: str, default: int = 0) -> int:
 def read(c: Config, model_type: str) -> Decoder:
     """The same latent in every attention block."""
     row = ROWS[model_type]
-    if model_type.startswith("longcat"):
-        layers = _longcat_blocks(c, row.layers)
-    else:
-        layers = layer_count(c, default=row.layers)
+    layers = _longcat_blocks(c, row.layers) if model_type == "longcat_flash" else layer_count(c, default=row.layers)
     heads = query_heads(c, default=row.heads)
     memory: tuple[Memory, ...]
     if model_type == "deepseek_v2" and not c.flag("use_mla", default=True):

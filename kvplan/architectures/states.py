@@ -75,12 +75,12 @@ def mamba1(inner: int, state_size: int, kernel: int) -> Recurrent:
 def mamba2(*, heads: int, head_dim: int, state_size: int, groups: int, kernel: int, dtype: str = "float32") -> Recurrent:
     """Mamba-2: the convolution also runs over B and C, `2 * groups * state_size` channels. Source: arXiv 2405.21060."""
     convolution = conv(heads * head_dim + 2 * groups * state_size, kernel, groups=groups, group_elements=2 * state_size)
-    return Recurrent(
-        kind="mamba2", states=(convolution, State(name="ssm", shape=(heads, head_dim, state_size), dtype=dtype))
-    )
+    return Recurrent(kind="mamba2", states=(convolution, State(name="ssm", shape=(heads, head_dim, state_size), dtype=dtype)))
 
 
-def gated_delta(*, key_heads: int, key_dim: int, value_heads: int, value_dim: int, kernel: int, dtype: str = "float32") -> Recurrent:
+def gated_delta(
+    *, key_heads: int, key_dim: int, value_heads: int, value_dim: int, kernel: int, dtype: str = "float32"
+) -> Recurrent:
     """Gated DeltaNet: one convolution over queries, keys and values; one matrix a value head. Source: arXiv 2412.06464."""
     convolution = conv(2 * key_heads * key_dim + value_heads * value_dim, kernel)
     return Recurrent(
