@@ -25,7 +25,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "glm4_moe", "glm4v_moe_text", "glm4v_text", "glm_ocr_text", "gpt-sw3", "gpt2", "gpt_neox", "gpt_neox_japanese", "gptj",
         "gradium_phonon_tts", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe", "granitemoeshared",
         "grok-1", "helium", "higgs_audio_v2", "hy_v3", "hyperclovax", "idefics", "internlm", "internlm2", "internlm3",
-        "iquestcoder", "jais2", "kosmos_2_5_text_model", "kosmos_2_text_model", "llama", "megatron-bert", "mimo", "minicpm",
+        "iquestcoder", "jais2", "kosmos_2_5_text_model", "kosmos_2_text_model", "llama", "megatron-bert", "minicpm",
         "mixformer-sequential", "molmo2_text", "musicgen_melody_decoder", "nanochat", "nemotron", "olmo", "olmo2", "olmoe",
         "openai-gpt", "opt", "orion", "paddleocr_vl_text", "persimmon", "phi", "phi-msft", "phi3small", "pocket_tts", "qwen",
         "qwen3_vl_text", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "seed_oss", "skywork",
@@ -35,7 +35,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "sliding": (
         "afmoe", "beam", "cohere2", "cohere2_moe", "cohere_compass_text", "cwm", "doge", "dots1", "exaone4", "exaone4_5_text",
         "exaone_moe", "flint", "gemma2", "gemma3_text", "gpt_neo", "gpt_oss", "granite_swa", "granitemoe_swa", "kolibri1",
-        "kyutai_speech_to_text", "laguna", "llama4_text", "mellum", "ministral", "ministral3", "mistral", "mixtral",
+        "kyutai_speech_to_text", "laguna", "llama4_text", "mellum", "mimo", "ministral", "ministral3", "mistral", "mixtral",
         "modernbert-decoder", "moshi", "muse_glimmer_text", "muse_spark_text", "olmo3", "phi3", "phi3_v", "phi4",
         "phi4_multimodal", "phi4mm", "phimoe", "qwen2", "qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text",
         "qwen3", "qwen3_moe", "qwen3_omni_moe_text", "qwen3_vl_moe_text", "smollm3", "spark2_5", "starcoder2", "vaultgemma",

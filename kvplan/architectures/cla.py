@@ -32,6 +32,8 @@ def read(c: Config, model_type: str) -> Decoder:
         return _read_llama_cla(c)
     if c.flag("use_mla"):
         c.refuse("use_mla", "is true, and no published Hunyuan model says how it caches", hint="describe the layers in YAML")
+    for key in ("kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
+        ignored(c, key, "`use_mla` is false")
     plain = read_row(c, _REMOTE if model_type == "hunyuan" else _HUNYUAN)
     factor = c.integer("cla_share_factor", default=1)
     if not c.flag("use_cla") or factor == 1:

@@ -57,8 +57,9 @@ class Config:
         raise ConfigError(f"{self.source}: `{self._name(key)}` {problem}", hint=hint or "check that key of the config")
 
     def _find(self, keys: tuple[str, ...], default: object) -> tuple[str, Any] | None:
+        self._read.update(map(self._name, keys))
         for key in keys:
-            if self.has(key):
+            if self.data.get(key) is not None:
                 self.note(key, self.data[key], "config")
                 return key, self.data[key]
         if default is _REQUIRED:

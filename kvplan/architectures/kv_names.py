@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kvplan.architectures.config import Config
-from kvplan.architectures.rows import GPT, MHA, Heads, Names, Row, count, decoder, read_heads
+from kvplan.architectures.rows import GPT, MHA, Heads, Names, Row, count, decoder, ignored, read_heads
 from kvplan.architectures.shapes import Decoder, attention, divided
 from kvplan.model import MAX_LAYERS
 
@@ -37,10 +37,10 @@ def _read_falcon(c: Config) -> Decoder:
     """
     heads = read_heads(c, _FALCON)
     if c.flag("new_decoder_architecture"):
+        ignored(c, "multi_query", "the new decoder architecture has `num_kv_heads`")
         kv_heads = c.integer("num_kv_heads", "n_head_kv", default=heads.query)
         return _with_kv_heads(c, heads, kv_heads, "num_kv_heads")
-    if c.has("num_kv_heads"):
-        c.note("num_kv_heads", c.data["num_kv_heads"], "ignored: only the new decoder architecture reads it")
+    ignored(c, "num_kv_heads", "only the new decoder architecture reads it")
     return _full(c, heads._replace(kv=1 if c.flag("multi_query", default=True) else heads.query))
 
 

@@ -44,7 +44,8 @@ def _dividing(c: Config, key: str, query: int, kv_heads: int) -> int:
 def _read_mimo(c: Config) -> Decoder:
     heads = read_heads(c, _MIMO)
     window = c.integer("sliding_window_size", "sliding_window", default=_MIMO.window)
-    c.integer("sliding_window", "attention_chunk_size", default=None)  # the same number again
+    for key in ("sliding_window", "attention_chunk_size"):
+        c.has(key)  # the same number again
     value_dim = count(c, ("v_head_dim",), 128)
     query = c.integer("swa_num_attention_heads", default=heads.query)
     kv_heads = c.integer("swa_num_key_value_heads", default=heads.kv * 2)

@@ -38,7 +38,7 @@ class Row(NamedTuple):
     hidden: int
     kv_heads: int | None = None  # None: one for each query head
     head_dim: int | None = None  # elements; None: hidden size / query heads
-    rejects: str = ""  # what the class does not take as null: "k" KV heads, "d" head size
+    rejects: str = ""  # what the class refuses: null "k" KV heads, null "d" head size, a "r" remainder of hidden / heads
     names: Names = STANDARD
     window: int | None = None  # tokens; the class's own `sliding_window`
     drafts: int = 0  # MTP layers that the class assumes
@@ -112,7 +112,10 @@ def read_head_dim(c: Config, row: Row, query: int) -> int:
         found = optional(c, row.names.head_dim, row.head_dim, rejected="d" in row.rejects)
         if found is not None:
             return found
-    return divided(c, row.names.hidden[0], count(c, row.names.hidden, row.hidden, 2**24), query, "query heads")
+    hidden = count(c, row.names.hidden, row.hidden, 2**24)
+    if row.names.head_dim and "r" not in row.rejects and hidden >= query:
+        return hidden // query  # rounded down, as these classes do
+    return divided(c, row.names.hidden[0], hidden, query, "query heads")
 
 
 def ignored(c: Config, key: str, why: str) -> None:

@@ -136,29 +136,30 @@ ROWS: Final[dict[str, Slide]] = {
     "cohere2": Slide(Row(40, 64, 8192, window=4096), every(4, "sliding_window_pattern")),
     "cohere2_moe": Slide(Row(40, 64, 8192, head_dim=128, rejects="d", window=4096), _cohere2_moe),
     "cohere_compass_text": Slide(Row(40, 64, 8192, window=4096), all_full),
-    "cwm": Slide(Row(64, 48, 6144, 8, 128, rejects="kd", window=8192), first_of(4)),
+    "cwm": Slide(Row(64, 48, 6144, 8, 128, rejects="kdr", window=8192), first_of(4)),
     "doge": Slide(Row(32, 8, 1024)),
     "dots1": Slide(Row(62, 32, 4608, 32, window=4096), _late(62)),
     "exaone4": _EXAONE,
     "exaone4_5_text": _EXAONE,
     "exaone_moe": _EXAONE,
     "flint": Slide(Row(49, 32, 2048, 4, 128, rejects="kd", window=513), _flint),
-    "gemma2": Slide(Row(26, 8, 2304, 4, 256, rejects="kd", window=4096), every(2)),
-    "gemma3_text": Slide(Row(26, 8, 2304, 4, 256, rejects="kd", window=4096), every(6, "sliding_window_pattern")),
+    "gemma2": Slide(Row(26, 8, 2304, 4, 256, rejects="kdr", window=4096), every(2)),
+    "gemma3_text": Slide(Row(26, 8, 2304, 4, 256, rejects="kdr", window=4096), every(6, "sliding_window_pattern")),
     "gpt_oss": Slide(Row(36, 64, 2880, 8, 64, rejects="kd", window=128), every(2)),
     "granite_swa": Slide(Row(24, 20, 2560, 4, window=128), first_of(4)),
     "granitemoe_swa": Slide(Row(32, 32, 4096, window=128), first_of(4)),
     "kolibri1": Slide(Row(50, 48, 2560, 4, 128, rejects="kd", window=513), every(5)),
-    "kyutai_speech_to_text": Slide(Row(48, 32, 2048, window=375)),
+    "kyutai_speech_to_text": Slide(Row(48, 32, 2048, window=375, rejects="r")),
     "laguna": Slide(Row(40, 48, 2048, 8, 128, rejects="kd", window=512), all_full),
     "mellum": Slide(Row(28, 32, 2304, 4, 128, rejects="kd", window=1024), all_full),
+    "mimo": Slide(Row(36, 32, 4096, 8), _late(36), gated=True),
     "ministral": Slide(Row(32, 32, 4096, 8, rejects="k", window=4096)),
     "ministral3": Slide(Row(34, 32, 4096, 8, 128, rejects="kd")),
     "mistral": Slide(Row(32, 32, 4096, 8, rejects="k", window=4096)),
     "mixtral": Slide(Row(32, 32, 4096, 8, rejects="k")),
-    "moshi": Slide(Row(32, 32, 4096, window=3000)),
-    "muse_glimmer_text": Slide(Row(52, 32, 6656, 2, 128, rejects="kd", window=2048), _muse),
-    "muse_spark_text": Slide(Row(62, 128, 8192, 16, 64, rejects="kd", window=2048), _muse),
+    "moshi": Slide(Row(32, 32, 4096, window=3000, rejects="r")),
+    "muse_glimmer_text": Slide(Row(52, 32, 6656, 2, 128, rejects="kdr", window=2048), _muse),
+    "muse_spark_text": Slide(Row(62, 128, 8192, 16, 64, rejects="kdr", window=2048), _muse),
     "olmo3": Slide(Row(32, 32, 4096, window=4096), every(4)),
     "phi3": _PHI3,
     "phi3_v": _PHI3,
@@ -167,7 +168,7 @@ ROWS: Final[dict[str, Slide]] = {
     "phi4mm": Slide(Row(32, 32, 3072, 8)),
     "phimoe": Slide(Row(32, 32, 4096, 8, rejects="k")),
     "qwen2": Slide(Row(32, 32, 4096, 32, window=4096), _late(28), gated=True),
-    "qwen2_5_omni_text": Slide(Row(28, 28, 3584, 4, window=32768), _late(28), gated=True),
+    "qwen2_5_omni_text": Slide(Row(28, 28, 3584, 4, window=32768, rejects="r"), _late(28), gated=True),
     "qwen2_5_vl_text": _QWEN2_VL,
     "qwen2_moe": Slide(Row(24, 16, 2048, 16, rejects="k", window=4096), _qwen2_moe, gated=True),
     "qwen2_vl_text": _QWEN2_VL,
@@ -177,7 +178,7 @@ ROWS: Final[dict[str, Slide]] = {
     "smollm3": Slide(Row(36, 16, 2048, 4), _smollm3, gated=True),
     "spark2_5": Slide(Row(32, 32, 4096, 8), all_full),
     "starcoder2": Slide(Row(30, 24, 3072, 2, rejects="k")),
-    "vaultgemma": Slide(Row(26, 8, 2304, 4, 256, rejects="kd", window=4096), every(2)),
+    "vaultgemma": Slide(Row(26, 8, 2304, 4, 256, rejects="kdr", window=4096), every(2)),
     "voxtral_realtime_text": Slide(Row(32, 32, 4096, 8, rejects="k", window=4096)),
 }
 _LLAMA4: Final = Row(48, 40, 5120, 8, 128, rejects="kd")
@@ -186,6 +187,15 @@ _GPT_NEO: Final = Row(
     24, 16, 2048, names=MHA._replace(layers=("num_layers", "num_hidden_layers"), heads=("num_heads", "num_attention_heads"))
 )
 _QWEN3_VL_MOE: Final = Row(24, 16, 2048, 16, rejects="k")
+
+
+_PATTERN_KEYS: Final = (
+    "sliding_window_pattern",
+    "max_window_layers",
+    "global_attn_every_n_layers",
+    "no_rope_layers",
+    "no_rope_layer_interval",
+)
 
 
 def read(c: Config, model_type: str) -> Decoder:
@@ -199,6 +209,9 @@ def read(c: Config, model_type: str) -> Decoder:
     if window and model_type == "gemma3_text" and c.flag("use_bidirectional_attention"):
         window = window // 2 + 1  # Gemma3TextConfig: both sides of the token share the window
     kinds = read_layer_types(c, heads.layers)
+    if kinds is not None or not window:
+        for key in _PATTERN_KEYS:
+            ignored(c, key, "`layer_types` decides" if kinds else "there is no window")
     if kinds is None:
         sliding = rule(c, heads.layers) if window else [False] * heads.layers
         kinds = ["sliding_attention" if slides else "full_attention" for slides in sliding]
@@ -219,7 +232,10 @@ def _read_llama4(c: Config) -> Decoder:
     heads = read_heads(c, _LLAMA4)
     chunk = None if is_null(c, "attention_chunk_size") else c.integer("attention_chunk_size", default=8192)
     kinds = read_layer_types(c, heads.layers)
-    if kinds is None:
+    if kinds is not None:
+        for key in ("no_rope_layers", "no_rope_layer_interval"):
+            ignored(c, key, "`layer_types` decides")
+    else:
         chunked = _no_rope(c, heads.layers, slides=1)
         kinds = ["chunked_attention" if local else "full_attention" for local in chunked]
     return decoder(c, heads, kinds, None, chunk=chunk)
