@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 import kvplan
-from kvplan.cli.app import main
 from kvplan.errors import KvplanError
 from kvplan.loaders.config_json import parse_config
-from kvplan.loaders.spec import parse_spec_text
+from kvplan.loaders.spec import parse_spec
 
 HERE = Path(__file__).parent
 CONFIGS = [p for p in sorted((HERE / "configs" / "hf").glob("*.json")) if p.stat().st_size < 20_000]
@@ -104,4 +103,4 @@ def test_five_thousand_scrambled_specs_only_ever_raise_kvplan_errors(seed: int) 
     rng = random.Random(seed)
     texts = [p.read_bytes() for p in SPECS]
     for _ in range(1250):
-        survive(scrambled(rng.choice(texts), rng), lambda raw: parse_spec_text(raw, "spec.yaml"))
+        survive(scrambled(rng.choice(texts), rng), lambda raw: parse_spec(raw, "spec.yaml"))
