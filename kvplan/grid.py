@@ -48,6 +48,7 @@ class Combination:
     model: Model
     engine: Engine
     labels: Mapping[str, str | int]  # model, engine, engine_version, kv_dtype, tensor_parallel, encoder_len, evidence
+    has_state: bool
     notes: tuple[str, ...] = ()
 
 
@@ -106,23 +107,30 @@ class Sweep:
         return f"<kvplan.Sweep: {len(self):,} rows = {shape}>"
 
     def columns(self, combination: Combination) -> dict[str, IntArray]:
-        """One combination's axes and results as flat int64 arrays of `cells` entries."""
+        """One combination's axes and results as flat int64 arrays of `cells` entries; total and allocated are one array."""
         shape = (len(self.seq_lens), len(self.batch_sizes))
         whole = {name: np.empty(shape, np.int64) for name in (*AXES, *RESULTS)}
         for tokens in self._runs(combination.engine):
-            self._fill(combination, tokens, slice(None), {name: array[tokens] for name, array in whole.items()})
+            for name, (value, factor) in self._factors(combination, tokens, slice(None)).items():
+                np.multiply(value, factor, out=whole[name][tokens])
         flat = {name: array.reshape(-1) for name, array in whole.items()}
         return {**flat, "total_bytes": flat["allocated_bytes"]}
 
     def batches(self) -> Iterator[Block]:
-        """All rows in order, in blocks of at most 65,536: what all rows of a block share is a plain value, the rest arrays."""
+        """All rows in order, in blocks of at most 65,536: what all rows share is a plain value, the rest are arrays."""
         for combination in self.combinations:
             for tokens, batches in self._tiles():
-                shape = (len(range(*tokens.indices(len(self.seq_lens)))), len(range(*batches.indices(len(self.batch_sizes)))))
-                block = {name: np.empty(shape, np.int64) for name in (*AXES, *RESULTS)}
-                self._fill(combination, tokens, batches, block)
-                flat = {name: array.reshape(-1) for name, array in block.items()}
-                yield {**combination.labels, **flat, "total_bytes": flat["allocated_bytes"]}
+                shape = (len(self.seq_lens[tokens]), len(self.batch_sizes[batches]))
+                block: Block = dict(combination.labels)
+                arrays: dict[int, IntArray] = {}
+                for name, (value, factor) in self._factors(combination, tokens, batches).items():
+                    if isinstance(value, int):
+                        block[name] = value
+                        continue
+                    if id(value) not in arrays:  # payload and allocated are one array where nothing is padded
+                        arrays[id(value)] = np.multiply(value, factor, out=np.empty(shape, np.int64)).reshape(-1)
+                    block[name] = arrays[id(value)]
+                yield {**block, "total_bytes": block["allocated_bytes"]}
 
     def _runs(self, engine: Engine) -> Iterator[slice]:
         """Lengths whose intermediate arrays fit the processor's cache, for all batch sizes together."""
@@ -138,21 +146,22 @@ class Sweep:
             for column in range(0, len(self.batch_sizes), width):
                 yield slice(row, row + height), slice(column, column + width)
 
-    def _fill(self, c: Combination, rows: slice, columns: slice, out: Mapping[str, IntArray]) -> None:
-        """Evaluate one block into `out`, whose arrays have the block's shape."""
+    def _factors(self, c: Combination, rows: slice, columns: slice) -> dict[str, tuple[IntArray | int, IntArray]]:
+        """One block's columns, each as two factors whose product has the block's shape, or as a number that all cells share."""
         tokens, batches = self.seq_lens[rows, None], self.batch_sizes[None, columns]
-        linear = c.engine.linear_in_batch
-        one = np.ones((1, 1), np.int64)
-        totals = c.engine.totals(c.model, tokens, one if linear else batches, self.encoder_len)
-        known = totals.payload if linear and not self.encoder_len else None
-        factor: IntArray | int = batches if linear else 1
-        out["seq_len"][...] = tokens
-        out["batch_size"][...] = batches
-        np.multiply(totals.payload, factor, out=out["payload_bytes"])
-        np.multiply(totals.allocated, factor, out=out["allocated_bytes"])
-        np.multiply(totals.state, factor, out=out["state_bytes"])
-        out["bookkeeping_bytes"][...] = c.engine.bookkeeping_bytes(c.model, tokens, batches) if linear else totals.bookkeeping
-        out["bytes_per_token"][...] = c.engine.bytes_per_token(c.model, tokens, known)
+        ones = np.ones_like(batches)
+        totals = c.engine.totals(c.model, tokens, ones[:, :1] if c.engine.linear_in_batch else batches, self.encoder_len)
+        known = totals.payload if c.engine.linear_in_batch and not self.encoder_len else None
+        factor = batches if c.engine.linear_in_batch else ones
+        return {
+            "batch_size": (np.ones_like(tokens), batches),
+            "seq_len": (tokens, ones),
+            "payload_bytes": (totals.payload, factor),
+            "allocated_bytes": (totals.allocated, factor),
+            "bookkeeping_bytes": (c.engine.bookkeeping_bytes(c.model, tokens, batches), ones),
+            "bytes_per_token": (c.engine.bytes_per_token(c.model, tokens, known), ones),
+            "state_bytes": (totals.state, factor) if c.has_state else (0, ones),
+        }
 
     def to_frame(self) -> "pd.DataFrame":
         """Every row as a pandas DataFrame with the columns of the CSV; texts are categories, numbers int64."""
@@ -254,4 +263,4 @@ def _combination(model: Model, engine: Engine, largest: Workload) -> Combination
         "encoder_len": largest.encoder_len,
         "evidence": answer.evidence,
     }
-    return Combination(model=model, engine=engine, labels=labels, notes=answer.notes)
+    return Combination(model=model, engine=engine, labels=labels, has_state=answer.state_bytes > 0, notes=answer.notes)

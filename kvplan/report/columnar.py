@@ -12,16 +12,42 @@ from kvplan.report.estimate import CSV_COLUMNS
 
 Progress = Callable[[int], None] | None
 _ROW_GROUP: Final = 2**20  # rows of one Parquet row group
+_CSV_ROWS: Final = 2**14  # rows rendered at a time
+_AHEAD: Final = 4  # parts rendered before their turn to be written
 
 
 def write_csv(blocks: Iterable[Mapping[str, Any]], target: str | Path | BinaryIO, progress: Progress = None) -> None:
-    """Write blocks of rows; the text is what Python's csv module would write, at several times the speed."""
-    with _opened(target) as file:
+    """Write blocks of rows; the text is what Python's csv module would write, at many times the speed.
+
+    Two threads render (pyarrow works outside the interpreter lock) while this one evaluates and writes.
+    """
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    waiting: deque[tuple[int, Future[memoryview]]] = deque()
+
+    def write_first() -> None:
+        rows, text = waiting.popleft()
+        file.write(text.result())
+        if progress is not None:
+            progress(rows)
+
+    with _opened(target) as file, ThreadPoolExecutor(2, "csv") as pool:
         file.write((",".join(CSV_COLUMNS) + "\n").encode())
-        for block in blocks:
-            file.write(_csv_rows(block))
-            if progress is not None:
-                progress(_rows(block))
+        for part in _parts(blocks):
+            waiting.append((_rows(part), pool.submit(_csv_rows, part)))
+            if len(waiting) > _AHEAD:
+                write_first()
+        while waiting:
+            write_first()
+
+
+def _parts(blocks: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Blocks in parts small enough for the processor's cache; columns that are one array stay one."""
+    for block in blocks:
+        for start in range(0, _rows(block), _CSV_ROWS):
+            slices = {id(v): v[start : start + _CSV_ROWS] for v in block.values() if not isinstance(v, str | int)}
+            yield {name: slices.get(id(value), value) for name, value in block.items()}
 
 
 def _csv_rows(block: Mapping[str, Any]) -> memoryview:
