@@ -5,7 +5,6 @@ Sources: arXiv 2402.19427 and transformers 5.23 `modeling_recurrent_gemma.py` (s
 xLSTM: `modeling_xlstm.py` (`xLSTMCache`).
 """
 
-from math import isfinite
 from typing import Final
 
 from kvplan.architectures.config import Config
@@ -75,7 +74,7 @@ def _xlstm(c: Config) -> Decoder:
 def _rounded(c: Config, key: str, hidden: int, default: float) -> int:
     """`hidden` * factor, up to the next multiple of 64 (`round_up_to_next_multiple_of`)."""
     factor = c.data[key] if c.has(key) else default
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not isfinite(factor) or not 0 < factor <= 64:
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 64:
         c.refuse(key, "must be a number above 0 and at most 64")
     c.note(key, factor, "config" if key in c.data else "class default")
     size = ceil_div(int(hidden * factor), 64) * 64
