@@ -17,6 +17,7 @@ from kvplan.errors import KvplanError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "estimate": ("estimate", "estimate"),
     "compare": ("compare", "compare"),
+    "sweep": ("sweep", "sweep"),
     "explain": ("explain", "explain"),
     "validate": ("validate", "validate"),
     "audit": ("audit", "audit"),
@@ -96,7 +97,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         result = app(arguments, standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer exits for a closed pipe; a reader that has enough is no failure
         _mute_stdout()
         return 0
     except KeyboardInterrupt:
