@@ -4,7 +4,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +14,16 @@ from kvplan.errors import InputError, KvplanError, Mismatch
 from kvplan.units import MIB
 
 if TYPE_CHECKING:
+    from kvplan.allocation import Allocation
     from kvplan.engines.base import Engine
     from kvplan.model import Model
     from kvplan.validation.compare import Validation
+    from kvplan.validation.devices import Device
+    from kvplan.validation.distributed import Group
     from kvplan.validation.ranks import Ranks
     from kvplan.workload import Workload
+
+    Opener = Callable[[], Device]
 
 DeviceOpt = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:0, mps or xpu")]
 Limit = Annotated[str | None, typer.Option("--limit", metavar="SIZE", help="Take at most this much: 2GiB")]
@@ -45,34 +51,59 @@ def validate(
     infer: o.Infer = False,
 ) -> None:
     """Allocate every predicted tensor on a device, and compare the bytes to the prediction."""
-    from kvplan.loaders import load
-    from kvplan.units import parse_count, parse_size
+    from kvplan.units import parse_size
+    from kvplan.validation.choosing import open_device, parse_device
+    from kvplan.validation.distributed import joined
     from kvplan.validation.ranks import ranks_from
-    from kvplan.workload import Workload
 
     ranks = ranks_from(os.environ)
-    with _spoken_once(ranks):
-        workload = Workload(
-            batch_size=parse_count(batch_size, what="--batch-size"),
-            seq_len=parse_count(seq_len, what="--seq-len"),
-            encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
+    parse_device(device)
+    limit_bytes = None if limit is None else parse_size(limit, what="--limit")
+    with joined(ranks, device) as group, _spoken_once(group):
+        workload = group.each(lambda: _workload(seq_len, batch_size, encoder_len))
+        made = group.each(lambda: _engine(engine, settings, kv_dtype, tensor_parallel, ranks))
+        loaded = group.each(lambda: _load(model, infer))
+        answers = (_probe if probe_max else _measure)(
+            group, made, loaded, workload, lambda: open_device(device, ranks), limit_bytes
         )
-        limit_bytes = None if limit is None else parse_size(limit, what="--limit")
-        made = _engine(engine, settings, kv_dtype, tensor_parallel, ranks)
-        job = _probe if probe_max else _measure
-        answers = job(made, load(model, infer=infer), workload, device, limit_bytes, ranks)
-        _tell(answers, ranks, fmt, output)
+        group.each(lambda: _tell(answers, ranks, fmt, output))
+        failures = [answer.failure() for answer in answers if not answer.passed]
+        if failures:
+            raise Mismatch(failures[0], hint="prediction and reality differ: please report the command and this line")
 
 
 @contextmanager
-def _spoken_once(ranks: "Ranks") -> Iterator[None]:
-    """All ranks meet the same error; one on each machine says it, the others only leave with its code."""
+def _spoken_once(group: "Group") -> Iterator[None]:
+    """All ranks meet the same error; rank 0 says it, and none leaves before it is said: torchrun ends the rest at once."""
     try:
         yield
     except KvplanError as problem:
-        if ranks.local_rank:
-            raise typer.Exit(problem.exit_code) from problem
-        raise
+        if not group.ranks.several:
+            raise
+        if group.ranks.rank == 0:
+            from kvplan.cli.output import remark
+            from kvplan.report.table import printable
+
+            remark("\n".join(printable(line) for line in problem.render().splitlines()))
+        group.each(lambda: None)
+        raise typer.Exit(problem.exit_code) from problem
+
+
+def _workload(seq_len: str, batch_size: str, encoder_len: str) -> "Workload":
+    from kvplan.units import parse_count
+    from kvplan.workload import Workload
+
+    return Workload(
+        batch_size=parse_count(batch_size, what="--batch-size"),
+        seq_len=parse_count(seq_len, what="--seq-len"),
+        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
+    )
+
+
+def _load(model: str, infer: bool) -> "Model":
+    from kvplan.loaders import load
+
+    return load(model, infer=infer)
 
 
 def _engine(name: str, settings: list[str] | None, kv_dtype: str, tensor_parallel: int | None, ranks: "Ranks") -> "Engine":
@@ -87,51 +118,44 @@ def _engine(name: str, settings: list[str] | None, kv_dtype: str, tensor_paralle
 
 
 def _measure(
-    engine: "Engine", model: "Model", workload: "Workload", device: str, limit_bytes: int | None, ranks: "Ranks"
+    group: "Group", engine: "Engine", model: "Model", workload: "Workload", opened: "Opener", limit_bytes: int | None
 ) -> "list[Validation]":
     """Every rank allocates once all have seen that it fits."""
     from kvplan.allocation import NotPredicted
-    from kvplan.validation.choosing import open_device
-    from kvplan.validation.distributed import joined
     from kvplan.validation.session import check_fits, measure
 
-    allocation = engine.footprint(model, workload)
-    if isinstance(allocation, NotPredicted):
-        raise InputError(f"not predicted: {allocation.reason}", hint=allocation.see)
-    place = open_device(device, ranks)
-    with joined(ranks, place) as group:
-        ceiling = group.together(lambda: check_fits(allocation, place, limit_bytes))[ranks.rank]
-        with _progress(ranks, allocation.allocated_bytes) as watch:
-            return group.together(lambda: measure(allocation, place, ceiling, ranks=ranks, watch=watch))
+    def predict() -> "Allocation":
+        answer = engine.footprint(model, workload)
+        if isinstance(answer, NotPredicted):
+            raise InputError(f"not predicted: {answer.reason}", hint=answer.see)
+        return answer
+
+    allocation = group.each(predict)
+    place = group.each(opened)
+    ceiling = group.each(lambda: check_fits(allocation, place, limit_bytes))
+    with _progress(group.ranks, allocation.allocated_bytes) as watch:
+        return group.together(lambda: measure(allocation, place, ceiling, ranks=group.ranks, watch=watch))
 
 
 def _probe(
-    engine: "Engine", model: "Model", workload: "Workload", device: str, limit_bytes: int | None, ranks: "Ranks"
+    group: "Group", engine: "Engine", model: "Model", workload: "Workload", opened: "Opener", limit_bytes: int | None
 ) -> "list[Validation]":
-    """Every rank searches for its own largest batch."""
-    from kvplan.validation.choosing import open_device
-    from kvplan.validation.distributed import joined
+    """Every rank searches for its own largest batch, once all have seen that the limit is free."""
     from kvplan.validation.probe import chosen_limit, probe_largest_batch
 
-    place = open_device(device, ranks)
-    with joined(ranks, place) as group:
-        limit = group.together(lambda: chosen_limit(place, limit_bytes))[ranks.rank]
-        with _progress(ranks, None) as watch:
-            return group.together(
-                lambda: probe_largest_batch(engine, model, workload, place, ranks=ranks, limit_bytes=limit, watch=watch)
-            )
+    place = group.each(opened)
+    limit = group.each(lambda: chosen_limit(place, limit_bytes))
+    with _progress(group.ranks, None) as watch:
+        return group.together(lambda: probe_largest_batch(engine, model, workload, place, limit, ranks=group.ranks, watch=watch))
 
 
-def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: o.Format, output: Any) -> None:
-    """Rank 0 prints; every rank fails when one of them differs."""
+def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: o.Format, output: Path | None) -> None:
+    """Rank 0 writes the report of all."""
     from kvplan.cli.output import emit, terminal_width, wants_color
     from kvplan.report.validate import render
 
     if ranks.rank == 0:
         emit(render(answers, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
-    for answer in answers:
-        if not answer.passed:
-            raise Mismatch(answer.failure(), hint="prediction and reality differ: please report the command and this line")
 
 
 @contextmanager

@@ -44,11 +44,21 @@ def validation_table(validations: Sequence["Validation"]) -> Table:
             buffers = tuple(shown)
         rows += [_buffer_row(on, buffer) for buffer in buffers]
         rows += [_check_row(on, check) for check in validation.checks]
-        notes += [f"{on}{check.name}: {check.remark}" for check in validation.checks if check.remark]
+    notes += _remarks(validations)
     if hidden:
         notes.append(f"{hidden:,} more buffers, all equal; --format json lists them")
     notes += first.allocation.notes
     return Table(title=title(first.allocation), columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes))
+
+
+def _remarks(validations: Sequence["Validation"]) -> list[str]:
+    """What the figures have to add; said once when all ranks say the same."""
+    said: dict[str, list[int]] = {}
+    for validation in validations:
+        for check in validation.checks:
+            if check.remark:
+                said.setdefault(f"{check.name}: {check.remark}", []).append(validation.rank)
+    return [text if len(ranks) == len(validations) else f"rank {layer_range(ranks)}: {text}" for text, ranks in said.items()]
 
 
 def _device_note(validation: "Validation") -> str:

@@ -58,9 +58,9 @@ def open_device(text: str, ranks: Ranks) -> Device:
 def _gpu(torch: Any, kind: str, index: int | None, ranks: Ranks) -> Device:
     there = _count(torch, kind)
     if there == 0:
-        built = f"this torch is {torch.__version__}"
         raise EnvironmentMissing(
-            f"no {kind} device is available ({built})", hint="use --device cpu, or install torch for your GPU"
+            f"no {kind} device is available (torch {torch.__version__})",
+            hint="use --device cpu, or install a torch that is built for this machine's GPU",
         )
     if ranks.local_world_size > there:
         raise EnvironmentMissing(

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from kvplan.errors import EnvironmentMissing, InputError, KvplanError, Mismatch
-from kvplan.validation.devices import Device
+from kvplan.validation.choosing import open_device
 from kvplan.validation.ranks import Ranks
 
 Answer = TypeVar("Answer")
@@ -30,50 +30,57 @@ class Group:
         self.ranks = ranks
         self._exchange = exchange
 
-    def together(self, work: Callable[[], Answer]) -> list[Answer]:
-        """Run `work` on every rank; the answers in order of rank, the same list on all of them.
+    def each(self, work: Callable[[], Answer]) -> Answer:
+        """Run `work` on every rank, go on when all have done theirs; this rank's answer.
 
         Raises:
             KvplanError: what any rank met, on all ranks, so that none waits for one that has left.
         """
+        return self._agreed(work, lambda answer: None)[0]
+
+    def together(self, work: Callable[[], Answer]) -> list[Answer]:
+        """As `each`, and the answers of all ranks in order, the same list on all of them."""
+        answer, shared = self._agreed(work, lambda answer: answer)
+        return [answer] if self._exchange is None else shared
+
+    def _agreed(self, work: Callable[[], Answer], share: Callable[[Answer], Any]) -> tuple[Answer, list[Any]]:
         if self._exchange is None:
-            return [work()]
-        answer: Answer | None = None
-        problem: KvplanError | None = None
+            return work(), []
         try:
             answer = work()
-        except KvplanError as met:
-            problem = met
-        told = (answer, None if problem is None else (problem.exit_code, str(problem), problem.hint))
-        gathered = self._exchange(told)
-        if problem is not None:
-            raise problem
+        except KvplanError as problem:
+            self._exchange((None, (problem.exit_code, str(problem), problem.hint)))
+            raise
+        gathered = self._exchange((share(answer), None))
         for rank, (_, failure) in enumerate(gathered):
             if failure is not None:
                 code, message, hint = failure
                 raise _BY_CODE[code](f"rank {rank}: {message}", hint=hint)
-        return [value for value, _ in gathered]
+        return answer, [value for value, _ in gathered]
 
 
 @contextmanager
-def joined(ranks: Ranks, device: Device) -> Iterator[Group]:
-    """The process group of this run, left again when the block ends.
+def joined(ranks: Ranks, device_text: str) -> Iterator[Group]:
+    """The process group of this run, left again when the block ends; a process alone needs none, and no torch.
 
     Raises:
-        EnvironmentMissing: this torch has no backend for the device, or the other ranks cannot be reached.
+        OptionError, EnvironmentMissing: the device is not there, this torch has no backend for it, or the
+            other ranks cannot be reached.
     """
     if not ranks.several:
         yield Group(ranks)
         return
-    torch = device.torch
+    device = open_device(device_text, ranks)
     distributed: Any = import_module("torch.distributed")
     backend = "nccl" if device.kind == "cuda" else "gloo"
     if not distributed.is_available() or not getattr(distributed, f"is_{backend}_available")():
         raise EnvironmentMissing(f"this torch has no {backend} backend, which {ranks.world_size} ranks need to talk")
+    bound = {}
     if device.kind == "cuda":
-        torch.cuda.set_device(device.index)
+        device.torch.cuda.set_device(device.index)
+        bound["device_id"] = device.torch.device(device.name)  # NCCL takes its buffers now, not between two measurements
     try:
-        distributed.init_process_group(backend, rank=ranks.rank, world_size=ranks.world_size, timeout=_PATIENCE)
+        distributed.init_process_group(backend, rank=ranks.rank, world_size=ranks.world_size, timeout=_PATIENCE, **bound)
     except (RuntimeError, ValueError) as problem:
         reason = str(problem).partition("\n")[0]
         raise EnvironmentMissing(

@@ -85,35 +85,34 @@ def probe_largest_batch(
     model: Model,
     workload: Workload,
     device: Device,
+    limit_bytes: int,
     *,
     ranks: Ranks | None = None,
-    limit_bytes: int | None = None,
     watch: Watch = unwatched,
 ) -> Validation:
     """Find the largest batch by doubling and bisection, really allocating at each step, and predict it.
 
     The limit counts what the device gives out: tensor storage on the CPU, reserved segments on CUDA.
-    `workload` gives the tokens; its batch size is not used.
+    `workload` gives the tokens; its batch size is not used. `chosen_limit` checks a limit against what is free.
 
     Raises:
-        OptionError: no limit for the CPU, or a cache that does not grow with the batch.
-        DoesNotFit: the limit is above what is free.
+        OptionError: a cache that is not predicted, or does not grow with the batch.
     """
     place = ranks or Ranks()
-    limit = chosen_limit(device, limit_bytes)
-    prober = Prober(engine, model, workload, device, limit, watch)
-    predicted = largest_batch(engine, model, workload.seq_len, limit, encoder_len=workload.encoder_len, size=prober.size)
+    prober = Prober(engine, model, workload, device, limit_bytes, watch)
+    predicted = largest_batch(engine, model, workload.seq_len, limit_bytes, encoder_len=workload.encoder_len, size=prober.size)
     if isinstance(predicted, NotPredicted):
         raise OptionError(f"not predicted: {predicted.reason}", hint=predicted.see)
     real = largest(prober.fits)
     answer = prober.footprint(max(real, 1))
+    none = "" if real else "not even one sequence fits "
     batch = Check(
         name="largest batch",
         predicted=predicted,
         real=real,
         exact=True,
         unit="sequences",
-        remark=f"{'' if real else 'not even one sequence fits '}under {limit:,} bytes, {len(prober.steps)} allocations tried",
+        remark=f"{none}under {limit_bytes:,} bytes, {len(prober.steps)} allocations tried",
     )
     return Validation(
         allocation=answer,
@@ -123,7 +122,7 @@ def probe_largest_batch(
         checks=(batch, *_storage(answer, prober.best)),
         buffers=compare(answer, tensor_plan(answer), prober.best) if real else (),
         steps=tuple(prober.steps),
-        limit_bytes=limit,
+        limit_bytes=limit_bytes,
         rank=place.rank,
         world_size=place.world_size,
     )

@@ -94,7 +94,6 @@ def measure(
         torch_version=str(device.torch.__version__),
         checks=(storage, *device.checks(before, after, sizes), *device.freed_checks(before, freed)),
         buffers=compare(allocation, planned, real),
-        limit_bytes=ceiling_bytes,
         rank=place.rank,
         world_size=place.world_size,
     )
