@@ -37,6 +37,8 @@ KEEP = frozenset({
 SENSES = ("vision_config", "audio_config")
 #: Files whose name by rule would be clumsy.
 NAMES = {
+    "allenai__OLMo-2-1124-7B-Instruct": "olmo-2-1124-7b-instruct",  # bfloat16, and the base is float32
+    "allenai__OLMo-2-1124-13B-Instruct": "olmo-2-1124-13b-instruct",
     "mistralai__Mistral-7B-v0.1": "mistral-7b-v0.1",
     "mistralai__Mistral-7B-Instruct-v0.1": "mistral-7b-v0.1",
     "mistralai__Mistral-7B-v0.3": "mistral-7b-v0.3",
