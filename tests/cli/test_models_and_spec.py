@@ -1,0 +1,121 @@
+"""`kvplan models` and `kvplan spec` through the real entry point."""
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+import kvplan
+from kvplan.cli.app import main
+from kvplan.loaders.catalogue import names
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def test_models_lists_the_whole_catalogue_within_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.process_time()
+    code, out, _ = run(capsys, "models", "-f", "json")
+    assert time.process_time() - start < 1
+    rows = json.loads(out)["models"]
+    assert code == 0
+    assert [row["model"] for row in rows] == list(names())
+    assert {word for row in rows for word in row["layout"]} >= {
+        "MHA", "GQA", "MQA", "MLA", "CLA", "shared-KV", "sliding", "chunked", "compressed", "indexer", "state", "hybrid",
+        "cross-attention", "vision",
+    }  # fmt: skip
+
+
+def test_a_row_has_the_numbers_that_estimate_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "models", "llama-3.1-8b", "-f", "csv")
+    assert list(csv.DictReader(io.StringIO(out))) == [
+        {
+            "model": "llama-3.1-8b",
+            "layout": "GQA",
+            "layers": "32",
+            "bytes_per_token": str(kvplan.estimate("llama-3.1-8b").bytes_per_token),
+            "max_tokens": "131072",
+            "hub": "meta-llama/Llama-3.1-8B",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "other"),
+    [
+        ("MHA", "llama-2-7b", "llama-3.1-8b"),
+        ("mqa", "falcon-7b", "llama-2-7b"),
+        ("MLA", "deepseek-v3", "llama-2-7b"),
+        ("cla", "hunyuan-large", "gemma-3n-e4b"),
+        ("shared-kv", "gemma-3n-e4b", "hunyuan-large"),
+        ("sliding", "gemma-3-27b", "llama-2-7b"),
+        ("chunked", "llama-4-scout-17b-16e", "gemma-3-27b"),
+        ("hybrid", "qwen3-next-80b-a3b", "mamba-2.8b"),
+        ("state", "mamba-2.8b", "qwen3-next-80b-a3b"),
+        ("encoder-decoder", "whisper-large-v3", "gpt2"),
+        ("vlm", "gemma-3-27b", "gemma-3-1b"),
+    ],
+)
+def test_a_kind_selects_by_layout(capsys: pytest.CaptureFixture[str], kind: str, name: str, other: str) -> None:
+    _, out, _ = run(capsys, "models", "--kind", kind, "-f", "json")
+    found = {row["model"] for row in json.loads(out)["models"]}
+    assert name in found
+    assert other not in found
+
+
+def test_patterns_and_parts_of_names_select(capsys: pytest.CaptureFixture[str]) -> None:
+    def found(pattern: str) -> set[str]:
+        return {row["model"] for row in json.loads(run(capsys, "models", pattern, "-f", "json")[1])["models"]}
+
+    assert "qwen3-next-80b-a3b" in found("Next")
+    assert found("qwen3-next*") == {"qwen3-next-80b-a3b"}
+    assert all(name.startswith("cla-paper/") for name in found("cla-paper"))
+
+
+def test_the_table_and_markdown_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    _, table, _ = run(capsys, "models", "llama-3.1-8b")
+    assert "131,072" in table
+    assert "note: 1 models; bytes a token" in table
+    assert run(capsys, "models", "llama-3.1-8b", "-f", "markdown")[1].count("| llama-3.1-8b | GQA | 32 | 131,072 |") == 1
+
+
+def test_nothing_found_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "models", "nonesuch") == (
+        2, "", "error: no model has a name like `nonesuch`\n\nhint: `kvplan models` lists all of them\n",
+    )  # fmt: skip
+    assert run(capsys, "models", "--kind", "slidng") == (
+        2, "", "error: --kind: unknown layout `slidng`\n\nhint: did you mean `sliding`?\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["llama-3.1-8b", "gemma-3-27b", "deepseek-v3", "qwen3-next-80b-a3b", "hunyuan-large", "whisper-large-v3"]
+)
+def test_a_printed_spec_loads_as_the_same_model(capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str) -> None:
+    path = tmp_path / "again.yaml"
+    code, out, _ = run(capsys, "spec", name)
+    path.write_text(out, encoding="utf-8")
+    assert code == 0
+    assert kvplan.load(path) == kvplan.load(name)
+    assert run(capsys, "spec", name, "-o", str(path)) == (0, "", "")
+    assert path.read_text(encoding="utf-8") == out
+
+
+def test_a_spec_is_short_and_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(capsys, "spec", "cla-paper/1b-h128-mqa-cla2-densefront")[1]
+        == """\
+name: cla-paper/1b-h128-mqa-cla2-densefront
+source: "arXiv 2405.12981 (Cross-Layer Attention), Table 1"
+dtype: bfloat16
+layers: 20
+attention: {kv_heads: 1, head_dim: 128, attention_heads: 16}
+cross_layer_sharing: {groups: [1, 1, 1, 1, 1, 1, 1, 1, 1, 10, 1]}
+"""
+    )
