@@ -264,7 +264,8 @@ def _text_part(outer: Config, model_type: str) -> tuple[Config, str]:
         if section is outer:
             return outer, implied
         inner = section.text("model_type", default=implied)
-        return section, implied if inner in WRAPPERS else inner
+        completed = import_module("kvplan.architectures.wrapper_text").with_defaults(section, model_type)
+        return completed, implied if inner in WRAPPERS else inner
     if model_type in _MODULE_OF and (_describes_layers(outer) or not any(key in outer.data for key in _TEXT_SECTIONS)):
         return outer, model_type
     for key in _TEXT_SECTIONS:

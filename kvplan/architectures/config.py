@@ -174,6 +174,10 @@ class Config:
                 self.refuse(f"{key}[{i}]", f"must be an object, got {_shown(value)}")
         return [self._inside(value, f"{self._name(key)}[{i}].") for i, value in enumerate(values)]
 
+    def replaced(self, data: Mapping[str, Any]) -> "Config":
+        """This section with other contents, and the same record of what was read."""
+        return self._inside(data, self.path)
+
     def _inside(self, data: Mapping[str, Any], path: str) -> "Config":
         inner = Config(data, self.source, path)
         inner._facts, inner._read = self._facts, self._read
