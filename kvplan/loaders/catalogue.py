@@ -22,6 +22,7 @@ _FIRST_VERSION: Final = re.compile(r"v(0\.\d+|01|1(\.0)?)")
 _VENDOR_PREFIXES: Final = ("meta-", "nvidia-", "tencent-", "c4ai-", "gpt-bigcode-")
 #: A bare family name means its newest release; a hub id never does.
 _NEWEST: Final = {"mistral-7b": "mistral-7b-v0.3", "mistral-7b-instruct": "mistral-7b-v0.3"}
+_LONGEST: Final = 200  # characters; a hub id has at most 193
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")
 _HUB_LINE: Final = re.compile(r'^hub: "?([^"\n]+)"?$', re.MULTILINE)
 #: Organizations that republish others' models under the same names.
@@ -56,6 +57,8 @@ def find(text: str) -> Path | None:
     A hub id counts only when the entry's own `hub` is of the same organization, or the organization is one that
     republishes models: `acme/gpt2` may be anything.
     """
+    if len(text) > _LONGEST:
+        return None
     root = folder()
     whole = _NEWEST.get(text.lower(), text.lower())
     exact = root / f"{whole}.yaml"
