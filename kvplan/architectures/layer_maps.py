@@ -78,7 +78,7 @@ def _read_hrm(c: Config) -> Decoder:
     return decoder(c, heads, ["full_attention"] * heads.layers, None)
 
 
-_OCR: Final = Row(12, 10, 1280, 10)
+_OCR: Final = Row(12, 10, 1280, 10, names=DERIVED)
 
 
 def _read_unlimited_ocr(c: Config) -> Decoder:

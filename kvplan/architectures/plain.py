@@ -46,7 +46,7 @@ _LIBRARY: Final[dict[str, Row]] = {
     "csm": Row(16, 32, 2048, 8),
     "ctrl": Row(48, 16, 1280, names=GPT),
     "data2vec-text": _BERT,
-    "deepseek_ocr2_text": _LLAMA,
+    "deepseek_ocr2_text": _LLAMA._replace(names=DERIVED),
     "diffllama": Row(16, 32, 2048),
     "electra": Row(12, 4, 256, names=MHA),
     "emu3_text_model": Row(32, 32, 4096, 8, rejects="kr"),

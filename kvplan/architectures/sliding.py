@@ -175,6 +175,7 @@ ROWS: Final[dict[str, Slide]] = {
     "qwen3": Slide(Row(32, 32, 4096, 32, 128, rejects="d", window=4096), _late(28), gated=True),
     "qwen3_moe": Slide(Row(24, 32, 2048, 4, rejects="k", window=4096), gated=True),
     "qwen3_omni_moe_text": Slide(Row(28, 28, 2048, 4, rejects="k")),
+    "qwen3_vl_moe_text": Slide(Row(24, 16, 2048, 16, rejects="k")),
     "smollm3": Slide(Row(36, 16, 2048, 4), _smollm3, gated=True),
     "spark2_5": Slide(Row(32, 32, 4096, 8), all_full),
     "starcoder2": Slide(Row(30, 24, 3072, 2, rejects="k")),
@@ -186,7 +187,6 @@ _MODERNBERT: Final = Row(22, 12, 768, names=MHA)
 _GPT_NEO: Final = Row(
     24, 16, 2048, names=MHA._replace(layers=("num_layers", "num_hidden_layers"), heads=("num_heads", "num_attention_heads"))
 )
-_QWEN3_VL_MOE: Final = Row(24, 16, 2048, 16, rejects="k")
 
 
 _PATTERN_KEYS: Final = (
@@ -245,12 +245,12 @@ def _read_modernbert(c: Config) -> Decoder:
     """`local_attention` counts both sides of a token, so a decoder sees half of it."""
     heads = read_heads(c, _MODERNBERT)
     local = c.integer("local_attention", default=128, minimum=2)
-    ignored(c, "sliding_window", "the class sets it to half of `local_attention`")
+    window = read_window(c, local // 2)  # a config that was written back has both keys
     kinds = read_layer_types(c, heads.layers)
     if kinds is None:
         sliding = first_of(3, "global_attn_every_n_layers")(c, heads.layers)
         kinds = ["sliding_attention" if slides else "full_attention" for slides in sliding]
-    return decoder(c, heads, kinds, local // 2)
+    return decoder(c, heads, kinds, window)
 
 
 def _read_gpt_neo(c: Config) -> Decoder:
@@ -272,18 +272,8 @@ def _read_gpt_neo(c: Config) -> Decoder:
     return decoder(c, heads, words, c.integer("window_size", default=256))
 
 
-def _read_qwen3_vl_moe(c: Config) -> Decoder:
-    """The class sets its window to None, whatever the config says."""
-    heads = read_heads(c, _QWEN3_VL_MOE)
-    for key in ("sliding_window", "use_sliding_window"):
-        ignored(c, key, "the class has no window")
-    kinds = read_layer_types(c, heads.layers) or ["full_attention"] * heads.layers
-    return decoder(c, heads, kinds, None)
-
-
 _OWN: Final[dict[str, Callable[[Config], Decoder]]] = {
     "gpt_neo": _read_gpt_neo,
     "llama4_text": _read_llama4,
     "modernbert-decoder": _read_modernbert,
-    "qwen3_vl_moe_text": _read_qwen3_vl_moe,
 }
