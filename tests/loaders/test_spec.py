@@ -1,5 +1,8 @@
 """YAML descriptions: what each form means."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 import kvplan
@@ -184,3 +187,9 @@ def test_a_file_without_a_name_is_called_after_itself(tmp_path) -> None:
     path.write_text("\ufefflayers: 2\nattention: {kv_heads: 1, head_dim: 8}\n", encoding="utf-8")
     assert kvplan.load(path).name == "mine"
     assert kvplan.load(str(path)) == kvplan.load(path)
+
+
+def test_the_guide_shows_descriptions_that_load() -> None:
+    guide = Path(__file__).resolve().parents[2] / "docs" / "guides" / "specs.md"
+    blocks = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    assert [len(spec(block).layers) for block in blocks] == [20, 48, 32]
