@@ -56,7 +56,7 @@ def _load_mapping(data: Mapping[str, Any], *, infer: bool) -> Model:
     if _is_spec(data):
         from kvplan.loaders.spec import model_from_data
 
-        return model_from_data(data, source="dict")
+        return model_from_data(data, source="dict", infer=infer)
     return architectures.read(data, source="dict", infer=infer)
 
 
@@ -101,7 +101,7 @@ def _load_by_suffix(path: Path, *, infer: bool) -> Model:
     if suffix in {".yaml", ".yml"}:
         from kvplan.loaders.spec import load_spec
 
-        return load_spec(path)
+        return load_spec(path, infer=infer)
     from kvplan.loaders.config_json import load_config
 
     return load_config(path, infer=infer)

@@ -33,22 +33,23 @@ SHARING_NOTE: Final = (
 )
 
 
-def load_spec(path: Path, *, name: str = "") -> Model:
+def load_spec(path: Path, *, name: str = "", infer: bool = False) -> Model:
     """Read a YAML model description; without a `name` of its own it is called after the file.
 
     Raises:
         SpecError: unreadable, not such a description, or inconsistent.
         ConfigError, UnknownArchitecture: its `config` is not a model that kvplan reads.
     """
-    return parse_spec(read_bounded(path, MAX_BYTES, SpecError, "a YAML model description"), str(path), name=name or path.stem)
+    raw = read_bounded(path, MAX_BYTES, SpecError, "a YAML model description")
+    return parse_spec(raw, str(path), name=name or path.stem, infer=infer)
 
 
-def parse_spec(raw: bytes, source: str, *, name: str = "model") -> Model:
+def parse_spec(raw: bytes, source: str, *, name: str = "model", infer: bool = False) -> Model:
     """The model that the YAML text `raw` describes; `source` is what errors call it."""
-    return _model(parse_yaml(raw, source), source, name)
+    return _model(parse_yaml(raw, source), source, name, infer=infer)
 
 
-def model_from_data(data: Mapping[str, Any], source: str = "dict") -> Model:
+def model_from_data(data: Mapping[str, Any], source: str = "dict", *, infer: bool = False) -> Model:
     """The model that a Python mapping of the same form describes.
 
     Raises:
@@ -58,10 +59,10 @@ def model_from_data(data: Mapping[str, Any], source: str = "dict") -> Model:
     >>> model_from_data(short).layers[1].memories
     (Shared(source=0),)
     """
-    return _model(from_python(data, source), source, "model")
+    return _model(from_python(data, source), source, "model", infer=infer)
 
 
-def _model(root: Node, source: str, name: str) -> Model:
+def _model(root: Node, source: str, name: str, *, infer: bool) -> Model:
     facts: list[Fact] = []
     top = Fields(root, source, "", (*_COMMON, "config", *_EXPLICIT), facts)
     name = top.text("name", limit=200) if top.has("name") else name
@@ -69,7 +70,7 @@ def _model(root: Node, source: str, name: str) -> Model:
         if top.has(key):
             top.note(key, top.text(key))
     if top.has("config"):
-        return _from_config(top, name, facts)
+        return _from_config(top, name, facts, infer=infer)
     return _from_layers(top, name, facts)
 
 
@@ -86,7 +87,7 @@ def _notes(top: Fields) -> tuple[str, ...]:
     return tuple(text[:2000] for text in texts)
 
 
-def _from_config(top: Fields, name: str, facts: list[Fact]) -> Model:
+def _from_config(top: Fields, name: str, facts: list[Fact], *, infer: bool) -> Model:
     """A hub config inside a description; the description's own `dtype` and `max_tokens` win."""
     from dataclasses import replace
 
@@ -98,7 +99,7 @@ def _from_config(top: Fields, name: str, facts: list[Fact]) -> Model:
     node = top.need("config")
     if not isinstance(node, MapNode):
         top.refuse("config", f"must be a mapping of config.json's keys, got {shown(node)}")
-    model = architectures.read(to_python(node), source=top.where("config"), name=name)
+    model = architectures.read(to_python(node), source=top.where("config"), name=name, infer=infer)
     return replace(
         model,
         dtype=top.dtype("dtype") if top.has("dtype") else model.dtype,

@@ -182,7 +182,7 @@ def test_numbers_say_which_line_gave_them() -> None:
     assert facts["layers"] == ("8", "x.yaml:4")
 
 
-def test_a_file_without_a_name_is_called_after_itself(tmp_path) -> None:
+def test_a_file_without_a_name_is_called_after_itself(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("\ufefflayers: 2\nattention: {kv_heads: 1, head_dim: 8}\n", encoding="utf-8")
     assert kvplan.load(path).name == "mine"
@@ -193,3 +193,13 @@ def test_the_guide_shows_descriptions_that_load() -> None:
     guide = Path(__file__).resolve().parents[2] / "docs" / "guides" / "specs.md"
     blocks = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
     assert [len(spec(block).layers) for block in blocks] == [20, 48, 32]
+
+
+def test_infer_reaches_a_config_inside_a_description(tmp_path: Path) -> None:
+    path = tmp_path / "new.yaml"
+    path.write_text(
+        "config: {model_type: nonesuch, num_hidden_layers: 2, num_attention_heads: 4, num_key_value_heads: 2, head_dim: 8}\n"
+    )
+    with pytest.raises(kvplan.InputError, match="no architecture for model_type `nonesuch`"):
+        kvplan.load(path)
+    assert kvplan.load(path, infer=True).inferred
