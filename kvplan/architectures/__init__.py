@@ -234,13 +234,17 @@ def read_config(outer: Config, *, name: str = "", infer: bool = False) -> Model:
     text, text_type = _text_part(outer, model_type)
     inferred = False
     try:
-        decoder = _family(text_type, source, infer=infer).read(text, text_type)
+        family = _family(text_type, source, infer=infer)
     except UnknownArchitecture:
         if not infer:
             raise
         inferred = True
-        decoder = import_module("kvplan.architectures.infer").read(text, text_type)
-    return _model(outer, text, (model_type, text_type), decoder, name=name or model_type, inferred=inferred)
+        family = import_module("kvplan.architectures.infer")
+    try:
+        decoder = family.read(text, text_type)
+        return _model(outer, text, (model_type, text_type), decoder, name=name or model_type, inferred=inferred)
+    except ModelError as error:
+        raise ConfigError(f"{source}: {error}", hint="check the config's sizes and its layer map") from error
 
 
 def _from_architectures(c: Config) -> str:
@@ -310,24 +314,21 @@ def _family(model_type: str, source: str, *, infer: bool) -> Any:
 
 
 def _model(outer: Config, text: Config, types: tuple[str, str], decoder: Decoder, *, name: str, inferred: bool) -> Model:
-    try:
-        return Model(
-            name=name,
-            model_type=types[0],
-            layers=tuple(Layer(index=i, memories=m) for i, m in enumerate(decoder.layers)),
-            drafts=tuple(Layer(index=i, memories=m) for i, m in enumerate(decoder.drafts)),
-            dtype=_dtype(outer, text),
-            max_tokens=_max_tokens(outer, text),
-            attention_heads=decoder.heads,
-            inferred=inferred,
-            notes=decoder.notes,
-            provenance=outer.facts,
-            config=outer.data,
-            text_type=types[1],
-            text_config=text.data,
-        )
-    except ModelError as error:
-        raise ConfigError(f"{outer.source}: {error}", hint="check the config's layer map") from error
+    return Model(
+        name=name,
+        model_type=types[0],
+        layers=tuple(Layer(index=i, memories=m) for i, m in enumerate(decoder.layers)),
+        drafts=tuple(Layer(index=i, memories=m) for i, m in enumerate(decoder.drafts)),
+        dtype=_dtype(outer, text),
+        max_tokens=_max_tokens(outer, text),
+        attention_heads=decoder.heads,
+        inferred=inferred,
+        notes=decoder.notes,
+        provenance=outer.facts,
+        config=outer.data,
+        text_type=types[1],
+        text_config=text.data,
+    )
 
 
 def _dtype(outer: Config, text: Config) -> str:

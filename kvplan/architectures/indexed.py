@@ -133,7 +133,7 @@ def _dots3(c: Config, row: Defaults, layers: int, heads: int) -> Decoder:
     kinds = _dots3_kinds(c, layers)
     full = read_latent(c, row, heads)
     released = _released_sliding(c)
-    overrides = {int(k): v for k, v in c.section("per_layer_config").data.items() if str(k).isascii() and str(k).isdigit()}
+    overrides = _by_layer(c.section("per_layer_config"))
     rows: list[tuple[Memory, ...]] = []
     for i, kind in enumerate(kinds):
         if kind in SLIDING_NAMES:
@@ -170,6 +170,12 @@ def _released_sliding(c: Config) -> _Sliding:
         qk_rope_head_dim=width(c, "swa_qk_rope_head_dim", default=max(head_dim - nope, 0), minimum=0),
         v_head_dim=width(c, "swa_v_head_dim", default=128),
     )
+
+
+def _by_layer(saved: Config) -> dict[int, Any]:
+    """`per_layer_config` by layer: its keys are numbers, zero-padded or not ("02")."""
+    keys = {str(key): value for key, value in saved.data.items()}
+    return {int(key): value for key, value in keys.items() if len(key) <= 8 and key.isascii() and key.isdigit()}
 
 
 def _saved_sliding(c: Config, entry: Any, full: Latent) -> _Sliding:

@@ -40,8 +40,11 @@ def read(c: Config, model_type: str) -> Decoder:
     if c.has("num_hidden_layers") and layer_count(c) != len(kinds):
         c.refuse("num_hidden_layers", f"is {c.data['num_hidden_layers']}, but the layer map has {len(kinds)} entries")
     predicted = _kinds(c, ("mtp_layers_block_type",), "mtp_hybrid_override_pattern", ["attention", "moe"])
-    drafts = [memories(kind) for kind in predicted] * draft_count(c)
-    return Decoder(layers=[memories(kind) for kind in kinds], heads=heads, drafts=drafts[:MAX_LAYERS])
+    modules = draft_count(c)
+    if modules * len(predicted) > MAX_LAYERS:
+        c.refuse("num_nextn_predict_layers", f"times {len(predicted)} layers each is more than {MAX_LAYERS:,} layers")
+    drafts = [memories(kind) for kind in predicted] * modules
+    return Decoder(layers=[memories(kind) for kind in kinds], heads=heads, drafts=drafts)
 
 
 def _kinds(c: Config, lists: tuple[str, ...], letters: str, default: list[str]) -> list[str]:

@@ -95,7 +95,7 @@ def expected(model: Model, layer: int, kind: str, row: dict) -> Tensors:
 
 def kept(reach, kind: str, length: int) -> int:
     """Tokens of a layer: a window's dynamic layer keeps one less than the window, its static one the window."""
-    if not isinstance(reach, Window) or "Sliding" not in kind and "Deepseek" not in kind:
+    if not isinstance(reach, Window) or ("Sliding" not in kind and "Deepseek" not in kind):
         return length
     return min(length, reach.size if "Static" in kind else reach.size - 1)
 
