@@ -119,16 +119,18 @@ def test_it_names_the_key(config, key):
 
 
 KEYS = st.sampled_from(
-    """
-    num_hidden_layers num_layers num_attention_heads num_key_value_heads hidden_size head_dim kv_lora_rank qk_rope_head_dim
-    v_head_dim index_head_dim indexer_types index_topk_pattern index_topk_freq layer_types kv_source_layers per_layer_config
-    compress_ratios compress_rates linear_attn_config full_attention_interval linear_num_key_heads ple_layer_ids
-    attn_type_list sparse_attention_config expand n_groups state_size mamba_d_head mamba_n_heads mamba_expand
-    attn_layer_indices attn_layer_period layers_block_type hybrid_override_pattern num_nextn_predict_layers sliding_window
-    conv_L_cache conv_kernel full_attn_idxs local_layer_ids block_types lru_width head_size qk_dim_factor cca_time0
-    mb_per_layer index_kpool
-    """.split()
-)
+    [
+        "num_hidden_layers", "num_layers", "num_attention_heads", "num_key_value_heads", "hidden_size", "head_dim",
+        "kv_lora_rank", "qk_rope_head_dim", "v_head_dim", "index_head_dim", "indexer_types", "index_topk_pattern",
+        "index_topk_freq", "layer_types", "kv_source_layers", "per_layer_config", "compress_ratios", "compress_rates",
+        "linear_attn_config", "full_attention_interval", "linear_num_key_heads", "ple_layer_ids", "attn_type_list",
+        "sparse_attention_config", "expand", "n_groups", "state_size", "mamba_d_head", "mamba_n_heads",
+        "mamba_expand", "attn_layer_indices", "attn_layer_period", "layers_block_type", "hybrid_override_pattern",
+        "num_nextn_predict_layers", "sliding_window", "conv_L_cache", "conv_kernel", "full_attn_idxs",
+        "local_layer_ids", "block_types", "lru_width", "head_size", "qk_dim_factor", "cca_time0", "mb_per_layer",
+        "index_kpool",
+    ]
+)  # fmt: skip
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
