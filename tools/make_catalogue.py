@@ -41,6 +41,7 @@ NAMES = {
     "allenai__OLMo-2-1124-13B-Instruct": "olmo-2-1124-13b-instruct",
     "mistralai__Mistral-7B-v0.1": "mistral-7b-v0.1",
     "mistralai__Mistral-7B-Instruct-v0.1": "mistral-7b-v0.1",
+    "mistralai__Mistral-7B-Instruct-v0.2": "mistral-7b-v0.2",
     "mistralai__Mistral-7B-v0.3": "mistral-7b-v0.3",
     "mistralai__Mistral-7B-Instruct-v0.3": "mistral-7b-v0.3",
     "IQuestLab__IQuest-Coder-V1-40B-Instruct": "iquest-coder-v1-40b",
@@ -87,9 +88,17 @@ RECORDED = {
     "xglm-564m": ("transformers", "facebook/xglm-564M"),
     "zamba2-7b": ("vllm", "Zyphra/Zamba2-7B"),
 }
+#: Files with only a model's dimensions, whose shipped config.json spells `"sliding_window": null`: the class default would
+#: make every layer slide. File -> the section that holds the key.
+WINDOWLESS = {
+    "mistralai__Mistral-7B-Instruct-v0.2": None,
+    "mistralai__Mistral-Large-Instruct-2407": None,
+    "mistralai__Mistral-Large-Instruct-2411": None,
+    "mistralai__Mistral-Small-24B-Instruct-2501": None,
+    "mistralai__Mistral-Small-3.1-24B-Instruct-2503": "text_config",
+}
 #: Files that no entry is made of: INDEX.tsv has only their dimensions, and an absent key decides.
 SKIP = frozenset({
-    "mistralai__Mistral-7B-Instruct-v0.2",
     "mistralai__Mistral-7B-v0.3",
     "tencent__Tencent-Hunyuan-Large",  # without the head size, which is not hidden size / heads
 })  # fmt: skip
@@ -174,6 +183,11 @@ def published() -> Iterator[tuple[str, str]]:
     for row in rows():
         stem = row["file"].removesuffix(".json")
         data = json.loads((CONFIGS / "hf" / row["file"]).read_text(encoding="utf-8"))
+        said = f"{SAID[row['copy_kind']]} ({row['source'][:160]})"
+        if stem in WINDOWLESS:
+            section = WINDOWLESS[stem]
+            (data[section] if section else data)["sliding_window"] = None
+            said += "; sliding_window is null in the shipped config.json"
         try:
             config, model = trimmed_config(data, stem)
         except KvplanError as problem:
@@ -182,7 +196,7 @@ def published() -> Iterator[tuple[str, str]]:
         for name in choices(row):
             if name not in taken:
                 taken[name] = model
-                yield name, entry(name, row["hub_id"], f"{SAID[row['copy_kind']]} ({row['source'][:160]})", config)
+                yield name, entry(name, row["hub_id"], said, config)
             if same(taken[name], model, tuned=is_tuned(name, row)):
                 break
             print(f"{row['hub_id']}: differs from {name}: {difference(taken[name], model)}", file=sys.stderr)
