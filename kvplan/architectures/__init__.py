@@ -57,6 +57,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "layer_maps": (
         "afm7", "hrm_text", "iquestloopcoder", "mllama_text_model", "nemotron-nas", "unlimited_ocr_text",
     ),
+    "cacheless": ("bark", "blt", "fastspeech2_conformer_with_hifigan", "reformer", "vits", "xlnet"),
     "encoder_decoder": (
         "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "blip_text_model", "canary_decoder", "cohere_asr",
         "dia_decoder", "fsmt", "led", "longt5", "m2m_100", "marian", "mbart", "moonshine", "moonshine_streaming", "mt5",

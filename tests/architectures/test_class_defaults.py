@@ -22,8 +22,7 @@ from kvplan.model import Chunk, Cross, Latent, Model, Softmax, Window
 DEFAULTS = json.loads((Path(__file__).parent.parent / "golden" / "transformers_class_defaults.json").read_text())
 FAMILIES = ("plain", "sliding", "gemma", "mixed_heads", "kv_names", "cla", "layer_maps", "encoder_decoder")
 TEXT_TYPES = {model_type for family in FAMILIES for model_type in architectures.FAMILIES[family]}
-# They generate nothing, or with a cache that is not one of keys and values; see the rules of the library's engine.
-NO_CACHE = {"bark", "blt", "fastspeech2_conformer_with_hifigan", "reformer", "vits", "xlnet"}
+NO_CACHE = set(architectures.FAMILIES["cacheless"])
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "layers")
 
 
@@ -34,6 +33,13 @@ def known_types() -> list[str]:
 @pytest.mark.parametrize("model_type", known_types())
 def test_every_model_type_that_generates_with_a_cache_has_a_family(model_type: str) -> None:
     assert model_type in architectures.known_model_types()
+
+
+@pytest.mark.parametrize("model_type", sorted(NO_CACHE))
+def test_a_model_type_without_such_a_cache_says_what_it_keeps_instead(model_type: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{model_type}`, which ") as caught:
+        architectures.read({"model_type": model_type})
+    assert "YAML" in caught.value.hint
 
 
 def own_types() -> list[str]:
