@@ -90,7 +90,8 @@ def variant(model: Model, text: str) -> Model:
         rewritten,
         name=f"{model.name} [{shown}]",
         weights_bytes=None,  # other heads are other weights
-        config=None,  # it no longer describes these layers
+        config=None,  # they no longer describe these layers
+        text_config=None,
         provenance=(*model.provenance, Fact("variant", shown, "asked for")),
     )
 
@@ -192,7 +193,7 @@ def _heads(model: Model, step: Rewrite, shown: str) -> Callable[[Memory], Memory
             case Softmax() | Cross():
                 return replace(memory, kv_heads=kv_heads)
             case Latent():
-                key_dim = memory.nope_dim + memory.rope_dim
+                key_dim = memory.nope_dim + memory.rope_dim or memory.value_dim  # a latent that gives no key sizes
                 return Softmax(kv_heads=kv_heads, key_dim=key_dim, value_dim=memory.value_dim, reach=memory.reach)
             case _:
                 return memory

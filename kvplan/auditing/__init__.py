@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 #: Engine name in a case -> module in `kvplan.auditing`. A new engine is one file and one row.
 AUDITORS: Final[dict[str, str]] = {
     "paper": "papers",
+    "transformers": "transformers",
 }
 
 

@@ -117,9 +117,10 @@ def read_cases(path: Path, *, progress: Callable[[int], None] | None = None) -> 
         raise InputError(
             f"cannot read `{path}`: {reason}", hint="give a file of recorded cases, one JSON object a line"
         ) from problem
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError(f"`{path}` is not a regular file", hint="give a file of recorded cases, one JSON object a line")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise InputError(f"`{path}` is not a regular file", hint="give a file of recorded cases, one JSON object a line")
         seen, number = False, 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1

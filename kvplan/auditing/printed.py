@@ -73,7 +73,7 @@ def read_printed(value: object, what: str) -> Printed:
     3
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = format(value, "f") if isinstance(value, int) else repr(value)
+        value = "" if abs(value) >= 10**30 else str(value)
     match = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 80 else None
     if match is None:
         raise InvalidCase(f"`{what}` is not a printed quantity: `{str(value)[:40]}`")

@@ -14,7 +14,6 @@ from kvplan.report.jsons import to_json
 from kvplan.report.markdown import to_markdown
 from kvplan.report.table import Column, Table
 
-
 #: kvplan's shared option -> what to type for it.
 _FLAGS: Final = {"kv_dtype": "--kv-dtype", "tensor_parallel": "--tp"}
 
