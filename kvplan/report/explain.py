@@ -52,8 +52,8 @@ def _sum_notes(e: Explanation) -> tuple[str, ...]:
 def facts_table(e: Explanation) -> Table:
     """Which config keys gave the numbers."""
     columns = (Column(title="key", key="key"), Column(title="value", key="value"), Column(title="from", key="origin"))
-    rows = tuple((fact.key, _short(fact.value), fact.origin) for fact in e.model.provenance)
-    return Table(title="read from the config", columns=columns, rows=rows)
+    rows = tuple((fact.key, _short(fact.value), fact.origin.rpartition("/")[2]) for fact in e.model.provenance)
+    return Table(title="where the numbers come from", columns=columns, rows=rows)
 
 
 def _short(value: str) -> str:
