@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kvplan import architectures
-from kvplan.errors import ConfigError, UnknownArchitecture
+from kvplan.errors import ConfigError, KvplanError, UnknownArchitecture
 from kvplan.model import Chunk, Cross, Full, Latent, Shared, Softmax, Window
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "hf"
@@ -234,3 +236,34 @@ def test_the_encoders_entries_fall_under_the_layers_window() -> None:
     model = architectures.read({"model_type": "t5gemma2", "decoder": {}})
     crosses = [m.reach for layer in model.layers for m in layer.memories if isinstance(m, Cross)]
     assert crosses[:6] == [Window(4096)] * 5 + [Full()]
+
+
+# Whatever is in a config, it reads or is refused in one sentence.
+
+KEYS = sorted(
+    {key for entry in json.loads((CONFIGS.parent.parent / "golden" / "transformers_class_defaults.json").read_text()).values()
+     for key in entry.get("defaults", {})}
+    | {"attn_config", "block_configs", "attention_types", "use_cla", "cla_share_factor", "kv_source_layer", "per_layer_config"}
+)  # fmt: skip
+ANYTHING = st.sampled_from([*BAD, None, "", 1, 2, 7, 2**31, 10_000, ["full_attention"], [None], [10**400], {}, [[["local"], 2]]])
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    model_type=st.sampled_from(architectures.known_model_types()),
+    keys=st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=5),
+    infer=st.booleans(),
+)
+def test_any_config_reads_or_is_refused_in_one_sentence(model_type: str, keys: dict[str, Any], infer: bool) -> None:
+    for config in (
+        {**keys, "model_type": model_type},
+        {"model_type": model_type, "text_config": keys},
+        {**keys, "model_type": "acme"},
+    ):
+        try:
+            model = architectures.read(config, infer=infer)
+        except KvplanError as error:
+            size, limit = len(str(error)), 600
+        else:
+            size, limit = len(model.layers), 10_000
+        assert 1 <= size <= limit
