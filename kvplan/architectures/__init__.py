@@ -73,7 +73,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "axk2", "deepseek_v32", "dots3_note_text", "glm_moe_dsa", "hy_v4", "mistral_large4_text",
     ),
     "deepseek_v4": (
-        "deepseek_ref", "deepseek_v4",
+        "deepseek_ref", "deepseek_v4", "deepseek_v41",
     ),
     "kda": (
         "bailing_hybrid", "glm5_next_text", "kimi_linear",
@@ -85,7 +85,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "minimax", "minimax_m1", "minimax_m2", "minimax_m3", "minimax_m3_vl_text", "minimax_text_01",
     ),
     "mamba": (
-        "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "zamba", "zamba2",
+        "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "plamo2", "zamba", "zamba2",
     ),
     "nemotron_h": ("nemotron_h",),
     "sambay": ("phi4flash",),

@@ -3,7 +3,8 @@
 Every layer stores a single vector of `head_dim` a token that is key and value at once, for the last `sliding_window`
 tokens. Compressed-sparse layers add one entry for 4 tokens (overlapping groups) and an indexer over those entries;
 heavily-compressed layers one for 128. The layer map is `layer_types`, or `compress_ratios` in released checkpoints,
-whose last entries belong to the prediction layers. Source: transformers 5.23 `models/deepseek_v4`.
+whose last entries belong to the prediction layers. Sources: transformers 5.23
+`models/deepseek_v4`; V4.1: mlx-lm 0.32 `models/deepseek_v41.py`.
 """
 
 from typing import Final
@@ -41,7 +42,23 @@ def read(c: Config, model_type: str) -> Decoder:
         _HEAVY: (window, Softmax(kv_heads=1, key_dim=head_dim, value_dim=0, reach=heavy)),
     }
     rows = [memories[kind] for kind in kinds]
+    if model_type == "deepseek_v41":
+        _keep_sources(c, rows, layers)
     return Decoder(layers=rows[:layers], heads=heads, drafts=rows[layers:])
+
+
+def _keep_sources(c: Config, rows: list[tuple[Memory, ...]], layers: int) -> None:
+    """V4.1 lists the layers that own compressed entries and indexers; the others read the last owner's."""
+    entries = c.integers("kv_source_layer_ids", maximum=layers - 1)
+    indexers = c.integers("index_source_layer_ids", maximum=layers - 1)
+    for i in range(layers):
+        window, *compressed = rows[i]
+        kept = [
+            memory
+            for memory in compressed
+            if (owners := indexers if isinstance(memory, Index) else entries) is None or i in owners
+        ]
+        rows[i] = (window, *kept)
 
 
 def _rate(c: Config, rates: Config, legacy: str, kind: str, default: int) -> int:

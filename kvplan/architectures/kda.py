@@ -2,7 +2,8 @@
 
 The linear layers keep a float32 square matrix a head and one convolution over queries, keys and values; the others an
 MLA latent, in GLM-5.3 without rotary keys and with an indexer that scores pools of `index_kpool` tokens.
-Sources: arXiv 2510.26692; transformers 5.23 `configuration_kimi_linear.py`, `_bailing_hybrid.py`, `_glm5_next.py`.
+Sources: arXiv 2510.26692; transformers 5.23 `configuration_kimi_linear.py`, `_bailing_hybrid.py`, `_glm5_next.py`;
+Ling 2.5: vLLM `models/bailing_moe_linear.py`.
 """
 
 from typing import Final
@@ -12,7 +13,7 @@ from kvplan.architectures.indexed import INDEXED_NAMES, owns_indexer
 from kvplan.architectures.latent import Defaults, draft_count, read_latent
 from kvplan.architectures.shapes import FULL_NAMES, Decoder, layer_count, pattern, query_heads
 from kvplan.architectures.states import LINEAR_NAMES, kimi_delta, taps, width
-from kvplan.model import Compressed, Full, Index, Memory, Recurrent
+from kvplan.model import Compressed, Full, Index, Memory, Recurrent, State
 
 ROWS: Final[dict[str, Defaults]] = {
     "kimi_linear": Defaults(27, 32, hidden=2304),
@@ -58,17 +59,26 @@ def _linear(c: Config, heads: int) -> Recurrent:
 
 def _bailing_linear(c: Config, heads: int) -> Recurrent:
     """`head_dim` of a released config is the linear layers'; a saved one has `linear_head_dim` and the rotary width."""
+    heads, head_dim = width(c, "linear_num_heads", default=heads), width(c, "linear_head_dim", "head_dim", default=128)
+    if _is_lightning(c):
+        return Recurrent(kind="linear", states=(State(name="linear", shape=(heads, head_dim, head_dim), dtype="float32"),))
     return kimi_delta(
-        heads=width(c, "linear_num_heads", default=heads),
-        head_dim=width(c, "linear_head_dim", "head_dim", default=128),
-        kernel=taps(c, "linear_conv_kernel_dim", "short_conv_kernel_size", default=4),
+        heads=heads, head_dim=head_dim, kernel=taps(c, "linear_conv_kernel_dim", "short_conv_kernel_size", default=4)
     )
+
+
+def _is_lightning(c: Config) -> bool:
+    """Ling and Ring 2.5 share the model type, with lightning attention: a group norm, no convolution, no KDA keys."""
+    delta = any(c.has(key) for key in ("short_conv_kernel_size", "linear_conv_kernel_dim", "kda_safe_gate", "kda_lower_bound"))
+    return c.has("group_norm_size") and not delta
 
 
 def _kinds(c: Config, model_type: str, layers: int) -> list[str]:
     if model_type == "bailing_hybrid":
         group = c.integer("layer_group_size", default=6)
         full = {i for i in range(layers) if (i + 1) % group == 0}
+        if _is_lightning(c):  # there, layers beyond the last whole group attend too
+            full |= set(range(layers // group * group, layers))
     elif model_type == "glm5_next_text":
         full = set(range(3, layers, 4))
     else:

@@ -1,9 +1,10 @@
-"""State-space models: Mamba, Falcon-Mamba, Mamba-2, and their hybrids Jamba, Bamba, Granite 4 H, Falcon-H1, Zamba.
+"""State-space models: Mamba, Falcon-Mamba, Mamba-2, and their hybrids Jamba, Bamba, Granite 4 H, PLaMo 2, Falcon-H1, Zamba.
 
 A Mamba layer keeps the last inputs of a short convolution and a float32 state matrix, whatever the context. Jamba,
 Bamba and Granite 4 H put attention in some layers instead; Falcon-H1 has both in every layer; Zamba runs one shared
 attention block at several depths, each of which needs keys and values of its own.
-Sources: transformers 5.23 `configuration_*.py` and `modeling_*.py` of each (`MambaMixer`, `layers_block_type`).
+Sources: transformers 5.23 `configuration_*.py` and `modeling_*.py` of each (`MambaMixer`, `layers_block_type`);
+PLaMo 2: vLLM `models/plamo2.py` (`is_mamba`, `Plamo2MambaMixer`).
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from kvplan.architectures.shapes import (
     query_heads,
 )
 from kvplan.architectures.states import LINEAR_NAMES, conv, mamba1, mamba2, taps, width, width_or_auto
-from kvplan.model import Memory, Recurrent, Softmax, State
+from kvplan.model import Memory, Recurrent, Softmax, State, Window
 
 _HYBRID_NAMES: Final = frozenset({"hybrid"})
 
@@ -91,6 +92,27 @@ def _falcon_h1(c: Config) -> Decoder:
     layers, heads = layer_count(c, default=32), query_heads(c, default=32)
     memory = (_attention(c, heads, kv_heads=8, hidden=4096), _named_mamba2(c, hidden=4096, inner_key="mamba_d_ssm", inner=1024))
     return Decoder(layers=[memory] * layers, heads=heads)
+
+
+def _plamo2(c: Config) -> Decoder:
+    """Every `mamba_step`-th layer attends, within a window unless `full_attention_idx` names it (`is_mamba`)."""
+    layers, heads = layer_count(c, default=32), query_heads(c, default=32)
+    per_head = width(c, "hidden_size_per_head", default=128)
+    step = c.integer("mamba_step", default=2, minimum=2)
+    chosen = {layers - 1} if layers <= step // 2 else set(range(step // 2, layers, step))
+    if not c.flag("mamba_enabled", default=True):
+        chosen = set(range(layers))
+    kv_heads = grouped_heads(c, heads, default=4)
+    window = Window(c.integer("attention_window_size", default=2048))
+    full = set(c.integers("full_attention_idx", maximum=layers - 1) or ())
+    state_heads, state_size = width(c, "mamba_num_heads", default=64), width(c, "mamba_d_state", default=64)
+    # B and C do not pass through the convolution here
+    ssm = State(name="ssm", shape=(state_heads, per_head, state_size), dtype="float32")
+    state = Recurrent(kind="mamba2", states=(conv(state_heads * per_head, taps(c, "mamba_d_conv", default=4)), ssm))
+    rows: list[tuple[Memory, ...]] = [
+        (attention(kv_heads, per_head, None if i in full else window),) if i in chosen else (state,) for i in range(layers)
+    ]
+    return Decoder(layers=rows, heads=heads)
 
 
 def _zamba(c: Config) -> Decoder:
@@ -185,6 +207,7 @@ _READERS: Final[dict[str, Callable[[Config], Decoder]]] = {
     "bamba": _bamba,
     "granitemoehybrid": _granite,
     "falcon_h1": _falcon_h1,
+    "plamo2": _plamo2,
     "zamba": _zamba,
     "zamba2": _zamba2,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvplan.architectures import FAMILIES, WRAPPERS, read
-from kvplan.model import Compressed, Index, Latent, Model, Recurrent, Shared, Softmax, Window
+from kvplan.model import Compressed, Full, Index, Latent, Model, Recurrent, Shared, Softmax, Window
 from kvplan.planner import plan
 from kvplan.workload import Workload
 
@@ -229,6 +229,27 @@ def test_ling_3_reads_head_dim_as_the_linear_layers_unless_a_saved_config_says_o
     saved = read({"model_type": "bailing_hybrid", "head_dim": 64, "linear_head_dim": 128})
     assert states_of(released)[0].states[1].shape == (32, 64, 64)
     assert states_of(saved)[0].states[1].shape == (32, 128, 128)
+
+
+def test_ling_2_5_is_lightning_attention_under_the_same_model_type():
+    model = read({"model_type": "bailing_hybrid", "num_hidden_layers": 8, "layer_group_size": 5, "group_norm_size": 4})
+    assert [isinstance(layer.memories[0], Latent) for layer in model.layers] == [False] * 4 + [True] * 4
+    (state,) = states_of(model)[0].states
+    assert (state.shape, state.kernel) == ((32, 128, 128), 0)
+
+
+def test_plamo_2_alternates_states_and_windows():
+    model = read({"model_type": "plamo2", "full_attention_idx": [3]})
+    states = states_of(model)[0].states
+    assert sum(3 * state.shape[0] for state in states if state.kernel) * 16 * 4 == 1_572_864  # R of llama.cpp, float32
+    assert [i for i, layer in enumerate(model.layers) if isinstance(layer.memories[0], Softmax)] == list(range(1, 32, 2))
+    assert [model.layers[i].memories[0].reach for i in (1, 3)] == [Window(2048), Full()]
+
+
+def test_deepseek_v4_1_keeps_entries_and_index_keys_in_their_source_layers():
+    ratios = {"compress_ratios": [0, 4, 128, 4, 4], "kv_source_layer_ids": [1, 2, 3], "index_source_layer_ids": [1]}
+    model = read({"model_type": "deepseek_v41", "num_hidden_layers": 5, "num_nextn_predict_layers": 0, **ratios})
+    assert [len(layer.memories) for layer in model.layers] == [1, 3, 2, 2, 1]
 
 
 def test_qwen3_next_keeps_24576_bytes_a_token_and_77_mb_of_state():
