@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,15 @@ def test_without_torch_it_says_what_to_install(
     code, out, err = answer(capsys, config_file, "-s", 10)
     assert (code, out) == (3, "")
     assert err.startswith("error: torch is not installed\n\nhint: pip install 'kvplan[torch]'")
+
+
+def test_a_request_that_is_wrong_does_not_wait_for_torch(config_file: Path) -> None:
+    script = (
+        "import sys; from kvplan.cli.app import main; "
+        f"code = main(['validate', {str(config_file)!r}, '--kv-dtype', 'fp9']); sys.exit(100 + code + 50 * ('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 102, done.stderr
 
 
 def test_ctrl_c_exits_130_and_writes_nothing(
