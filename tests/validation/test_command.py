@@ -133,7 +133,8 @@ def test_without_torch_it_says_what_to_install(
 def test_a_request_that_is_wrong_does_not_wait_for_torch(config_file: Path) -> None:
     script = (
         "import sys; from kvplan.cli.app import main; "
-        f"code = main(['validate', {str(config_file)!r}, '--kv-dtype', 'fp9']); sys.exit(100 + code + 50 * ('torch' in sys.modules))"
+        f"code = main(['validate', {str(config_file)!r}, '--kv-dtype', 'fp9']); "
+        "sys.exit(100 + code + 50 * ('torch' in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 102, done.stderr
