@@ -27,7 +27,7 @@ class Row:
     relative: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form, every bytes value an exact int (docs/reference/json.md)."""
+        """The JSON form, every bytes value an exact int (docs/reference/formats.md)."""
         if isinstance(self.answer, NotPredicted):
             known = {"model": self.model.name, "engine": self.engine, "kv_dtype": self.kv_dtype}
             return {**known, "not_predicted": self.answer.reason, "see": self.answer.see}

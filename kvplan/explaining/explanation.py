@@ -40,7 +40,7 @@ class Explanation:
         return (*((rule.title, rule.source) for rule in self.rules), *storage, *scales)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form (docs/reference/json.md)."""
+        """The JSON form (docs/reference/formats.md)."""
         answer: Mapping[str, Any]
         if isinstance(self.answer, NotPredicted):
             answer = {"model": self.model.name, "engine": self.engine, "not_predicted": self.answer.reason}

@@ -11,7 +11,7 @@ from kvplan.report.jsons import to_json
 from kvplan.report.markdown import to_markdown
 from kvplan.report.table import Cell, Column, Table
 
-#: The columns of the CSV, in order; docs/reference/csv.md says what each means.
+#: The columns of the CSV, in order; docs/reference/formats.md says what each means.
 CSV_COLUMNS: Final = (
     "model", "engine", "engine_version", "kv_dtype", "tensor_parallel", "batch_size", "seq_len", "encoder_len",
     "total_bytes", "payload_bytes", "allocated_bytes", "bookkeeping_bytes", "bytes_per_token", "state_bytes",
