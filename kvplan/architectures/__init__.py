@@ -25,7 +25,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "glm4_moe", "glm4v_moe_text", "glm4v_text", "glm_ocr_text", "gpt-sw3", "gpt2", "gpt_neox", "gpt_neox_japanese", "gptj",
         "gradium_phonon_tts", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe", "granitemoeshared",
         "grok-1", "helium", "higgs_audio_v2", "hy_v3", "hyperclovax", "idefics", "internlm", "internlm2", "internlm3",
-        "iquestcoder", "jais2", "kosmos_2_5_text_model", "kosmos_2_text_model", "llama", "megatron-bert", "minicpm",
+        "iquestcoder", "jais", "jais2", "kosmos_2_5_text_model", "kosmos_2_text_model", "llama", "megatron-bert", "minicpm",
         "mixformer-sequential", "molmo2_text", "musicgen_melody_decoder", "nanochat", "nemotron", "olmo", "olmo2", "olmoe",
         "openai-gpt", "opt", "orion", "paddleocr_vl_text", "persimmon", "phi", "phi-msft", "phi3small", "pocket_tts", "qwen",
         "qwen3_vl_text", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "seed_oss", "skywork",
@@ -112,7 +112,7 @@ WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "dia": (("decoder_config",), "dia_decoder"),
     "diffusion_gemma": (("text_config",), "diffusion_gemma_text"),
     "emu3": (("text_config",), "emu3_text_model"),
-    "ernie4_5_vl_moe": (("text_config",), "ernie4_5_vl_moe_text"),
+    **dict.fromkeys(("ernie4_5_moe_vl", "ernie4_5_vl_moe"), (("text_config",), "ernie4_5_vl_moe_text")),
     "exaone4_5": (("text_config",), "exaone4_5_text"),
     "paligemma": (("text_config",), "gemma"),
     "pi0": (("vlm_config", "text_config"), "gemma"),
@@ -133,8 +133,8 @@ WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "kosmos-2": (("text_config",), "kosmos_2_text_model"),
     **dict.fromkeys(
         (
-            "deepseek_vl", "deepseek_vl_hybrid", "glmasr", "idefics3", "janus", "llava", "llava_next", "llava_next_video",
-            "perception_lm", "smolvlm", "video_llava", "vipllava", "voxtral",
+            "deepseek_vl", "deepseek_vl_hybrid", "glmasr", "idefics3", "janus", "llava", "llava_llama", "llava_next",
+            "llava_next_video", "perception_lm", "smolvlm", "ultravox", "video_llava", "vipllava", "voxtral",
         ),
         (("text_config",), "llama"),
     ),
@@ -155,8 +155,9 @@ WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "ovis": (("llm_config",), "qwen2"),
     **dict.fromkeys(
         (
-            "audioflamingo3", "fast_vlm", "got_ocr2", "internvl", "llava_onevision", "musicflamingo", "NVLM_D", "ovis2",
-            "pp_chart2table", "qwen2_audio", "vibevoice", "vibevoice_asr", "video_llama_3",
+            "audioflamingo3", "dots_ocr", "fast_vlm", "got_ocr2", "internvl", "llava_onevision", "llava_qwen", "minicpmo",
+            "minicpmv", "musicflamingo", "NVLM_D", "ovis2", "pp_chart2table", "qwen2_audio", "vibevoice", "vibevoice_asr",
+            "video_llama_3",
         ),
         (("text_config",), "qwen2"),
     ),

@@ -139,6 +139,7 @@ _REMOTE: Final[dict[str, Row]] = {
     "grok-1": Row(64, 48, 6144, 8, 128),
     "internlm": Row(32, 32, 4096),
     "internlm2": _LLAMA,
+    "jais": _GPT2,
     "minicpm": _LLAMA,
     "mixformer-sequential": _GPT2,
     "orion": Row(40, 40, 5120, 40),
