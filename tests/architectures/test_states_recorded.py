@@ -6,13 +6,12 @@ same layers, widths, heads, taps and dtypes. (transformers keeps all taps of a c
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from library_tensors import Tensors, held_tensors
 
 from kvplan.architectures import FAMILIES, read
-from kvplan.model import Compressed, Index, Latent, Model, Recurrent, Softmax, State, Window
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "transformers.jsonl"
 MODULES = (
@@ -41,9 +40,6 @@ def test_every_recorded_type_of_these_families_is_compared():
     assert {row["text_model_type"] for row in CASES} == OURS - UNRECORDED
 
 
-Tensors = dict[str, tuple[tuple[int, ...], str]]
-
-
 def recorded(row: dict) -> tuple[dict[int, tuple[str, Tensors]], list[dict]]:
     """The tensors of each layer (name -> shape without the batch, dtype), and the entries that are no layer's."""
     layers: dict[int, tuple[str, Tensors]] = {}
@@ -64,52 +60,6 @@ def dtype_of(entry: dict, name: str) -> str:
     return dtype if isinstance(dtype, str) else dtype[name]
 
 
-def expected(model: Model, layer: int, kind: str, row: dict) -> Tensors:
-    """What the memories of one layer say that the library's cache holds."""
-    tensors: Tensors = {}
-    length = row["workload"].get("max_cache_len") if "Static" in kind else row["workload"]["seq_len"]
-    for memory in model.layers[layer].memories:
-        match memory:
-            case Softmax(reach=Compressed(ratio=ratio), key_dim=dim):
-                tensors["compressed_kv.compressor"] = ((length // ratio, dim), model.dtype)
-            case Index(reach=Compressed(ratio=ratio), dim=dim):
-                tensors["compressed_kv.indexer"] = ((length // ratio, dim), model.dtype)
-            case Softmax():
-                tokens = kept(memory.reach, kind, length)
-                tensors["keys"] = ((memory.kv_heads, tokens, memory.key_dim), model.dtype)
-                tensors["values"] = ((memory.kv_heads, tokens, memory.value_dim), model.dtype)
-            case Latent():
-                tokens = kept(memory.reach, kind, length)
-                tensors["keys"] = ((1, tokens, memory.rank), model.dtype)
-                tensors["values"] = ((1, tokens, memory.rope_dim), model.dtype)
-            case Index() if "MiniMax" in kind:
-                tensors["idx_keys"] = ((memory.heads, length, memory.dim), memory.dtype or model.dtype)
-            case Index():
-                tensors["indexer_keys"] = ((length, memory.heads * memory.dim), memory.dtype or model.dtype)
-            case Recurrent():
-                tensors |= dict(state_tensors(memory.states, model.dtype))
-            case _:
-                pytest.fail(f"no such tensor is recorded for {memory}")
-    return tensors
-
-
-def kept(reach, kind: str, length: int) -> int:
-    """Tokens of a layer: a window's dynamic layer keeps one less than the window, its static one the window."""
-    if not isinstance(reach, Window) or ("Sliding" not in kind and "Deepseek" not in kind):
-        return length
-    return min(length, reach.size if "Static" in kind else reach.size - 1)
-
-
-def state_tensors(states: tuple[State, ...], dtype: str) -> Iterator[tuple[str, tuple[tuple[int, ...], str]]]:
-    convs = [state for state in states if state.name.startswith("conv")]
-    rest = [state for state in states if not state.name.startswith("conv")]
-    for i, state in enumerate(convs):
-        shape = (*state.shape, state.kernel) if state.kernel else state.shape
-        yield f"conv_states.{i}", (shape, state.dtype or dtype)
-    for i, state in enumerate(rest):
-        yield f"recurrent_states.{i}", (state.shape, state.dtype or dtype)
-
-
 def per_layer_cases() -> list[dict]:
     return [row for row in CASES if row["text_model_type"] not in {"rwkv", "xlstm"}]
 
@@ -122,7 +72,8 @@ def test_each_layer_remembers_what_the_library_held(row):
     assert set(layers) | set(apart) == set(range(len(model.layers)))
     for layer in range(len(model.layers)):
         kind, tensors = layers.get(layer, ("", {}))
-        found, tensors = expected(model, layer, kind, row), tensors | apart.get(layer, {})
+        length = row["workload"]["max_cache_len"] if "Static" in kind else row["workload"]["seq_len"]
+        found, tensors = held_tensors(model, layer, kind, length), tensors | apart.get(layer, {})
         if model.model_type == "deepseek_v4":
             forgo_twins_and_buffers(found, tensors)
         assert found == tensors, layer
