@@ -239,7 +239,8 @@ class Model:
 
     `dtype` is the type of the activations, so of an unquantised cache. `attention_heads` are the query
     heads. `drafts` are multi-token-prediction layers, which only speculative decoding builds.
-    `config` is what the file said, for engines that read keys of their own; it never decides equality.
+    `config` is what the file said, for engines that read keys of their own, and `text_config` the section of it that
+    describes the text decoder, whose model type is `text_type`; they never decide equality.
     """
 
     name: str
@@ -254,6 +255,8 @@ class Model:
     notes: tuple[str, ...] = field(default=(), compare=False)
     provenance: tuple[Fact, ...] = field(default=(), compare=False)
     config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    text_type: str = field(default="", compare=False)
+    text_config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= MAX_LAYERS:

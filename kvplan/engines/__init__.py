@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 #: Engine name -> where its class is. A new engine is one file and one row.
 ENGINES: Final[dict[str, tuple[str, str]]] = {
     "ideal": ("kvplan.engines.ideal", "Ideal"),
+    "transformers": ("kvplan.engines.transformers", "Transformers"),
 }
 #: Engines that recorded cases and flags speak of, and that a later release will predict.
-PLANNED: Final = ("transformers", "vllm", "llama.cpp", "sglang", "tensorrt-llm", "mlx-lm")
+PLANNED: Final = ("vllm", "llama.cpp", "sglang", "tensorrt-llm", "mlx-lm")
 
 
 def engine_class(name: str) -> "type[Engine]":
