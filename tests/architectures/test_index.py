@@ -71,4 +71,4 @@ def test_reading_one_family_imports_no_other() -> None:
         "print(*sorted(m.split('.')[2] for m in sys.modules if m.startswith('kvplan.architectures.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["config", "plain", "rows", "shapes"]
+    assert done.stdout.split() == ["config", "index", "plain", "rows", "shapes"]

@@ -1,0 +1,188 @@
+"""The index: which module reads which model type, and where wrappers keep their text part."""
+
+from typing import Final
+
+# fmt: off
+#: Family module -> the model types that it reads. A new family is one file and one row here.
+FAMILIES: Final[dict[str, tuple[str, ...]]] = {
+    "plain": (
+        "apertus", "aquila", "arcee", "arctic", "aria_text", "baichuan", "bailing_moe", "bert", "bert-generation", "big_bird",
+        "biogpt", "bitnet", "bloom", "camembert", "chameleon", "codegen", "cohere", "cosmos3_edge_text", "cpmant", "csm",
+        "ctrl", "data2vec-text", "deepseek", "deepseek_ocr2_text", "diffllama", "electra", "emu3_text_model", "ernie",
+        "ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe_text", "evolla", "exaone", "flex_olmo", "gemma", "git", "glm", "glm4",
+        "glm4_moe", "glm4v_moe_text", "glm4v_text", "glm_ocr_text", "gpt-sw3", "gpt2", "gpt_neox", "gpt_neox_japanese", "gptj",
+        "gradium_phonon_tts", "granite", "granite4_vision_text", "granite_docling_text", "granitemoe", "granitemoeshared",
+        "grok-1", "helium", "higgs_audio_v2", "hy_v3", "hyperclovax", "idefics", "internlm", "internlm2", "internlm3",
+        "iquestcoder", "jais", "jais2", "kosmos_2_5_text_model", "kosmos_2_text_model", "llama", "megatron-bert", "minicpm",
+        "mixformer-sequential", "molmo2_text", "musicgen_melody_decoder", "nanochat", "nemotron", "olmo", "olmo2", "olmoe",
+        "openai-gpt", "opt", "orion", "paddleocr_vl_text", "persimmon", "phi", "phi-msft", "phi3small", "pocket_tts", "qwen",
+        "qwen3_vl_text", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "seed_oss", "skywork",
+        "solar_open", "stablelm", "stablelm_epoch", "step3_text", "talkie", "telechat", "telechat3", "xglm", "xlm",
+        "xlm-roberta", "xlm-roberta-xl", "xmod", "xverse", "Yi",
+    ),
+    "sliding": (
+        "afmoe", "beam", "cohere2", "cohere2_moe", "cohere_compass_text", "cwm", "doge", "dots1", "exaone4", "exaone4_5_text",
+        "exaone_moe", "flint", "gemma2", "gemma3_text", "gpt_neo", "gpt_oss", "granite_swa", "granitemoe_swa", "kolibri1",
+        "kyutai_speech_to_text", "laguna", "llama4_text", "mellum", "mimo", "ministral", "ministral3", "mistral", "mixtral",
+        "modernbert-decoder", "moshi", "muse_glimmer_text", "muse_spark_text", "olmo3", "phi3", "phi3_v", "phi4",
+        "phi4_multimodal", "phi4mm", "phimoe", "qwen2", "qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text",
+        "qwen3", "qwen3_moe", "qwen3_omni_moe_text", "qwen3_vl_moe_text", "smollm3", "spark2_5", "starcoder2", "vaultgemma",
+        "voxtral_realtime_text",
+    ),
+    "gemma": (
+        "diffusion_gemma_text", "gemma3n_text", "gemma4_text", "gemma4_unified_text",
+    ),
+    "mixed_heads": (
+        "mimo_v2_flash", "step3p5",
+    ),
+    "kv_names": (
+        "chatglm", "dbrx", "deci", "falcon", "gpt_bigcode", "jetmoe", "mpt", "openelm", "plamo", "RefinedWeb",
+        "RefinedWebModel",
+    ),
+    "cla": (
+        "hunyuan", "hunyuan_v1_dense", "hunyuan_v1_moe", "hunyuan_vl_text", "llama-cla",
+    ),
+    "layer_maps": (
+        "afm7", "hrm_text", "iquestloopcoder", "mllama_text_model", "nemotron-nas", "unlimited_ocr_text",
+    ),
+    "cacheless": ("bark", "blt", "fastspeech2_conformer_with_hifigan", "reformer", "vits", "xlnet"),
+    "encoder_decoder": (
+        "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "blip_text_model", "canary_decoder", "cohere_asr",
+        "dia_decoder", "fsmt", "led", "longt5", "m2m_100", "marian", "mbart", "moonshine", "moonshine_streaming", "mt5",
+        "musicgen_decoder", "mvp", "nllb-moe", "pegasus", "pegasus_x", "pix2struct_text_model", "plbart", "pop2piano",
+        "pp_formulanet_text", "prophetnet", "seamless_m4t", "seamless_m4t_v2", "speech_to_text", "speecht5",
+        "switch_transformers", "t5", "t5_gemma_module", "t5gemma2_decoder", "trocr", "udop", "umt5", "whisper",
+    ),
+    "latent": (
+        "axk1", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "kimi_k2", "longcat_flash", "minicpm3", "mistral4", "youtu",
+        "youtu_llm",
+    ),
+    "indexed": (
+        "axk2", "deepseek_v32", "dots3_note_text", "glm_moe_dsa", "hy_v4", "mistral_large4_text",
+    ),
+    "deepseek_v4": (
+        "deepseek_ref", "deepseek_v4", "deepseek_v41",
+    ),
+    "kda": (
+        "bailing_hybrid", "glm5_next_text", "kimi_linear",
+    ),
+    "delta": (
+        "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "qwen4_exp_text",
+    ),
+    "minimax": (
+        "minimax", "minimax_m1", "minimax_m2", "minimax_m3", "minimax_m3_vl_text", "minimax_text_01",
+    ),
+    "mamba": (
+        "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "plamo2", "zamba", "zamba2",
+    ),
+    "nemotron_h": ("nemotron_h",),
+    "sambay": ("phi4flash",),
+    "convolution": (
+        "inkling2_text", "inkling_text", "lfm2", "lfm2_moe", "lfm3", "zaya",
+    ),
+    "recurrent": (
+        "recurrent_gemma", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm",
+    ),
+}
+
+#: Wrapper model type -> (where its text part is, the text part's model type when that part does not say).
+WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "aria": (("text_config",), "aria_text"),
+    "florence2": (("text_config",), "bart"),
+    **dict.fromkeys(("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"), (("decoder",), "bert")),
+    "blip": (("text_config",), "blip_text_model"),
+    "canary": (("decoder_config",), "canary_decoder"),
+    **dict.fromkeys(("aya_vision", "cohere2_vision"), (("text_config",), "cohere2")),
+    "cohere_compass": (("text_config",), "cohere_compass_text"),
+    "cosmos3_edge": (("text_config",), "cosmos3_edge_text"),
+    "deepseek_ocr2": (("text_config",), "deepseek_ocr2_text"),
+    "dia": (("decoder_config",), "dia_decoder"),
+    "diffusion_gemma": (("text_config",), "diffusion_gemma_text"),
+    "emu3": (("text_config",), "emu3_text_model"),
+    **dict.fromkeys(("ernie4_5_moe_vl", "ernie4_5_vl_moe"), (("text_config",), "ernie4_5_vl_moe_text")),
+    "exaone4_5": (("text_config",), "exaone4_5_text"),
+    "paligemma": (("text_config",), "gemma"),
+    "pi0": (("vlm_config", "text_config"), "gemma"),
+    **dict.fromkeys(("gemma3", "shieldgemma2"), (("text_config",), "gemma3_text")),
+    "gemma3n": (("text_config",), "gemma3n_text"),
+    **dict.fromkeys(("gemma4", "gemma4_assistant"), (("text_config",), "gemma4_text")),
+    **dict.fromkeys(("gemma4_unified", "gemma4_unified_assistant"), (("text_config",), "gemma4_unified_text")),
+    "glm4v_moe": (("text_config",), "glm4v_moe_text"),
+    **dict.fromkeys(("glm46v", "glm4v", "glmga"), (("text_config",), "glm4v_text")),
+    "glm_ocr": (("text_config",), "glm_ocr_text"),
+    **dict.fromkeys(("granite_speech", "granite_speech_plus"), (("text_config",), "granite")),
+    "granite4_vision": (("text_config",), "granite4_vision_text"),
+    "granite_docling": (("text_config",), "granite_docling_text"),
+    "hunyuan_vl": (("text_config",), "hunyuan_vl_text"),
+    "hyperclovax_vision_v2": (("text_config",), "hyperclovax"),
+    "internvl_chat": (("llm_config",), "internlm2"),
+    "kosmos-2.5": (("text_config",), "kosmos_2_5_text_model"),
+    "kosmos-2": (("text_config",), "kosmos_2_text_model"),
+    **dict.fromkeys(
+        (
+            "deepseek_vl", "deepseek_vl_hybrid", "glmasr", "idefics3", "janus", "llava", "llava_llama", "llava_next",
+            "llava_next_video", "perception_lm", "smolvlm", "ultravox", "video_llava", "vipllava", "voxtral",
+        ),
+        (("text_config",), "llama"),
+    ),
+    "llama4": (("text_config",), "llama4_text"),
+    "h2ovl_chat": (("llm_config",), "mistral"),
+    **dict.fromkeys(("idefics2", "mistral3"), (("text_config",), "mistral")),
+    "mllama": (("text_config",), "mllama_text_model"),
+    "molmo2": (("text_config",), "molmo2_text"),
+    "muse_glimmer": (("text_config",), "muse_glimmer_text"),
+    "muse_spark": (("text_config",), "muse_spark_text"),
+    "musicgen": (("decoder",), "musicgen_decoder"),
+    "musicgen_melody": (("decoder",), "musicgen_melody_decoder"),
+    **dict.fromkeys(("blip-2", "instructblip", "instructblipvideo"), (("text_config",), "opt")),
+    "paddleocr_vl": (("text_config",), "paddleocr_vl_text"),
+    "fuyu": (("text_config",), "persimmon"),
+    "pix2struct": (("text_config",), "pix2struct_text_model"),
+    "pp_formulanet": (("text_config",), "pp_formulanet_text"),
+    "ovis": (("llm_config",), "qwen2"),
+    **dict.fromkeys(
+        (
+            "audioflamingo3", "dots_ocr", "fast_vlm", "got_ocr2", "internvl", "llava_onevision", "llava_qwen", "minicpmo",
+            "minicpmv", "musicflamingo", "NVLM_D", "ovis2", "pp_chart2table", "qwen2_audio", "vibevoice", "vibevoice_asr",
+            "video_llama_3",
+        ),
+        (("text_config",), "qwen2"),
+    ),
+    "qwen2_5_omni_thinker": (("text_config",), "qwen2_5_omni_text"),
+    "qwen2_5_omni": (("thinker_config", "text_config"), "qwen2_5_omni_text"),
+    "qwen2_5_vl": (("text_config",), "qwen2_5_vl_text"),
+    "qwen2_vl": (("text_config",), "qwen2_vl_text"),
+    "ovis2_5": (("llm_config",), "qwen3"),
+    **dict.fromkeys(
+        (
+            "fun_asr_nano", "lighton_ocr", "moss_transcribe_diarize", "qianfan_ocr", "qwen3_asr",
+        ),
+        (("text_config",), "qwen3"),
+    ),
+    "qwen3_omni_moe_thinker": (("text_config",), "qwen3_omni_moe_text"),
+    "qwen3_omni_moe": (("thinker_config", "text_config"), "qwen3_omni_moe_text"),
+    "qwen3_vl_moe": (("text_config",), "qwen3_vl_moe_text"),
+    **dict.fromkeys(("cosmos3_omni", "qwen3_vl"), (("text_config",), "qwen3_vl_text")),
+    "step3_vl": (("text_config",), "step3_text"),
+    "step3p7": (("text_config",), "step3p5"),
+    "t5gemma": (("decoder",), "t5_gemma_module"),
+    "t5gemma2": (("decoder",), "t5gemma2_decoder"),
+    "unlimited_ocr": (("text_config",), "unlimited_ocr_text"),
+    "voxtral_realtime": (("text_config",), "voxtral_realtime_text"),
+    "deepseek_vl_v2": (("language_config",), "deepseek_v2"),
+    **dict.fromkeys(("kimi_k25", "kimi_vl"), (("text_config",), "deepseek_v3")),
+    "kimi_k3": (("text_config",), "kimi_linear"),
+    "glm5_next": (("text_config",), "glm5_next_text"),
+    "mistral_large4": (("text_config",), "mistral_large4_text"),
+    "dots3_note": (("text_config",), "dots3_note_text"),
+    "minimax_m3_vl": (("text_config",), "minimax_m3_vl_text"),
+    **dict.fromkeys(("minicpm_ocr", "minicpmv4_6", "minicpmv4_7", "qwen3_5"), (("text_config",), "qwen3_5_text")),
+    "qwen3_5_moe": (("text_config",), "qwen3_5_moe_text"),
+    "qwen4_exp": (("text_config",), "qwen4_exp_text"),
+    **dict.fromkeys(("nemo_speechlm", "nemotron_h_omni"), (("text_config",), "nemotron_h")),
+    "lfm2_vl": (("text_config",), "lfm2"),
+    "lfm3_vl": (("text_config",), "lfm3"),
+    "inkling_mm_model": (("text_config",), "inkling_text"),
+    "inkling2": (("text_config",), "inkling2_text"),
+}
+# fmt: on
