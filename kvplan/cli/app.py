@@ -129,7 +129,8 @@ def _report(problem: Exception) -> int:
         return 2
     if isinstance(problem, OSError):
         _mute_stdout()
-        print(f"error: cannot write the report: {(problem.strerror or str(problem)).lower()}", file=sys.stderr)
+        reason = (problem.strerror or str(problem)).lower()
+        print(f"error: cannot write the report: {reason}\n\nhint: choose another place with -o FILE", file=sys.stderr)
         return 2
     if isinstance(problem, MemoryError):
         print("error: this machine has not enough memory for that\n\nhint: ask for less at once", file=sys.stderr)
