@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,14 +66,29 @@ def _csv_rows(block: Mapping[str, Any]) -> memoryview:
             constant += _cell(value)
             continue
         if id(value) not in texts:
-            texts[id(value)] = compute.cast(pa.array(value), pa.string())
-        pieces += [constant, texts[id(value)]]
+            texts[id(value)] = compute.cast(_int64(value), pa.string())
+        pieces += [_text(constant), texts[id(value)]]
         constant = ""
-    pieces.append(constant + "\n")
-    joined = compute.binary_join_element_wise(*pieces, "")
+    joined = compute.binary_join_element_wise(*pieces, _text(constant + "\n"), _text(""))
     _, offsets, data = joined.buffers()
     ends = memoryview(offsets).cast("i")
     return memoryview(data)[ends[joined.offset] : ends[joined.offset + len(joined)]]
+
+
+def _int64(array: Any) -> Any:
+    """An int64 array as pyarrow's, without a copy."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.int64(), len(array), [None, pa.py_buffer(array)])
+
+
+def _text(text: str) -> Any:
+    """A text as a pyarrow scalar; `pyarrow.scalar` (and `pyarrow.array`) would import pandas for it."""
+    import pyarrow as pa
+
+    data = text.encode()
+    ends = memoryview((0).to_bytes(4, sys.byteorder) + len(data).to_bytes(4, sys.byteorder))
+    return pa.StringArray.from_buffers(1, pa.py_buffer(ends), pa.py_buffer(data))[0]
 
 
 def _cell(value: str | int) -> str:
@@ -93,7 +109,7 @@ def write_parquet(blocks: Iterable[Mapping[str, Any]], target: str | Path | Bina
     def column(value: Any, rows: int) -> Any:
         if isinstance(value, str):
             return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows), [safe_cell(value)])
-        return pa.repeat(pa.scalar(value, pa.int64()), rows) if isinstance(value, int) else pa.array(value)
+        return pa.repeat(pa.scalar(value, pa.int64()), rows) if isinstance(value, int) else _int64(value)
 
     with _opened(target) as file, parquet.ParquetWriter(file, schema) as writer:
         for group in _groups(blocks):

@@ -1,0 +1,56 @@
+"""Starting is cheap: nothing is imported that the question does not need."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "pandas", "numpy", "pydantic", "pyarrow", "huggingface_hub", "transformers"}
+
+
+def _modules_after(code: str) -> set[str]:
+    """Top-level names in sys.modules after `code` ran in a new process."""
+    listing = "import json, sys; sys.stderr.write(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{listing}"], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr))
+
+
+def _modules_after_command(*arguments: str) -> set[str]:
+    return _modules_after(f"from kvplan.cli.app import main\nassert main({list(arguments)!r}) == 0")
+
+
+def test_importing_kvplan_loads_nothing_from_other_packages() -> None:
+    bare = _modules_after("pass")
+    loaded = _modules_after("import kvplan") - bare
+    assert loaded - set(sys.stdlib_module_names) == {"kvplan"}
+
+
+def test_planning_from_python_needs_yaml_at_most() -> None:
+    loaded = _modules_after("import kvplan; kvplan.estimate('llama-3.1-8b')") - _modules_after("pass")
+    assert {name for name in loaded - set(sys.stdlib_module_names) if "cython" not in name} <= {"kvplan", "yaml", "_yaml"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("estimate", "--help"),
+        ("estimate", "llama-3.1-8b"),
+        ("estimate", "llama-3.1-8b", "gemma-3-27b", "-f", "json", "--kv-dtype", "fp8"),
+        ("sweep", "--help"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_loads_no_heavy_package(arguments: tuple[str, ...]) -> None:
+    assert not _modules_after_command(*arguments) & HEAVY
+
+
+def test_a_piped_estimate_does_without_rich() -> None:
+    assert "rich" not in _modules_after_command("estimate", "llama-3.1-8b")
+
+
+def test_a_sweep_loads_pyarrow_only_to_write_and_pandas_only_for_a_frame() -> None:
+    assert not _modules_after_command("sweep", "llama-3.1-8b", "-s", "1k,2k") & {"pandas", "pyarrow", "torch"}
+    assert not _modules_after_command("sweep", "llama-3.1-8b", "-s", "1k,2k", "-f", "csv") & {"pandas", "torch"}
