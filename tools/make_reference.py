@@ -1,7 +1,7 @@
 """Write the generated pages of docs/reference, or check that they are current.
 
-    python tools/make_reference.py            write
-    python tools/make_reference.py --check    exit 1 and name the stale pages
+python tools/make_reference.py            write
+python tools/make_reference.py --check    exit 1 and name the stale pages
 """
 
 import contextlib
@@ -49,8 +49,15 @@ def architectures_page() -> str:
     """Every model type that a config may name."""
     from kvplan.architectures import FAMILIES, WRAPPERS
 
-    lines = [NOTE, "# Architectures\n\n", "`model_type` of a hub config, by family module in `kvplan/architectures/`. An unknown type is refused; "]
-    lines += ["`--infer` reads it by the shape of its keys and marks the result.\n\n", "| family | model types |\n| --- | --- |\n"]
+    lines = [
+        NOTE,
+        "# Architectures\n\n",
+        "`model_type` of a hub config, by family module in `kvplan/architectures/`. An unknown type is refused; ",
+    ]
+    lines += [
+        "`--infer` reads it by the shape of its keys and marks the result.\n\n",
+        "| family | model types |\n| --- | --- |\n",
+    ]
     lines += [f"| {module} | {', '.join(f'`{t}`' for t in sorted(types))} |\n" for module, types in sorted(FAMILIES.items())]
     lines.append(f"\nWrappers, read through their text part: {', '.join(f'`{t}`' for t in sorted(WRAPPERS))}.\n")
     return "".join(lines)
