@@ -94,8 +94,11 @@ def _mimo(model: Model, version: Version) -> tuple[Layer, ...]:
 
 def _gemma3n(model: Model, version: Version) -> tuple[Layer, ...]:
     """Until 4.55 the layers that share stored keys and values as well."""
-    if family("shared", text_type(model), version, True):
-        return model.layers
+    return model.layers if family("shared", text_type(model), version, True) else _all_own(model, version)
+
+
+def _all_own(model: Model, version: Version) -> tuple[Layer, ...]:
+    """Every layer caches: Hunyuan's `use_cla` and `cla_share_factor` are read nowhere in the library."""
 
     def owned(layer: Layer) -> Layer:
         sources = [m.source for m in layer.memories if isinstance(m, Shared)]
@@ -158,6 +161,10 @@ def _xlstm(model: Model, version: Version) -> tuple[Layer, ...]:
 
 
 _CHANGES: Final[Mapping[str, Callable[[Model, Version], tuple[Layer, ...]]]] = {
+    "hunyuan": _all_own,
+    "hunyuan_v1_dense": _all_own,
+    "hunyuan_v1_moe": _all_own,
+    "hunyuan_vl_text": _all_own,
     "falcon": _falcon,
     "RefinedWeb": _falcon,
     "RefinedWebModel": _falcon,
