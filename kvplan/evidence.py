@@ -12,10 +12,23 @@ from kvplan.model import Chunk, Compressed, Full, Memory, Model, Recurrent, Wind
 if TYPE_CHECKING:
     from kvplan.allocation import Evidence
 
+#: Kinds that occur in small models of every release of transformers that ships such a model.
+_KEYS_AND_STATES: Final = frozenset(
+    {
+        "softmax", "softmax/window", "softmax/chunk", "cross", "cross/window", "shared", "latent", "recurrent/mamba",
+        "recurrent/mamba2", "recurrent/gated_delta", "recurrent/linear", "recurrent/rg_lru", "recurrent/rwkv", "recurrent/xlstm",
+    }
+)  # fmt: skip
 #: Engine -> rows of (first version, last version, memory kinds) that recorded cases cover. A row is added with its cases.
 RECORDED: Final[dict[str, tuple[tuple[tuple[int, ...], tuple[int, ...], frozenset[str]], ...]]] = {
     # tables of papers: MHA, GQA, MQA, MLA and cross-layer sharing (tests/golden/papers.jsonl)
     "ideal": (((1,), (1,), frozenset({"softmax", "latent", "shared"})),),
+    # caches of real models (tests/golden/transformers.jsonl, and small ones of every release in transformers_versions.jsonl)
+    "transformers": (
+        ((4, 36), (5, 23, 0), _KEYS_AND_STATES),
+        ((5, 23), (5, 23, 0), frozenset({"latent/window", "recurrent/kda", "recurrent/short_conv", "index"})),
+        ((5, 8), (5, 23, 0), frozenset({"softmax/compressed", "index/compressed"})),
+    ),
 }
 _REACHES: Final = {Full: "", Window: "/window", Chunk: "/chunk", Compressed: "/compressed"}
 

@@ -95,8 +95,9 @@ class Transformers(PieceEngine):
     def __init__(self, options: Any = None, version: str | None = None) -> None:
         super().__init__(options, version)
         self.release = parse_version(self.version)
-        if self.options.cache == "quantized" and self.options.backend == "fp8":
-            self.linear_in_batch = False  # type: ignore[misc]  # one scale a tensor, whatever the batch
+        if (self.options.cache == "quantized" and self.options.backend == "fp8") or self.release < (4, 44):
+            # one scale a tensor, whatever the batch; Bloom's first views of a batch of one
+            self.linear_in_batch = False  # type: ignore[misc]
 
     # What is asked for, in this release.
 

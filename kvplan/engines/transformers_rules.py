@@ -48,18 +48,22 @@ class Rules:
         """Columns kept of a short convolution: as many as it has taps."""
         return state.kernel - self.conv_columns_less if state.kernel else 0
 
+    def state_shape(self, state: State) -> tuple[int, ...]:
+        """One sequence's state as it is kept."""
+        return (*state.shape, self.conv_columns(state)) if state.kernel else state.shape
+
     def state_dtype(self, state: State) -> str:
         """A state's own dtype, or the model's."""
         if state.dtype is None or (self.state_in_model_dtype and not state.kernel):
             return self.dtype
         return state.dtype
 
-    def names_of(self, memory: Recurrent) -> list[str]:
-        """The library's names for a layer's states: convolutions and recurrences are counted apart."""
-        if self.state_names:
-            return list(self.state_names)
-        names: list[str] = []
+    def named_states(self, memory: Recurrent) -> list[tuple[str, State]]:
+        """A layer's states under the library's names: convolutions and recurrences are counted apart."""
+        if len(self.state_names) == len(memory.states):
+            return list(zip(self.state_names, memory.states, strict=True))
+        named: list[tuple[str, State]] = []
         for state in memory.states:
             kind = "conv_states" if state.kernel or state.name.startswith("conv") else "recurrent_states"
-            names.append(f"{kind}.{sum(name.startswith(kind) for name in names)}")
-        return names
+            named.append((f"{kind}.{sum(name.startswith(kind) for name, _ in named)}", state))
+        return named

@@ -234,22 +234,22 @@ class Layers(Generic[Count]):
         yield self._rows(memory, "cross_values", memory.kv_heads, memory.value_dim, tokens, per="encoder")
 
     def _states(self, memory: Recurrent) -> Iterator[Piece[Count]]:
-        names = self.rules.names_of(memory)
-        for name, state in zip(names, memory.states, strict=True):
+        for name, state in self.rules.named_states(memory):
             columns = self.rules.conv_columns(state)
-            elements, extra = prod(state.shape) * max(columns, 1), prod(state.shape) if self.rules.conv_is_view and columns else 0
+            kept: tuple[int, ...] = self.rules.state_shape(state)
+            elements = prod(kept)
+            extra = prod(state.shape) if self.rules.conv_is_view and columns else 0
             dtype = self.rules.state_dtype(state)
             each = self.at.batch_size * item_bytes(dtype)
             zero = self.at.seq_len * 0
             payload = each * elements + zero
-            shape: tuple[int, ...] = (*state.shape, columns) if state.kernel else state.shape
             # a view of the last inputs has one more column behind it, after a decode step
             padded = payload + each * self.at.after(zero, zero + extra) if extra else payload
             yield Piece(
                 layers=self.layers,
                 name=name,
                 kind=memory_words(memory, self.heads),
-                shape=(self.at.batch_size, *shape),
+                shape=(self.at.batch_size, *kept),
                 dtype=torch_name(dtype),
                 payload=payload,
                 padded=padded,
