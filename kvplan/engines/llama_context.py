@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from kvplan.dtypes import lookup
-from kvplan.engines.llama_hparams import DSA, NO_CACHE, PURE_RECURRENT, ROLLBACK, Hparams
+from kvplan.gguf.hparams import DSA, NO_CACHE, PURE_RECURRENT, ROLLBACK, Hparams
 from kvplan.units import ceil_div
 
 MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
