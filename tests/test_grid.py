@@ -17,9 +17,10 @@ from strategies import batch_sizes, models, tokens
 import kvplan
 from kvplan import grid
 from kvplan.allocation import NotPredicted
-from kvplan.engines import ideal
+from kvplan.engines import ENGINES, ideal
 from kvplan.errors import OptionError
 from kvplan.grid import Sweep
+from kvplan.loaders import catalogue
 from kvplan.model import Compressed, Layer, Model, Softmax, Window
 from kvplan.planner import plan
 from kvplan.report.estimate import CSV_COLUMNS
@@ -61,6 +62,20 @@ def test_every_cell_equals_the_scalar_planner(
     sweep = Sweep(models=chosen, seq_lens=seq_lens, batch_sizes=batches, kv_dtypes=dtypes, encoder_len=encoder_len)
     assert sweep_rows(sweep) == _expected(sweep, chosen, dtypes, encoder_len)
     assert len(sweep) == len(sweep_rows(sweep))
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_every_catalogue_model_sweeps_as_it_is_estimated(engine: str) -> None:
+    predicted = 0
+    for name in catalogue.names():
+        model = kvplan.load(name)
+        sweep = Sweep(models=[model], seq_lens=[1, 1000, 131_072], batch_sizes=[1, 3], engines=[engine])
+        for row in sweep_rows(sweep):
+            answer = plan(model, Workload(seq_len=row["seq_len"], batch_size=row["batch_size"]), engine)
+            assert not isinstance(answer, NotPredicted)
+            assert row == {key: answer.to_dict()[key] for key in CSV_COLUMNS}
+            predicted += 1
+    assert predicted > 100
 
 
 @given(models, st.lists(tokens, min_size=1, max_size=9), st.lists(batch_sizes, min_size=1, max_size=9), st.booleans())
