@@ -107,6 +107,8 @@ def main(args: list[str] | None = None) -> int:
         if debug:
             raise
         return _report(problem)
+    if result == 130:  # typer's answer to Ctrl-C
+        print("interrupted", file=sys.stderr)
     return result if isinstance(result, int) else 0
 
 

@@ -26,7 +26,7 @@ SweepOutput = Annotated[
 ]
 
 _BY_SUFFIX: Final = {".csv": "csv", ".parquet": "parquet", ".json": "json", ".md": "markdown", ".txt": "table", "": "csv"}
-_LONG: Final = 2_000_000  # rows that take about a second: worth a progress bar
+_LONG: Final = 3_000_000  # rows that take about a second: worth a progress bar
 _JSON_ROWS: Final = 1_000_000
 _TABLE_ROWS: Final = 100
 
