@@ -1,0 +1,24 @@
+"""The largest config of the corpus, read and estimated in process."""
+
+import time
+from pathlib import Path
+
+import kvplan
+from kvplan.allocation import Allocation
+
+LIMIT = 0.005
+CONFIGS = Path(__file__).parent.parent / "tests" / "configs" / "hf"
+
+
+def test_the_largest_config_is_read_and_estimated_at_once() -> None:
+    largest = max(CONFIGS.glob("*.json"), key=lambda path: path.stat().st_size)
+    assert largest.stat().st_size > 2**20
+    spent = []
+    for _ in range(20):
+        start = time.perf_counter()
+        answer = kvplan.estimate(largest, seq_len=131_072)
+        spent.append(time.perf_counter() - start)
+        assert isinstance(answer, Allocation)
+    size = largest.stat().st_size / 2**20
+    print(f"\n{largest.name} ({size:.1f} MiB): first {spent[0] * 1e3:.1f} ms with imports, then {min(spent) * 1e3:.2f} ms")
+    assert sorted(spent)[len(spent) // 2] <= LIMIT
