@@ -160,6 +160,8 @@ class Layers(Generic[Count]):
             padded = self._first(payload, self.at.batch_size * (first_row * item_bytes(dtype)) * tokens.stored)
         else:
             padded = payload if tokens.stored is tokens.view else each * tokens.stored
+        if first_row is not None and isinstance(padded, int) and padded != payload:
+            shape = (self.at.batch_size, tokens.stored, first_row)
         return Piece(
             layers=self.layers,
             name=name,
@@ -189,7 +191,7 @@ class Layers(Generic[Count]):
         per: Per = "token",
         first_row: int | None = None,
     ) -> Piece[Count]:
-        shape = (self.at.batch_size, heads, tokens.view, dim)
+        shape = (self.at.batch_size, heads, tokens.stored, dim)
         kept = dtype or self.rules.dtype
         return self._piece(memory, name, shape, tokens, row=heads * dim, dtype=kept, per=per, first_row=first_row)
 
@@ -223,9 +225,9 @@ class Layers(Generic[Count]):
         tokens = self_tokens(self.rules, memory.reach, self.at)
         dtype = memory.dtype or self.rules.dtype
         name = self.rules.index_name
-        shape: tuple[int | Count, ...] = (self.at.batch_size, tokens.view, memory.dim)
+        shape: tuple[int | Count, ...] = (self.at.batch_size, tokens.stored, memory.dim)
         if memory.heads > 1 or name == "idx_keys":
-            shape = (self.at.batch_size, memory.heads, tokens.view, memory.dim)
+            shape = (self.at.batch_size, memory.heads, tokens.stored, memory.dim)
         yield self._piece(memory, name, shape, tokens, row=memory.heads * memory.dim, dtype=dtype)
 
     def _cross(self, memory: Cross) -> Iterator[Piece[Count]]:
@@ -249,7 +251,7 @@ class Layers(Generic[Count]):
                 layers=self.layers,
                 name=name,
                 kind=memory_words(memory, self.heads),
-                shape=(self.at.batch_size, *kept),
+                shape=(self.at.batch_size, *kept[:-1], self.at.after(zero + kept[-1], zero + kept[-1] + (extra > 0))),
                 dtype=torch_name(dtype),
                 payload=payload,
                 padded=padded,
@@ -268,7 +270,7 @@ class Layers(Generic[Count]):
         dtype = self.rules.dtype
         yield self._piece(memory, f"compressed_kv.{name}", (at.batch_size, entries, dim), every, row=dim, dtype=dtype)
         for part in ("kv", "gate"):
-            shape = (at.batch_size, waiting.view, width)
+            shape = (at.batch_size, waiting.stored, width)
             yield self._piece(memory, f"buffer_{part}.{name}", shape, waiting, row=width, dtype=dtype)
         if overlap:
             group = at_most(entries, 1) * ratio

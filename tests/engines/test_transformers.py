@@ -67,7 +67,7 @@ def test_arrays_give_what_single_estimates_give(
 
 @settings(max_examples=60)
 @given(model=models, version=versions, length=tokens, batch=st.integers(1, 64))
-def test_tensors_are_as_large_as_their_shapes(model: Model, version: str, length: int, batch: int) -> None:
+def test_storages_are_as_large_as_their_shapes(model: Model, version: str, length: int, batch: int) -> None:
     import math
 
     sizes = {"float32": 4, "bfloat16": 2, "float16": 2, "float8_e4m3fn": 1, "uint8": 1, "int8": 1}
@@ -75,7 +75,7 @@ def test_tensors_are_as_large_as_their_shapes(model: Model, version: str, length
     if isinstance(answer, NotPredicted):
         return
     for buffer in answer.buffers:
-        assert buffer.payload_bytes == math.prod(buffer.shape) * sizes[buffer.dtype] * buffer.count
+        assert buffer.padded_bytes == math.prod(buffer.shape) * sizes[buffer.dtype] * buffer.count
 
 
 @given(length=st.integers(1, 200), window=st.integers(2, 60))
