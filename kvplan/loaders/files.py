@@ -27,8 +27,8 @@ def read_bounded(path: Path, limit: int, error: type[InputError], what: str) -> 
                 f"`{path}` is too large for {what}: {status.st_size:,} bytes, and at most {limit:,} are read",
                 hint="is it the right file?",
             )
-        data = file.read(limit + 1)
-    if not data.strip():
+        data = file.read((status.st_size or limit) + 1)
+    if not data or data.isspace():
         raise error(f"`{path}` is empty", hint=f"give {what}")
     if b"\0" in data[:65536] or len(data) > limit:
         raise error(f"`{path}` is binary, not {what}", hint="is it the right file?")
