@@ -1,6 +1,7 @@
 """What `kvplan estimate` shows: bytes by kind of layer, or by layer."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from kvplan.allocation import Allocation, NotPredicted
@@ -31,7 +32,7 @@ def layer_range(indices: Sequence[int]) -> str:
     """
     if len(indices) == 1:
         return str(indices[0])
-    steps = {b - a for a, b in zip(indices, indices[1:], strict=False)}
+    steps = {b - a for a, b in pairwise(indices)}
     if len(steps) == 1:
         step = steps.pop()
         return f"{indices[0]}-{indices[-1]}" + (f"/{step}" if step > 1 else "")

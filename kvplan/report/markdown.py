@@ -18,8 +18,8 @@ def to_markdown(table: Table, *, unit: str | None = None) -> str:
     rows = [[_cell(row[i]) for i in keep] for row in shown.rows]
     if shown.total:
         rows.append([f"**{_cell(shown.total[i])}**" if shown.total[i] else "" for i in keep])
-    for row in ([_cell(shown.headers[i]) for i in keep], rules, *rows):
-        lines.append(f"| {' | '.join(row)} |")
+    headers = [_cell(shown.headers[i]) for i in keep]
+    lines += [f"| {' | '.join(row)} |" for row in (headers, rules, *rows)]
     if table.notes:
         lines += ["", *(f"- {_cell(printable(note))}" for note in table.notes)]
     return "\n".join(lines) + "\n"
