@@ -11,6 +11,7 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[torch,hub]'
+	$(BIN)/python -m compileall -q kvplan
 	@touch $@
 
 .venv/.developer: .venv/.user

@@ -12,14 +12,16 @@ docs/guides/specs.md describes every key.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kvplan.errors import SpecError
 from kvplan.loaders.fields import Fields, shown
 from kvplan.loaders.files import read_bounded
-from kvplan.loaders.spec_layers import MEMORY_KEYS, Template, finished, read_layers, read_memory, shared_layers
 from kvplan.loaders.yaml_nodes import MAX_BYTES, ListNode, MapNode, Node, Scalar, from_python, parse_yaml, to_python
 from kvplan.model import MAX_LAYERS, Fact, Layer, Model, Shared, Softmax
+
+if TYPE_CHECKING:
+    from kvplan.loaders.spec_layers import Template
 
 _COMMON: Final = ("name", "hub", "source", "notes", "dtype", "max_tokens", "weights_bytes")
 _EXPLICIT: Final = (
@@ -112,6 +114,8 @@ def _from_config(top: Fields, name: str, facts: list[Fact], *, infer: bool) -> M
 
 def _from_layers(top: Fields, name: str, facts: list[Fact]) -> Model:
     """Explicit layers, or the short form."""
+    from kvplan.loaders.spec_layers import finished, read_layers  # the catalogue's specs hold configs and need neither
+
     node = top.need("layers", "config")
     heads = top.optional_integer("attention_heads", maximum=2**20)
     if isinstance(node, ListNode):
@@ -151,8 +155,10 @@ def _assembled(
     )
 
 
-def _short(top: Fields, heads: int | None, facts: list[Fact]) -> tuple[Template, int | None]:
+def _short(top: Fields, heads: int | None, facts: list[Fact]) -> "tuple[Template, int | None]":
     """`attention`, a number of `layers`, and perhaps `cross_layer_sharing`."""
+    from kvplan.loaders.spec_layers import MEMORY_KEYS, read_memory, shared_layers
+
     count = top.integer("layers", maximum=MAX_LAYERS)
     known = ("type", "attention_heads", *MEMORY_KEYS["softmax"], *MEMORY_KEYS["latent"])
     attention = Fields(top.need("attention"), top.source, "attention", dict.fromkeys(known), facts)
