@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 #: Engine name -> where its class is. A new engine is one file and one row.
 ENGINES: Final[dict[str, tuple[str, str]]] = {
     "ideal": ("kvplan.engines.ideal", "Ideal"),
+    "llama.cpp": ("kvplan.engines.llama_cpp", "LlamaCpp"),
     "transformers": ("kvplan.engines.transformers", "Transformers"),
 }
 #: Engines that recorded cases and flags speak of, and that a later release will predict.
-PLANNED: Final = ("vllm", "llama.cpp", "sglang", "tensorrt-llm", "mlx-lm")
+PLANNED: Final = ("vllm", "sglang", "tensorrt-llm", "mlx-lm")
 
 
 def engine_class(name: str) -> "type[Engine]":

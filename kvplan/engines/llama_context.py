@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Generic, Literal
 
 from kvplan.dtypes import lookup
+from kvplan.engines.base import Count, at_least, at_most
 from kvplan.gguf.hparams import DSA, NO_CACHE, PURE_RECURRENT, ROLLBACK, Hparams
-from kvplan.units import ceil_div
+
+_Role = Literal["k", "v", "r", "s", "p", "state"]
 
 MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
 PAD: Final = 256  # cells are a multiple of this
@@ -22,13 +24,13 @@ CACHE_TYPES.update({name: name for name in ("q8_0", "q4_0", "q4_1", "iq4_nl", "q
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Params:
-    """`llama_context_params`, by the names of the C API."""
+class Params(Generic[Count]):
+    """`llama_context_params`, by the names of the C API; tokens and sequences may be arrays, one entry a workload."""
 
-    n_ctx: int = 0  # tokens; 0: the model's context length
+    n_ctx: Count  # tokens; an int of 0: the model's context length
+    n_seq_max: Count
     n_batch: int = 2048
     n_ubatch: int = 512
-    n_seq_max: int = 1
     n_rs_seq: int = 0
     kv_unified: bool = False
     swa_full: bool = False
@@ -47,103 +49,100 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
+class Tensor(Generic[Count]):
     """One tensor of a part: `role` k, v, r, s, p or state."""
 
     layer: int
-    role: Literal["k", "v", "r", "s", "p", "state"]
-    shape: tuple[int, ...]  # llama.cpp's order: the row first
+    role: _Role
+    shape: tuple[int | Count, ...]  # llama.cpp's order: the row first
     type: str
-    bytes: int
+    bytes: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Generic[Count]):
     """One cache object as the log prints it: cells of one stream, streams, layers stored, and its tensors."""
 
     name: str
-    cells: int
-    streams: int
+    cells: int | Count
+    streams: Count
     n_layers: int
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[Tensor[Count], ...]
 
-    def sum(self, *roles: str) -> int:
+    def sum(self, *roles: str) -> int | Count:
         """Bytes of the tensors with these roles."""
         return sum(t.bytes for t in self.tensors if t.role in roles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(Generic[Count]):
     """A context as the engine normalised it, and its memory."""
 
-    n_ctx: int
-    n_ctx_seq: int
-    n_seq_max: int
-    n_batch: int
-    n_ubatch: int
+    n_ctx: Count
+    n_ctx_seq: Count
+    n_seq_max: Count
+    n_batch: int | Count
+    n_ubatch: int | Count
     n_rs_seq: int
     flash_attn: bool
-    output_buffer_bytes: int
-    parts: tuple[Part, ...]
+    output_buffer_bytes: Count
+    parts: tuple[Part[Count], ...]
 
     @property
-    def k_bytes(self) -> int:
+    def k_bytes(self) -> int | Count:
         """All key tensors."""
         return sum(p.sum("k") for p in self.parts)
 
     @property
-    def v_bytes(self) -> int:
+    def v_bytes(self) -> int | Count:
         """All value tensors."""
         return sum(p.sum("v") for p in self.parts)
 
     @property
-    def state_bytes(self) -> int:
+    def state_bytes(self) -> int | Count:
         """All recurrent and compressor states."""
         return sum(p.sum("r", "s", "p", "state") for p in self.parts)
 
     @property
-    def total_bytes(self) -> int:
+    def total_bytes(self) -> int | Count:
         """The whole memory."""
-        return self.k_bytes + self.v_bytes + self.state_bytes
+        return sum(p.sum("k", "v", "r", "s", "p", "state") for p in self.parts)
 
 
-def pad(amount: int, size: int = PAD) -> int:
+def pad(amount: Count, size: int = PAD) -> Count:
     """`amount` rounded up to a multiple of `size` (`GGML_PAD`)."""
-    return ceil_div(amount, size) * size
+    return -(-amount // size) * size
 
 
-def make_context(h: Hparams, p: Params) -> Context | Refusal:
+def smaller(one: Count, other: Count) -> Count:
+    """The smaller of two counts, entry by entry."""
+    if isinstance(one, int):
+        return min(one, other)
+    return one.clip(max=other)
+
+
+def make_context(h: Hparams, p: Params[Count]) -> Context[Count] | Refusal:
     """What `llama_init_from_model` allocates for these parameters, or why it fails."""
-    flash = p.flash_attn != "off" and h.arch != "grok"
-    n_seq_max = max(p.n_seq_max, 1)
-    refusal = _refusal(h, p, n_seq_max, flash=flash)
+    refusal = refused(h, p)
     if refusal:
         return Refusal(refusal)
-    n_ctx = p.n_ctx or h.context_length
-    n_batch = min(n_ctx, p.n_batch) if h.causal else p.n_batch
-    n_ubatch = min(n_batch, p.n_ubatch or p.n_batch)
+    flash = p.flash_attn != "off" and h.arch != "grok"
+    n_seq_max = at_least(p.n_seq_max, 1)
+    n_ctx = p.n_ctx
+    if isinstance(n_ctx, int) and not n_ctx:
+        n_ctx = n_seq_max * 0 + h.context_length
+    n_batch = at_most(n_ctx, p.n_batch) if h.causal else n_ctx * 0 + p.n_batch
+    n_ubatch = at_most(n_batch, p.n_ubatch or p.n_batch)
     n_ctx = pad(n_ctx)
     if p.kv_unified:
         n_ctx_seq = n_ctx
     else:
         n_ctx_seq = pad(n_ctx // n_seq_max)
         n_ctx = n_ctx_seq * n_seq_max
-    memory = _Memory(
-        h,
-        cells=n_ctx_seq,
-        streams=1 if p.kv_unified else n_seq_max,
-        n_seq_max=n_seq_max,
-        n_ubatch=n_ubatch,
-        n_rs_seq=p.n_rs_seq if h.arch in ROLLBACK else 0,
-        unified=p.kv_unified,
-        swa_full=p.swa_full,
-        flash=flash,
-        type_k=p.type_k,
-        type_v=p.type_v,
-    )
+    memory = _Memory(h, p, cells=n_ctx_seq, n_seq_max=n_seq_max, n_ubatch=n_ubatch, flash=flash)
     outputs = 4 * h.n_vocab * n_seq_max
     if p.embeddings or h.arch == "t5":
-        outputs += 4 * h.n_embd_out * n_seq_max
+        outputs = outputs + 4 * h.n_embd_out * n_seq_max
     return Context(
         n_ctx=n_ctx,
         n_ctx_seq=n_ctx_seq,
@@ -157,10 +156,12 @@ def make_context(h: Hparams, p: Params) -> Context | Refusal:
     )
 
 
-def _refusal(h: Hparams, p: Params, n_seq_max: int, *, flash: bool) -> str:
+def refused(h: Hparams, p: Params[Count]) -> str:
     """The engine's message, or nothing. Source: `llama_init_from_model`, `llama_context::llama_context`."""
-    if n_seq_max > MAX_SEQ:
+    most = p.n_seq_max if isinstance(p.n_seq_max, int) else int(p.n_seq_max.max())
+    if most > MAX_SEQ:
         return f"n_seq_max must be <= {MAX_SEQ}"
+    flash = p.flash_attn != "off" and h.arch != "grok"
     block_k, block_v = lookup(CACHE_TYPES[p.type_k]).block, lookup(CACHE_TYPES[p.type_v]).block
     if block_v > 1 and not flash:
         return "quantized V cache requires flash_attn to be enabled"
@@ -177,41 +178,35 @@ def _refusal(h: Hparams, p: Params, n_seq_max: int, *, flash: bool) -> str:
         return f"model does not support different K ({p.type_k}) and V ({p.type_v}) cache types"
     if p.ctx_type == "mtp" and h.n_layer == h.n_layer_all:
         return "the model has no NextN layers for an MTP context"
+    if h.arch == "t5" and most > 1 and not p.kv_unified:
+        return "building the graph of a t5 model with several streams aborts (GGML_ASSERT)"
     return ""
 
 
-class _Memory:
+class _Memory(Generic[Count]):
     """Builds the parts of one context. Source: `llama_model::create_memory`."""
 
-    def __init__(
-        self,
-        h: Hparams,
-        *,
-        cells: int,
-        streams: int,
-        n_seq_max: int,
-        n_ubatch: int,
-        n_rs_seq: int,
-        unified: bool,
-        swa_full: bool,
-        flash: bool,
-        type_k: str,
-        type_v: str,
-    ) -> None:
+    cells: Count
+    streams: Count
+    n_seq_max: Count
+    cells_swa: Count
+    cells_raw: Count
+
+    def __init__(self, h: Hparams, p: Params[Count], *, cells: Count, n_seq_max: Count, n_ubatch: Count, flash: bool) -> None:
         self.h = h
         self.cells = cells
-        self.streams = streams
+        self.streams = n_seq_max * 0 + 1 if p.kv_unified else n_seq_max
         self.n_seq_max = n_seq_max
-        self.n_rs_seq = n_rs_seq
+        self.n_rs_seq = p.n_rs_seq if h.arch in ROLLBACK else 0
         self.flash = flash
-        self.type_k = type_k
-        self.type_v = type_v
-        window_cells = h.n_swa * (n_seq_max if unified else 1) + n_ubatch
-        self.cells_swa = cells if swa_full else min(cells, pad(min(cells, window_cells)))
-        own_window = h.n_swa + n_ubatch  # deepseek4 keeps every sequence apart
-        self.cells_raw = cells if swa_full else min(cells, pad(min(cells, own_window)))
+        self.type_k = p.type_k
+        self.type_v = p.type_v
+        windows = n_seq_max * 0 + h.n_swa  # deepseek4 keeps every sequence apart
+        together = n_seq_max * h.n_swa if p.kv_unified else windows
+        self.cells_swa = cells if p.swa_full else smaller(cells, pad(together + n_ubatch))
+        self.cells_raw = cells if p.swa_full else smaller(cells, pad(windows + n_ubatch))
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Part[Count]]:
         """Every cache object, in the engine's order."""
         h = self.h
         if h.arch in NO_CACHE:
@@ -234,7 +229,7 @@ class _Memory:
         if any(h.indexed):
             yield self._indexer([i for i in attention if h.indexed[i] and not h.sliding[i]])
 
-    def mtp(self) -> Iterator[Part]:
+    def mtp(self) -> Iterator[Part[Count]]:
         """A drafting context over the NextN layers alone: a plain cache."""
         yield self._cache("kv", list(range(self.h.n_layer, self.h.n_layer_all)), self.cells)
 
@@ -248,23 +243,19 @@ class _Memory:
             return not h.recurrent[layer] and h.feed_forward[layer] == 0
         return not h.recurrent[layer]
 
-    def _row_bytes(self, kind: str, elements: int) -> int:
-        return lookup(CACHE_TYPES[kind]).row_bytes(1, elements)
-
     def _kv(
-        self, layers: Sequence[int], cells: int, streams: int, k: Callable[[int], int], v: Callable[[int], int]
-    ) -> Iterator[Tensor]:
+        self, layers: Sequence[int], cells: Count, streams: Count, k: Callable[[int], int], v: Callable[[int], int]
+    ) -> Iterator[Tensor[Count]]:
+        sizes: dict[tuple[str, int], Count] = {}  # equal rows share one product: with arrays, these are the work
         for layer in layers:
-            for role, kind, elements in (("k", self.type_k, k(layer)), ("v", self.type_v, v(layer))):
+            rows: tuple[tuple[_Role, str, int], ...] = (("k", self.type_k, k(layer)), ("v", self.type_v, v(layer)))
+            for role, kind, elements in rows:
                 if role == "v" and elements < 0:
                     continue
-                yield Tensor(
-                    layer=layer,
-                    role=role,  # type: ignore[arg-type]
-                    shape=(elements, cells, streams),
-                    type=kind,
-                    bytes=cells * streams * self._row_bytes(kind, elements),
-                )
+                if (kind, elements) not in sizes:
+                    sizes[kind, elements] = cells * streams * lookup(CACHE_TYPES[kind]).row_bytes(1, elements)
+                size = sizes[kind, elements]
+                yield Tensor(layer=layer, role=role, shape=(elements, cells, streams), type=kind, bytes=size)
 
     def _v_elements(self, layer: int) -> int:
         """A value row; without flash attention V lies transposed, and unequal layers are all padded to the widest."""
@@ -275,11 +266,11 @@ class _Memory:
             return max(h.n_embd_v(i) for i in range(h.n_layer_all))
         return h.n_embd_v(layer)
 
-    def _cache(self, name: str, layers: Sequence[int], cells: int) -> Part:
+    def _cache(self, name: str, layers: Sequence[int], cells: Count) -> Part[Count]:
         tensors = tuple(self._kv(layers, cells, self.streams, self.h.n_embd_k, self._v_elements))
         return Part(name=name, cells=cells, streams=self.streams, n_layers=len(layers), tensors=tensors)
 
-    def _indexer(self, layers: Sequence[int]) -> Part:
+    def _indexer(self, layers: Sequence[int]) -> Part[Count]:
         """One indexer row a token; MiniMax-M3's cache object also allocates a value row that nothing reads."""
         h = self.h
         row = h.index_length * (3 if h.index_pool else 1)
@@ -287,43 +278,41 @@ class _Memory:
         tensors = tuple(self._kv(layers, self.cells, self.streams, lambda _: row, lambda _: value))
         return Part(name="indexer", cells=self.cells, streams=self.streams, n_layers=len(layers), tensors=tensors)
 
-    def _recurrent(self) -> Part:
+    def _recurrent(self) -> Part[Count]:
         """Rolling and state rows, always f32. (The log prints the model's layers instead of the stored ones.)"""
         h = self.h
         rows = self.n_seq_max * (1 + self.n_rs_seq)
-        tensors = []
-        layers = [i for i in range(h.n_layer) if h.recurrent[i]]
-        for layer in layers:
-            for role, elements in (("r", h.r_elements), ("s", h.s_elements)):
-                tensors.append(
-                    Tensor(layer=layer, role=role, shape=(elements, rows), type="f32", bytes=4 * elements * rows)  # type: ignore[arg-type]
-                )
-        if h.p_elements:
-            tensors.append(Tensor(layer=0, role="p", shape=(h.p_elements, rows), type="f32", bytes=4 * h.p_elements * rows))
-        return Part(name="recr", cells=self.n_seq_max, streams=1, n_layers=len(layers), tensors=tuple(tensors))
 
-    def _deepseek4(self) -> Iterator[Part]:
+        def state(layer: int, role: _Role, elements: int) -> Tensor[Count]:
+            return Tensor(layer=layer, role=role, shape=(elements, rows), type="f32", bytes=rows * (4 * elements))
+
+        layers = [i for i in range(h.n_layer) if h.recurrent[i]]
+        tensors = [made for i in layers for made in (state(i, "r", h.r_elements), state(i, "s", h.s_elements))]
+        if h.p_elements:
+            tensors.append(state(0, "p", h.p_elements))
+        return Part(name="recr", cells=self.n_seq_max, streams=rows * 0 + 1, n_layers=len(layers), tensors=tuple(tensors))
+
+    def _deepseek4(self) -> Iterator[Part[Count]]:
         """Raw window, compressed entries, indexer entries and compressor states; every sequence has its own stream."""
         h, streams = self.h, self.n_seq_max
         trunk = range(h.n_layer)
         csa, hca = [i for i in trunk if h.ratios[i] == 4], [i for i in trunk if h.ratios[i] == 128]
 
-        def part(name: str, layers: Sequence[int], cells: int, row: int) -> Part:
+        def part(name: str, layers: Sequence[int], cells: Count, row: int) -> Part[Count]:
             tensors = tuple(self._kv(layers, cells, streams, lambda _: row, lambda _: -1))
             return Part(name=name, cells=cells, streams=streams, n_layers=len(layers), tensors=tensors)
 
-        def state(name: str, layers: Sequence[int], rows: int, dim: int) -> Part:
+        def state(name: str, layers: Sequence[int], rows: int, dim: int) -> Part[Count]:
             copies = streams * (1 + self.n_rs_seq)
-            each = Tensor(layer=0, role="state", shape=(dim, rows, copies), type="f32", bytes=4 * dim * rows * copies)
+            size, shape = copies * (4 * dim * rows), (dim, rows, copies)
             tensors = tuple(
-                Tensor(layer=i, role="state", shape=each.shape, type="f32", bytes=each.bytes)
-                for i in layers
-                for _ in ("kv", "score")
+                Tensor(layer=i, role="state", shape=shape, type="f32", bytes=size) for i in layers for _ in ("kv", "score")
             )
             return Part(name=name, cells=rows, streams=copies, n_layers=len(layers), tensors=tensors)
 
-        def entries(ratio: int) -> int:
-            return pad(max(1, ceil_div(self.cells, ratio)))
+        def entries(ratio: int) -> Count:
+            whole: Count = -(-self.cells // ratio)
+            return pad(at_least(whole, 1))
 
         yield part("raw_base", [], self.cells, h.key_length)
         yield part("raw_swa", list(trunk), self.cells_raw, h.key_length)

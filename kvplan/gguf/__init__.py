@@ -1,1 +1,1 @@
-"""What a GGUF file says about a model: its metadata as llama.cpp reads it, the memories that follow, and the converter's mapping."""
+"""What a GGUF file says about a model: llama.cpp's reading of its metadata, its memories, the converter's mapping."""

@@ -111,6 +111,7 @@ class Hparams:
     r_elements: int  # of one sequence, one layer
     s_elements: int
     p_elements: int
+    conv_kernel: int  # taps whose last kernel - 1 inputs are R; 0: R is not a convolution's
     keys: Mapping[str, Any] = field(repr=False, compare=False)
 
     def n_embd_k(self, layer: int) -> int:
@@ -143,7 +144,9 @@ class _Keys:
         if value is None and default is not None:
             return default
         if value is None:
-            raise self.refuse(key, "is missing")
+            raise self.refuse(key, "is missing, which llama.cpp needs too")
+        if hasattr(value, "length"):
+            raise self.refuse(key, f"is an array of {value.length:,} entries, and its values are not at hand")
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
             raise self.refuse(key, f"must be a whole number, got `{str(value)[:40]}`")
         return value
@@ -151,11 +154,13 @@ class _Keys:
     def has(self, key: str) -> bool:
         return self.keys.get(f"{self.arch}.{key}") is not None
 
-    def per_layer(self, key: str, layers: int, default: int | Sequence[int] | None = None) -> tuple[int, ...]:
-        """A scalar for all layers, or an array of exactly one entry a layer."""
+    def per_layer(
+        self, key: str, layers: int, default: int | Sequence[int] | None = None, *, exact: bool = False
+    ) -> tuple[int, ...]:
+        """A scalar for all layers, or an array of one entry a layer: at least, or exactly, as the engine asks."""
         value = self.keys.get(f"{self.arch}.{key}")
         if isinstance(value, list | tuple):
-            if len(value) < layers:
+            if len(value) < layers or (exact and len(value) != layers):
                 raise self.refuse(key, f"has {len(value)} entries for {layers} layers")
             found = value[:layers]
             if any(isinstance(v, str | float) or not isinstance(v, int) or not 0 <= v < 2**31 for v in found):
@@ -182,11 +187,12 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
     if blocks < 1:
         raise k.refuse("block_count", "must be at least 1")
     nextn = k.integer("nextn_predict_layers", 0) if arch != "deepseek4" else 0
-    heads = k.per_layer("attention.head_count", blocks, 0)
-    kv_heads = k.per_layer("attention.head_count_kv", blocks, heads)
+    heads = k.per_layer("attention.head_count", blocks, 0, exact=True)
+    kv_heads = k.per_layer("attention.head_count_kv", blocks, heads, exact=True)
+    widths = k.per_layer("feed_forward_length", blocks, 0, exact=True)
     n_embd = k.integer("embedding_length", maximum=2**31)
     if arch == "graniteswitch":  # one single-head router layer is appended
-        heads, kv_heads, blocks = (*heads, heads[0]), (*kv_heads, 1), blocks + 1
+        heads, kv_heads, widths, blocks = (*heads, heads[0]), (*kv_heads, 1), (*widths, 0), blocks + 1
     loops = k.integer("num_loops", 1) if arch == "nanbeige" else 1
     heads, kv_heads, total = heads * loops, kv_heads * loops, blocks * loops
     if total > MAX_LAYERS or nextn >= total:
@@ -194,6 +200,11 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
     first = heads[0] or max(heads, default=0)
     key_length = k.integer("attention.key_length", n_embd // first if first else 0, 2**31)
     value_length = k.integer("attention.value_length", n_embd // first if first else 0, 2**31)
+    rotary = k.integer("rope.dimension_count", key_length, 2**31)
+    if arch in {"llama", "deci", "falcon"} and heads[0] and rotary != key_length:
+        raise k.refuse("rope.dimension_count", f"does not fit: invalid n_rot: {rotary}, expected {key_length}")
+    if arch == "t5" and k.integer("decoder_block_count", blocks) > blocks:
+        raise k.refuse("decoder_block_count", f"is above the {blocks} blocks, and llama.cpp does not load such a file")
     trunk = total - nextn
     n_swa, sliding = _sliding(k, total, trunk)
     recurrent = _recurrent(k, kv_heads, total, trunk)
@@ -211,7 +222,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         causal=bool(keys.get(f"{arch}.attention.causal", arch not in NON_CAUSAL)),
         head_count=heads,
         head_count_kv=kv_heads,
-        feed_forward=k.per_layer("feed_forward_length", blocks, 0) * loops,
+        feed_forward=widths * loops,
         key_length=key_length,
         value_length=value_length,
         key_length_swa=k.integer("attention.key_length_swa", key_length, 2**31),
@@ -228,6 +239,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         r_elements=r,
         s_elements=s,
         p_elements=_p_elements(k, n_embd),
+        conv_kernel=_conv_kernel(k),
         keys=keys,
     )
 
@@ -309,6 +321,16 @@ def _state_sizes(k: _Keys, n_embd: int, heads: tuple[int, ...], key_length: int)
         return 0, key_length * key_length * max(heads)
     groups = 0 if k.arch in {"mamba", "jamba"} else k.integer("ssm.group_count", 0, 2**31)
     return columns * (inner + 2 * groups * state), state * inner
+
+
+def _conv_kernel(k: _Keys) -> int:
+    """Taps of the convolution behind R, as `_state_sizes` counts it."""
+    if k.integer("wkv.head_size", 0, 2**31) or k.arch == "minimax-01":
+        return 0
+    short, kernel = k.integer("shortconv.l_cache", 0, 2**31), k.integer("ssm.conv_kernel", 0, 2**31)
+    if not short and k.integer("kda.head_dim", 0, 2**31) and kernel <= 1:
+        return 4
+    return short or kernel
 
 
 def _p_elements(k: _Keys, n_embd: int) -> int:

@@ -44,7 +44,8 @@ def layer_range(indices: Sequence[int]) -> str:
 def estimate_table(a: Allocation, *, per_layer: bool = False) -> Table:
     """One row a kind of layer (or a layer), and the total."""
     per_token = f"{a.bytes_per_token:,} B a token"
-    notes = (f"{a.total_bytes:,} bytes; the next token of one sequence costs {per_token}; evidence: {a.evidence}", *a.notes)
+    summary = f"{a.total_bytes:,} bytes; the next token of one sequence costs {per_token}; evidence: {a.evidence}"
+    notes = (summary, *_engine_words(a), *a.notes)
     if per_layer:
         columns: tuple[Column, ...] = (
             Column(title="layer", key="layer", kind="count"),
@@ -69,6 +70,12 @@ def estimate_table(a: Allocation, *, per_layer: bool = False) -> Table:
         total=("total", len(a.kinds), None, a.total_bytes, a.total_bytes),
         notes=notes,
     )
+
+
+def _engine_words(a: Allocation) -> tuple[str, ...]:
+    """The engine's own log lines, and what to type, where it gives them."""
+    flags = a.details.get("flags")
+    return (*a.details.get("log", ()), *((f"to type: {flags}",) if flags else ()))
 
 
 def render(
