@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from kvplan.grid import Sweep
 
 Source = str | Path | Mapping[str, Any] | Model
+Counts = int | str | Iterable[int]
+Names = str | Iterable[str]
 
 
 def estimate(
@@ -56,24 +58,27 @@ def estimate(
 def sweep(
     models: Source | Iterable[Source],
     *,
-    seq_lens: Iterable[int] = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072),
-    batch_sizes: Iterable[int] = (1,),
-    kv_dtypes: Iterable[str] = ("auto",),
-    engines: Iterable[str] = ("ideal",),
-    tensor_parallels: Iterable[int] = (1,),
+    seq_len: Counts = "1k:128k:x2",
+    batch_size: Counts = 1,
+    kv_dtype: Names = "auto",
+    engine: Names = "ideal",
+    tensor_parallel: Counts = 1,
     encoder_len: int = 0,
     infer: bool = False,
     **options: Any,
 ) -> "Sweep":
     """A grid of estimates: models x engines x cache dtypes x devices x lengths x batch sizes, evaluated with numpy.
 
+    The names are those of `estimate`; each takes one value or several, and counts also take the command
+    line's spelling (`"1k:1M:x2"`).
+
     Args:
         models: one or several of what `kvplan.load` takes.
-        seq_lens: tokens per sequence.
-        batch_sizes: sequences held at once.
-        kv_dtypes: cache dtypes; `auto` is each model's own.
-        engines: each `NAME` or `NAME@VERSION`.
-        tensor_parallels: devices that split the heads.
+        seq_len: tokens per sequence.
+        batch_size: sequences held at once.
+        kv_dtype: cache dtypes; `auto` is each model's own.
+        engine: each `NAME` or `NAME@VERSION`.
+        tensor_parallel: devices that split the heads.
         encoder_len: encoder output (or image) tokens, for cross-attention.
         infer: read unknown architectures by shape.
         options: options of the engines by their own names.
@@ -89,11 +94,25 @@ def sweep(
     sources = [models] if isinstance(models, str | Path | Mapping | Model) else list(models)
     return Sweep(
         models=tuple(load(source, infer=infer) for source in sources),
-        seq_lens=tuple(seq_lens),
-        batch_sizes=tuple(batch_sizes),
-        kv_dtypes=tuple(kv_dtypes),
-        engines=tuple(engines),
-        tensor_parallels=tuple(tensor_parallels),
+        seq_lens=_counts(seq_len, "seq_len"),
+        batch_sizes=_counts(batch_size, "batch_size"),
+        kv_dtypes=_names(kv_dtype),
+        engines=_names(engine),
+        tensor_parallels=_counts(tensor_parallel, "tensor_parallel"),
         encoder_len=encoder_len,
         options=dict(options),
     )
+
+
+def _counts(given: Counts, what: str) -> tuple[int, ...]:
+    """One count, several, or the command line's spelling of them."""
+    from kvplan.units import parse_counts
+
+    if isinstance(given, str):
+        return parse_counts(given, what=what)
+    return tuple(given) if isinstance(given, Iterable) else (given,)
+
+
+def _names(given: Names) -> tuple[str, ...]:
+    """One name, several, or several with commas between."""
+    return tuple(part.strip() for part in given.split(",")) if isinstance(given, str) else tuple(given)

@@ -116,7 +116,7 @@ def test_the_csv_is_what_estimate_prints(capsys: pytest.CaptureFixture[str]) -> 
 
     assert main(["estimate", "gemma-3-27b", "-s", "5000", "-b", "3", "--kv-dtype", "fp8", "-f", "csv"]) == 0
     out = io.BytesIO()
-    kvplan.sweep("gemma-3-27b", seq_lens=[5000], batch_sizes=[3], kv_dtypes=["fp8"]).write_csv(out)
+    kvplan.sweep("gemma-3-27b", seq_len=[5000], batch_size=[3], kv_dtype=["fp8"]).write_csv(out)
     assert out.getvalue().decode() == capsys.readouterr().out
 
 
@@ -178,14 +178,14 @@ def test_what_an_engine_cannot_predict_has_a_note_and_no_rows(monkeypatch: pytes
 
 
 def test_tensor_parallel_is_an_axis() -> None:
-    frame = kvplan.sweep("llama-3.1-8b", seq_lens=[1024], tensor_parallels=[1, 2, 8]).to_frame()
+    frame = kvplan.sweep("llama-3.1-8b", seq_len=[1024], tensor_parallel=[1, 2, 8]).to_frame()
     assert frame["tensor_parallel"].tolist() == [1, 2, 8]
     whole = frame["total_bytes"][0]
     assert frame["total_bytes"].tolist() == [whole, whole // 2, whole // 8]
 
 
 def test_a_sweep_shows_itself_in_short() -> None:
-    sweep = kvplan.sweep(["llama-3.1-8b", "gemma-3-27b"], seq_lens=range(1, 5001))
+    sweep = kvplan.sweep(["llama-3.1-8b", "gemma-3-27b"], seq_len=range(1, 5001))
     assert "10,000 rows" in repr(sweep)
     assert sweep._repr_html_().count("<tr>") == 101
     assert "9,900 more rows" in sweep._repr_html_()
