@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kvplan
 from kvplan.allocation import Allocation, NotPredicted
 from kvplan.dtypes import lookup
 from kvplan.engines.llama_context import CACHE_TYPES
@@ -18,6 +17,7 @@ from kvplan.engines.llama_log import mib
 from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import OptionError
 from kvplan.gguf.memories import model_from_keys
+from kvplan.grid import Sweep
 from kvplan.model import Model, Shared
 from kvplan.workload import Workload
 
@@ -196,14 +196,17 @@ def test_layers_that_share_read_the_layers_that_the_engine_recorded() -> None:
 
 
 @given(
-    st.sampled_from(MODELS), st.lists(st.integers(0, 1 << 20), min_size=1, max_size=5), st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.sampled_from(MODELS),
+    st.lists(st.integers(0, 1 << 20), min_size=1, max_size=5),
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
     st.sampled_from([{}, {"parallel": 9}, {"ctx_size": 5000}, {"kv_unified": True}, {"swa_full": True}, {"flash_attn": "off"}]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_the_sweep_equals_the_single_estimate(
     model: Model, lengths: list[int], batches: list[int], options: dict[str, Any]
 ) -> None:
-    frame = kvplan.sweep(model, engines=["llama.cpp"], seq_lens=lengths, batch_sizes=batches, **options).to_frame()
+    sweep = Sweep(models=[model], engines=["llama.cpp"], seq_lens=lengths, batch_sizes=batches, options=options)
+    frame = sweep.to_frame()
     assert len(frame) == len(lengths) * len(batches)
     for row in frame.itertuples():
         answer = planned(model, row.seq_len, row.batch_size, **options)
