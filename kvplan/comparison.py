@@ -67,6 +67,8 @@ def compare(
     """
     savings = tuple(kv_dtypes) == ("all",)
     dtypes = _dtypes(kv_dtypes)
+    if savings and baseline is not None:
+        raise OptionError("--baseline: `--kv-dtype all` measures each dtype against the model's own", hint="leave one out")
     for engine in engines:
         engine_class(engine.partition("@")[0])
     given = _options_by_engine(engines, options or {})

@@ -14,6 +14,8 @@ from kvplan.cli.app import main
 from kvplan.comparison import compare
 from kvplan.dtypes import DTYPES, lookup
 from kvplan.engines.ideal import Ideal
+from kvplan.errors import OptionError
+from kvplan.loaders import load
 from kvplan.model import Model
 from kvplan.planner import plan
 from kvplan.report.compare import CSV_COLUMNS
@@ -187,3 +189,8 @@ def test_every_row_is_the_planners_answer(some: list[Model], seq_len: int) -> No
     assert [row.answer.total_bytes for row in found.rows if isinstance(row.answer, Allocation)] == wanted
     base = wanted[0]
     assert [row.relative for row in found.rows] == [w / base if base else None for w in wanted]
+
+
+def test_a_baseline_beside_every_dtype_is_refused() -> None:
+    with pytest.raises(OptionError, match="measures each dtype against the model's own"):
+        compare([load("gpt2")], Workload(seq_len=1), kv_dtypes=("all",), baseline="1")
