@@ -14,7 +14,7 @@ Evidence = Literal["measured", "derived", "inferred"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buffer:
-    """`count` equal tensors, one for each entry of `layers`.
+    """`count` equal tensors, one for each entry of `layers`; without layers, one tensor that belongs to none of them.
 
     `shape` and `dtype` are of one real tensor as it is allocated; `payload_bytes` counts what the
     model needs in all of them, `padded_bytes` what the engine allocates for them.
@@ -32,7 +32,7 @@ class Buffer:
     @property
     def count(self) -> int:
         """How many such tensors there are."""
-        return len(self.layers)
+        return len(self.layers) or 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +108,17 @@ class Allocation:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Layers of the same kind together, in first-seen order."""
+        """Layers of the same kind together, in first-seen order; then what belongs to no layer, by its kind."""
         found: dict[str, list[LayerBytes]] = {}
         for layer in self.layers:
             found.setdefault(layer.kind, []).append(layer)
-        return tuple(
-            Group(kind=k, layers=tuple(x.index for x in v), count=len(v), bytes=sum(x.bytes for x in v)) for k, v in found.items()
+        beside: dict[str, int] = {}
+        for buffer in self.buffers:
+            if not buffer.layers:
+                beside[buffer.kind] = beside.get(buffer.kind, 0) + buffer.padded_bytes
+        return (
+            *(Group(kind=k, layers=tuple(x.index for x in v), count=len(v), bytes=sum(x.bytes for x in v)) for k, v in found.items()),
+            *(Group(kind=kind, layers=(), count=0, bytes=size) for kind, size in beside.items() if size),
         )
 
     def to_dict(self, *, per_layer: bool = False) -> dict[str, Any]:
@@ -172,6 +177,7 @@ class Pool:
 
     `num_blocks` blocks of `block_bytes`; `num_tokens` as the engine prints it; `concurrency` of
     requests of `max_model_len` tokens; `refused` carries the engine's own reason instead.
+    `null_blocks` of the blocks never hold a request.
     """
 
     engine: str
@@ -183,4 +189,10 @@ class Pool:
     concurrency: float
     groups: tuple[Mapping[str, Any], ...] = ()
     refused: str = ""
+    null_blocks: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def usable_bytes(self) -> int:
+        """What requests can hold at once; 0 when the engine refuses to start."""
+        return 0 if self.refused else max(0, self.num_blocks - self.null_blocks) * self.block_bytes

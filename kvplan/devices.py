@@ -56,6 +56,8 @@ def gpus() -> tuple[Gpu, ...]:
 def gpu(name: str) -> Gpu:
     """The GPU called `name`: its id, or enough of it to mean one (`h200`, `4090`).
 
+    Where a card is sold as a module and as a PCIe card of the same name, the name alone means the module (SXM).
+
     Raises:
         OptionError: none or several; the message names the nearest.
     """
@@ -65,6 +67,9 @@ def gpu(name: str) -> Gpu:
             return entry
     parts = [part for part in wanted.replace("_", "-").replace(" ", "-").split("-") if part]
     found = [entry for entry in gpus() if parts and all(part in entry.id.split("-") for part in parts)]
+    modules = [entry for entry in found if "sxm" in entry.id.split("-")]
+    if len(modules) == 1 and len({entry.arch for entry in found}) == 1:
+        found = modules
     if len(found) == 1:
         return found[0]
     if found:

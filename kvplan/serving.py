@@ -1,0 +1,417 @@
+"""`fit`: what one GPU (or several) can serve, and the verdict on a target. Pure: weights and memory come in as budget lines."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field, replace
+from typing import Any, Final, Literal
+
+from kvplan.allocation import Allocation, NotPredicted, Pool
+from kvplan.budget import (
+    APPLE_SHARE,
+    Budget,
+    Line,
+    default_reserve,
+    given_memory,
+    given_reserve,
+    gpu_memory,
+    share_of_weights,
+    unused,
+)
+from kvplan.devices import Gpu
+from kvplan.engines import engine_class
+from kvplan.errors import OptionError
+from kvplan.fitting import Room, option_names
+from kvplan.flags import engine_flags
+from kvplan.model import Model
+from kvplan.records import dataclass
+from kvplan.units import MAX_COUNT, ceil_div
+
+Asked = Literal["target", "batch", "context", "table"]
+Limit = Literal["memory", "model", "engine", "nothing"]
+#: Contexts of a trade-off table start here.
+_SHORTEST: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One thing to find out. None for `context` or `batch_size` means: find it.
+
+    `options` are the engine's own and kvplan's shared ones; `memory_bytes`, `reserve_bytes` and `utilization` override
+    what kvplan knows or assumes. `gpus` devices serve together: `tensor_parallel` split one model, the rest are replicas.
+    """
+
+    model: Model
+    weights: Line
+    gpu: Gpu
+    engine: str = "ideal"
+    gpus: int = 1
+    tensor_parallel: int = 1
+    context: int | None = None  # tokens
+    batch_size: int | None = None  # requests held at once, by all replicas together
+    encoder_len: int = 0
+    memory_bytes: int | None = None
+    reserve_bytes: int | None = None
+    utilization: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> Asked:
+        """Which of the two numbers is wanted."""
+        if self.context is None:
+            return "table" if self.batch_size is None else "context"
+        return "batch" if self.batch_size is None else "target"
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model, each on `tensor_parallel` devices."""
+        return self.gpus // self.tensor_parallel
+
+    @property
+    def each(self) -> int | None:
+        """Requests that one replica must hold."""
+        return None if self.batch_size is None else ceil_div(self.batch_size, self.replicas)
+
+    @property
+    def ceiling(self) -> int:
+        """The longest context that the model takes."""
+        return self.model.max_tokens or MAX_COUNT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One point of the trade-off: what fits, and its cache on one device. `decisive` is the one that was asked for."""
+
+    context: int
+    batch_size: int  # requests of all replicas; 0: not even one
+    cache_bytes: int
+    fits: bool
+    decisive: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "context": self.context,
+            "batch_size": self.batch_size,
+            "cache_bytes": self.cache_bytes,
+            "fits": self.fits,
+            "decisive": self.decisive,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """A change that makes it fit: what, the question it leads to, and (on the command line) what to type."""
+
+    change: str
+    result: str
+    command: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """The JSON form."""
+        return {"change": self.change, "result": self.result, "command": self.command}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The answer to a `Question`.
+
+    `context` and `batch_size` are what fits (or the target that does not); `limited_by` is what stops the next larger
+    one. `allocation` is one device's cache at the answer, `pool` what a server reserves. `fixes` are filled in when it
+    does not fit, `tried` when several GPUs were compared.
+    """
+
+    question: Question
+    budget: Budget
+    fits: bool
+    context: int
+    batch_size: int
+    limited_by: Limit
+    rows: tuple[Row, ...] = ()
+    allocation: Allocation | None = None
+    pool: Pool | None = None
+    flags: str = ""
+    not_predicted: str = ""
+    notes: tuple[str, ...] = ()
+    fixes: tuple[Fix, ...] = ()
+    tried: "tuple[Fit, ...]" = ()
+
+    @property
+    def cache_bytes(self) -> int:
+        """The cache on one device at the answer; at the target where that does not fit."""
+        return self.allocation.total_bytes if self.allocation else 0
+
+    @property
+    def evidence(self) -> str:
+        """What stands behind the cache's bytes."""
+        return self.allocation.evidence if self.allocation else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/formats.md), every bytes value an exact int."""
+        q, a = self.question, self.allocation
+        return {
+            "model": q.model.name,
+            "engine": q.engine.partition("@")[0],
+            "engine_version": a.engine_version if a else "",
+            "kv_dtype": a.kv_dtype if a else "",
+            "gpu": q.gpu.id,
+            "gpus": q.gpus,
+            "tensor_parallel": q.tensor_parallel,
+            "asked": q.asked,
+            "fits": self.fits,
+            "context": self.context,
+            "batch_size": self.batch_size,
+            "limited_by": self.limited_by,
+            "cache_bytes": self.cache_bytes,
+            "budget_bytes": self.budget.cache_bytes,
+            "budget": [line.to_dict() for line in self.budget.lines],
+            "pool": _pool_dict(self.pool),
+            "evidence": self.evidence,
+            "flags": self.flags,
+            "rows": [row.to_dict() for row in self.rows],
+            "fixes": [fix.to_dict() for fix in self.fixes],
+            "tried": [_summary(fit) for fit in self.tried],
+            "notes": list(self.notes),
+            "not_predicted": self.not_predicted,
+        }
+
+
+def _pool_dict(pool: Pool | None) -> dict[str, Any] | None:
+    if pool is None:
+        return None
+    keys = ("num_blocks", "block_bytes", "num_tokens", "max_model_len", "concurrency", "refused")
+    return {key: getattr(pool, key) for key in keys}
+
+
+def _summary(fit: Fit) -> dict[str, Any]:
+    q = fit.question
+    return {
+        "gpu": q.gpu.id,
+        "gpus": q.gpus,
+        "tensor_parallel": q.tensor_parallel,
+        "memory_bytes": fit.budget.memory.bytes * q.gpus,
+        "budget_bytes": fit.budget.cache_bytes,
+        "fits": fit.fits,
+        "context": fit.context,
+        "batch_size": fit.batch_size,
+        "not_predicted": fit.not_predicted,
+    }
+
+
+def budget_of(q: Question) -> Budget:
+    """One device's budget, each line with its origin."""
+    name = q.engine.partition("@")[0]
+    memory = gpu_memory(q.gpu) if q.memory_bytes is None else given_memory(q.gpu.id, q.memory_bytes)
+    share, left = _left_alone(q, name, memory)
+    reserve = default_reserve(name) if q.reserve_bytes is None else given_reserve(q.reserve_bytes)
+    return Budget(
+        memory=memory, utilization=share, unused=left, weights=share_of_weights(q.weights, q.tensor_parallel), reserve=reserve
+    )
+
+
+def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
+    """The utilization: what was asked, the engine's own default, or all of it."""
+    if q.utilization is not None:
+        return q.utilization, unused(memory, q.utilization, "given", "--utilization")
+    if "gpu_memory_utilization" in q.options:
+        given = utilization_from(q.options["gpu_memory_utilization"])
+        return given, unused(memory, given, "given", "--set gpu_memory_utilization")
+    if q.gpu.vendor == "apple":
+        return APPLE_SHARE, unused(memory, APPLE_SHARE, "assumed", "the least that Metal lends the GPU; --utilization")
+    own = getattr(engine_class(engine).Options(), "gpu_memory_utilization", None)
+    if isinstance(own, float):
+        return own, unused(memory, own, "assumed", f"{engine}'s default; --utilization")
+    return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs; --utilization")
+
+
+def utilization_from(value: Any) -> float:
+    """A share between 0 and 1 from text or a number.
+
+    Raises:
+        OptionError: it is not one.
+    """
+    try:
+        share = float(value)
+    except (TypeError, ValueError):
+        share = 0.0
+    if not 0 < share <= 1:
+        raise OptionError(
+            f"--utilization: expected a share above 0 and at most 1, got `{str(value)[:40]}`", hint="0.9 is nine tenths"
+        )
+    return share
+
+
+def room_of(q: Question, budget: Budget) -> Room:
+    """The cache budget as the engine sees it; an engine whose options describe the machine is told which it is."""
+    names = option_names(q.engine)
+    machine: dict[str, Any] = {
+        "device_memory_bytes": budget.memory.bytes,
+        "device_name": q.gpu.id,
+        "compute_capability": _capability(q.gpu),
+    }
+    told = {key: value for key, value in machine.items() if key in names and value and key not in q.options}
+    if q.tensor_parallel > 1:
+        if "tensor_parallel" not in names:
+            raise OptionError(
+                f"engine {q.engine} does not split a model over devices here",
+                hint="use one GPU, or an engine with tensor parallelism (`kvplan engines`)",
+            )
+        told["tensor_parallel"] = q.tensor_parallel
+    return Room(q.model, q.engine, {**q.options, **told}, budget.cache_bytes, encoder_len=q.encoder_len)
+
+
+def _capability(gpu: Gpu) -> int:
+    """`9.0` as 90, the way CUDA names architectures; 0 when it is not known."""
+    major, _, minor = gpu.compute_capability.partition(".")
+    return int(major) * 10 + int(minor or 0) if major.isdecimal() and (minor or "0").isdecimal() else 0
+
+
+def answer(q: Question) -> Fit:
+    """Answer one question on one kind of GPU.
+
+    Raises:
+        OptionError: an unknown engine or option, or numbers that contradict each other.
+    """
+    if q.gpus % q.tensor_parallel:
+        raise OptionError(
+            f"--gpus {q.gpus} is not a multiple of --tp {q.tensor_parallel}", hint="replicas of the model take --tp GPUs each"
+        )
+    budget = budget_of(q)
+    room = room_of(q, budget)
+    first = room.footprint(q.each or 1, q.context or min(q.ceiling, _SHORTEST))
+    if isinstance(first, NotPredicted):
+        return _unpredicted(q, budget, first)
+    context, each, limited = _solve(q, room)
+    fits = each > 0 and context > 0 and room.fits(each, context)
+    return _answered(q, budget, room, context, each, fits=fits, limited=limited)
+
+
+def _unpredicted(q: Question, budget: Budget, why: NotPredicted) -> Fit:
+    return Fit(
+        question=q,
+        budget=budget,
+        fits=False,
+        context=q.context or 0,
+        batch_size=q.batch_size or 0,
+        limited_by="engine",
+        not_predicted=why.reason,
+    )
+
+
+def _solve(q: Question, room: Room) -> tuple[int, int, Limit]:
+    """(context, requests of one replica, what stops the next larger one)."""
+    if q.asked == "target":
+        return q.context or 0, q.each or 0, "memory"
+    if q.asked == "context":
+        each = q.each or 1
+        found = room.longest_context(each, q.ceiling)
+        if found == MAX_COUNT:
+            return found, each, "nothing"
+        return found, each, "model" if found == q.ceiling else "memory"
+    context = q.context
+    if context is None:  # the table's decisive row: the longest context of a single request
+        context = room.longest_context(1, q.ceiling)
+        if context == MAX_COUNT:
+            context = _SHORTEST
+        if context == 0:
+            return min(q.ceiling, _SHORTEST), 0, "memory"
+    most = room.most_requests(context)
+    return context, most, "nothing" if most == MAX_COUNT else "memory"
+
+
+def _answered(q: Question, budget: Budget, room: Room, context: int, each: int, *, fits: bool, limited: Limit) -> Fit:
+    shown = (each or 1, context or 1)
+    allocation = room.footprint(*shown)
+    kept = allocation if isinstance(allocation, Allocation) else None
+    batch_size = q.batch_size if q.batch_size is not None else each * q.replicas
+    flags = ""
+    if fits and kept is not None and limited != "nothing":
+        flags = engine_flags(kept, utilization=budget.utilization, replicas=q.replicas, asked_dtype="kv_dtype" in q.options)
+    return Fit(
+        question=q,
+        budget=budget,
+        fits=fits,
+        context=context,
+        batch_size=batch_size,
+        limited_by=limited,
+        rows=_rows(q, room, context, each, fits=fits),
+        allocation=kept,
+        pool=room.pool(shown[1]),
+        flags=flags,
+        notes=_notes(q, kept),
+    )
+
+
+def _notes(q: Question, allocation: Allocation | None) -> tuple[str, ...]:
+    notes = list(allocation.notes if allocation else ())
+    if q.context is not None and q.model.max_tokens and q.context > q.model.max_tokens:
+        notes.insert(0, f"{q.context:,} tokens are more than the model's own limit of {q.model.max_tokens:,}")
+    if q.replicas > 1:
+        notes.insert(0, f"{q.replicas} replicas of the model share the requests; figures are of one device")
+    return tuple(notes)
+
+
+def _rows(q: Question, room: Room, context: int, each: int, *, fits: bool) -> tuple[Row, ...]:
+    """The trade-off around the answer, the answer itself marked."""
+    if q.asked == "target":
+        points = [(context, room.most_requests(context)), (room.longest_context(each, q.ceiling), each)]
+        extra = [_row(q, room, c, n, fits=True) for c, n in points if c and 0 < n < MAX_COUNT and (c, n) != (context, each)]
+        return (_row(q, room, context, each, fits=fits, decisive=True), *extra)
+    if q.asked == "context":
+        around = sorted({n for n in (each // 4, each // 2, each, each * 2, each * 4) if n})
+        points = [(context if n == each else room.longest_context(n, q.ceiling), n) for n in around]
+        return tuple(_row(q, room, c, n, fits=c > 0, decisive=n == each) for c, n in points)
+    lengths = _lengths(q, context) if q.asked == "table" else _around(q, context)
+    points = [(c, each if c == context else room.most_requests(c)) for c in lengths]
+    return tuple(_row(q, room, c, n, fits=n > 0, decisive=c == context) for c, n in points)
+
+
+def _row(q: Question, room: Room, context: int, each: int, *, fits: bool, decisive: bool = False) -> Row:
+    size = room.footprint(each or 1, context or 1)
+    return Row(
+        context=context,
+        batch_size=each * q.replicas,
+        cache_bytes=size.total_bytes if isinstance(size, Allocation) and each < MAX_COUNT else 0,
+        fits=fits,
+        decisive=decisive,
+    )
+
+
+def _around(q: Question, context: int) -> list[int]:
+    """Shorter and longer contexts, by doubling, up to the model's limit."""
+    near = {context // 4, context // 2, context, context * 2, context * 4}
+    return sorted(c for c in near if c == context or 0 < c <= q.ceiling)
+
+
+def _lengths(q: Question, context: int) -> list[int]:
+    """Doubling contexts up to the model's limit, that limit, and the decisive one."""
+    top = min(q.ceiling, max(context, 2**20))
+    found = {context, top}
+    length = _SHORTEST
+    while length <= top:
+        found.add(length)
+        length *= 2
+    return sorted(found)
+
+
+def smallest(questions: Iterable[Question]) -> Fit:
+    """The answer that serves with the least memory in all, the fewest devices among equals; `tried` are all of them.
+
+    When none serves, the one that comes nearest (the largest cache budget in all). Combinations that the engine refuses
+    to split are left out.
+
+    Raises:
+        OptionError: no combination is possible at all.
+    """
+    fits: list[Fit] = []
+    refused: OptionError | None = None
+    for question in questions:
+        try:
+            fits.append(answer(question))
+        except OptionError as problem:
+            refused = refused or problem
+    if not fits:
+        raise refused or OptionError("no GPU was named", hint="--gpu NAME[,NAME…], or --gpu all")
+    ordered = tuple(sorted(fits, key=lambda f: (f.budget.memory.bytes * f.question.gpus, f.question.gpus)))
+    best = next((f for f in ordered if f.fits), None)
+    if best is None:
+        best = max(ordered, key=lambda f: f.budget.cache_bytes * f.question.gpus)
+    return replace(best, tried=ordered) if len(ordered) > 1 else best
