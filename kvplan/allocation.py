@@ -117,7 +117,10 @@ class Allocation:
             if not buffer.layers:
                 beside[buffer.kind] = beside.get(buffer.kind, 0) + buffer.padded_bytes
         return (
-            *(Group(kind=k, layers=tuple(x.index for x in v), count=len(v), bytes=sum(x.bytes for x in v)) for k, v in found.items()),
+            *(
+                Group(kind=kind, layers=tuple(x.index for x in alike), count=len(alike), bytes=sum(x.bytes for x in alike))
+                for kind, alike in found.items()
+            ),
             *(Group(kind=kind, layers=(), count=0, bytes=size) for kind, size in beside.items() if size),
         )
 

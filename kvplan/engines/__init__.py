@@ -14,9 +14,10 @@ ENGINES: Final[dict[str, tuple[str, str]]] = {
     "ideal": ("kvplan.engines.ideal", "Ideal"),
     "llama.cpp": ("kvplan.engines.llama_cpp", "LlamaCpp"),
     "transformers": ("kvplan.engines.transformers", "Transformers"),
+    "vllm": ("kvplan.engines.vllm", "Vllm"),
 }
 #: Engines that recorded cases and flags speak of, and that a later release will predict.
-PLANNED: Final = ("vllm", "sglang", "tensorrt-llm", "mlx-lm")
+PLANNED: Final = ("sglang", "tensorrt-llm", "mlx-lm")
 
 
 def engine_class(name: str) -> "type[Engine]":

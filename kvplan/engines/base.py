@@ -42,9 +42,17 @@ def at_least(amount: Count, limit: int) -> Count:
     return amount.clip(min=limit)
 
 
+def whole_blocks(amount: Count, size: int) -> Count:
+    """Blocks of `size` that hold `amount`, for an int or an array."""
+    return -(-amount // size)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece(Generic[Count]):
-    """One tensor that each of `layers` holds; `payload` and `padded` are bytes of *one* such tensor."""
+    """One tensor that each of `layers` holds; `payload` and `padded` are bytes of *one* such tensor.
+
+    Without layers it is one tensor that belongs to none of them: padding, or a drafter's cache.
+    """
 
     layers: tuple[int, ...]
     name: str
@@ -54,6 +62,11 @@ class Piece(Generic[Count]):
     payload: Count
     padded: Count
     per: Per
+
+    @property
+    def count(self) -> int:
+        """How many such tensors there are."""
+        return len(self.layers) or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +303,8 @@ class PieceEngine:
                 kind=p.kind,
                 shape=tuple(p.shape),
                 dtype=p.dtype,
-                payload_bytes=p.payload * len(p.layers),
-                padded_bytes=p.padded * len(p.layers),
+                payload_bytes=p.payload * p.count,
+                padded_bytes=p.padded * p.count,
                 per=p.per,
             )
             for p in self.pieces(model, workload.seq_len, workload.batch_size, workload.encoder_len)
@@ -320,11 +333,11 @@ class PieceEngine:
         zero = seq_len * batch_size * 0
         payload, padding, state = zero + 0, zero, zero  # `+ 0`: arrays are added to in place
         for p in self.pieces(model, seq_len, batch_size, encoder_len):
-            payload += p.payload * len(p.layers)
+            payload += p.payload * p.count
             if p.padded is not p.payload:
-                padding = padding + (p.padded - p.payload) * len(p.layers)
+                padding = padding + (p.padded - p.payload) * p.count
             if p.per == "sequence":
-                state = state + p.padded * len(p.layers)
+                state = state + p.padded * p.count
         return Totals(
             payload=payload,
             allocated=payload if padding is zero else payload + padding,
