@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 AUDITORS: Final[dict[str, str]] = {
     "paper": "papers",
     "transformers": "transformers",
+    "vllm": "vllm",
 }
 
 

@@ -234,7 +234,7 @@ def _coerced(name: str, value: Any, annotation: str, engine: str) -> Any:
             number = float("nan")
         if number == number and abs(number) != float("inf"):
             return number
-    elif isinstance(value, str):
+    elif isinstance(value, str) if annotation == "str" else type(value).__name__ in annotation:
         return value
     raise OptionError(f"engine {engine}, option {name}: expected {annotation}, got `{str(value)[:40]}`")
 

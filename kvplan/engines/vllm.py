@@ -155,6 +155,7 @@ class Vllm(PieceEngine):
             concurrency=found.concurrency,
             groups=tuple(group_rows(plan, stage, found.max_model_len)),
             refused=found.refused,
+            null_blocks=1 if plan.groups else 0,
             details={
                 "model": model.name,
                 "engine_version": self.version,

@@ -22,7 +22,12 @@ _PARALLEL: Final = (
     "decode_context_parallel_size",
     "prefill_context_parallel_size",
 )
-_LAYOUTS: Final = ("", "NHD", "HND", "LBNHC", "LBHNC", *sorted(_OUTERMOST))
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "kv_cache_layout": ("", "NHD", "HND", "LBNHC", "LBHNC", *sorted(_OUTERMOST)),
+    "usage_context": tuple(_BATCH_TOKENS),
+    "device": ("cuda", "cpu"),
+    "mamba_cache_mode": ("auto", "none", "align", "all"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,7 @@ class VllmOptions:
     cp_kv_cache_interleave_size: int = 1  # tokens; changes where tokens lie, never how many blocks there are
     mamba_cache_dtype: str = "auto"
     mamba_ssm_cache_dtype: str = "auto"
+    mamba_cache_mode: str = "auto"  # none, align or all
     disable_hybrid_kv_cache_manager: bool = False
     speculative_config: str = ""
     draft: Model | None = None
@@ -72,7 +78,7 @@ class VllmOptions:
             _within("max_model_len", self.max_model_len, 1, 2**53)
         if not 0 < self.gpu_memory_utilization <= 1:
             raise OptionError(f"gpu_memory_utilization must be above 0 and at most 1, got {self.gpu_memory_utilization}")
-        for name, known in (("kv_cache_layout", _LAYOUTS), ("usage_context", tuple(_BATCH_TOKENS)), ("device", ("cuda", "cpu"))):
+        for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 shown = ", ".join(f"`{k}`" for k in known if k)
                 raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}")

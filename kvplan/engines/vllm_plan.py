@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import lcm
-from typing import Final
+from typing import Final, Literal
 
 from kvplan.dtypes import item_bytes, lookup
 from kvplan.engines import vllm_dtypes as dt
@@ -31,6 +31,8 @@ from kvplan.model import Cross, Index, Latent, Model, Softmax
 from kvplan.records import dataclass
 from kvplan.units import ceil_div
 
+StateMode = Literal["none", "align", "all"]
+_STATES: Final = {"none": 1, "align": 2}  # blocks of states a request
 _MLA_LEAST: Final = 128  # tokens: the least block of MLA beside states
 
 
@@ -101,6 +103,16 @@ def prefix_caching(model: Model, options: VllmOptions) -> bool:
     return bool(kinds & {Softmax, Latent}) and Cross not in kinds
 
 
+def state_mode(model: Model, options: VllmOptions, version: tuple[int, ...]) -> StateMode:
+    """How states are cached: not at all, copied at block boundaries, or kept for every block.
+
+    Source: `config/vllm.py`, `mamba_cache_mode`.
+    """
+    if not prefix_caching(model, options) or not rule("state_caching", version) or options.mamba_cache_mode == "none":
+        return "none"
+    return "all" if options.mamba_cache_mode == "all" else "align"
+
+
 def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> Plan:
     """Settle everything.
 
@@ -109,15 +121,14 @@ def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> P
         OptionError: flags that do not fit the model.
     """
     length = model_length(model, options)
-    cached = prefix_caching(model, options)
-    storage = _storage(model, options, version, cached=cached)
+    mode = state_mode(model, options, version)
+    storage = _storage(model, options, version, mode)
     batch_tokens = options.batch_tokens(length)
     batches = options.batches_in_flight if rule("in_flight_batches", version) else 1
     caches, block_size = _caches(model, options, storage, version)
     state_size: int | None = None
     if has_states(model):
-        aligned = cached and bool(rule("state_caching", version))
-        state_size = block_size if aligned else length
+        state_size = length if mode == "none" else block_size
         caches = tuple(_state_sized(held, state_size) for held in caches)
     rules = Rules(
         hybrid_manager=not options.disable_hybrid_kv_cache_manager,
@@ -152,25 +163,20 @@ def _state_sized(held: Held, size: int) -> Held:
     return replace(held, spec=held.spec.with_block_size(size)) if held.spec.kind == "state" else held
 
 
-def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], *, cached: bool) -> Storage:
+def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], mode: StateMode) -> Storage:
     dtype = model_dtype(model, options)
     spec_tokens = options.speculative.num_speculative_tokens
-    caching = cached and bool(rule("state_caching", version))
     conv = dtype if options.mamba_cache_dtype == "auto" else lookup(options.mamba_cache_dtype, what="mamba_cache_dtype").name
     state = options.mamba_ssm_cache_dtype
-    if state == "auto":
-        state = "auto" if options.mamba_cache_dtype == "auto" else conv
-    else:
-        state = lookup(state, what="mamba_ssm_cache_dtype").name
     return Storage(
         dtype=dtype,
         cache=resolved_cache_dtype(model, options),
         tensor_parallel=options.tensor_parallel_size,
         conv_dtype=conv,
-        state_dtype=state,
+        state_dtype=state if state == "auto" else lookup(state, what="mamba_ssm_cache_dtype").name,
         spec_tokens=spec_tokens,
-        states=(2 if caching else 1) + (spec_tokens if rule("state_caching", version) else 0),
-        checkpoint=caching,
+        states=_STATES[mode] + (spec_tokens if rule("state_caching", version) else 0) if mode != "all" else 0,
+        checkpoint=mode == "align",
         device=options.device,
     )
 
