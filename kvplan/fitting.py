@@ -88,9 +88,7 @@ class Room:
     exceed the budget.
     """
 
-    def __init__(
-        self, model: Model, engine: str, options: Mapping[str, Any], budget_bytes: int, *, encoder_len: int = 0
-    ) -> None:
+    def __init__(self, model: Model, engine: str, options: Mapping[str, Any], budget_bytes: int, *, encoder_len: int = 0) -> None:
         self.model = model
         self.budget_bytes = budget_bytes
         self._spec = engine

@@ -36,9 +36,7 @@ def kv_dtype_flag(engine: str, kv_dtype: str) -> str:
     return dict(row.flags).get(engine, "") if row else ""
 
 
-def engine_flags(
-    allocation: Allocation, *, utilization: float, replicas: int, asked_dtype: bool
-) -> str:
+def engine_flags(allocation: Allocation, *, utilization: float, replicas: int, asked_dtype: bool) -> str:
     """The command that gives one engine this workload, with its own flags; empty for an engine that nobody starts.
 
     An engine that says in its allocation what to type is believed.

@@ -239,6 +239,7 @@ class Model:
 
     `dtype` is the type of the activations, so of an unquantised cache. `attention_heads` are the query
     heads. `drafts` are multi-token-prediction layers, which only speculative decoding builds.
+    `weights_bytes` and `parameters` are the checkpoint's, where known.
     `config` is what the file said, for engines that read keys of their own, and `text_config` the section of it that
     describes the text decoder, whose model type is `text_type`; they never decide equality.
     """
@@ -251,6 +252,7 @@ class Model:
     max_tokens: int | None = None
     attention_heads: int | None = None
     weights_bytes: int | None = None
+    parameters: int | None = None
     inferred: bool = False  # read by shape, on request
     notes: tuple[str, ...] = field(default=(), compare=False)
     provenance: tuple[Fact, ...] = field(default=(), compare=False)

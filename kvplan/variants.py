@@ -90,6 +90,7 @@ def variant(model: Model, text: str) -> Model:
         rewritten,
         name=f"{model.name} [{shown}]",
         weights_bytes=None,  # other heads are other weights
+        parameters=None,
         config=None,  # they no longer describe these layers
         text_config=None,
         provenance=(*model.provenance, Fact("variant", shown, "asked for")),

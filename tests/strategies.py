@@ -92,6 +92,7 @@ def _models(draw: st.DrawFn) -> Model:
         max_tokens=draw(st.none() | tokens),
         attention_heads=draw(st.none() | st.integers(1, 128)),
         weights_bytes=draw(st.none() | st.integers(1, 2**40)),
+        parameters=draw(st.none() | st.integers(1, 2**40)),
         inferred=draw(st.booleans()),
     )
 

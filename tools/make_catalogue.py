@@ -4,7 +4,8 @@
     python tools/make_catalogue.py --check    exit 1 if a spec would change
 
 A config is trimmed by rule: what the architecture reader looks at, and KEEP, which engines look at. The trimmed config
-must read as the whole one does, or nothing is written. The CLA paper's rows come from `tests/golden/papers.jsonl`.
+must read as the whole one does, or nothing is written. Parameter counts are those of `tests/configs/params.tsv`. The CLA
+paper's rows come from `tests/golden/papers.jsonl`.
 """
 
 import csv
@@ -12,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,32 @@ def rows() -> list[dict[str, str]]:
     return sorted((row for row in found if row["file"].removesuffix(".json") not in SKIP), key=rank)
 
 
+@cache
+def parameters() -> dict[str, int]:
+    """Hub id -> parameters, from params.tsv; counts of packed storage elements and round figures are left out."""
+    with (CONFIGS / "params.tsv").open(encoding="utf-8") as file:
+        found = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    exact = (r for r in found if r["total_params"] and "+" not in (r["dtype"] or ""))
+    unclear = ("quantised", "round", "packed")
+    return {r["model"]: int(r["total_params"]) for r in exact if not any(word in (r["note"] or "") for word in unclear)}
+
+
+def is_quantised(data: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint is stored in another type than its dtype, so that parameters do not tell its bytes."""
+    return any(section.get("quantization_config") for section in (data, data.get("text_config") or {}))
+
+
+def count(hub: str, name: str) -> int | None:
+    """The parameters of a repository, or of a copy of it."""
+    return parameters().get(hub) or next((n for other, n in parameters().items() if is_copy(other, hub, name)), None)
+
+
+def is_copy(other: str, hub: str, name: str) -> bool:
+    """Whether a repository is a tuned or republished copy of the entry `name`: as many parameters."""
+    owner, _, repository = other.partition("/")
+    return owner == hub.partition("/")[0] and name in candidates(repository.lower())
+
+
 def published() -> Iterator[tuple[str, str]]:
     """(name, spec text) of every model whose architecture is known."""
     taken: dict[str, Model] = {}
@@ -196,7 +224,12 @@ def published() -> Iterator[tuple[str, str]]:
         for name in choices(row):
             if name not in taken:
                 taken[name] = model
-                yield name, entry(name, row["hub_id"], said, config)
+                yield (
+                    name,
+                    entry(
+                        name, row["hub_id"], said, config, parameters=None if is_quantised(data) else count(row["hub_id"], name)
+                    ),
+                )
             if same(taken[name], model, tuned=is_tuned(name, row)):
                 break
             print(f"{row['hub_id']}: differs from {name}: {difference(taken[name], model)}", file=sys.stderr)
@@ -239,12 +272,14 @@ def recorded() -> Iterator[tuple[str, str]]:
         except KvplanError as problem:
             print(f"left out: {problem}", file=sys.stderr)
             continue
-        yield name, entry(name, key[1], f"the config of a recorded run (tests/golden/{key[0]}.jsonl, {cases[key]['id']})", config)
+        said = f"the config of a recorded run (tests/golden/{key[0]}.jsonl, {cases[key]['id']})"
+        yield name, entry(name, key[1], said, config, parameters=count(key[1], name))
 
 
-def entry(name: str, hub: str, source: str, config: dict[str, Any]) -> str:
+def entry(name: str, hub: str, source: str, config: dict[str, Any], *, parameters: int | None = None) -> str:
     """The text of one spec."""
-    text = "".join(f"{line}\n" for line in block({"name": name, "hub": hub, "source": source, "config": config}))
+    counted = {"parameters": parameters} if parameters else {}
+    text = "".join(f"{line}\n" for line in block({"name": name, "hub": hub, "source": source, **counted, "config": config}))
     parse_spec(text.encode(), f"{name}.yaml")
     return text
 

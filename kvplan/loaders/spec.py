@@ -23,7 +23,7 @@ from kvplan.model import MAX_LAYERS, Fact, Layer, Model, Shared, Softmax
 if TYPE_CHECKING:
     from kvplan.loaders.spec_layers import Template
 
-_COMMON: Final = ("name", "hub", "source", "notes", "dtype", "max_tokens", "weights_bytes")
+_COMMON: Final = ("name", "hub", "source", "notes", "dtype", "max_tokens", "weights_bytes", "parameters")
 _EXPLICIT: Final = (
     "layers", "pattern", "attention", "cross_layer_sharing", "attention_heads", "drafts", "model_type", "inferred",
 )  # fmt: skip
@@ -107,6 +107,7 @@ def _from_config(top: Fields, name: str, facts: list[Fact], *, infer: bool) -> M
         dtype=top.dtype("dtype") if top.has("dtype") else model.dtype,
         max_tokens=top.optional_integer("max_tokens") or model.max_tokens,
         weights_bytes=top.optional_integer("weights_bytes", maximum=2**60) or model.weights_bytes,
+        parameters=top.optional_integer("parameters", maximum=2**60) or model.parameters,
         notes=(*model.notes, *_notes(top)),
         provenance=(*facts, *model.provenance),
     )
@@ -149,6 +150,7 @@ def _assembled(
         max_tokens=top.optional_integer("max_tokens"),
         attention_heads=heads,
         weights_bytes=top.optional_integer("weights_bytes", maximum=2**60),
+        parameters=top.optional_integer("parameters", maximum=2**60),
         inferred=top.flag("inferred"),
         notes=(*_notes(top), *((SHARING_NOTE,) if shares else ())),
         provenance=tuple(facts),

@@ -44,7 +44,12 @@ def _lines(model: Model) -> Iterator[str]:
     if model.model_type != SPEC_TYPE:
         top["model_type"] = model.model_type
     top["dtype"] = model.dtype
-    optional = {"max_tokens": model.max_tokens, "weights_bytes": model.weights_bytes, "inferred": model.inferred or None}
+    optional = {
+        "max_tokens": model.max_tokens,
+        "weights_bytes": model.weights_bytes,
+        "parameters": model.parameters,
+        "inferred": model.inferred or None,
+    }
     top |= {key: value for key, value in optional.items() if value is not None}
     notes = [note for note in model.notes if note != SHARING_NOTE]
     if notes:
