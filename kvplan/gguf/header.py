@@ -57,6 +57,7 @@ class GgufHeader:
     n_tensors: int
     tensor_bytes: int
     bytes_by_type: Mapping[str, int]
+    data_end: int  # where the last tensor's data ends in a complete file
 
 
 def read_header(source: Bytes, name: str) -> GgufHeader:
@@ -86,6 +87,8 @@ class _Reader:
             return
         if end <= self.source.size:
             self.buffer = self.source.first(min(max(end, 2 * len(self.buffer)), self.source.size))
+        if len(self.buffer) < end <= self.source.size:
+            self.refuse(f"its header goes on beyond {len(self.buffer):,} bytes, further than any model's")
         if end > len(self.buffer):
             self.refuse(f"ends inside its header: {end:,} bytes are needed, {len(self.buffer):,} are there")
 
@@ -139,9 +142,17 @@ class _Reader:
             if key in keys:
                 self.refuse(f"has the metadata key `{key[:60]}` twice")
             keys[key] = self.value(self.u32(), key)
-        by_type = self.tensors(n_tensors)
+        by_type, last = self.tensors(n_tensors)
+        alignment = keys.get("general.alignment", 32)
+        if isinstance(alignment, bool) or not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+            self.refuse(f"key `general.alignment` must be a power of two, got `{str(alignment)[:40]}`")
         return GgufHeader(
-            version=version, keys=keys, n_tensors=n_tensors, tensor_bytes=sum(by_type.values()), bytes_by_type=by_type
+            version=version,
+            keys=keys,
+            n_tensors=n_tensors,
+            tensor_bytes=sum(by_type.values()),
+            bytes_by_type=by_type,
+            data_end=-(-self.at // alignment) * alignment + last if n_tensors else self.at,
         )
 
     def value(self, kind: int, key: str) -> Any:
@@ -188,16 +199,17 @@ class _Reader:
         self.at = at
         self.need(at)
 
-    def tensors(self, n_tensors: int) -> dict[str, int]:
-        """Bytes of the tensors' data, by type."""
+    def tensors(self, n_tensors: int) -> tuple[dict[str, int], int]:
+        """Bytes of the tensors' data, by type, and where in the data section the last of them ends."""
         by_type: dict[str, int] = {}
+        last = 0
         for _ in range(n_tensors):
             name = self.text()
             dims = self.u32()
             if dims > _MAX_DIMS:
                 self.refuse(f"tensor `{name[:60]}` has {dims} dimensions; at most {_MAX_DIMS} are possible")
             shape = [self.u64() for _ in range(dims)]
-            kind, _ = self.u32(), self.u64()
+            kind, offset = self.u32(), self.u64()
             row = GGML_TYPES.get(kind)
             if row is None:
                 self.refuse(f"tensor `{name[:60]}` has the unknown type {kind}", hint="a newer kvplan may know it")
@@ -207,5 +219,7 @@ class _Reader:
                 elements *= extent
             if elements >= 2**62 or (shape and shape[0] % block):
                 self.refuse(f"tensor `{name[:60]}` has an impossible shape for type {label}")
-            by_type[label] = by_type.get(label, 0) + elements // block * size
-        return by_type
+            data_bytes = elements // block * size
+            by_type[label] = by_type.get(label, 0) + data_bytes
+            last = max(last, offset + data_bytes)
+        return by_type, last

@@ -39,6 +39,28 @@ DSA: Final = frozenset({"deepseek32", "glm-dsa", "hy_v4"})
 #: Built-in indexer layers of GLM-5.2 (78 trunk layers): the first three, then every fourth.
 _GLM52_INDEXED: Final = frozenset({0, 1, 2, *range(6, 78, 4)})
 
+# fmt: off
+#: Architectures that llama.cpp loads (`LLM_ARCH_NAMES` in `src/llama-arch.cpp`); others need `--infer`.
+KNOWN_ARCHITECTURES: Final = frozenset(
+    {
+        "llama", "llama4", "deci", "falcon", "grok", "gpt2", "gptj", "gptneox", "mpt", "baichuan", "starcoder", "refact",
+        "t5encoder", "bloom", "stablelm", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe",
+        "phi2", "phi3", "phimoe", "plamo", "plamo2", "plamo3", "codeshell", "orion", "internlm2", "minicpm", "minicpm3",
+        "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "starcoder2", "jamba", "falcon-h1", "xverse", "command-r", "cohere2",
+        "cohere2moe", "dbrx", "olmo", "olmo2", "olmoe", "openelm", "arctic", "deepseek", "deepseek2", "deepseek2-ocr",
+        "deepseek32", "deepseek4", "chatglm", "glm4", "glm4moe", "glm-dsa", "glm5-next", "bitnet", "t5", "jais", "jais2",
+        "nemotron", "nemotron_h", "nemotron_h_moe", "exaone", "exaone4", "exaone-moe", "granite", "granitemoe",
+        "granitehybrid", "granite_swa", "graniteswitch", "chameleon", "plm", "bailingmoe", "bailingmoe2", "bailingmoe3",
+        "dots1", "dots3note", "arcee", "afmoe", "laguna", "ernie4_5", "ernie4_5-moe", "hunyuan-moe", "hunyuan-dense",
+        "hunyuan_vl", "hy_v3", "hy_v4", "smollm3", "gpt-oss", "lfm2", "lfm2moe", "smallthinker", "seed_oss", "grovemoe",
+        "apertus", "minimax-01", "minimax-m2", "minimax-m3", "cogvlm", "pangu-embedded", "mistral3", "mistral4", "paddleocr",
+        "mimo2", "step35", "llama-embed", "maincoder", "kimi-linear", "kimi-k3", "talkie", "mellum", "maple", "muse-glimmer",
+        "nanbeige", "hrm_text", "spark2_5", "qwen3next", "qwen35", "qwen35moe", "qwen4exp",
+        *NO_CACHE, *PURE_RECURRENT,
+    }
+)
+# fmt: on
+
 
 @dataclass(frozen=True, slots=True)
 class Swa:
@@ -216,7 +238,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         n_layer_all=total,
         n_layer=trunk,
         n_embd=n_embd,
-        n_vocab=k.integer("vocab_size", len(vocab) if isinstance(vocab, list | tuple) else 0),
+        n_vocab=_vocabulary(vocab) or k.integer("vocab_size", 0),
         n_embd_out=k.integer("embedding_length_out", 0) or n_embd,
         context_length=k.integer("context_length", maximum=2**40),
         causal=bool(keys.get(f"{arch}.attention.causal", arch not in NON_CAUSAL)),
@@ -242,6 +264,11 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         conv_kernel=_conv_kernel(k),
         keys=keys,
     )
+
+
+def _vocabulary(tokens: Any) -> int:
+    """Entries of the vocabulary, whether its strings were kept or walked past."""
+    return len(tokens) if isinstance(tokens, list | tuple) else int(getattr(tokens, "length", 0))
 
 
 def _padded(values: Sequence[Any], length: int) -> tuple[Any, ...]:

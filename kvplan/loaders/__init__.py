@@ -1,14 +1,14 @@
 """The MODEL argument: whatever a person has, turned into a `Model`.
 
-First match wins, and the error lists what was tried: a YAML spec, a GGUF file (a later release), a folder or
-config.json, a name in the catalogue (also by hub id), a repository on the hub.
+First match wins, and the error lists what was tried: a YAML spec, a GGUF file, a folder or config.json, a name in the
+catalogue (also by hub id), a repository on the hub, a GGUF file on the hub.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kvplan.errors import GgufError, UnknownModel, nearest
+from kvplan.errors import UnknownModel, nearest
 from kvplan.model import Model
 
 
@@ -22,7 +22,7 @@ def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = Fals
 
     Raises:
         UnknownModel: nothing answers to that name.
-        ConfigError, SpecError, UnknownArchitecture: the file is there but cannot be read as a model.
+        ConfigError, SpecError, GgufError, UnknownArchitecture: the file is there but cannot be read as a model.
         EnvironmentMissing: a hub id, and the hub (or huggingface_hub) is out of reach.
     """
     if isinstance(source, Model):
@@ -48,6 +48,11 @@ def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = Fals
 
 def _looks_like_path(text: str) -> bool:
     return text.startswith(("/", "./", "../", "~")) or text.lower().endswith((".yaml", ".yml", ".json", ".gguf"))
+
+
+def _names_hub_file(text: str) -> bool:
+    """Whether a path without a file behind it can be `owner/name/file` on the hub."""
+    return text.count("/") >= 2 and not text.startswith(("/", ".", "~"))
 
 
 def _load_mapping(data: Mapping[str, Any], *, infer: bool) -> Model:
@@ -95,9 +100,9 @@ def _load_folder(path: Path, *, infer: bool) -> Model:
 def _load_by_suffix(path: Path, *, infer: bool) -> Model:
     suffix = path.suffix.lower()
     if suffix == ".gguf":
-        raise GgufError(
-            f"`{path}` is a GGUF file, which this release does not read", hint="give the model's config.json or hub id"
-        )
+        from kvplan.loaders.gguf import load_gguf
+
+        return load_gguf(path, infer=infer)
     if suffix in {".yaml", ".yml"}:
         from kvplan.loaders.spec import load_spec
 
@@ -111,6 +116,10 @@ def _load_remote(text: str, *, infer: bool) -> Model:
     """A hub id, or the error that says what was tried."""
     from kvplan.loaders.catalogue import names
 
+    if text.lower().endswith(".gguf") and (text.startswith("hf://") or _names_hub_file(text)):
+        from kvplan.loaders.gguf_hub import load_gguf_from_hub
+
+        return load_gguf_from_hub(text.removeprefix("hf://"), infer=infer)
     owner, slash, repository = text.partition("/")
     if slash and owner and repository and "/" not in repository and not _looks_like_path(text):
         from kvplan.loaders.hub import load_from_hub

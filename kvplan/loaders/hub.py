@@ -1,6 +1,8 @@
 """Models on the hub, by `owner/name`, through huggingface_hub: only config.json is fetched, never code or weights."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kvplan.errors import EnvironmentMissing, UnknownModel
@@ -18,15 +20,29 @@ def load_from_hub(repo_id: str, *, infer: bool = False) -> Model:
         UnknownModel: no such repository, a gated one, or one without a config.json.
     """
     try:
-        from huggingface_hub import errors as hub
         from huggingface_hub import hf_hub_download
     except ImportError as problem:
         raise EnvironmentMissing(
             f"`{repo_id}` looks like a hub id, and huggingface_hub is not installed",
             hint="pip install 'kvplan[hub]', or give a local config.json",
         ) from problem
-    try:
+    with hub_errors(repo_id, "config.json"):
         path = hf_hub_download(repo_id, "config.json", local_files_only=not _reachable(repo_id))
+    return load_config(Path(path), infer=infer, name=repo_id.rpartition("/")[2])
+
+
+@contextmanager
+def hub_errors(repo_id: str, filename: str) -> Iterator[None]:
+    """The hub's errors as kvplan's own.
+
+    Raises:
+        EnvironmentMissing: the hub is out of reach, or offline mode is on.
+        UnknownModel: no such repository, a gated one, or one without that file.
+    """
+    from huggingface_hub import errors as hub
+
+    try:
+        yield
     except hub.GatedRepoError as problem:
         raise UnknownModel(
             f"the hub repository `{repo_id}` is gated", hint="accept its terms on the hub, then set HF_TOKEN"
@@ -36,14 +52,14 @@ def load_from_hub(repo_id: str, *, infer: bool = False) -> Model:
             f"the hub has no repository `{repo_id}` (or it is private)", hint="check the spelling; private ones need HF_TOKEN"
         ) from problem
     except (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled) as problem:  # the former is an EntryNotFoundError too
-        raise _unreachable(repo_id) from problem
+        raise _unreachable(repo_id, filename) from problem
     except hub.EntryNotFoundError as problem:
-        raise UnknownModel(f"the hub repository `{repo_id}` has no config.json", hint="is it a model repository?") from problem
+        what = "no config.json" if filename == "config.json" else f"no file `{filename[:200]}`"
+        raise UnknownModel(f"the hub repository `{repo_id}` has {what}", hint="is it a model repository?") from problem
     except hub.HFValidationError as problem:
         raise UnknownModel(f"`{repo_id[:120]}` is not a valid hub id", hint="a hub id is owner/name") from problem
     except (OSError, RuntimeError) as problem:
-        raise _unreachable(repo_id) from problem
-    return load_config(Path(path), infer=infer, name=repo_id.rpartition("/")[2])
+        raise _unreachable(repo_id, filename) from problem
 
 
 def _reachable(repo_id: str) -> bool:
@@ -68,10 +84,10 @@ def _reachable(repo_id: str) -> bool:
     return True
 
 
-def _unreachable(repo_id: str) -> EnvironmentMissing:
+def _unreachable(repo_id: str, filename: str) -> EnvironmentMissing:
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     reason = "offline mode is on (HF_HUB_OFFLINE)" if offline else "the hub is out of reach"
     return EnvironmentMissing(
         f"cannot fetch `{repo_id}` from the hub: {reason} and it is not in the cache",
-        hint="download its config.json and give the path, or check HF_ENDPOINT and HF_HUB_OFFLINE",
+        hint=f"download its {filename} and give the path, or check HF_ENDPOINT and HF_HUB_OFFLINE",
     )
