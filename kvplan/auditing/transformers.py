@@ -23,6 +23,9 @@ _CACHES: Final = {
     "DynamicCache_without_config": "plain",
     "DynamicCache() passed by the user": "plain",
 }
+#: Classes whose `forward` has no `past_key_values` parameter. A recorder that calls `forward` cannot hand them a cache, so
+#: whatever these records ask for, their `cache_class` is the DynamicCache that the class makes (`generate()` passes it on).
+_TAKES_NO_CACHE: Final = frozenset({"blip", "blip-2", "evolla", "instructblip", "instructblipvideo", "vibevoice"})
 _STATIC: Final = frozenset({"static", "hybrid_chunked", "sliding_window"})
 _OPTIONS: Final = ("backend", "nbits", "axis_key", "axis_value", "q_group_size", "residual_length")
 #: Names of tensors that hang on modules or on the cache itself, not on one of its layers.
@@ -137,6 +140,8 @@ def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
 
 def _options(case: Case, previous_len: int) -> dict[str, Any]:
     cache = case.options.get("cache_implementation", "auto")
+    if case.config.get("model_type") in _TAKES_NO_CACHE and not case.options.get("generate_max_length"):
+        cache = "auto"
     options: dict[str, Any] = {"cache": _CACHES.get(cache, cache), "dtype": case.options.get("kv_dtype", "auto")}
     options |= {name: case.options[name] for name in _OPTIONS if case.options.get(name) is not None}
     longest = case.options.get("generate_max_length")

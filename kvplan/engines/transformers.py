@@ -18,7 +18,6 @@ from kvplan.allocation import Allocation, NotPredicted
 from kvplan.dtypes import lookup
 from kvplan.engines.base import Count, Piece, PieceEngine, layer_kinds, parse_version
 from kvplan.engines.transformers_families import (
-    IGNORES_STATIC,
     NO_CACHE,
     NO_STATIC,
     OWN_CACHE,
@@ -128,9 +127,8 @@ class Transformers(PieceEngine):
 
     def _ignores_static(self, model: Model) -> bool:
         """Whether the model keeps what it always keeps, whatever cache is asked for."""
-        kinds = {model.model_type, text_type(model)}
-        ignored = family("static_ignored", text_type(model), self.release, False)
-        return bool(kinds & (IGNORES_STATIC | OWN_CACHE) or ignored)
+        kind = text_type(model)
+        return kind in OWN_CACHE or bool(family("static_ignored", kind, self.release, False))
 
     def _on_modules(self, model: Model) -> bool:
         return bool(family("window_on_modules", text_type(model), self.release, False))

@@ -21,8 +21,6 @@ NO_CACHE: Final[Mapping[str, str]] = {
     "xlnet": "the class keeps hidden states (`mems`), not keys and values",
     "cpmant": "the class builds no Cache",
 }
-#: Wrappers whose forward builds a DynamicCache of its own, whatever `generate()` prepared.
-IGNORES_STATIC: Final = frozenset({"evolla", "vibevoice"})
 #: Types whose static cache class does not exist (KeyError in `StaticCache.__init__`).
 NO_STATIC: Final = frozenset({"deepseek_v4"})
 #: Types with a cache object of their own, whatever implementation is asked for.
