@@ -62,7 +62,9 @@ def test_python_examples_run() -> None:
 
 
 def test_generated_pages_are_current() -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "tools" / "make_reference.py"), "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "make_reference.py"), "--check"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

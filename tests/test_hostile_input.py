@@ -24,15 +24,19 @@ NASTY: list[Any] = [
 ]  # fmt: skip
 
 
+INSERTED = [b"{", b"}", b"[", b"]", b'"', b":", b"&a ", b"*a", b"!!python/object:x ", b"- ", b"\x00", b"\xff", b"? "]
+
+
 def survive(source: Any, action: Any) -> bool:
     """Whether it loaded; anything but a KvplanError fails the test with the input that caused it."""
     try:
         model = action(source)
         answer = kvplan.estimate(model, seq_len=4097, batch_size=3)
         assert isinstance(answer, kvplan.NotPredicted) or answer.total_bytes >= 0
-    except KvplanError as problem:
-        assert str(problem)
-        assert "\n" not in str(problem), problem
+    except KvplanError as refused:
+        problem_lines = str(refused).splitlines()
+        if len(problem_lines) != 1:
+            raise AssertionError(f"not one sentence: {problem_lines}") from refused
         return False
     except Exception as problem:
         raise AssertionError(f"{type(problem).__name__}: {problem}\nfor {str(source)[:2000]!r}") from problem
@@ -78,7 +82,7 @@ def scrambled(text: bytes, rng: random.Random) -> bytes:
         at = rng.randrange(len(data) + 1)
         match rng.randrange(5):
             case 0:
-                data[at:at] = rng.choice([b"{", b"}", b"[", b"]", b'"', b":", b"&a ", b"*a", b"!!python/object:x ", b"- ", b"\x00", b"\xff", b"? "])
+                data[at:at] = rng.choice(INSERTED)
             case 1:
                 del data[at : at + rng.randint(1, 40)]
             case 2:

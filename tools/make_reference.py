@@ -35,8 +35,7 @@ def cli_page() -> str:
     from kvplan.cli.app import COMMANDS
 
     parts = [NOTE, "# Command line\n\n", f"```text\n{output_of('--help')}```\n"]
-    for command in COMMANDS:
-        parts.append(f"\n## kvplan {command}\n\n```text\n{output_of(command, '--help')}```\n")
+    parts += [f"\n## kvplan {command}\n\n```text\n{output_of(command, '--help')}```\n" for command in COMMANDS]
     return "".join(parts)
 
 
