@@ -19,7 +19,8 @@ SPECS = sorted((HERE.parent / "model_specs").rglob("*.yaml"))
 #: Each is wrong for a number, a list, a text, a flag or an object, or all of them.
 NASTY: list[Any] = [
     None, True, False, 0, -1, 1, 2, 3, 7, 1.5, 32.0, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400), 2**31, 2**63,
-    "", "8", "8k", "full_attention", "=1+1", "\x1b[31m", "\u202e", "x" * 5000, [], [1], [None] * 3, ["full_attention"] * 7, [[[[]]]], {}, {"a": {"b": 1}},
+    "", "8", "8k", "full_attention", "=1+1", "\x1b[31m", "\u202e", "x" * 5000,
+    [], [1], [None] * 3, ["full_attention"] * 7, [[[[]]]], {}, {"a": {"b": 1}},
     [10**400], {"model_type": "llama"}, "llama", "deepseek_v4", "mamba2", "whisper",
 ]  # fmt: skip
 
