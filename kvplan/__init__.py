@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvplan.allocation import Allocation, Buffer, NotPredicted, Pool
     from kvplan.api import estimate, sweep
+    from kvplan.asking import fit
     from kvplan.auditing import audit
     from kvplan.errors import EnvironmentMissing, InputError, KvplanError, Mismatch
+    from kvplan.fits import Fit
     from kvplan.loaders import load
     from kvplan.model import Model
     from kvplan.variants import variant
@@ -23,6 +25,7 @@ _HOMES = {
     "Allocation": "allocation",
     "Buffer": "allocation",
     "EnvironmentMissing": "errors",
+    "Fit": "fits",
     "InputError": "errors",
     "KvplanError": "errors",
     "Mismatch": "errors",
@@ -32,6 +35,7 @@ _HOMES = {
     "Workload": "workload",
     "audit": "auditing",
     "estimate": "api",
+    "fit": "asking",
     "load": "loaders",
     "sweep": "api",
     "variant": "variants",
@@ -41,6 +45,7 @@ __all__ = [
     "Allocation",
     "Buffer",
     "EnvironmentMissing",
+    "Fit",
     "InputError",
     "KvplanError",
     "Mismatch",
@@ -50,6 +55,7 @@ __all__ = [
     "Workload",
     "audit",
     "estimate",
+    "fit",
     "load",
     "sweep",
     "variant",

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Final, Literal
 
 from kvplan.devices import Gpu
+from kvplan.dtypes import lookup
 from kvplan.errors import OptionError
 from kvplan.records import dataclass
 from kvplan.units import GIB, ceil_div
@@ -55,12 +56,14 @@ class Budget:
 
 
 #: Engine -> what weights and cache leave to activations, graphs, libraries and the device's context, and why that much.
+#: vLLM: 1.15 GiB in a recorded run with 2,048 batched tokens (tests/golden), more with more; transformers: the copy that a
+#: growing cache makes of its largest tensor is in it; llama.cpp: its own --fit leaves 1024 MiB free (common/fit.cpp).
 RESERVES: Final[dict[str, tuple[int, str]]] = {
-    "vllm": (2 * GIB, "activations, graphs and the CUDA context; 1.15 GiB in a run with 2,048 batched tokens, more with more"),
-    "transformers": (2 * GIB, "activations, the CUDA context, and the copy that a growing cache makes of its largest tensor"),
-    "llama.cpp": (GIB, "compute buffers and the context; llama.cpp's own --fit leaves 1024 MiB free (common/fit.cpp)"),
+    "vllm": (2 * GIB, "activations, graphs, context"),
+    "transformers": (2 * GIB, "activations, context, copies"),
+    "llama.cpp": (GIB, "compute buffers, context"),
 }
-_OTHER_RESERVE: Final = (GIB, "activations and the device's context")
+_OTHER_RESERVE: Final = (GIB, "activations, context")
 #: The share of unified memory that Metal lends the GPU: 0.667 to 0.78 in recorded logs (gpus.yaml).
 APPLE_SHARE: Final = 2 / 3
 
@@ -81,7 +84,7 @@ def gpu_memory(gpu: Gpu) -> Line:
             f"{gpu.id} is sold with {gpu.sizes}", hint=f"say which with --memory, such as --memory {gpu.marketed_gb[-1]}GB"
         )
     size = gpu.marketed_gb[0]
-    return Line(name=name, bytes=size * 10**9, basis="assumed", source=f"{size} GB on the box; no recorded figure")
+    return Line(name=name, bytes=size * 10**9, basis="assumed", source=f"{size} GB on the box")
 
 
 def given_memory(gpu_id: str, amount_bytes: int) -> Line:
@@ -92,7 +95,7 @@ def given_memory(gpu_id: str, amount_bytes: int) -> Line:
 def default_reserve(engine: str) -> Line:
     """What an engine needs beside weights and cache, unless told otherwise."""
     amount, reason = RESERVES.get(engine, _OTHER_RESERVE)
-    return Line(name="activations and runtime", bytes=amount, basis="assumed", source=f"{reason}; --reserve")
+    return Line(name="activations and runtime", bytes=amount, basis="assumed", source=reason)
 
 
 def given_reserve(amount_bytes: int) -> Line:
@@ -111,7 +114,18 @@ def unused(memory: Line, utilization: float, basis: Basis, source: str) -> Line:
     if not 0 < utilization <= 1:
         raise OptionError(f"--utilization must be above 0 and at most 1, got {utilization:g}", hint="0.9 is nine tenths")
     kept = memory.bytes if utilization == 1 else ceil(memory.bytes * utilization)
-    return Line(name=f"left alone (utilization {utilization:g})", bytes=memory.bytes - kept, basis=basis, source=source)
+    return Line(name=f"left alone ({100 * (1 - utilization):.3g}%)", bytes=memory.bytes - kept, basis=basis, source=source)
+
+
+def counted_weights(parameters: int, dtype: str) -> Line:
+    """Every parameter at one dtype: quantisers that leave some layers alone take a little more.
+
+    Raises:
+        OptionError: no such dtype.
+    """
+    row = lookup(dtype, what="--weights-dtype")
+    size = ceil_div(parameters * row.block_bytes, row.block)
+    return Line(name="weights", bytes=size, basis="derived", source=f"{parameters:,} parameters in {row.name}")
 
 
 def share_of_weights(weights: Line, devices: int) -> Line:

@@ -36,6 +36,8 @@ class Question:
     reserve_bytes: int | None = None
     utilization: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""  # MODEL as it was typed, for commands
+    weights_flag: str = ""  # as it was typed
 
     @property
     def asked(self) -> Asked:
@@ -82,12 +84,33 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """The same question at another cache dtype: what fits then, and what the engine takes for it."""
+
+    kv_dtype: str
+    context: int
+    batch_size: int
+    fits: bool
+    flag: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "kv_dtype": self.kv_dtype,
+            "context": self.context,
+            "batch_size": self.batch_size,
+            "fits": self.fits,
+            "flag": self.flag,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fix:
-    """A change that makes it fit: what, the question it leads to, and (on the command line) what to type."""
+    """A change that makes it fit, what it gives, and what to type."""
 
     change: str
     result: str
-    command: str = ""
+    command: str
 
     def to_dict(self) -> dict[str, str]:
         """The JSON form."""
@@ -115,6 +138,7 @@ class Fit:
     flags: str = ""
     not_predicted: str = ""
     notes: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
     fixes: tuple[Fix, ...] = ()
     tried: "tuple[Fit, ...]" = ()
 
@@ -151,6 +175,7 @@ class Fit:
             "evidence": self.evidence,
             "flags": self.flags,
             "rows": [row.to_dict() for row in self.rows],
+            "alternatives": [other.to_dict() for other in self.alternatives],
             "fixes": [fix.to_dict() for fix in self.fixes],
             "tried": [_summary(fit) for fit in self.tried],
             "notes": list(self.notes),

@@ -1,32 +1,30 @@
 """What to type: an engine's own flags for a workload that `fit` has found. Rows of data, one table an engine."""
 
 from collections.abc import Mapping
+from string import Formatter
 from typing import Any, Final
 
 from kvplan.allocation import Allocation
 from kvplan.dtypes import DTYPES
 
-#: Engine -> (first words, then flag templates). A flag whose value is empty is left out.
-_COMMANDS: Final[dict[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
+#: Engine -> how its command is written: pieces with the values that each one needs; a piece without its value is left out.
+_COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "vllm": (
         "vllm serve {model}",
-        (
-            ("--max-model-len {}", "context"),
-            ("--max-num-seqs {}", "batch_size"),
-            ("--gpu-memory-utilization {}", "utilization"),
-            ("{}", "kv_dtype_flag"),
-            ("--tensor-parallel-size {}", "tensor_parallel"),
-            ("--data-parallel-size {}", "replicas"),
-        ),
+        " --max-model-len {context}",
+        " --max-num-seqs {batch_size}",
+        " --gpu-memory-utilization {utilization}",
+        " {kv_dtype_flag}",
+        " --tensor-parallel-size {tensor_parallel}",
+        " --data-parallel-size {replicas}",
     ),
-    "transformers": (
-        "StaticCache(config=model.config",
-        ((", max_cache_len={})", "context"), ("for a batch of {}", "batch_size"), ("with {}", "kv_dtype_flag")),
+    "transformers": ("model.generate(**inputs, max_length={context})", "  # at most {batch_size} sequences", ", {kv_dtype_flag}"),
+    "transformers/static": (
+        "StaticCache(model.config, max_cache_len={context})",
+        "  # {batch_size} sequences",
+        ", {kv_dtype_flag}",
     ),
-    "llama.cpp": (
-        "llama-server -m {model}",
-        (("-c {}", "all_tokens"), ("-np {}", "batch_size"), ("{}", "kv_dtype_flag"), ("-ngl {}", "gpu_layers")),
-    ),
+    "llama.cpp": ("llama-server -m {model}", " -c {all_tokens}", " -np {batch_size}", " {kv_dtype_flag}"),
 }
 
 
@@ -36,29 +34,29 @@ def kv_dtype_flag(engine: str, kv_dtype: str) -> str:
     return dict(row.flags).get(engine, "") if row else ""
 
 
-def engine_flags(allocation: Allocation, *, utilization: float, replicas: int, asked_dtype: bool) -> str:
+def engine_flags(allocation: Allocation, options: Mapping[str, Any], *, model: str, utilization: float, replicas: int) -> str:
     """The command that gives one engine this workload, with its own flags; empty for an engine that nobody starts.
 
     An engine that says in its allocation what to type is believed.
     """
-    engine = allocation.engine
-    context, batch_size = allocation.workload.seq_len, allocation.workload.batch_size
-    first, flags = _COMMANDS.get(engine, ("", ()))
+    engine, devices = allocation.engine, allocation.tensor_parallel
     own = allocation.details.get("flags")
     if isinstance(own, str):
         return own
-    if not first:
-        return ""
+    context, batch_size = allocation.workload.seq_len, allocation.workload.batch_size
     values: Mapping[str, Any] = {
+        "model": model,
         "context": context,
         "batch_size": batch_size,
         "all_tokens": context * batch_size,
         "utilization": f"{utilization:g}",
-        "kv_dtype_flag": kv_dtype_flag(engine, allocation.kv_dtype) if asked_dtype else "",
-        "tensor_parallel": allocation.tensor_parallel if allocation.tensor_parallel > 1 else "",
+        "kv_dtype_flag": kv_dtype_flag(engine, allocation.kv_dtype) if "kv_dtype" in options else "",
+        "tensor_parallel": devices if devices > 1 else "",
         "replicas": replicas if replicas > 1 else "",
-        "gpu_layers": "all",
     }
-    words = [first.format(model=allocation.model.name)]
-    words += [template.format(values[key]) for template, key in flags if values[key] != ""]
-    return " ".join(words).replace(" , ", ", ")
+    pieces = _COMMANDS.get(f"{engine}/{options.get('cache', '')}") or _COMMANDS.get(engine, ())
+    return "".join(piece.format(**values) for piece in pieces if all(values[name] != "" for name in _names(piece)))
+
+
+def _names(piece: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(piece) if name]

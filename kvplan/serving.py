@@ -47,11 +47,11 @@ def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
         given = utilization_from(q.options["gpu_memory_utilization"])
         return given, unused(memory, given, "given", "--set gpu_memory_utilization")
     if q.gpu.vendor == "apple":
-        return APPLE_SHARE, unused(memory, APPLE_SHARE, "assumed", "the least that Metal lends the GPU; --utilization")
+        return APPLE_SHARE, unused(memory, APPLE_SHARE, "assumed", "the least that Metal lends the GPU")
     own = getattr(engine_class(engine).Options(), "gpu_memory_utilization", None)
     if isinstance(own, float):
-        return own, unused(memory, own, "assumed", f"{engine}'s default; --utilization")
-    return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs; --utilization")
+        return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}")
+    return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs")
 
 
 def utilization_from(value: Any) -> float:
@@ -96,8 +96,8 @@ def _capability(gpu: Gpu) -> int:
     return int(major) * 10 + int(minor or 0) if major.isdecimal() and (minor or "0").isdecimal() else 0
 
 
-def answer(q: Question) -> Fit:
-    """Answer one question on one kind of GPU.
+def answer(q: Question, *, brief: bool = False) -> Fit:
+    """Answer one question on one kind of GPU; `brief` leaves out the trade-off around the answer.
 
     Raises:
         OptionError: an unknown engine or option, or numbers that contradict each other.
@@ -113,7 +113,8 @@ def answer(q: Question) -> Fit:
         return _unpredicted(q, budget, first)
     context, each, limited = _solve(q, room)
     fits = each > 0 and context > 0 and room.fits(each, context)
-    return _answered(q, budget, room, context, each, fits=fits, limited=limited)
+    rows = () if brief else _rows(q, room, context, each, fits=fits)
+    return _answered(q, budget, room, context, each, fits=fits, limited=limited, rows=rows)
 
 
 def _unpredicted(q: Question, budget: Budget, why: NotPredicted) -> Fit:
@@ -149,14 +150,16 @@ def _solve(q: Question, room: Room) -> tuple[int, int, Limit]:
     return context, most, "nothing" if most == MAX_COUNT else "memory"
 
 
-def _answered(q: Question, budget: Budget, room: Room, context: int, each: int, *, fits: bool, limited: Limit) -> Fit:
+def _answered(
+    q: Question, budget: Budget, room: Room, context: int, each: int, *, fits: bool, limited: Limit, rows: tuple[Row, ...]
+) -> Fit:
     shown = (each or 1, context or 1)
     allocation = room.footprint(*shown)
     kept = allocation if isinstance(allocation, Allocation) else None
     batch_size = q.batch_size if q.batch_size is not None else each * q.replicas
     flags = ""
     if fits and kept is not None and limited != "nothing":
-        flags = engine_flags(kept, utilization=budget.utilization, replicas=q.replicas, asked_dtype="kv_dtype" in q.options)
+        flags = engine_flags(kept, q.options, model=_served_name(q), utilization=budget.utilization, replicas=q.replicas)
     return Fit(
         question=q,
         budget=budget,
@@ -164,12 +167,18 @@ def _answered(q: Question, budget: Budget, room: Room, context: int, each: int, 
         context=context,
         batch_size=batch_size,
         limited_by=limited,
-        rows=_rows(q, room, context, each, fits=fits),
+        rows=rows,
         allocation=kept,
         pool=room.pool(shown[1]),
         flags=flags,
         notes=_notes(q, kept),
     )
+
+
+def _served_name(q: Question) -> str:
+    """What an engine is given as the model: its hub id where one is known, else the path or name that was typed."""
+    hub = next((fact.value for fact in q.model.provenance if fact.key == "hub"), "")
+    return hub or q.source.removesuffix("/config.json") or q.model.name
 
 
 def _notes(q: Question, allocation: Allocation | None) -> tuple[str, ...]:
@@ -215,6 +224,8 @@ def _around(q: Question, context: int) -> list[int]:
 
 def _lengths(q: Question, context: int) -> list[int]:
     """Doubling contexts up to the model's limit, that limit, and the decisive one."""
+    if q.ceiling == MAX_COUNT and context == _SHORTEST:  # the cache does not grow with the tokens
+        return [context]
     top = min(q.ceiling, max(context, 2**20))
     found = {context, top}
     length = _SHORTEST
@@ -237,7 +248,7 @@ def smallest(questions: Iterable[Question]) -> Fit:
     refused: OptionError | None = None
     for question in questions:
         try:
-            fits.append(answer(question))
+            fits.append(answer(question, brief=True))
         except OptionError as problem:
             refused = refused or problem
     if not fits:
@@ -246,4 +257,4 @@ def smallest(questions: Iterable[Question]) -> Fit:
     best = next((f for f in ordered if f.fits), None)
     if best is None:
         best = max(ordered, key=lambda f: f.budget.cache_bytes * f.question.gpus)
-    return replace(best, tried=ordered) if len(ordered) > 1 else best
+    return replace(answer(best.question), tried=ordered if len(ordered) > 1 else ())

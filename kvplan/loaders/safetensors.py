@@ -14,7 +14,6 @@ from typing import Any, Final
 from kvplan.errors import InputError
 from kvplan.loaders.files import read_bounded
 from kvplan.records import dataclass
-from kvplan.units import ceil_div
 
 #: safetensors refuses larger headers itself (`safetensors/src/tensor.rs: MAX_HEADER_SIZE`).
 MAX_HEADER_BYTES: Final = 100_000_000
@@ -132,7 +131,3 @@ def _object(raw: bytes, source: str) -> dict[str, Any]:
         raise InputError(f"{source}: expected a JSON object", hint="is it the right file?")
     return data
 
-
-def scaled(elements: int, block: int, block_bytes: int) -> int:
-    """Bytes of `elements` elements in a type of `block` elements in `block_bytes` bytes."""
-    return ceil_div(elements * block_bytes, block)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kvplan.budget import Line
+from kvplan.budget import Line, counted_weights
 from kvplan.dtypes import lookup
 from kvplan.errors import OptionError
-from kvplan.loaders.safetensors import TensorBytes, checkpoint_bytes, scaled
+from kvplan.loaders.safetensors import TensorBytes, checkpoint_bytes
 from kvplan.model import Model
 
 Source = str | Path | Mapping[str, Any] | Model
@@ -38,7 +38,7 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
         said = "the tensors that the GGUF file lists" if gguf else "weights_bytes in its description"
         return Line(name="weights", bytes=model.weights_bytes, basis="measured" if gguf else "given", source=said)
     if model.parameters is not None and not quantised(model):
-        return _counted(model.parameters, model.dtype)
+        return counted_weights(model.parameters, model.dtype)
     raise _unknown(model)
 
 
@@ -46,16 +46,6 @@ def quantised(model: Model) -> bool:
     """Whether the model's config says that its checkpoint is stored in another type than its dtype."""
     configs = (model.config or {}, model.text_config or {})
     return any(config.get("quantization_config") for config in configs)
-
-
-def _counted(parameters: int, dtype: str) -> Line:
-    row = lookup(dtype, what="--weights-dtype")
-    return Line(
-        name="weights",
-        bytes=scaled(parameters, row.block, row.block_bytes),
-        basis="derived",
-        source=f"{parameters:,} parameters in {row.name}",
-    )
 
 
 def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
@@ -68,7 +58,7 @@ def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
             f"--weights-dtype {dtype[:20]}: the number of parameters of {model.name} is not known",
             hint="give --weights SIZE, such as --weights 16GB, or `parameters` in a YAML description",
         )
-    return _counted(parameters, dtype)
+    return counted_weights(parameters, dtype)
 
 
 def _checkpoint(source: Source) -> TensorBytes | None:

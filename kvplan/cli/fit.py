@@ -1,0 +1,93 @@
+"""`kvplan fit`: what a GPU can serve."""
+
+from typing import Annotated
+
+import typer
+
+from kvplan.cli import options as o
+
+GpuOpt = Annotated[
+    str,
+    typer.Option(
+        "--gpu",
+        metavar="NAME[:N][,…]",
+        help="GPU of the catalogue (`kvplan gpus`), several, `all`, or `local`",
+        show_default=False,
+    ),
+]
+EngineOpt = Annotated[
+    str | None,
+    typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="Whose allocation: vllm, or llama.cpp for a GGUF file"),
+]
+Context = Annotated[
+    str | None, typer.Option("-s", "--context", "--seq-len", metavar="TOKENS", help="Find the most requests of this length")
+]
+Batch = Annotated[
+    str | None, typer.Option("-b", "--batch", "--batch-size", metavar="N", help="Find the longest context of N requests")
+]
+Target = Annotated[str | None, typer.Option("--target", metavar="TEXT", help='Is there room for this? "32 users at 32k"')]
+Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="How many GPUs (as NAME:N)")]
+Split = Annotated[
+    int | None, typer.Option("--tensor-parallel", "--tp", min=1, help="GPUs that split one model; the rest are replicas")
+]
+Weights = Annotated[str | None, typer.Option("--weights", metavar="SIZE", help="Bytes of the weights: 16GB, 15GiB")]
+WeightsDtype = Annotated[str | None, typer.Option("--weights-dtype", metavar="DTYPE", help="The parameters as bf16, fp8, int4 …")]
+Reserve = Annotated[str | None, typer.Option("--reserve", metavar="SIZE", help="For activations and runtime, on each GPU")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each GPU, if you know better")]
+Utilization = Annotated[str | None, typer.Option("--utilization", metavar="SHARE", help="Share of the memory to use: 0.9")]
+
+
+def fit(
+    models: o.ModelsArg,
+    gpu: GpuOpt,
+    engine: EngineOpt = None,
+    context: Context = None,
+    batch_size: Batch = None,
+    target: Target = None,
+    gpus: Gpus = None,
+    tensor_parallel: Split = None,
+    kv_dtype: o.KvDtype = "auto",
+    weights: Weights = None,
+    weights_dtype: WeightsDtype = None,
+    reserve: Reserve = None,
+    memory: Memory = None,
+    utilization: Utilization = None,
+    encoder_len: o.EncoderLen = "0",
+    settings: o.SetOpt = None,
+    unit: o.Unit = None,
+    fmt: o.FormatOpt = o.Format.table,
+    output: o.Output = None,
+    infer: o.Infer = False,
+) -> None:
+    """Find the largest batch, the longest context, or the smallest GPU that serves a target."""
+    from kvplan.asking import fit as asked
+    from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
+    from kvplan.report.fit import render
+
+    options = o.engine_options(settings, kv_dtype="auto", tensor_parallel=1)
+    answers = [
+        asked(
+            name,
+            gpu,
+            engine=engine,
+            context=context,
+            batch_size=batch_size,
+            target=target,
+            gpus=gpus,
+            tensor_parallel=tensor_parallel,
+            kv_dtype=options.pop("kv_dtype", kv_dtype),
+            weights=weights,
+            weights_dtype=weights_dtype,
+            reserve=reserve,
+            memory=memory,
+            utilization=utilization,
+            encoder_len=encoder_len,
+            infer=infer,
+            **options,
+        )
+        for name in models
+    ]
+    color = output is None and wants_color()
+    emit(render(answers, fmt.value, unit=checked_unit(unit), width=terminal_width(), color=color), output)
+    if not all(answer.fits for answer in answers):
+        raise typer.Exit(1)
