@@ -19,6 +19,13 @@ _KEYS_AND_STATES: Final = frozenset(
         "recurrent/mamba2", "recurrent/gated_delta", "recurrent/linear", "recurrent/rg_lru", "recurrent/rwkv", "recurrent/xlstm",
     }
 )  # fmt: skip
+#: Kinds in the models that vLLM 0.32.0 planned for.
+_VLLM: Final = frozenset(
+    {
+        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "cross", "latent", "index",
+        "index/compressed", "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta",
+    }
+)  # fmt: skip
 #: Engine -> rows of (first version, last version, memory kinds) that recorded cases cover. A row is added with its cases.
 RECORDED: Final[dict[str, tuple[tuple[tuple[int, ...], tuple[int, ...], frozenset[str]], ...]]] = {
     # tables of papers: MHA, GQA, MQA, MLA and cross-layer sharing (tests/golden/papers.jsonl)
@@ -28,6 +35,11 @@ RECORDED: Final[dict[str, tuple[tuple[tuple[int, ...], tuple[int, ...], frozense
         ((4, 36), (5, 23, 0), _KEYS_AND_STATES),
         ((5, 23), (5, 23, 0), frozenset({"latent/window", "recurrent/kda", "recurrent/short_conv", "index"})),
         ((5, 8), (5, 23, 0), frozenset({"softmax/compressed", "index/compressed"})),
+    ),
+    # plans of the engine's own code, and real runs on a CPU (tests/golden/vllm.jsonl)
+    "vllm": (
+        ((0, 11), (0, 11, 0), frozenset({"latent", "softmax", "softmax/chunk", "softmax/window", "recurrent/gated_delta"})),
+        ((0, 32), (0, 32, 0), _VLLM),
     ),
 }
 _REACHES: Final = {Full: "", Window: "/window", Chunk: "/chunk", Compressed: "/compressed"}

@@ -114,6 +114,8 @@ class Vllm(PieceEngine):
             found.append("vLLM does not read the sharing of this model: every layer caches (models/registry.py)")
         elif _shares(model) and model.config is None:
             found.append("no released engine reads such a sharing map from a config: this is what vLLM would need if it did")
+        if self.options.kv_cache_dtype == "auto" and quantised_cache(model):
+            found.append("the checkpoint asks for an fp8 cache, which vLLM then uses: add --kv-dtype fp8")
         if len(plan.stages) > 1:
             found.append(f"the largest of {len(plan.stages)} pipeline stages, number {self.stage(model) + 1}")
         return tuple(found)
@@ -190,6 +192,14 @@ def _region(held: Held, layers: tuple[int, ...], blocks: Count, payload: Count, 
             padded=blocks * page,
             per="sequence" if held.spec.kind == "state" else "encoder" if held.spec.kind == "cross" else "block",
         )
+
+
+def quantised_cache(model: Model) -> bool:
+    """Whether the checkpoint's quantisation asks for an fp8 cache. Source: `config/cache.py:resolve_kv_cache_dtype`."""
+    quantised = (model.config or {}).get("quantization_config")
+    if not isinstance(quantised, Mapping):
+        return False
+    return str(quantised.get("kv_cache_quant_algo")).upper() == "FP8" or bool(quantised.get("kv_cache_scheme"))
 
 
 def _shares(model: Model) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from kvplan.engines.vllm_dtypes import FP8, SPARSE_ROWS, cache_dtype
 from kvplan.engines.vllm_layers import compressed, sparse_mla
 from kvplan.engines.vllm_options import VllmOptions
-from kvplan.engines.vllm_versions import REMOVED
+from kvplan.engines.vllm_versions import REMOVED, UNDESCRIBED
 from kvplan.model import Latent, Memory, Model, Recurrent, Softmax, Window
 
 
@@ -25,6 +25,8 @@ def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> It
         since, why = REMOVED.get(name, ((), ""))
         if since and version >= since:
             yield why
+        if name in UNDESCRIBED:
+            yield f"kvplan knows no rule for it: {UNDESCRIBED[name]}"
     memories = {memory for group in model.collapsed() for memory in group}
     yield from _parallel(model, options, memories)
     if options.device == "cuda":

@@ -86,7 +86,7 @@ def head_bytes(dtype: str, key_dim: int, value_dim: int, model_dtype: str) -> in
 
 
 DEFAULT_BLOCK: Final = {"cuda": 16, "cpu": 128}
-_SMALLEST: Final = 16
+SMALLEST_BLOCK: Final = 16
 SPARSE_MLA_BLOCK: Final = 64
 SPARSE_SOFTMAX_BLOCK: Final = 128  # MiniMax M3
 COMPRESSED_BLOCK: Final = 256  # DeepSeek V4
@@ -99,7 +99,7 @@ def softmax_kernel_block(widest_head: int, dtype: str, capability: int) -> int:
     """
     if capability >= 100 and widest_head == 256 and dtype in PLAIN:
         return 128
-    return 64 if widest_head > 256 and dtype in FP8 and capability >= 90 else _SMALLEST
+    return 64 if widest_head > 256 and dtype in FP8 and capability >= 90 else SMALLEST_BLOCK
 
 
 def mla_kernel_block(dtype: str, capability: int, hopper_block: int) -> int:
@@ -107,7 +107,7 @@ def mla_kernel_block(dtype: str, capability: int, hopper_block: int) -> int:
     if capability >= 100:
         return 32
     if capability < 90:
-        return _SMALLEST
+        return SMALLEST_BLOCK
     return 64 if dtype not in PLAIN else hopper_block
 
 

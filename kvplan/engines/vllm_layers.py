@@ -15,6 +15,7 @@ from kvplan.engines.base import split_heads
 from kvplan.engines.vllm_dtypes import COMPRESSED_BLOCK, PLAIN, SPARSE_ROWS, head_bytes
 from kvplan.engines.vllm_specs import Held, Spec
 from kvplan.engines.vllm_states import NotServed, Storage, state_spec
+from kvplan.engines.vllm_versions import ENCODER_ONLY
 from kvplan.model import (
     Chunk,
     Compressed,
@@ -63,6 +64,8 @@ def layer_caches(model: Model, storage: Storage, block_size: int) -> tuple[Held,
         NotServed: a memory that vLLM has no cache for.
         OptionError: tensor parallelism does not divide the heads.
     """
+    if model.text_type in ENCODER_ONLY:
+        return ()
     shared = model.text_type in IGNORES_SHARING or model.model_type in IGNORES_SHARING
     plain = replace(storage, cache="auto")
     skipped = boundary_layers(model) if storage.cache.startswith("turboquant") else frozenset()

@@ -7,6 +7,7 @@ pipeline stages.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import lcm
 from typing import Final, Literal
@@ -29,7 +30,7 @@ from kvplan.engines.vllm_versions import rule
 from kvplan.errors import OptionError
 from kvplan.model import Cross, Index, Latent, Model, Softmax
 from kvplan.records import dataclass
-from kvplan.units import ceil_div
+from kvplan.units import MAX_COUNT, ceil_div
 
 StateMode = Literal["none", "align", "all"]
 _STATES: Final = {"none": 1, "align": 2}  # blocks of states a request
@@ -69,12 +70,31 @@ class Plan:
 
 
 def model_length(model: Model, options: VllmOptions) -> int:
-    """`max_model_len`: the flag's, else the config's, else 2,048. Source: `config/model.py:_get_and_verify_max_len`."""
+    """`max_model_len`: the flag's, else the config's with its rope scaling, else 2,048.
+
+    Source: `config/model.py:_get_and_verify_max_len`.
+    """
     given = options.max_model_len
     if given is not None and given != -1:
         return given
     known = model.max_tokens or (model.text_config or {}).get("max_target_positions")
-    return known if isinstance(known, int) and known > 0 else 2048
+    length = known if isinstance(known, int) and known > 0 else 2048
+    return _scaled(length, model)
+
+
+def _scaled(length: int, model: Model) -> int:
+    """The context that rope scaling makes of the trained one; Gemma 3's config has it in already."""
+    config = model.text_config or {}
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, Mapping) or model.text_type.startswith("gemma3"):
+        return length
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor", 1)
+    if kind in {None, "su", "longrope", "llama3"} or isinstance(factor, bool) or not isinstance(factor, int | float):
+        return length
+    trained = rope.get("original_max_position_embeddings") if kind == "yarn" else None
+    base = trained if isinstance(trained, int) and not isinstance(trained, bool) else length
+    scaled = base * factor
+    return int(scaled) if 1 <= scaled < MAX_COUNT else length
 
 
 def model_dtype(model: Model, options: VllmOptions) -> str:
@@ -185,7 +205,7 @@ def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple
     """Every cache, the drafter's last, and the block size after alignment."""
     kernels = _kernel_blocks(model, options, storage, version)
     default = dt.DEFAULT_BLOCK[options.device]
-    size = options.block_size or (dt.preferred_block(default, kernels) if kernels else default)
+    size = options.block_size or dt.preferred_block(default, kernels)
 
     def build(block_size: int) -> tuple[Held, ...]:
         drafts = draft_caches(model, options.draft, options.speculative.method, storage, block_size)
@@ -198,7 +218,7 @@ def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple
         size = _aligned_block(size, attention, state_page, kernels)
         page = size * attention.entry_bytes
         caches = tuple(_padded_state(held, page) for held in build(size))
-    elif storage.cache.startswith("turboquant") and kernels:
+    elif storage.cache.startswith("turboquant"):
         size = _mixed_block(size, storage)
         caches = build(size)
     return caches, size
@@ -244,7 +264,7 @@ def _kernel_blocks(model: Model, options: VllmOptions, storage: Storage, version
         sparse = any(isinstance(memory, Index) for memory in memories) and not sparse_mla(model)
         plain = dt.softmax_kernel_block(max(heads), storage.cache, options.compute_capability)
         found |= {dt.SPARSE_SOFTMAX_BLOCK, plain} if sparse else {plain}
-    return sorted(found)
+    return sorted(found) or [dt.SMALLEST_BLOCK]
 
 
 def _stage_layers(model: Model, options: VllmOptions) -> tuple[range, ...]:

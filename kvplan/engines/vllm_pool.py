@@ -36,7 +36,7 @@ def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
     length = plan.max_model_len
     if plan.options.max_model_len == -1:
         length = min(_longest(plan, stage, budget, length) for stage, budget in enumerate(budgets))
-        lines.append(_auto_fit_line(plan, length, min(budgets)))
+        lines.append(_auto_fit_line(plan, length, min(_usable(plan, stage, budget) for stage, budget in enumerate(budgets))))
     if not plan.groups:
         return Reserved(num_blocks=1, num_tokens=0, concurrency=0.0, max_model_len=length, lines=tuple(lines))
     for stage, budget in enumerate(budgets):
