@@ -26,6 +26,14 @@ _VLLM: Final = frozenset(
         "index/compressed", "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta",
     }
 )  # fmt: skip
+#: Kinds in the GGUF files that llama.cpp 0c1e57098 (libllama 0.5.0) made contexts for.
+_LLAMA_CPP: Final = frozenset(
+    {
+        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "latent", "index", "index/compressed",
+        "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/linear", "recurrent/rwkv",
+        "recurrent/short_conv",
+    }
+)  # fmt: skip
 #: Engine -> rows of (first version, last version, memory kinds) that recorded cases cover. A row is added with its cases.
 RECORDED: Final[dict[str, tuple[tuple[tuple[int, ...], tuple[int, ...], frozenset[str]], ...]]] = {
     # tables of papers: MHA, GQA, MQA, MLA and cross-layer sharing (tests/golden/papers.jsonl)
@@ -36,6 +44,8 @@ RECORDED: Final[dict[str, tuple[tuple[tuple[int, ...], tuple[int, ...], frozense
         ((5, 23), (5, 23, 0), frozenset({"latent/window", "recurrent/kda", "recurrent/short_conv", "index"})),
         ((5, 8), (5, 23, 0), frozenset({"softmax/compressed", "index/compressed"})),
     ),
+    # real allocations by libllama (tests/golden/llama_cpp.jsonl)
+    "llama.cpp": (((0, 5, 0), (0, 5, 0), _LLAMA_CPP),),
     # plans of the engine's own code, and real runs on a CPU (tests/golden/vllm.jsonl)
     "vllm": (
         ((0, 11), (0, 11, 0), frozenset({"latent", "softmax", "softmax/chunk", "softmax/window", "recurrent/gated_delta"})),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 #: Engine name in a case -> module in `kvplan.auditing`. A new engine is one file and one row.
 AUDITORS: Final[dict[str, str]] = {
+    "llama.cpp": "llama_cpp",
     "paper": "papers",
     "transformers": "transformers",
     "vllm": "vllm",

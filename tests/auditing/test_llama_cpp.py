@@ -1,0 +1,96 @@
+"""Recorded llama.cpp contexts against predictions: all exact; wrong ones and broken ones are seen."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kvplan
+from kvplan.auditing.cases import record_from
+from kvplan.auditing.judge import Result, judge
+from kvplan.auditing.llama_cpp import recorded
+from kvplan.evidence import RECORDED, memory_kinds
+from kvplan.gguf.memories import model_from_keys
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "llama_cpp.jsonl"
+CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+GOOD = next(case for case in CASES if case["id"] == "llama.cpp/google/gemma-3-1b-it/ctx4096")
+
+
+def judged(**changes: Any) -> Result:
+    case = copy.deepcopy(GOOD)
+    for key, value in changes.items():
+        case[key] = {**case[key], **value}
+    return judge(record_from(case, where="x"))
+
+
+def test_every_recorded_context_is_exact() -> None:
+    found = kvplan.audit(GOLDEN)
+    assert [result.id for result in found.results if result.status != "exact"] == []
+    assert len(found.results) == 627
+    assert sum(len(result.facts) for result in found.results) > 12_000
+
+
+def test_the_facts_are_those_of_the_page() -> None:
+    names = set(recorded(record_from(GOOD, where="x").case, GOOD["expected"]))
+    assert names >= {"ok", "total_bytes", "k_bytes", "v_bytes", "state_bytes", "n_ctx", "n_ctx_seq", "n_seq_max", "n_batch"}
+    assert names >= {"n_ubatch", "output_buffer_bytes", "parts[0].name", "parts[1].cells", "parts[1].k_bytes"}
+    assert "compute_buffer_bytes" not in names
+
+
+@pytest.mark.parametrize("name", ["total_bytes", "n_ctx_seq", "n_ubatch", "output_buffer_bytes", "ok"])
+def test_a_wrong_number_is_a_difference(name: str) -> None:
+    value = GOOD["expected"][name]
+    result = judged(expected={name: not value if isinstance(value, bool) else value + 1})
+    assert result.status == "differs"
+    assert [fact.name for fact in result.facts if not fact.agrees] == [name]
+
+
+def test_a_refusal_of_the_engine_is_predicted_as_one() -> None:
+    refused = [case for case in CASES if not case["expected"]["ok"]]
+    assert len(refused) == 5
+    for case in refused:
+        result = judge(record_from(case, where="x"))
+        assert (result.status, [(f.name, f.predicted) for f in result.facts]) == ("exact", [("ok", False)])
+
+
+def test_a_hub_config_goes_through_the_converter() -> None:
+    pairs = [case for case in CASES if "hf_config" in case]
+    assert len(pairs) == 502
+    for case in pairs:
+        result = judge(record_from({**case, "config": case["hf_config"]}, where="x"))
+        assert result.status == "exact", (case["id"], result.reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"options": {"n_ctx": "many"}}, "invalid"),
+        ({"options": {"type_k": 8}}, "invalid"),
+        ({"options": {"swa_full": "yes"}}, "invalid"),
+        ({"options": {"n_seq_max": -1}}, "invalid"),
+        ({"options": {"type_k": "fp8"}}, "not_predicted"),
+        ({"options": {"flash_attn": "maybe"}}, "not_predicted"),
+        ({"expected": {"parts": 7}}, "invalid"),
+        ({"config": {"gemma3.block_count": "x"}}, "differs"),
+    ],
+)
+def test_broken_records_have_one_reason(changes: dict[str, Any], status: str) -> None:
+    result = judged(**changes)
+    assert result.status == status
+    assert result.reason or status == "differs"
+
+
+def test_no_config_is_invalid() -> None:
+    assert judge(record_from({**GOOD, "config": {}}, where="x")).status == "invalid"
+
+
+def test_evidence_is_what_the_cases_cover() -> None:
+    covered: set[str] = set()
+    for case in CASES:
+        if case["expected"]["ok"]:
+            covered |= memory_kinds(model_from_keys(case["config"], source="x", name="x"))
+    rows = RECORDED["llama.cpp"]
+    assert frozenset().union(*(kinds for _, _, kinds in rows)) == covered
