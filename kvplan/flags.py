@@ -5,7 +5,8 @@ from string import Formatter
 from typing import Any, Final
 
 from kvplan.allocation import Allocation
-from kvplan.dtypes import DTYPES
+from kvplan.dtypes import ALIASES, DTYPES
+from kvplan.engines import engine_class
 
 #: Engine -> how its command is written: pieces with the values that each one needs; a piece without its value is left out.
 _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
@@ -30,7 +31,7 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
 
 def kv_dtype_flag(engine: str, kv_dtype: str) -> str:
     """What an engine takes for a cache dtype, by the dtype table; empty when nothing is known."""
-    row = DTYPES.get(kv_dtype)
+    row = DTYPES.get(ALIASES.get(kv_dtype, kv_dtype))
     return dict(row.flags).get(engine, "") if row else ""
 
 
@@ -43,6 +44,7 @@ def engine_flags(allocation: Allocation, options: Mapping[str, Any], *, model: s
     own = allocation.details.get("flags")
     if isinstance(own, str):
         return own
+    asked = {"kv_dtype", engine_class(engine).aliases.get("kv_dtype")} & options.keys()
     context, batch_size = allocation.workload.seq_len, allocation.workload.batch_size
     values: Mapping[str, Any] = {
         "model": model,
@@ -50,7 +52,7 @@ def engine_flags(allocation: Allocation, options: Mapping[str, Any], *, model: s
         "batch_size": batch_size,
         "all_tokens": context * batch_size,
         "utilization": f"{utilization:g}",
-        "kv_dtype_flag": kv_dtype_flag(engine, allocation.kv_dtype) if "kv_dtype" in options else "",
+        "kv_dtype_flag": kv_dtype_flag(engine, allocation.kv_dtype) if asked else "",
         "tensor_parallel": devices if devices > 1 else "",
         "replicas": replicas if replicas > 1 else "",
     }

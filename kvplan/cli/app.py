@@ -29,7 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "gpus": ("lists", "gpus"),
 }
 EXIT_CODES: Final = (
-    "Exit codes: 0 yes, 1 the answer is no (a mismatch, no room), 2 bad input, 3 something is missing on this machine, 70 a bug in kvplan."
+    "Exit codes: 0 yes, 1 no (a mismatch, no room), 2 bad input, 3 something is missing on this machine, 70 a bug in kvplan."
 )
 
 
