@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,9 +26,19 @@ if TYPE_CHECKING:
 
     Opener = Callable[[], Device]
 
+
+class Library(str, Enum):
+    """Libraries whose own code can be run."""
+
+    transformers = "transformers"
+
+
 DeviceOpt = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:0, mps or xpu")]
 Limit = Annotated[str | None, typer.Option("--limit", metavar="SIZE", help="Take at most this much: 2GiB")]
 ProbeMax = Annotated[bool, typer.Option("--probe-max", help="Find the largest batch that really fits under --limit")]
+Against = Annotated[
+    Library | None, typer.Option("--against", help="Compare with what the installed library's own cache holds after a run")
+]
 Shards = Annotated[
     int | None,
     typer.Option("--tensor-parallel", "--tp", min=1, help="Devices that split the KV heads (under torchrun: all ranks)"),
@@ -46,6 +57,7 @@ def validate(
     settings: o.SetOpt = None,
     limit: Limit = None,
     probe_max: ProbeMax = False,
+    against: Against = None,
     fmt: o.FormatOpt = o.Format.table,
     output: o.Output = None,
     infer: o.Infer = False,
@@ -61,11 +73,11 @@ def validate(
     limit_bytes = None if limit is None else parse_size(limit, what="--limit")
     with joined(ranks, device) as group, _spoken_once(group):
         workload = group.each(lambda: _workload(seq_len, batch_size, encoder_len))
-        made = group.each(lambda: _engine(engine, settings, kv_dtype, tensor_parallel, ranks))
+        named = against.value if against and engine == "ideal" else engine
+        made = group.each(lambda: _engine(named, settings, kv_dtype, tensor_parallel, ranks))
         loaded = group.each(lambda: _load(model, infer))
-        answers = (_probe if probe_max else _measure)(
-            group, made, loaded, workload, lambda: open_device(device, ranks), limit_bytes
-        )
+        way = _run_library if against else _probe if probe_max else _measure
+        answers = way(group, made, loaded, workload, lambda: open_device(device, ranks), limit_bytes)
         group.each(lambda: _tell(answers, ranks, fmt, output))
         failures = [answer.failure() for answer in answers if not answer.passed]
         if failures:
@@ -147,6 +159,19 @@ def _probe(
     limit = group.each(lambda: chosen_limit(place, limit_bytes))
     with _progress(group.ranks, None) as watch:
         return group.together(lambda: probe_largest_batch(engine, model, workload, place, limit, ranks=group.ranks, watch=watch))
+
+
+def _run_library(
+    group: "Group", engine: "Engine", model: "Model", workload: "Workload", opened: "Opener", limit_bytes: int | None
+) -> "list[Validation]":
+    """One process runs the library's own model and cache."""
+    from kvplan.validation.against_transformers import validate_against_library
+
+    if group.ranks.several:
+        raise InputError("--against runs in one process", hint="start it without torchrun")
+    place = opened()
+    with _progress(group.ranks, 0):
+        return [validate_against_library(model, workload, engine, place)]
 
 
 def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: o.Format, output: Path | None) -> None:

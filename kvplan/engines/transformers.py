@@ -26,6 +26,7 @@ from kvplan.engines.transformers_families import (
     plain_mlps,
     setting,
     shares,
+    surplus_layers,
     text_type,
     widest_window,
     without_types,
@@ -244,6 +245,8 @@ class Transformers(PieceEngine):
             total += sum(self._counters(memory, built, rules) for memory in memories) * len(layers)
         if built in {"hybrid", "alternating"}:
             total += int(general("hybrid_bookkeeping", self.release)) * len(kept.layers)
+        if built == "static" and surplus_layers(kept) > 0:
+            total += 2 * int(general("static_bookkeeping", self.release)) * surplus_layers(kept)
         if built == "static" and general("empty_static", self.release):
             total += int(general("static_bookkeeping", self.release)) * plain_mlps(kept)
         return total
@@ -291,6 +294,15 @@ class Transformers(PieceEngine):
             return NotPredicted(
                 reason=f"transformers {self.version} raises an IndexError for a static cache of this {kind} model"
             )
+        if surplus_layers(model) < 0 and self.release >= (4, 56) and self.release[:2] != (5, 0):
+            return NotPredicted(
+                reason=f"transformers {self.version} raises an IndexError: it makes as many cache layers as {kind} has encoder "
+                f"layers, and the decoder has {-surplus_layers(model)} more"
+            )
+        if built == "plain" and not _fits_plain(model):
+            return NotPredicted(
+                reason=f"a DynamicCache made without a config has no place for what layers of {kind} keep, and raises"
+            )
         if built == "quantized":
             return quantized_refusal(self.options, as_kept(model, self.release))
         return None
@@ -304,6 +316,14 @@ class Transformers(PieceEngine):
         if isinstance(answer, NotPredicted):
             return answer
         return replace(answer, kinds=layer_kinds(self.kept(model)))
+
+
+def _fits_plain(model: Model) -> bool:
+    """Whether every layer keeps keys and values only, or elsewhere than in the cache's layers."""
+    if text_type(model) in OWN_CACHE | {"recurrent_gemma"}:
+        return True
+    kept = [m for layer in model.layers for m in layer.memories]
+    return not any(isinstance(m, Recurrent | Index) or isinstance(getattr(m, "reach", None), Compressed) for m in kept)
 
 
 _STATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -23,6 +23,8 @@ NO_CACHE: Final[Mapping[str, str]] = {
 }
 #: Types whose static cache class does not exist (KeyError in `StaticCache.__init__`).
 NO_STATIC: Final = frozenset({"deepseek_v4"})
+#: Types whose cross cache is built from the encoder's number of layers (`num_hidden_layers` is `num_layers` there).
+COUNTS_ENCODER_LAYERS: Final = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers", "pop2piano", "udop"})
 #: Types with a cache object of their own, whatever implementation is asked for.
 OWN_CACHE: Final = frozenset({"minimax", "rwkv", "xlstm"})
 
@@ -79,15 +81,22 @@ def _mpt(model: Model, version: Version) -> tuple[Layer, ...]:
 
 
 def _mimo(model: Model, version: Version) -> tuple[Layer, ...]:
-    """The config class adds one to the published window; before, it used its own default (`__post_init__`)."""
+    """Sliding layers have twice the KV heads and the full layers' head sizes, whatever the `swa_*` keys say.
+
+    The config class adds one to the published window; before 5.20 the cache saw its default instead.
+    Source: `MiMoV2FlashAttention.__init__`, `MiMoV2FlashConfig.__post_init__`.
+    """
+    heads, size = setting(model, "num_key_value_heads", 4), setting(model, "sliding_window_size")
     window = family("window", text_type(model), version)
+    if window == "plus_one":
+        window = size + 1 if size is not None else setting(model, "sliding_window", 129)
+    dims = {"key_dim": setting(model, "head_dim", 192), "value_dim": setting(model, "v_head_dim", 128)}
 
-    def widened(memory: Softmax) -> Softmax:
-        if not isinstance(memory.reach, Window):
-            return memory
-        return replace(memory, reach=Window(memory.reach.size + 1 if window == "plus_one" else window))
+    def kept(memory: Softmax) -> Softmax:
+        slides = isinstance(memory.reach, Window)
+        return replace(memory, kv_heads=2 * heads, reach=Window(window), **dims) if slides else memory
 
-    return _softmax(model.layers, widened)
+    return _softmax(model.layers, kept)
 
 
 def _gemma3n(model: Model, version: Version) -> tuple[Layer, ...]:
@@ -113,6 +122,13 @@ def shares(model: Model) -> bool:
 def without_windows_unless_shared(model: Model) -> Model:
     """Gemma 4 before 5.14: `layer_types[:-0]` is empty, so a model whose last zero layers share loses its windows."""
     return model if shares(model) else replace(model, layers=_softmax(model.layers, lambda m: replace(m, reach=Full())))
+
+
+def surplus_layers(model: Model) -> int:
+    """Layers of the cache object that no decoder layer uses; below 0, decoder layers without one."""
+    if text_type(model) not in COUNTS_ENCODER_LAYERS:
+        return 0
+    return int(setting(model, "num_layers", setting(model, "num_hidden_layers", len(model.layers)))) - len(model.layers)
 
 
 def plain_mlps(model: Model) -> int:

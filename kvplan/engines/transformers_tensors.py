@@ -33,6 +33,11 @@ class Moment(Generic[Count]):
         """`decoded` where at least one token came after the prompt, else `prefilled`."""
         return prefilled + (decoded - prefilled) * (self.seq_len > self.prompt_len)
 
+    def after_one(self, prefilled: Count, decoded: Count) -> Count:
+        """As `after`, for modules that take a prompt of one token for a decode step."""
+        rest = self.seq_len - self.prompt_len  # a prompt of one token is a step although nothing follows it
+        return prefilled + (decoded - prefilled) * (rest + at_most(self.prompt_len, 1) * (self.prompt_len < 2) > 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens(Generic[Count]):
@@ -246,12 +251,12 @@ class Layers(Generic[Count]):
             zero = self.at.seq_len * 0
             payload = each * elements + zero
             # a view of the last inputs has one more column behind it, after a decode step
-            padded = payload + each * self.at.after(zero, zero + extra) if extra else payload
+            padded = payload + each * self.at.after_one(zero, zero + extra) if extra else payload
             yield Piece(
                 layers=self.layers,
                 name=name,
                 kind=memory_words(memory, self.heads),
-                shape=(self.at.batch_size, *kept[:-1], self.at.after(zero + kept[-1], zero + kept[-1] + (extra > 0))),
+                shape=(self.at.batch_size, *kept[:-1], self.at.after_one(zero + kept[-1], zero + kept[-1] + (extra > 0))),
                 dtype=torch_name(dtype),
                 payload=payload,
                 padded=padded,
