@@ -139,12 +139,12 @@ def run(model: Model, workload: Workload, engine: Transformers, device: Device) 
     first: InputError | None = None
     if cheap:
         try:
-            return answer, Ran(_run(small, dtype, workload, engine, device.name), device.name)
+            return answer, Ran(held_after(small, dtype, workload, engine, device.name), device.name)
         except InputError as problem:
             first, why = problem, f"on {device.name}, {problem}"
     remark = f"on torch's meta device, which runs the library's code and its caches without memory, because {why}"
     try:
-        return answer, Ran(_run(small, dtype, workload, engine, "meta"), "meta", (remark,))
+        return answer, Ran(held_after(small, dtype, workload, engine, "meta"), "meta", (remark,))
     except InputError as problem:
         first = first or problem
     for layers in (4, 2, 1):
@@ -153,7 +153,7 @@ def run(model: Model, workload: Workload, engine: Transformers, device: Device) 
             continue
         remark = f"with {layers} of {len(model.layers):,} layers, because {why}"
         answer = predicted(part[1], workload, engine)
-        return answer, Ran(_run(part[0], dtype, workload, engine, device.name), device.name, (remark,))
+        return answer, Ran(held_after(part[0], dtype, workload, engine, device.name), device.name, (remark,))
     raise first
 
 
@@ -172,7 +172,14 @@ def _affordable(config: Mapping[str, Any], dtype: str, workload: Workload, answe
     return True, ""
 
 
-def _run(config: Mapping[str, Any], dtype: str, workload: Workload, engine: Transformers, device: str) -> tuple[CacheTensor, ...]:
+def held_after(
+    config: Mapping[str, Any], dtype: str, workload: Workload, engine: Transformers, device: str
+) -> tuple[CacheTensor, ...]:
+    """The tensors that the library's cache holds after `workload`.
+
+    Raises:
+        InputError: the library cannot build or run this model; its own words are in the message.
+    """
     torch = import_torch()
     try:
         with _quiet(), _on(device), torch.no_grad():
