@@ -44,15 +44,9 @@ def compare(
     from kvplan.comparison import compare as compared
     from kvplan.loaders import load
     from kvplan.report.compare import render
-    from kvplan.units import parse_count
     from kvplan.variants import variant
-    from kvplan.workload import Workload
 
-    workload = Workload(
-        batch_size=parse_count(batch_size, what="--batch-size"),
-        seq_len=parse_count(seq_len, what="--seq-len"),
-        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
-    )
+    workload = o.workload(seq_len, batch_size, encoder_len)
     originals = [load(name, infer=infer) for name in models]
     rewrites = o.listed(variants, "--variant") if variants else []
     comparison = compared(

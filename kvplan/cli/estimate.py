@@ -23,14 +23,8 @@ def estimate(
     from kvplan.loaders import load
     from kvplan.planner import plan
     from kvplan.report.estimate import render
-    from kvplan.units import parse_count
-    from kvplan.workload import Workload
 
-    workload = Workload(
-        batch_size=parse_count(batch_size, what="--batch-size"),
-        seq_len=parse_count(seq_len, what="--seq-len"),
-        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
-    )
+    workload = o.workload(seq_len, batch_size, encoder_len)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     answers = [plan(load(name, infer=infer), workload, engine, **chosen) for name in models]
     text = render(

@@ -22,16 +22,10 @@ def explain(
     from kvplan.explaining import explain as explained
     from kvplan.loaders import load
     from kvplan.report.explain import render
-    from kvplan.units import parse_count
-    from kvplan.workload import Workload
 
     if fmt is o.Format.csv:
         raise OptionError("--format: an explanation has no CSV form", hint="use table, markdown or json")
-    workload = Workload(
-        batch_size=parse_count(batch_size, what="--batch-size"),
-        seq_len=parse_count(seq_len, what="--seq-len"),
-        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
-    )
+    workload = o.workload(seq_len, batch_size, encoder_len)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     explanation = explained(load(model, infer=infer), workload, engine, **chosen)
     emit(render(explanation, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)

@@ -2,11 +2,14 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kvplan.errors import OptionError
+
+if TYPE_CHECKING:
+    from kvplan.workload import Workload
 
 
 class Format(str, Enum):
@@ -18,7 +21,7 @@ class Format(str, Enum):
     markdown = "markdown"
 
 
-MODEL_HELP = "Catalogue name, YAML spec, config.json or its folder, or hub id (owner/name)"
+MODEL_HELP = "Catalogue name, YAML spec, GGUF file, config.json or its folder, or hub id (owner/name)"
 ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 ModelsArg = Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL_HELP, show_default=False)]
 SeqLen = Annotated[str, typer.Option("-s", "--seq-len", metavar="TOKENS", help="Tokens per sequence: 8192, 8k, 1M")]
@@ -69,3 +72,19 @@ def listed(text: str, what: str) -> list[str]:
     if not all(parts):
         raise OptionError(f"{what}: `{text[:60]}` has an empty part", hint="separate values with single commas")
     return list(dict.fromkeys(parts))
+
+
+def workload(seq_len: str, batch_size: str, encoder_len: str) -> "Workload":
+    """The workload that the shared options ask for.
+
+    Raises:
+        OptionError: a count that is not one.
+    """
+    from kvplan.units import parse_count
+    from kvplan.workload import Workload
+
+    return Workload(
+        batch_size=parse_count(batch_size, what="--batch-size"),
+        seq_len=parse_count(seq_len, what="--seq-len"),
+        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
+    )

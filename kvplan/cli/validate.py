@@ -72,7 +72,7 @@ def validate(
     parse_device(device)
     limit_bytes = None if limit is None else parse_size(limit, what="--limit")
     with joined(ranks, device) as group, _spoken_once(group):
-        workload = group.each(lambda: _workload(seq_len, batch_size, encoder_len))
+        workload = group.each(lambda: o.workload(seq_len, batch_size, encoder_len))
         named = against.value if against and engine == "ideal" else engine
         made = group.each(lambda: _engine(named, settings, kv_dtype, tensor_parallel, ranks))
         loaded = group.each(lambda: _load(model, infer))
@@ -99,17 +99,6 @@ def _spoken_once(group: "Group") -> Iterator[None]:
             remark("\n".join(printable(line) for line in problem.render().splitlines()))
         group.each(lambda: None)
         raise typer.Exit(problem.exit_code) from problem
-
-
-def _workload(seq_len: str, batch_size: str, encoder_len: str) -> "Workload":
-    from kvplan.units import parse_count
-    from kvplan.workload import Workload
-
-    return Workload(
-        batch_size=parse_count(batch_size, what="--batch-size"),
-        seq_len=parse_count(seq_len, what="--seq-len"),
-        encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
-    )
 
 
 def _load(model: str, infer: bool) -> "Model":
