@@ -43,7 +43,8 @@ def engine_flags(allocation: Allocation, options: Mapping[str, Any], *, model: s
     engine, devices = allocation.engine, allocation.tensor_parallel
     own = allocation.details.get("flags")
     if isinstance(own, str):
-        return own
+        program, _, rest = own.partition(" ")
+        return f"{program} -m {model} {rest}" if program in {"llama-server", "llama-cli"} else own
     asked = {"kv_dtype", engine_class(engine).aliases.get("kv_dtype")} & options.keys()
     context, batch_size = allocation.workload.seq_len, allocation.workload.batch_size
     values: Mapping[str, Any] = {
