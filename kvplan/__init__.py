@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kvplan.fits import Fit
     from kvplan.loaders import load
     from kvplan.model import Model
+    from kvplan.reserving import reserve
     from kvplan.variants import variant
     from kvplan.workload import Workload
 
@@ -37,6 +38,7 @@ _HOMES = {
     "estimate": "api",
     "fit": "asking",
     "load": "loaders",
+    "reserve": "reserving",
     "sweep": "api",
     "variant": "variants",
 }
@@ -57,6 +59,7 @@ __all__ = [
     "estimate",
     "fit",
     "load",
+    "reserve",
     "sweep",
     "variant",
 ]

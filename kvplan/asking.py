@@ -85,14 +85,14 @@ def fit(
     base = {
         "model": loaded,
         "weights": find_weights(
-            model, loaded, given_bytes=None if weights is None else _size(weights, "--weights"), dtype=weights_dtype
+            model, loaded, given_bytes=None if weights is None else size_of(weights, "--weights"), dtype=weights_dtype
         ),
         "engine": chosen,
         "context": None if context is None else _count(context, "--context"),
         "batch_size": None if batch_size is None else _count(batch_size, "--batch"),
         "encoder_len": _count(encoder_len, "--encoder-len", minimum=0),
-        "memory_bytes": None if memory is None else _size(memory, "--memory"),
-        "reserve_bytes": None if reserve is None else _size(reserve, "--reserve", minimum=0),
+        "memory_bytes": None if memory is None else size_of(memory, "--memory"),
+        "reserve_bytes": None if reserve is None else size_of(reserve, "--reserve", minimum=0),
         "utilization": None if utilization is None else utilization_from(utilization),
         "options": {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options},
         "source": "" if isinstance(model, Model | Mapping) else str(model),
@@ -172,7 +172,7 @@ def _count(value: Count, what: str, minimum: int = 1) -> int:
     return parse_count(str(value), what=what, minimum=minimum)
 
 
-def _size(value: Count, what: str, minimum: int = 1) -> int:
+def size_of(value: Count, what: str, minimum: int = 1) -> int:
     """Bytes: a text with its unit, or an int."""
     amount = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(str(value), what=what)
     if not minimum <= amount <= 2**60:

@@ -1,6 +1,6 @@
 """`fit`: what one GPU (or several) can serve, and the verdict on a target. Pure: weights and memory come in as budget lines."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -72,14 +72,18 @@ def utilization_from(value: Any) -> float:
 
 
 def room_of(q: Question, budget: Budget) -> Room:
-    """The cache budget as the engine sees it; an engine whose options describe the machine is told which it is."""
+    """The cache budget as the engine sees it."""
+    return Room(q.model, q.engine, told_options(q, budget), budget.cache_bytes, encoder_len=q.encoder_len)
+
+
+def told_options(q: Question, budget: Budget) -> dict[str, Any]:
+    """The engine's options; an engine whose options describe the machine is told which it is.
+
+    Raises:
+        OptionError: the engine does not split a model.
+    """
     names = option_names(q.engine)
-    machine: dict[str, Any] = {
-        "device_memory_bytes": budget.memory.bytes,
-        "device_name": q.gpu.id,
-        "compute_capability": _capability(q.gpu),
-    }
-    told = {key: value for key, value in machine.items() if key in names and value and key not in q.options}
+    told = machine_options(q.engine, q.gpu, budget.memory.bytes, q.options)
     if q.tensor_parallel > 1:
         if "tensor_parallel" not in names:
             raise OptionError(
@@ -87,7 +91,14 @@ def room_of(q: Question, budget: Budget) -> Room:
                 hint="use one GPU, or an engine with tensor parallelism (`kvplan engines`)",
             )
         told["tensor_parallel"] = q.tensor_parallel
-    return Room(q.model, q.engine, {**q.options, **told}, budget.cache_bytes, encoder_len=q.encoder_len)
+    return {**q.options, **told}
+
+
+def machine_options(engine: str, gpu: Gpu, memory_bytes: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What an engine looks up on the machine, for those whose options say it, where nobody has said otherwise."""
+    names = option_names(engine)
+    machine = {"device_memory_bytes": memory_bytes, "device_name": gpu.id, "compute_capability": _capability(gpu)}
+    return {key: value for key, value in machine.items() if key in names and value and key not in given}
 
 
 def _capability(gpu: Gpu) -> int:

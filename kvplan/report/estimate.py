@@ -12,6 +12,8 @@ CSV_COLUMNS = (
     "model", "engine", "engine_version", "kv_dtype", "tensor_parallel", "batch_size", "seq_len", "encoder_len",
     "total_bytes", "payload_bytes", "allocated_bytes", "bookkeeping_bytes", "bytes_per_token", "state_bytes", "evidence",
 )  # fmt: skip
+#: Engine -> the module whose `tables` shows its allocations' details beneath the layers.
+_SECTIONS = {"vllm": "kvplan.report.vllm"}
 LAYER_COLUMNS = ("model", "engine", "kv_dtype", "batch_size", "seq_len", "layer", "kind", "bytes")
 
 
@@ -105,16 +107,27 @@ def render(
         if isinstance(answer, NotPredicted):
             texts.append(f"not predicted: {answer.reason}\n")
             continue
-        table = estimate_table(answer, per_layer=per_layer)
+        tables = (estimate_table(answer, per_layer=per_layer), *engine_tables(answer))
         if fmt == "markdown":
             from kvplan.report.markdown import to_markdown
 
-            texts.append(to_markdown(table, unit=unit))
+            texts += [to_markdown(table, unit=unit) for table in tables]
         else:
             from kvplan.report.text import to_text
 
-            texts.append(to_text(table, unit=unit, width=width, color=color))
+            texts += [to_text(table, unit=unit, width=width, color=color) for table in tables]
     return "\n".join(texts)
+
+
+def engine_tables(a: Allocation) -> tuple[Table, ...]:
+    """What one engine alone can say, from the allocation's details."""
+    module = _SECTIONS.get(a.engine)
+    if module is None:
+        return ()
+    from importlib import import_module
+
+    found: tuple[Table, ...] = import_module(module).tables(a)
+    return found
 
 
 def _as_dict(answer: Allocation | NotPredicted, *, per_layer: bool) -> dict[str, Any]:
