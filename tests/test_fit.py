@@ -49,7 +49,9 @@ def holds(name: str, engine: str, budget_bytes: int, batch_size: int, context: i
 
     options: dict[str, Any] = {"max_model_len": context, "device_memory_bytes": budget_bytes} if engine == "vllm" else {}
     estimated = kvplan.estimate(MODELS[name], seq_len=context, batch_size=batch_size, engine=engine, **options)
-    assert isinstance(estimated, kvplan.Allocation)
+    if isinstance(estimated, kvplan.NotPredicted):  # llama.cpp holds at most 256 sequences
+        assert "n_seq_max" in estimated.reason
+        return False
     pool = make_engine(engine, options).reserve(MODELS[name], budget_bytes)
     limit = pool.usable_bytes if isinstance(pool, kvplan.Pool) else budget_bytes
     return estimated.total_bytes <= limit
