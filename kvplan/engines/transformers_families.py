@@ -17,9 +17,8 @@ Version = tuple[int, ...]
 #: Model types that `generate()` gives no cache, or that keep none. Value: why.
 NO_CACHE: Final[Mapping[str, str]] = {
     "openai-gpt": "the class has no cache: every step runs over the whole sequence again",
-    "reformer": "the class keeps its own bucket cache (`ReformerDynamicCache`), which was not studied",
-    "xlnet": "the class keeps hidden states (`mems`), not keys and values",
-    "cpmant": "the class builds no Cache",
+    "xlm": "`XLMModel.forward` makes a cache for one call and does not hand it back",
+    "flaubert": "`FlaubertModel.forward` makes a cache for one call and does not hand it back",
 }
 #: Types whose static cache class does not exist (KeyError in `StaticCache.__init__`).
 NO_STATIC: Final = frozenset({"deepseek_v4"})

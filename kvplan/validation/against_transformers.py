@@ -214,8 +214,11 @@ def make_cache(network: Any, engine: Transformers, workload: Workload) -> Any:
 
     length = engine.options.max_cache_len or workload.seq_len
     own = half(length)
-    encoder = network.config.is_encoder_decoder
-    return transformers.EncoderDecoderCache(own, half(workload.encoder_len)) if encoder else own
+    if not network.config.is_encoder_decoder:
+        return own
+    if text.model_type == "t5gemma" and asked != "static":  # its own `_prepare_cache_for_generation`
+        return transformers.EncoderDecoderCache(own, transformers.DynamicCache())
+    return transformers.EncoderDecoderCache(own, half(workload.encoder_len))
 
 
 def _forward(network: Any, cache: Any, workload: Workload, device: str) -> Any:
@@ -226,10 +229,9 @@ def _forward(network: Any, cache: Any, workload: Workload, device: str) -> Any:
     if network.config.is_encoder_decoder:
         from transformers.modeling_outputs import BaseModelOutput
 
-        text = network.config
-        width = getattr(text, "d_model", None) or text.get_text_config(encoder=True).hidden_size
-        states = torch.zeros((workload.batch_size, workload.encoder_len, width), dtype=network.dtype, device=device)
-        fixed["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
+        shape = (workload.batch_size, workload.encoder_len, _encoder_width(network.config))
+        fixed["encoder_outputs"] = BaseModelOutput(last_hidden_state=torch.zeros(shape, dtype=network.dtype, device=device))
+        fixed["encoder_outputs"].attention_mask = None  # speech encoders hand one on
         name = "decoder_input_ids"
     own = (
         "state"
@@ -244,6 +246,20 @@ def _forward(network: Any, cache: Any, workload: Workload, device: str) -> Any:
         output = network(**{name: ids}, **fixed, **({own: cache} if cache is not None else {}))
         cache = getattr(output, own, cache)
     return cache
+
+
+def _encoder_width(config: Any) -> int:
+    """Elements of one encoder position, as the decoder's cross-attention expects them."""
+    parts = [getattr(config, name, None) for name in ("decoder", "encoder", "text_config")]
+    encoder = getattr(parts[1], "text_config", None) or parts[1]
+    for part, name in (
+        (parts[0], "cross_attention_hidden_size"), (encoder, "hidden_size"), (config, "d_model"), (config, "hidden_size"),
+        (parts[2], "d_model"), (parts[2], "hidden_size"), (parts[0], "hidden_size"),
+    ):  # fmt: skip
+        width = getattr(part, name, None)
+        if isinstance(width, int):
+            return width
+    raise InputError("the config names no width of the encoder's output", hint="estimate needs no library")
 
 
 def _takes(network: Any, name: str) -> bool:
