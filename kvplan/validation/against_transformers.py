@@ -15,7 +15,7 @@ from typing import Any, Final
 from kvplan.allocation import Allocation, NotPredicted
 from kvplan.dtypes import item_bytes
 from kvplan.engines.base import Engine
-from kvplan.engines.transformers import Transformers
+from kvplan.engines.transformers import Transformers, TransformersOptions
 from kvplan.errors import InputError, KvplanError
 from kvplan.model import Model
 from kvplan.units import GIB
@@ -202,10 +202,7 @@ def make_cache(network: Any, engine: Transformers, workload: Workload) -> Any:
     if not getattr(network, "_supports_default_dynamic_cache", lambda: True)():
         return None
     if asked == "quantized":
-        return transformers.QuantizedCache(
-            backend=engine.options.backend, config=text, nbits=engine.options.nbits, q_group_size=engine.options.q_group_size,
-            residual_length=engine.options.residual_length,
-        )  # fmt: skip
+        return transformers.QuantizedCache(backend=engine.options.backend, config=text, **_quantization(engine.options))
 
     def half(length: int) -> Any:
         if asked == "static":
@@ -219,6 +216,20 @@ def make_cache(network: Any, engine: Transformers, workload: Workload) -> Any:
     if text.model_type == "t5gemma" and asked != "static":  # its own `_prepare_cache_for_generation`
         return transformers.EncoderDecoderCache(own, transformers.DynamicCache())
     return transformers.EncoderDecoderCache(own, half(workload.encoder_len))
+
+
+def _quantization(options: TransformersOptions) -> dict[str, Any]:
+    """What the backend's layers take; fp8 takes nothing."""
+    if options.backend == "fp8":
+        return {}
+    axes = {"axis_key": options.axis_key, "axis_value": options.axis_value}
+    first = 0 if options.backend == "quanto" else 1  # hqq quantizes along 1 in practice
+    return {
+        "nbits": options.nbits,
+        "q_group_size": options.q_group_size,
+        "residual_length": options.residual_length,
+        **{name: first if axis is None else axis for name, axis in axes.items()},
+    }
 
 
 def _forward(network: Any, cache: Any, workload: Workload, device: str) -> Any:

@@ -100,11 +100,11 @@ def built(config: Mapping[str, Any], dtype: str) -> Any:
             try:
                 made._attn_implementation = attention
                 return cls._from_config(made, dtype=getattr(torch, dtype), attn_implementation=attention)
-            except (ValueError, ImportError, AttributeError, TypeError, RuntimeError, AssertionError) as problem:
+            except Exception as problem:  # whatever the library raises is its answer
                 last = problem
     raise InputError(
         f"the library builds no model that generates for model type `{made.model_type}`"
-        + (f": {str(last)[:160]}" if last else ""),
+        + (f": {type(last).__name__}: {' '.join(str(last).split())[:160]}" if last else ""),
         hint="estimate needs no library",
     )
 
