@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 #: Engine name in a case -> module in `kvplan.auditing`. A new engine is one file and one row.
 AUDITORS: Final[dict[str, str]] = {
+    "fieldlog": "fieldlog",
     "llama.cpp": "llama_cpp",
     "paper": "papers",
     "transformers": "transformers",
@@ -48,12 +49,14 @@ def auditor(engine: str) -> Any | None:
 def audit(
     cases: str | Path | Mapping[str, Any] | Iterable[str | Path | Mapping[str, Any]],
     *,
+    model: Any = None,
     progress: Callable[[int], None] | None = None,
 ) -> "Audit":
     """Compare recorded cases with predictions.
 
     Args:
-        cases: a JSON-lines file, one case as a dict, or several of either.
+        cases: a JSON-lines file, an engine's log, one case as a dict, or several of these.
+        model: what a log is about, as `kvplan.load` takes it; a llama.cpp log lists most of its model's metadata itself.
         progress: called with the bytes read so far of each line (or 1 a dict).
 
     Returns:
@@ -64,12 +67,22 @@ def audit(
     """
     from kvplan.auditing.cases import read_cases, record_from
     from kvplan.auditing.judge import Audit, judge
+    from kvplan.auditing.logs import judge_log, reader_of
 
+    subject = None
+    if model is not None:
+        from kvplan.loaders import load
+
+        subject = load(model)
     sources = [cases] if isinstance(cases, str | Path | Mapping) else list(cases)
     results = []
     for source in sources:
         if isinstance(source, Mapping):
             results.append(judge(record_from(source, where="dict")))
+            continue
+        reader = reader_of(Path(source))
+        if reader is not None:
+            results.extend(judge_log(Path(source), reader, subject))
             continue
         results.extend(judge(record) for record in read_cases(Path(source), progress=progress))
     return Audit(results=tuple(results))

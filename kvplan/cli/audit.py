@@ -13,24 +13,28 @@ from kvplan.cli import options as o
 FilesArg = Annotated[
     list[Path],
     typer.Argument(
-        metavar="FILE...", help="Recorded cases, one JSON object a line (docs/reference/audit.md)", show_default=False
+        metavar="FILE...",
+        help="Recorded cases, one JSON object a line (docs/reference/audit.md), or an engine's log",
+        show_default=False,
     ),
 ]
+ModelOpt = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="What a log is about")]
 
 
 def audit(
     files: FilesArg,
+    model: ModelOpt = None,
     fmt: o.FormatOpt = o.Format.table,
     output: o.Output = None,
     quiet: o.Quiet = False,
 ) -> int:
-    """Compare recorded cases with predictions; exit 0 when every case is exact, else 1."""
+    """Compare recorded cases or an engine's log with predictions; exit 0 when every case is exact, else 1."""
     from kvplan import auditing
     from kvplan.cli.output import emit, remark, terminal_width, wants_color
     from kvplan.report.audit import render
 
     with _progress(files, quiet=quiet) as advance:
-        found = auditing.audit(files, progress=advance)
+        found = auditing.audit(files, model=model, progress=advance)
     emit(render(found, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
     if not found.exact and not quiet:
         exact = sum(result.status == "exact" for result in found.results)
