@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kvplan.api import estimate, sweep
     from kvplan.asking import fit
     from kvplan.auditing import audit
+    from kvplan.committees import Committee, committee
     from kvplan.errors import EnvironmentMissing, InputError, KvplanError, Mismatch
     from kvplan.fits import Fit
     from kvplan.loaders import load
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Allocation": "allocation",
     "Buffer": "allocation",
+    "Committee": "committees",
     "EnvironmentMissing": "errors",
     "Fit": "fits",
     "InputError": "errors",
@@ -35,6 +37,7 @@ _HOMES = {
     "Pool": "allocation",
     "Workload": "workload",
     "audit": "auditing",
+    "committee": "committees",
     "estimate": "api",
     "fit": "asking",
     "load": "loaders",
@@ -46,6 +49,7 @@ _HOMES = {
 __all__ = [
     "Allocation",
     "Buffer",
+    "Committee",
     "EnvironmentMissing",
     "Fit",
     "InputError",
@@ -56,6 +60,7 @@ __all__ = [
     "Pool",
     "Workload",
     "audit",
+    "committee",
     "estimate",
     "fit",
     "load",

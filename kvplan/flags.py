@@ -7,6 +7,7 @@ from typing import Any, Final
 from kvplan.allocation import Allocation
 from kvplan.dtypes import ALIASES, DTYPES
 from kvplan.engines import engine_class
+from kvplan.model import Model
 
 #: Engine -> how its command is written: pieces with the values that each one needs; a piece without its value is left out.
 _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
@@ -27,6 +28,12 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "llama.cpp": ("llama-server -m {model}", " -c {all_tokens}", " -np {batch_size}", " {kv_dtype_flag}"),
 }
+
+
+def served_name(model: Model, source: str = "") -> str:
+    """What an engine is given as the model: its hub id where one is known, else the path or name that was typed."""
+    hub = next((fact.value for fact in model.provenance if fact.key == "hub"), "")
+    return hub or source.removesuffix("/config.json") or model.name
 
 
 def kv_dtype_flag(engine: str, kv_dtype: str) -> str:

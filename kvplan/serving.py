@@ -21,7 +21,7 @@ from kvplan.engines import engine_class
 from kvplan.errors import OptionError
 from kvplan.fits import Fit, Limit, Question, Row
 from kvplan.fitting import Room, option_names
-from kvplan.flags import engine_flags
+from kvplan.flags import engine_flags, served_name
 from kvplan.units import MAX_COUNT
 
 #: Contexts of a trade-off table start here.
@@ -170,7 +170,9 @@ def _answered(
     batch_size = q.batch_size if q.batch_size is not None else each * q.replicas
     flags = ""
     if fits and kept is not None and limited != "nothing":
-        flags = engine_flags(kept, q.options, model=_served_name(q), utilization=budget.utilization, replicas=q.replicas)
+        flags = engine_flags(
+            kept, q.options, model=served_name(q.model, q.source), utilization=budget.utilization, replicas=q.replicas
+        )
     return Fit(
         question=q,
         budget=budget,
@@ -184,12 +186,6 @@ def _answered(
         flags=flags,
         notes=_notes(q, kept),
     )
-
-
-def _served_name(q: Question) -> str:
-    """What an engine is given as the model: its hub id where one is known, else the path or name that was typed."""
-    hub = next((fact.value for fact in q.model.provenance if fact.key == "hub"), "")
-    return hub or q.source.removesuffix("/config.json") or q.model.name
 
 
 def _notes(q: Question, allocation: Allocation | None) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sweep": ("sweep", "sweep"),
     "explain": ("explain", "explain"),
     "fit": ("fit", "fit"),
+    "committee": ("committee", "committee"),
     "reserve": ("reserve", "reserve"),
     "validate": ("validate", "validate"),
     "audit": ("audit", "audit"),

@@ -62,7 +62,11 @@ def validate(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Allocate every predicted tensor on a device, and compare the bytes to the prediction."""
+    """Allocate every predicted tensor on a device, and compare the bytes to the prediction.
+
+    MODEL may also be a plan of `kvplan committee`: then all its members' caches are allocated at once.
+    """
+    from kvplan.loaders.plans import is_plan
     from kvplan.units import parse_size
     from kvplan.validation.choosing import open_device, parse_device
     from kvplan.validation.distributed import joined
@@ -71,6 +75,11 @@ def validate(
     ranks = ranks_from(os.environ)
     parse_device(device)
     limit_bytes = None if limit is None else parse_size(limit, what="--limit")
+    if is_plan(model):
+        from kvplan.cli.committee import validate_plan
+
+        validate_plan(model, device, limit_bytes, fmt, output)
+        return
     with joined(ranks, device) as group, _spoken_once(group):
         workload = group.each(lambda: o.workload(seq_len, batch_size, encoder_len))
         named = against.value if against and engine == "ideal" else engine

@@ -1,0 +1,72 @@
+"""`kvplan committee`: several models on one GPU."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvplan.cli import options as o
+from kvplan.errors import Mismatch, OptionError
+
+PlanArg = Annotated[
+    str, typer.Argument(metavar="PLAN.yaml", help="What runs on the card; see docs/guides/committee.md", show_default=False)
+]
+Solve = Annotated[bool, typer.Option("--solve", help="Choose the users: the most of all, in the plan's proportions")]
+Scale = Annotated[str, typer.Option("--scale", metavar="FACTOR", help="Multiply every member's users: 2, 0.75 or 3/4")]
+GpuOpt = Annotated[str | None, typer.Option("--gpu", metavar="NAME", help="Another card than the plan's")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Another memory than the plan's or the card's")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="MEMBER.KEY=VALUE", help="Another value than the plan's, such as chat.users=4"),
+]
+
+
+def committee(
+    plan: PlanArg,
+    solve: Solve = False,
+    scale: Scale = "1",
+    gpu: GpuOpt = None,
+    memory: Memory = None,
+    settings: Set = None,
+    unit: o.Unit = None,
+    fmt: o.FormatOpt = o.Format.table,
+    output: o.Output = None,
+) -> None:
+    """Budget several models on one GPU: who takes what, does it fit, what to type, what would make it fit."""
+    from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
+    from kvplan.committees import committee as asked
+    from kvplan.report.committee import render
+
+    answer = asked(plan, solve=solve, scale=scale, overrides=_overrides(gpu, memory, settings))
+    color = output is None and wants_color()
+    emit(render(answer, fmt.value, unit=checked_unit(unit), width=terminal_width(), color=color), output)
+    if not answer.fits:
+        raise typer.Exit(1)
+
+
+def validate_plan(plan: str, device: str, limit_bytes: int | None, fmt: o.Format, output: Path | None) -> None:
+    """What `kvplan validate PLAN.yaml` does: all members' caches at once on the device, each against its prediction."""
+    from kvplan.cli.output import emit, terminal_width, wants_color
+    from kvplan.committees import committee as asked
+    from kvplan.report.together import render
+    from kvplan.validation.choosing import open_device
+    from kvplan.validation.ranks import Ranks
+    from kvplan.validation.together import validate_together
+
+    answer = validate_together(asked(plan, advise=False), open_device(device, Ranks()), limit_bytes=limit_bytes)
+    emit(render(answer, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
+    if not answer.passed:
+        raise Mismatch(answer.failure(), hint="prediction and reality differ: please report the plan and this line")
+
+
+def _overrides(gpu: str | None, memory: str | None, settings: list[str] | None) -> dict[str, str]:
+    """What replaces the plan's values."""
+    found = {key: value for key, value in (("gpu", gpu), ("memory", memory)) if value is not None}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals or not all(key.partition(".")):
+            raise OptionError(f"--set: expected MEMBER.KEY=VALUE, got `{setting[:60]}`", hint="such as --set chat.users=4")
+        if key in found:
+            raise OptionError(f"--set: `{key[:60]}` is given twice")
+        found[key] = value
+    return found

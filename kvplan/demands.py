@@ -1,0 +1,110 @@
+"""What each member of a committee takes of the card, as a function of its users."""
+
+from fractions import Fraction
+from typing import Any, Final
+
+from kvplan.allocation import Allocation, NotPredicted, Pool
+from kvplan.budget import default_reserve
+from kvplan.engines import ENGINES, engine_class, make_engine
+from kvplan.errors import OptionError, SpecError, nearest
+from kvplan.fitting import largest, option_names
+from kvplan.loaders.plans import Member, Plan
+from kvplan.serving import machine_options
+from kvplan.sharing import SHARINGS, of_total, sharing_of
+from kvplan.units import MAX_COUNT, ceil_div
+from kvplan.workload import Workload
+
+#: More memory than any card has: a server's block size does not depend on it.
+_AMPLE: Final = 2**50
+
+
+class Demand:
+    """What one member takes of the card as a function of its users; every answer is kept.
+
+    Monotone in the users, so that the largest number under a limit is found by bisection.
+    """
+
+    def __init__(self, member: Member, plan: Plan) -> None:
+        self.member = member
+        self.total_bytes = plan.memory.bytes
+        self.weights = member.weights
+        self.reserve = member.reserve or default_reserve(member.engine.partition("@")[0])
+        self._caches: dict[int, int] = {}
+        self.engine = None if member.model is None or member.cache_bytes is not None else _engine(member, plan)
+        self._pool = self._empty_pool()
+        if self.engine is not None:
+            first = self.footprint(1)
+            if isinstance(first, NotPredicted):
+                raise SpecError(f"{member.where('model')}: {member.name} is not predicted: {first.reason}", hint=first.see)
+
+    def _empty_pool(self) -> Pool | None:
+        if self.engine is None or self.member.model is None:
+            return None
+        found = self.engine.reserve(self.member.model, _AMPLE)
+        return found if isinstance(found, Pool) and found.block_bytes else None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it takes before its cache."""
+        return self.weights.bytes + self.reserve.bytes
+
+    def footprint(self, users: int) -> Allocation | NotPredicted | None:
+        """The cache of that many users, or None for a member whose cache was given."""
+        if self.engine is None or self.member.model is None:
+            return None
+        workload = Workload(batch_size=users, seq_len=self.member.context, encoder_len=self.member.encoder_len)
+        answer: Allocation | NotPredicted = self.engine.footprint(self.member.model, workload)
+        return answer
+
+    def cache_bytes(self, users: int) -> int:
+        """Bytes of the cache in whole blocks, the blocks that no request gets included."""
+        if self.engine is None:
+            return self.member.cache_bytes or 0
+        if users not in self._caches:
+            found = self.footprint(users) if users else None
+            size = found.total_bytes if isinstance(found, Allocation) else 0
+            if self._pool is not None:
+                size = (ceil_div(size, self._pool.block_bytes) + self._pool.null_blocks) * self._pool.block_bytes
+            self._caches[users] = size
+        return self._caches[users]
+
+    def part_bytes(self, users: int) -> int:
+        """What the engine takes of the card when it is told to hold that many users."""
+        needed = self.kept_bytes + self.cache_bytes(users)
+        if self.member.share is not None:
+            return int(self.total_bytes * Fraction(str(self.member.share)))
+        return of_total(needed, self.total_bytes)[1] if sharing_of(self.member.engine).meaning == "of total" else needed
+
+    def most_users(self, limit_bytes: int) -> int:
+        """The most users whose weights, reserve and cache take at most `limit_bytes`."""
+        if self.engine is None or self.kept_bytes + self.cache_bytes(0) > limit_bytes:
+            return 0
+        found = largest(lambda users: self.kept_bytes + self.cache_bytes(users) <= limit_bytes)
+        return 0 if found == MAX_COUNT else found
+
+
+def _engine(member: Member, plan: Plan) -> Any:
+    """The member's engine; complaints about its name and options get the plan's line."""
+    if not member.engine:
+        raise SpecError(f"{member.where('')}: {member.name} needs `engine`", hint=f"one of {', '.join(ENGINES)}")
+    try:
+        cls = engine_class(member.engine.partition("@")[0])
+    except OptionError as problem:
+        given = f"; {member.engine} can stand here with `cache: SIZE`" if member.engine in SHARINGS else ""
+        raise SpecError(f"{member.where('engine')}: {problem}", hint=problem.hint + given) from problem
+    more: dict[str, Any] = machine_options(member.engine, plan.gpu, plan.memory.bytes, member.options)
+    if "max_model_len" in option_names(member.engine) and "max_model_len" not in member.options:
+        more["max_model_len"] = member.context
+    for key in member.options:
+        known = {*option_names(member.engine), *cls.aliases}
+        if key not in known:
+            near = nearest(key, known)
+            raise SpecError(
+                f"{member.where('options')}: engine {member.engine} has no option `{key[:60]}`",
+                hint=f"did you mean `{near}`?" if near else "see `kvplan engines`",
+            )
+    try:
+        return make_engine(member.engine, {**member.options, **more})
+    except OptionError as problem:
+        line = member.where("kv_dtype" if "kv_dtype" in str(problem) or "dtype" in str(problem) else "options")
+        raise SpecError(f"{line}: {problem}", hint=problem.hint) from problem

@@ -1,0 +1,333 @@
+"""YAML plans of several models on one GPU, decoded strictly: every complaint names file and line.
+
+    gpu: rtx-4090                      | members:
+    reserve: 500MiB                    |   - name: chat
+    include: shared-members.yaml       |     model: llama-3.1-8b
+                                       |     engine: vllm
+                                       |     context: 8k
+                                       |     users: 4
+
+docs/guides/committee.md describes every key.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+from kvplan.budget import Line, given_memory, given_reserve, gpu_memory
+from kvplan.devices import Gpu, gpu
+from kvplan.errors import KvplanError, OptionError, SpecError, nearest
+from kvplan.loaders import load
+from kvplan.loaders.fields import Fields, shown
+from kvplan.loaders.files import read_bounded
+from kvplan.loaders.weights import find_weights
+from kvplan.loaders.yaml_nodes import MAX_BYTES, ListNode, MapNode, Node, Scalar, at, from_python, parse_yaml
+from kvplan.model import Model
+from kvplan.records import dataclass
+from kvplan.units import parse_count, parse_size
+
+T = TypeVar("T")
+
+MAX_MEMBERS: Final = 64
+_PLAN_KEY: Final = re.compile(rb"^(members|include)\s*:", re.MULTILINE)
+_MAX_INCLUDES: Final = 8  # files inside files
+_TOP: Final = ("gpu", "memory", "reserve", "include", "members", "notes")
+_MEMBER: Final = (
+    "name", "model", "engine", "context", "users", "share", "weights", "weights_dtype", "reserve", "cache", "kv_dtype",
+    "encoder_len", "options",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One process on the card.
+
+    `users` requests of `context` tokens at once, or a `share` of the card, or both (then the users must fit the share).
+    A member without a model has `cache_bytes` (perhaps 0) instead. `lines` says where each key stands, for errors.
+    """
+
+    name: str
+    engine: str
+    weights: Line
+    model: Model | None = None
+    source: str = ""
+    context: int = 1
+    users: int | None = None
+    share: float | None = None
+    reserve: Line | None = None  # None: what kvplan assumes for the engine
+    cache_bytes: int | None = None
+    encoder_len: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def where(self, key: str) -> str:
+        """`file:line` of a key, or of the member."""
+        return self.lines.get(key, self.lines.get("", self.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Members on one card. `reserve` is kept free once, whatever the members need."""
+
+    gpu: Gpu
+    memory: Line
+    reserve: Line
+    members: tuple[Member, ...]
+    source: str = ""
+
+
+class _Files:
+    """Reads files and what they include, once each; a file that includes itself in the end is refused."""
+
+    def __init__(self) -> None:
+        self.open: list[Path] = []
+
+    def members(self, top: Fields, folder: Path | None) -> list[tuple[Node, str]]:
+        """The member nodes of a file, those of its includes first, each with its source."""
+        found: list[tuple[Node, str]] = []
+        if top.has("include"):
+            if folder is None:
+                top.refuse("include", "needs a plan that is a file", hint="put the members into the plan")
+            node = top.entries["include"]
+            entries = node.items if isinstance(node, ListNode) else (node,)
+            for entry in entries:
+                found += self._included(top, entry, folder)
+        if top.has("members"):
+            found += [(node, top.source) for node in top.items("members")]
+        if len(found) > MAX_MEMBERS:
+            top.refuse("members", f"are {len(found)} in all, and at most {MAX_MEMBERS} are allowed")
+        return found
+
+    def _included(self, top: Fields, entry: Node, folder: Path) -> list[tuple[Node, str]]:
+        if not isinstance(entry, Scalar) or not isinstance(entry.value, str):
+            top.refuse("include", f"must be a file name or a list of them, got {shown(entry)}")
+        path = folder / entry.value
+        resolved = path.resolve()
+        if resolved in self.open:
+            raise SpecError(
+                f"{at(top.source, entry.line)}: `include` goes in a circle: `{entry.value[:80]}` is being read already",
+                hint="take one of the includes out",
+            )
+        if len(self.open) > _MAX_INCLUDES:
+            raise SpecError(f"{at(top.source, entry.line)}: `include` is nested too deeply", hint="include the files directly")
+        try:
+            raw = read_bounded(path, MAX_BYTES, SpecError, "a YAML plan")
+        except SpecError as problem:
+            raise SpecError(f"{at(top.source, entry.line)}: {problem}", hint=problem.hint) from problem
+        self.open.append(resolved)
+        inner = Fields(parse_yaml(raw, str(path)), str(path), "", ("include", "members", "notes"))
+        found = self.members(inner, path.parent)
+        self.open.pop()
+        return found
+
+
+def is_plan(text: str) -> bool:
+    """Whether a path leads to a plan rather than to one model's description: YAML with `members` or `include` on top."""
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in {".yaml", ".yml"}:
+        return False
+    try:
+        with path.open("rb") as file:
+            return _PLAN_KEY.search(file.read(MAX_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def load_plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, str] | None = None) -> Plan:
+    """Read a plan.
+
+    Args:
+        source: a YAML file, or a Python mapping of the same form.
+        overrides: `gpu`, `memory`, or `MEMBER.KEY`, and the value that replaces the plan's.
+
+    Raises:
+        SpecError: unreadable, not a plan, or inconsistent; the message names the line.
+        OptionError: an override that the plan has no place for.
+    """
+    if isinstance(source, Mapping):
+        root, name, files, folder = from_python(source, "plan"), "plan", _Files(), None
+    else:
+        path = Path(source).expanduser()
+        root = parse_yaml(read_bounded(path, MAX_BYTES, SpecError, "a YAML plan"), str(path))
+        name, files, folder = str(path), _Files(), path.parent
+        files.open.append(path.resolve())
+    changes = dict(overrides or {})
+    top = Fields(_overridden(root, {key: changes.pop(key) for key in ("gpu", "memory") if key in changes}), name, "", _TOP)
+    members = _members(files.members(top, folder), top, changes)
+    card, memory = _card(top)
+    reserve = _size(top, "reserve", minimum=0)
+    kept = given_reserve(0) if reserve is None else given_reserve(reserve)
+    return Plan(
+        gpu=card,
+        memory=memory,
+        reserve=Line(name="kept free", bytes=kept.bytes, basis=kept.basis, source="`reserve` of the plan"),
+        members=members,
+        source="" if folder is None else name,
+    )
+
+
+def _overridden(node: Node, values: Mapping[str, str]) -> Node:
+    """A mapping node with some values replaced by what was typed."""
+    if not isinstance(node, MapNode) or not values:
+        return node
+    typed = {key: parse_yaml(value.encode(), f"--set {key}") for key, value in values.items()}
+    return MapNode(node.line, {**node.entries, **typed}, {**dict.fromkeys(typed, 0), **node.lines})
+
+
+def _card(top: Fields) -> tuple[Gpu, Line]:
+    name = top.text("gpu", limit=200)
+    card, memory = _at(top, "gpu", lambda: gpu(name)), _size(top, "memory")
+    if memory is not None:
+        line = given_memory(card.id, memory)
+        return card, Line(name=line.name, bytes=line.bytes, basis=line.basis, source="`memory` of the plan")
+    return card, _at(top, "gpu", lambda: gpu_memory(card))
+
+
+def _members(nodes: list[tuple[Node, str]], top: Fields, changes: dict[str, str]) -> tuple[Member, ...]:
+    found: list[Member] = []
+    if not nodes:
+        top.refuse_here("needs `members`", hint="list what runs on the card; see docs/guides/committee.md")
+    for i, (node, source) in enumerate(nodes):
+        named = node.entries.get("name") if isinstance(node, MapNode) else None
+        name = named.shown if isinstance(named, Scalar) else ""
+        mine = {key.partition(".")[2]: changes.pop(key) for key in list(changes) if key.partition(".")[0] == name and name}
+        fields = Fields(_overridden(node, mine), source, f"members[{i}]", _MEMBER)
+        member = _member(fields)
+        if any(member.name == other.name for other in found):
+            fields.refuse("name", f"`{member.name[:60]}` is taken by another member", hint="names are unique")
+        found.append(member)
+    if changes:
+        key = next(iter(changes))
+        near = nearest(key.partition(".")[0], (m.name for m in found))
+        raise OptionError(
+            f"--set: no member for `{key[:60]}`", hint=f"did you mean `{near}`?" if near else "write --set MEMBER.KEY=VALUE"
+        )
+    _check_shares(found)
+    return tuple(found)
+
+
+def _member(f: Fields) -> Member:
+    name = f.text("name", limit=60)
+    engine = f.text("engine", limit=60) if f.has("engine") else ""
+    model, source, weights = _model_and_weights(f)
+    cache = _size(f, "cache", minimum=0)
+    users = _count(f, "users")
+    share = _share(f)
+    if model is None and cache is None:
+        cache = 0
+    if model is not None and cache is None and users is None and share is None:
+        f.refuse_here("needs `users` (requests at once) or `share` (of the card)", hint="add `users: 4` or `share: 0.5`")
+    if model is not None and cache is None and not f.has("context"):
+        f.refuse_here("needs `context`, the tokens of one request", hint="add `context: 8k`")
+    if cache is not None and users is not None:
+        f.refuse("users", "and `cache` are two answers to one question", hint="keep one of them")
+    reserve = _size(f, "reserve", minimum=0)
+    return Member(
+        name=name,
+        engine=engine,
+        model=model,
+        source=source,
+        weights=weights,
+        context=_count(f, "context") or 1,
+        users=users,
+        share=share,
+        reserve=None if reserve is None else Line(name="reserve", bytes=reserve, basis="given", source="`reserve` of the plan"),
+        cache_bytes=cache,
+        encoder_len=_count(f, "encoder_len", minimum=0) or 0,
+        options=_options(f),
+        lines={"": at(f.source, f.line), **{key: f.where(key) for key in f.entries}},
+    )
+
+
+def _model_and_weights(f: Fields) -> tuple[Model | None, str, Line]:
+    given = _size(f, "weights", minimum=0)
+    if not f.has("model"):
+        if given is None:
+            f.refuse_here("needs `model`, or `weights` for something that keeps no cache", hint="add `model: llama-3.1-8b`")
+        return None, "", Line(name="weights", bytes=given, basis="given", source="`weights` of the plan")
+    source = f.text("model", limit=4096)
+    model = _at(f, "model", lambda: load(source))
+    dtype = f.text("weights_dtype", limit=40) if f.has("weights_dtype") else None
+    key = "weights_dtype" if dtype else "model"
+    try:
+        line = find_weights(source, model, given_bytes=given, dtype=dtype)
+    except OptionError as problem:
+        raise SpecError(f"{f.where(key)}: {problem}", hint="add `weights: 16GB`, or `weights_dtype: fp8`") from problem
+    except KvplanError as problem:
+        raise SpecError(f"{f.where(key)}: {problem}", hint=problem.hint) from problem
+    return model, source, line
+
+
+def _options(f: Fields) -> dict[str, Any]:
+    """`options` by the engine's own names, and the shared `kv_dtype`; engines check the values."""
+    options: dict[str, Any] = {}
+    if f.has("kv_dtype"):
+        options["kv_dtype"] = f.text("kv_dtype", limit=40)
+    if f.has("options"):
+        node = f.entries["options"]
+        if not isinstance(node, MapNode):
+            f.refuse("options", f"must be a mapping of the engine's options, got {shown(node)}")
+        for key, value in node.entries.items():
+            if not isinstance(value, Scalar):
+                f.refuse("options", f"must hold plain values, and `{key[:40]}` is {shown(value)}")
+            options[key] = value.value
+    return options
+
+
+def _share(f: Fields) -> float | None:
+    if not f.has("share"):
+        return None
+    node = f.entries["share"]
+    value = node.value if isinstance(node, Scalar) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        f.refuse("share", f"must be above 0 and at most 1, got {shown(node)}", hint="0.5 is half of the card")
+    return float(value)
+
+
+def _check_shares(members: list[Member]) -> None:
+    from fractions import Fraction
+
+    total = Fraction(0)
+    for member in members:
+        if member.share is not None:
+            total += Fraction(str(member.share))
+            if total > 1:
+                raise SpecError(
+                    f"{member.where('share')}: the shares add up to {float(total):g}, which is more than the card",
+                    hint="shares are parts of 1",
+                )
+
+
+def _count(f: Fields, key: str, minimum: int = 1) -> int | None:
+    """A count as a number or as people write it (`8k`)."""
+    if not f.has(key):
+        return None
+    text = f.text(key, limit=40)
+    return _at(f, key, lambda: parse_count(text, what=f"`{f.name(key)}`", minimum=minimum))
+
+
+def _size(f: Fields, key: str, minimum: int = 1) -> int | None:
+    """A size with its unit; 0 needs none."""
+    if not f.has(key):
+        return None
+    text = f.text(key, limit=40)
+    amount = 0 if text == "0" else _at(f, key, lambda: parse_size(text, what=f"`{f.name(key)}`"))
+    if not minimum <= amount <= 2**60:
+        f.refuse(key, f"must be a size above 0 and below 2**60 bytes, got `{text}`", hint="write `16GB` or `15GiB`")
+    return amount
+
+
+def _at(f: Fields, key: str, make: Callable[[], T]) -> T:
+    """The value of `make()`; its objections get the line of `key`."""
+    try:
+        return make()
+    except KvplanError as problem:
+        _refuse_at(f.where(key), problem)
+
+
+def _refuse_at(where: str, problem: KvplanError) -> NoReturn:
+    if problem.exit_code != 2:
+        raise problem
+    raise SpecError(f"{where}: {problem}", hint=problem.hint) from problem

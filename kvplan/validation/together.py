@@ -1,0 +1,180 @@
+"""The caches of a whole committee on one device at the same time, each against its prediction.
+
+A machine that has not the plan's card (a CPU, above all) gets the same plan with every context divided by one factor, and the
+report says which: shapes keep their heads and layers, so each tensor is still a prediction that can be wrong.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from kvplan.allocation import Allocation
+from kvplan.committees import Committee
+from kvplan.demands import Demand
+from kvplan.errors import DoesNotFit, InputError
+from kvplan.units import GIB, human_bytes
+from kvplan.validation.allocate import Watch, allocated, unwatched
+from kvplan.validation.compare import BufferCheck, Check, compare
+from kvplan.validation.devices import Device
+from kvplan.validation.session import spendable_bytes
+from kvplan.validation.tensors import tensor_plan
+
+#: The host's memory belongs to everything that runs there: without --limit no more is taken of it.
+_CPU_LIMIT: Final = GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberCheck:
+    """One member's tensors, as they were found on the device."""
+
+    name: str
+    allocation: Allocation
+    real_bytes: int
+    tensors: int
+    buffers: tuple[BufferCheck, ...]
+
+    @property
+    def predicted_bytes(self) -> int:
+        """What the engine was predicted to allocate."""
+        return self.allocation.allocated_bytes
+
+    @property
+    def passed(self) -> bool:
+        """Whether every buffer has the predicted bytes."""
+        return self.real_bytes == self.predicted_bytes and all(buffer.difference is None for buffer in self.buffers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        a = self.allocation
+        return {
+            "name": self.name,
+            "model": a.model.name,
+            "engine": a.engine,
+            "kv_dtype": a.kv_dtype,
+            "batch_size": a.workload.batch_size,
+            "seq_len": a.workload.seq_len,
+            "tensors": self.tensors,
+            "predicted_bytes": self.predicted_bytes,
+            "real_bytes": self.real_bytes,
+            "equal": self.passed,
+            "buffers": [buffer.to_dict() for buffer in self.buffers],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """What one device said of all members at once. Contexts were divided by `divisor`; 1 is the plan as it is."""
+
+    committee: Committee
+    device: str
+    device_name: str
+    torch_version: str
+    divisor: int
+    members: tuple[MemberCheck, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every member and every exact figure of the device is equal."""
+        return all(member.passed for member in self.members) and all(check.passed for check in self.checks)
+
+    def failure(self) -> str:
+        """The first difference in one sentence; empty when there is none."""
+        for member in self.members:
+            sentence = next((b.sentence() for b in member.buffers if b.difference), "")
+            if not member.passed:
+                return f"{member.name}: {sentence or f'predicted {member.predicted_bytes:,} bytes, real {member.real_bytes:,}'}"
+        failed = next((check for check in self.checks if not check.passed), None)
+        return f"{failed.name}: predicted {failed.predicted:,}, real {failed.real:,}" if failed else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, every bytes value an exact int."""
+        return {
+            "plan": self.committee.plan.source,
+            "gpu": self.committee.plan.gpu.id,
+            "device": self.device,
+            "device_name": self.device_name,
+            "torch_version": self.torch_version,
+            "divisor": self.divisor,
+            "equal": self.passed,
+            "members": [member.to_dict() for member in self.members],
+            "checks": [check.to_dict() for check in self.checks],
+        }
+
+
+def validate_together(
+    committee: Committee, device: Device, *, limit_bytes: int | None = None, watch: Watch = unwatched
+) -> Together:
+    """Allocate the cache of every member at once, measure, free, compare.
+
+    Args:
+        limit_bytes: take at most this much; a CPU takes at most 1 GiB unless told otherwise.
+        watch: called with the bytes touched, as they are.
+
+    Raises:
+        DoesNotFit: even with contexts of one token there is not enough memory.
+        InputError: no member has a predicted cache.
+    """
+    ceiling = spendable_bytes(device)
+    ceiling = min(ceiling, limit_bytes if limit_bytes is not None else _CPU_LIMIT if device.kind == "cpu" else ceiling)
+    divisor, scaled = scaled_down(committee, device, ceiling)
+    device.settle()
+    before = device.snapshot()
+    members: list[MemberCheck] = []
+    sizes: list[int] = []
+    with ExitStack() as held:
+        for name, allocation in scaled:
+            planned = tensor_plan(allocation)
+            real = held.enter_context(allocated(planned, device, limit_bytes=ceiling, watch=watch))
+            sizes += [tensor.predicted_bytes for tensor in planned]
+            members.append(
+                MemberCheck(
+                    name=name,
+                    allocation=allocation,
+                    real_bytes=sum(tensor.storage_bytes for tensor in real),
+                    tensors=len(real),
+                    buffers=compare(allocation, planned, real),
+                )
+            )
+        device.synchronize()
+        after = device.snapshot()
+    freed = device.snapshot()
+    return Together(
+        committee=committee,
+        device=device.name,
+        device_name=device.description,
+        torch_version=str(device.torch.__version__),
+        divisor=divisor,
+        members=tuple(members),
+        checks=(*device.checks(before, after, sizes), *device.freed_checks(before, freed)),
+    )
+
+
+def scaled_down(committee: Committee, device: Device, ceiling_bytes: int) -> tuple[int, list[tuple[str, Allocation]]]:
+    """The smallest power of two by which contexts must be divided for all caches to fit `ceiling_bytes`, and the caches.
+
+    Raises:
+        DoesNotFit: no such factor.
+        InputError: no member has a predicted cache.
+    """
+    parts = [part for part in committee.parts if part.allocation is not None and part.users]
+    if not parts:
+        raise InputError("no member of this plan has a cache to allocate", hint="members with a model and users have one")
+    longest, divisor = max(part.member.context for part in parts), 1
+    while True:
+        found = []
+        for part in parts:
+            member = replace(part.member, context=max(1, part.member.context // divisor))
+            allocation = Demand(member, committee.plan).footprint(part.users)
+            if isinstance(allocation, Allocation):
+                found.append((part.member.name, allocation))
+        needed = device.needed_bytes([tensor.predicted_bytes for _, a in found for tensor in tensor_plan(a)])
+        if needed <= ceiling_bytes:
+            return divisor, found
+        if divisor >= longest:
+            raise DoesNotFit(
+                f"even with contexts of one token the caches need {human_bytes(needed)}, "
+                f"and {device.name} may give {human_bytes(ceiling_bytes)}",
+                hint="plan fewer users, or give --limit SIZE",
+            )
+        divisor *= 2
