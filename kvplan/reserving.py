@@ -12,6 +12,7 @@ from kvplan.fits import Question
 from kvplan.loaders import load
 from kvplan.loaders.weights import find_weights
 from kvplan.serving import budget_of, told_options, utilization_from
+from kvplan.units import parse_rounded_size
 
 
 def reserve(
@@ -57,7 +58,8 @@ def reserve(
         given = (weights, weights_dtype, reserve, utilization)
         if any(value is not None for value in given):
             raise OptionError("--memory is what is left for the cache: weights, reserve and utilization go with --gpu")
-        return make_engine(engine, options).reserve(loaded, size_of(memory, "--memory", minimum=0))
+        amount = memory if isinstance(memory, int) else parse_rounded_size(memory, what="--memory")
+        return make_engine(engine, options).reserve(loaded, size_of(amount, "--memory", minimum=0))
     shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
     question = Question(
         model=loaded,

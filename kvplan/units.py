@@ -121,6 +121,23 @@ def parse_size(text: str, *, what: str = "size") -> int:
     return value
 
 
+def parse_rounded_size(text: str, *, what: str = "size") -> int:
+    """Read a size that somebody rounded, such as a log's `6.51 GiB`: the whole bytes in it.
+
+    Raises:
+        OptionError: no unit, or an unknown unit.
+
+    >>> parse_rounded_size("6.51GiB")
+    6990059274
+    """
+    match = _NUMBER.fullmatch(text.strip().replace("_", "").replace(",", ""))
+    unit = (BYTE_UNITS | _DECIMAL_UNITS).get(match[3]) if match else None
+    if match is None or unit is None:
+        return parse_size(text, what=what)
+    digits = match[2] or ""
+    return int(match[1] + digits) * unit // 10 ** len(digits)
+
+
 def byte_unit(largest: int) -> str:
     """The largest binary unit that is not above `largest` bytes.
 

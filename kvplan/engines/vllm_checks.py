@@ -7,12 +7,15 @@ Sources: `models/registry.py`, `config/parallel.py`, `config/model.py:verify_wit
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from kvplan.engines.vllm_dtypes import FP8, SPARSE_ROWS, cache_dtype
 from kvplan.engines.vllm_layers import compressed, sparse_mla
 from kvplan.engines.vllm_options import VllmOptions
 from kvplan.engines.vllm_versions import REMOVED, UNDESCRIBED
 from kvplan.model import Latent, Memory, Model, Recurrent, Softmax, Window
+
+_V4_PACKED: Final = (0, 26)  # the first release whose grouping of DeepSeek V4 is known here
 
 
 def refusal(model: Model, options: VllmOptions, version: tuple[int, ...]) -> str:
@@ -27,6 +30,8 @@ def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> It
             yield why
         if name in UNDESCRIBED:
             yield f"kvplan knows no rule for it: {UNDESCRIBED[name]}"
+    if compressed(model) and version < _V4_PACKED:
+        yield "kvplan knows no rule for it: before 0.26 DeepSeek V4 was grouped by rules of its own"
     memories = {memory for group in model.collapsed() for memory in group}
     yield from _parallel(model, options, memories)
     if options.device == "cuda":

@@ -31,11 +31,13 @@ from kvplan.model import (
     Softmax,
     Window,
 )
+from kvplan.units import ceil_div
 
 _ALIGNMENT: Final = {True: 576, False: 512}  # bytes: DeepSeek V4 pages, with fp8_ds_mla rows or not
 _V4_ROW: Final = 584  # bytes: 448 fp8, 64 rope keys in bf16, 8 scale bytes
 _V4_WINDOW_BLOCK: Final = 64  # tokens
 _BOUNDARY: Final = 2  # layers
+_EXPANDED_WIDTH: Final = 256  # elements: heads before MLA was served as such
 _INDEX_GROUP: Final = 128  # elements that share one fp32 scale
 _COMPRESSOR_BLOCK: Final = {True: 4, False: 8}  # tokens; overlapping groups or not
 #: Text model types whose blocks of attention are built before the layers that use them (shared blocks).
@@ -77,6 +79,8 @@ def layer_caches(model: Model, storage: Storage, block_size: int) -> tuple[Held,
         if key not in made:
             made[key] = list(_specs(memories, model, plain if key[1] else storage, block_size))
         caches += [Held(layer=layer.index, memory=m, name=name, spec=spec) for m, name, spec in made[key]]
+    if storage.whole_windows:
+        caches = [replace(held, spec=held.spec.without_reach()) for held in caches]
     if model.text_type in _ATTENTION_FIRST:
         caches.sort(key=lambda held: held.spec.kind == "state")
     return tuple(caches)
@@ -150,8 +154,9 @@ def _memory(memory: Memory, model: Model, storage: Storage, block_size: int, *, 
             yield from _single_latent(memory, storage)
         case Softmax():
             yield "keys and values", _softmax(memory, memory.kv_heads, memory.key_dim, memory.value_dim, storage, block_size)
-        case Latent() if model.text_type in _EXPANDED:
-            width = memory.nope_dim + memory.rope_dim
+        case Latent() if model.text_type in _EXPANDED or storage.expand_latents:
+            step = _EXPANDED_WIDTH if storage.expand_latents else 1
+            width = ceil_div(memory.nope_dim + memory.rope_dim, step) * step
             yield "keys and values", _softmax(memory, memory.heads, width, width, storage, block_size)
         case Latent():
             yield "latent", _latent(memory, storage, block_size, sparse=sparse)

@@ -58,6 +58,7 @@ class VllmOptions:
     speculative_config: str = ""
     draft: Model | None = None
     kv_cache_layout: str = ""  # VLLM_KV_CACHE_LAYOUT
+    swap_space: float = 4.0  # GiB of blocks on the CPU; V0 only
     num_gpu_blocks_override: int | None = None
     gpu_memory_utilization: float = 0.9
     kv_cache_memory_bytes: int | None = None

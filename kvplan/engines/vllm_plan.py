@@ -198,6 +198,8 @@ def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], mode:
         states=_STATES[mode] + (spec_tokens if rule("state_caching", version) else 0) if mode != "all" else 0,
         checkpoint=mode == "align",
         device=options.device,
+        expand_latents=bool(rule("latent_expanded", version)),
+        whole_windows=bool(rule("v0", version)),
     )
 
 

@@ -24,12 +24,17 @@ class Reserved:
     concurrency: float
     max_model_len: int
     lines: tuple[str, ...]
+    num_cpu_blocks: int = 0  # V0
     refused: str = ""
     estimated_max_model_len: int | None = None
 
 
 def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
     """The pool of `budgets` bytes on each pipeline stage; one budget stands for all."""
+    if not plan.groups:
+        return Reserved(num_blocks=1, num_tokens=0, concurrency=0.0, max_model_len=plan.max_model_len, lines=())
+    if rule("v0", plan.version):
+        return _reserve_v0(plan, budgets)
     sizes = plan.block_bytes
     budgets = budgets * len(sizes) if len(budgets) == 1 else budgets
     lines: list[str] = []
@@ -37,12 +42,10 @@ def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
     if plan.options.max_model_len == -1:
         length = min(_longest(plan, stage, budget, length) for stage, budget in enumerate(budgets))
         lines.append(_auto_fit_line(plan, length, min(_usable(plan, stage, budget) for stage, budget in enumerate(budgets))))
-    if not plan.groups:
-        return Reserved(num_blocks=1, num_tokens=0, concurrency=0.0, max_model_len=length, lines=tuple(lines))
     for stage, budget in enumerate(budgets):
         if not sizes[stage]:
             continue
-        need, usable = _needed(plan, stage, length), _usable(plan, stage, budget)
+        need, usable = needed_bytes(plan, stage, length), _usable(plan, stage, budget)
         if need > usable:
             return _refused(plan, stage, budget, length, need, usable)
     blocks = min(budget // size for budget, size in zip(budgets, sizes, strict=True) if size)
@@ -58,12 +61,40 @@ def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
     )
 
 
+def _reserve_v0(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
+    """Blocks of the V0 engine, on the GPU and for swapping on the CPU.
+
+    Source: `vllm/worker/worker.py:determine_num_available_blocks`, `raise_if_cache_size_invalid`; 0.6.
+    """
+    size, length = max(plan.block_bytes), plan.max_model_len
+    blocks = plan.options.num_gpu_blocks_override or (max(min(budgets), 0) // size if size else 0)
+    spare = int(plan.options.swap_space * GIB) // size if size else 0
+    tokens = blocks * plan.block_size
+    if length > tokens:
+        words = (
+            f"The model's max seq len ({length}) is larger than the maximum number of tokens that can be stored in KV cache "
+            f"({tokens}). Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine."
+        )
+        return Reserved(
+            num_blocks=0, num_tokens=0, concurrency=0.0, max_model_len=length, lines=(), refused=words,
+            estimated_max_model_len=tokens or None,
+        )  # fmt: skip
+    concurrency = tokens / length
+    lines = (
+        f"# GPU blocks: {blocks}, # CPU blocks: {spare}",
+        f"Maximum concurrency for {length} tokens per request: {concurrency:.2f}x",
+    )
+    return Reserved(
+        num_blocks=blocks, num_tokens=tokens, concurrency=concurrency, max_model_len=length, lines=lines, num_cpu_blocks=spare
+    )
+
+
 def request_bytes(plan: Plan, stage: int, tokens: int) -> int:
     """Bytes of the pool that one request of `tokens` tokens may hold on one stage."""
     return plan.block_bytes[stage] * plan.blocks(tokens)
 
 
-def _needed(plan: Plan, stage: int, tokens: int) -> int:
+def needed_bytes(plan: Plan, stage: int, tokens: int) -> int:
     """Bytes of one request as the fit test counts them: by groups, or layer by layer before 0.20."""
     if rule("fit_by_groups", plan.version):
         return request_bytes(plan, stage, tokens)
@@ -82,7 +113,7 @@ def _usable(plan: Plan, stage: int, budget: int) -> int:
 def _longest(plan: Plan, stage: int, budget: int, limit: int) -> int:
     """The longest request that fits, at most `limit`; 0 when none does."""
     usable = _usable(plan, stage, budget)
-    return _largest(lambda tokens: _needed(plan, stage, tokens) <= usable, limit)
+    return _largest(lambda tokens: needed_bytes(plan, stage, tokens) <= usable, limit)
 
 
 def _largest(fits: Callable[[int], bool], limit: int) -> int:

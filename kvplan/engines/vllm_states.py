@@ -40,6 +40,8 @@ class Storage:
     states: int  # blocks of states a request, before the checkpoint block
     checkpoint: bool  # whether some kinds need that block
     device: str
+    expand_latents: bool = False  # before MLA was served as such
+    whole_windows: bool = False  # V0
 
 
 def state_spec(memory: Recurrent, model: Model, storage: Storage, block_size: int) -> Spec:

@@ -13,7 +13,15 @@ LATEST: Final = "0.32.0"
 _KU: Final = "vllm/v1/core/kv_cache_utils.py"
 _KI: Final = "vllm/v1/kv_cache_interface.py"
 
+_V0: Final = "vllm/worker/cache_engine.py:get_cache_block_size, vllm/executor/gpu_executor.py"
+
 QUIRKS: Final = (
+    # the V0 engine: one kind of block for all layers, windows held whole, a second pool of blocks on the CPU
+    Quirk((0,), "v0", True, f"{_V0}, 0.6"),
+    Quirk((0, 8), "v0", False, "V1 is the default engine from 0.8.0 on"),
+    # MLA: keys and values of every head, each widened to a multiple of 256 elements; later one latent
+    Quirk((0,), "latent_expanded", True, "vllm/model_executor/models/deepseek_v2.py, 0.5.4 (head padded to 256)"),
+    Quirk((0, 7, 1), "latent_expanded", False, "vllm/attention/backends/mla, 0.7.1"),
     # sliding and chunked layers are charged the tokens of one batch, later those of every batch in flight
     Quirk((0,), "in_flight_batches", False, f"{_KI}:SlidingWindowSpec.max_memory_usage_bytes, 0.11.0"),
     Quirk((0, 25), "in_flight_batches", True, f"{_KI}:SlidingWindowSpec.max_admission_blocks_per_request; PR 47728"),
