@@ -15,7 +15,7 @@ from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError
 from kvplan.gguf.convert import gguf_keys
 from kvplan.gguf.ggml_types import GGML_TYPES
-from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.gguf.hparams import DRAFTERS, Hparams, read_hparams
 
 _TOTALS: Final = (
     "total_bytes", "k_bytes", "v_bytes", "state_bytes", "n_ctx", "n_ctx_seq", "n_seq_max", "n_batch", "n_ubatch",
@@ -48,6 +48,8 @@ def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredict
         h = read_hparams(keys, case.id)
     except GgufError:
         return {"ok": False}
+    if h.arch in DRAFTERS:
+        return NotPredicted(reason=f"a {h.arch} drafter works in another model's context, which was not studied")
     context = make_context(h, _params(case, h))
     if isinstance(context, Refusal):
         return {"ok": False}

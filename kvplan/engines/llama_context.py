@@ -218,6 +218,9 @@ class _Memory(Generic[Count]):
             yield from self._deepseek4()
             return
         attention = [i for i in range(h.n_layer) if self._attends(i)]
+        if h.arch == "dots3note" and any(h.indexed):
+            yield from self._dots3(attention)
+            return
         name = "attn" if any(h.recurrent) else "mla" if h.arch in DSA and any(h.indexed) else "kv"
         if h.n_swa:
             yield self._cache("base", [i for i in attention if not h.sliding[i]], self.cells)
@@ -228,6 +231,13 @@ class _Memory(Generic[Count]):
             yield self._recurrent()
         if any(h.indexed):
             yield self._indexer([i for i in attention if h.indexed[i] and not h.sliding[i]])
+
+    def _dots3(self, attention: Sequence[int]) -> Iterator[Part[Count]]:
+        """Latents and an indexer on the layers that see everything, a window of latents on the others."""
+        full = [i for i in attention if not self.h.sliding[i]]
+        yield self._cache("mla", full, self.cells)
+        yield self._indexer([i for i in full if self.h.indexed[i]])
+        yield self._cache("swa", [i for i in attention if self.h.sliding[i]], self.cells_swa)
 
     def mtp(self) -> Iterator[Part[Count]]:
         """A drafting context over the NextN layers alone: a plain cache."""

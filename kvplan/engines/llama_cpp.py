@@ -22,7 +22,7 @@ from kvplan.engines.llama_log import log_lines
 from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError, OptionError
 from kvplan.gguf.convert import gguf_keys
-from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.gguf.hparams import DRAFTERS, Hparams, read_hparams
 from kvplan.gguf.memories import model_from_hparams
 from kvplan.model import Model
 from kvplan.records import dataclass
@@ -79,6 +79,8 @@ class LlamaCpp(PieceEngine):
             return NotPredicted(reason=str(problem))
         if isinstance(read, NotPredicted):
             return read
+        if read.hparams.arch in DRAFTERS:
+            return NotPredicted(reason=f"a {read.hparams.arch} drafter works in another model's context, which was not studied")
         message = refused(read.hparams, self.params(read.hparams, 1, 1))
         return NotPredicted(reason=f"llama.cpp refuses: {message}") if message else None
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kvplan.errors import GgufError
-from kvplan.model import MAX_LAYERS
 
+MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
+#: Drafters whose context shares another model's memory, or needs its context: not studied.
+DRAFTERS: Final = frozenset({"gemma4-assistant", "eagle3", "dflash"})
 #: Architectures without any cache object (`llama_model::create_memory` returns null).
 NO_CACHE: Final = frozenset(
     {
@@ -56,7 +58,7 @@ KNOWN_ARCHITECTURES: Final = frozenset(
         "apertus", "minimax-01", "minimax-m2", "minimax-m3", "cogvlm", "pangu-embedded", "mistral3", "mistral4", "paddleocr",
         "mimo2", "step35", "llama-embed", "maincoder", "kimi-linear", "kimi-k3", "talkie", "mellum", "maple", "muse-glimmer",
         "nanbeige", "hrm_text", "spark2_5", "qwen3next", "qwen35", "qwen35moe", "qwen4exp",
-        *NO_CACHE, *PURE_RECURRENT,
+        *NO_CACHE, *PURE_RECURRENT, *DRAFTERS,
     }
 )
 # fmt: on
@@ -90,7 +92,7 @@ SWA: Final[dict[str, Swa]] = {
     "olmo2": Swa(4),
     "afmoe": Swa(4),
     "mellum": Swa(4),
-    "muse-glimmer": Swa(4),
+    "muse-glimmer": Swa(4, required=True),
     "plamo3": Swa(8),
     "laguna": Swa(4, dense_first=True),
     "exaone4": Swa(4, 4096),
@@ -370,7 +372,8 @@ def _p_elements(k: _Keys, n_embd: int) -> int:
 
 def _indexed(k: _Keys, total: int, trunk: int) -> tuple[bool, ...]:
     """Which layers own an indexer's keys (DSA, MSA and the indexed hybrids)."""
-    if not k.has("attention.indexer.key_length"):
+    unused = k.arch == "hy_v4" and not k.integer("attention.indexer.top_k", 0, 2**31)
+    if unused or not k.has("attention.indexer.key_length"):
         return (False,) * total
     types = k.keys.get(f"{k.arch}.attention.indexer.types")
     marks: Sequence[int] | None = k.per_layer("attention.indexer.types", trunk) if isinstance(types, list | tuple) else None

@@ -99,7 +99,7 @@ def _load_folder(path: Path, *, infer: bool) -> Model:
 
 def _load_by_suffix(path: Path, *, infer: bool) -> Model:
     suffix = path.suffix.lower()
-    if suffix == ".gguf":
+    if suffix == ".gguf" or _begins_as_gguf(path):
         from kvplan.loaders.gguf import load_gguf
 
         return load_gguf(path, infer=infer)
@@ -110,6 +110,17 @@ def _load_by_suffix(path: Path, *, infer: bool) -> Model:
     from kvplan.loaders.config_json import load_config
 
     return load_config(path, infer=infer)
+
+
+def _begins_as_gguf(path: Path) -> bool:
+    """Whether a file without a suffix of its own is GGUF all the same, as Ollama keeps them (`blobs/sha256-…`)."""
+    if path.suffix.lower() in {".json", ".yaml", ".yml"} or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 def _load_remote(text: str, *, infer: bool) -> Model:

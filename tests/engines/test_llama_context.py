@@ -160,6 +160,7 @@ def test_zero_means_the_models_own_length() -> None:
         ("llama.context_length", None, "`llama.context_length` is missing"),
         ("llama.block_count", 0, "at least 1"),
         ("llama.block_count", 10**9, "whole number"),
+        ("llama.block_count", 513, "whole number"),
         ("llama.block_count", "4", "whole number"),
         ("llama.block_count", True, "whole number"),
         ("llama.attention.head_count_kv", [1, 2, 3], "3 entries for 4 layers"),
@@ -177,6 +178,28 @@ def test_metadata_that_llama_cpp_does_not_load_is_refused(key: str, value: objec
         del keys[key]
     with pytest.raises(GgufError, match=message.replace(".", r"\.")):
         read_hparams(keys, "file.gguf")
+
+
+def test_an_indexer_beside_windows_has_its_own_cache() -> None:
+    """dots3note: latents and an indexer on full layers, a window of narrower latents on the others (rules only, not recorded)."""
+    keys = {key.replace("llama", "dots3note"): value for key, value in LLAMA.items()} | {
+        "general.architecture": "dots3note",
+        "dots3note.attention.head_count_kv": 1,
+        "dots3note.attention.key_length": 576,
+        "dots3note.attention.value_length": 512,
+        "dots3note.attention.key_length_mla": 192,
+        "dots3note.attention.value_length_mla": 128,
+        "dots3note.attention.key_length_swa": 192,
+        "dots3note.attention.sliding_window": 512,
+        "dots3note.attention.sliding_window_pattern": [True, True, True, False],
+        "dots3note.attention.indexer.key_length": 128,
+    }
+    context = made(keys, n_ctx=8192)
+    assert [(p.name, p.cells, p.n_layers, p.sum("k"), p.sum("v")) for p in context.parts] == [
+        ("mla", 8192, 1, 8192 * 576 * 2, 0),
+        ("indexer", 8192, 1, 8192 * 128 * 2, 0),
+        ("swa", 1024, 3, 3 * 1024 * 192 * 2, 0),
+    ]
 
 
 @pytest.mark.parametrize("arch", sorted(SWA))

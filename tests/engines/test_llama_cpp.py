@@ -113,6 +113,14 @@ def test_more_sequences_than_the_context_has_are_not_predicted() -> None:
     assert isinstance(LlamaCpp(LlamaCppOptions(frontend="python")).footprint(LLAMA, Workload(batch_size=2)), NotPredicted)
 
 
+def test_a_drafter_is_not_predicted() -> None:
+    keys = {key.replace("llama.", "eagle3."): value for key, value in BY_MODEL[LLAMA.name]["config"].items()}
+    model = model_from_keys({**keys, "general.architecture": "eagle3"}, source="x", name="x")
+    answer = LlamaCpp().footprint(model, Workload(seq_len=16))
+    assert isinstance(answer, NotPredicted)
+    assert "another model's context" in answer.reason
+
+
 @pytest.mark.parametrize("kind", sorted(CACHE_TYPES))
 def test_a_kv_dtype_sets_both_cache_types(kind: str) -> None:
     answer = planned(LLAMA, kv_dtype=kind)

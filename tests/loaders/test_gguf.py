@@ -161,6 +161,12 @@ def test_an_unknown_architecture_is_refused_and_may_be_inferred(tmp_path: Path) 
     assert load_gguf(path, infer=True).inferred
 
 
+def test_a_blob_without_a_suffix_is_recognized(tmp_path: Path) -> None:
+    blob = tmp_path / "sha256-0123"
+    shutil.copy(FIXTURES / "tiny-llama-full-le.gguf", blob)
+    assert kvplan.load(str(blob)).layers == load_gguf(FIXTURES / "tiny-llama-full-le.gguf").layers
+
+
 def test_a_projector_is_not_a_model(tmp_path: Path) -> None:
     path = tmp_path / "mmproj.gguf"
     path.write_bytes(written({"general.architecture": (8, text("clip"))}))
