@@ -1,7 +1,8 @@
 """Facts of field logs: what people's servers printed, to the printed digits, with the hub config of the model.
 
 One row of `READERS` for each engine whose logs are predicted; the engine is the first word of `engine_version`. A reader
-has `predict(case, asked) -> dict[name, Fraction bytes or int] | NotPredicted`, and may have `asked(case, expected)`.
+has `predict(case, asked) -> dict[name, value] | NotPredicted`, where a value is bytes as a Fraction, an int or
+`vllm_printed.Values`, and may have `asked(case, expected)`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from kvplan.auditing.cases import Case
 from kvplan.auditing.printed import written_like
 
 #: First word of `engine_version` -> module in `kvplan.auditing`.
-READERS: Final[dict[str, str]] = {"llama.cpp": "fieldlog_llama"}
+READERS: Final[dict[str, str]] = {"llama.cpp": "fieldlog_llama", "vllm": "fieldlog_vllm"}
 _EXACT: Final = ("num_tokens", "num_gpu_blocks", "cells")
 _UNITS: Final = {"mib": "MiB", "gib": "GiB", "gb": "GiB"}  # vLLM, SGLang and TensorRT-LLM mean GiB by either
 
@@ -25,6 +26,8 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Every printed number, and the counts that are exact; numbers by length are spelled out."""
     facts: dict[str, Any] = {}
     for name, value in expected.items():
+        if name.startswith("weights_"):  # not of the cache
+            continue
         if isinstance(value, Mapping) and name.endswith("_printed"):
             facts |= {f"{name}[{key}]": inner for key, inner in value.items()}
         elif (name.endswith("_printed") and isinstance(value, int | float) and not isinstance(value, bool)) or name in _EXACT:
@@ -55,6 +58,8 @@ def _reader(case: Case) -> Any | None:
 
 def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
     """Bytes in the unit that the fact's name says, with the digits that were printed."""
+    if hasattr(predicted, "like"):  # several values, of which the record may name any
+        return predicted.like(recorded)
     bare = name.partition("[")[0]
     unit = next((_UNITS[part] for part in bare.split("_") if part in _UNITS), "")
     if not unit or not isinstance(predicted, int | Fraction):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kvplan.model import Model
 
 #: Modules that read one family of logs.
-READERS: Final = ("kvplan.auditing.llama_log",)
+READERS: Final = ("kvplan.auditing.llama_log", "kvplan.auditing.vllm_log")
 _HEAD_BYTES: Final = 2**20
 _LINE_BYTES: Final = 2**16
 _MAX_BYTES: Final = 2**30

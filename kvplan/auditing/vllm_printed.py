@@ -41,20 +41,13 @@ class Values:
     options: tuple[Any, ...]
 
     def like(self, recorded: Any) -> Any:
-        """The recorded value if it is one of them, rounded as it is; else the nearest."""
-        for value in self.options:
-            if written(value, recorded) == recorded:
-                return recorded
-        if isinstance(recorded, int | float) and not isinstance(recorded, bool):
-            return min((written(value, recorded) for value in self.options), key=lambda value: abs(value - recorded))
-        return self.options[0]
-
-
-def written(value: Any, recorded: Any) -> Any:
-    """A predicted number with the decimals of a recorded one."""
-    if not isinstance(recorded, float) or isinstance(value, bool) or not isinstance(value, int | float):
-        return value
-    return round(float(value), read_printed(recorded, "printed").decimals)
+        """The recorded value if it is one of them, else the nearest."""
+        if recorded in self.options:
+            return recorded
+        numbers = [value for value in self.options if isinstance(value, int | float)]
+        if not numbers or not isinstance(recorded, int | float):
+            return self.options[0]
+        return min(numbers, key=lambda value: abs(value - recorded))
 
 
 def interval(printed: float | int) -> tuple[int, int]:
@@ -119,10 +112,10 @@ def _facts(engine: Vllm, model: Model, asked: Mapping[str, Any]) -> Iterator[tup
     if refused:
         yield "estimated_max_model_len_printed", iter([p.estimated_max_model_len for p in refused])
         yield "max_tokens_stored_printed", iter([p.estimated_max_model_len for p in refused])
-    for name in AVAILABLE:
-        known = _memory(engine, model, plan, asked)
-        if known is not None:
-            yield name, _printed_sizes(*known)
+    known = _memory(engine, model, plan, asked)
+    if known is not None:
+        sizes = _printed_sizes(*known)
+        yield from ((name, iter(sizes)) for name in AVAILABLE)
 
 
 def _padding(plan: Plan) -> float | None:
@@ -174,12 +167,18 @@ def _memory(engine: Vllm, model: Model, plan: Plan, asked: Mapping[str, Any]) ->
     if asked.get("estimated"):
         longest = asked["estimated"]
         return needed_bytes(plan, 0, longest), needed_bytes(plan, 0, longest + 1) - 1
-    blocks = asked.get("blocks") or _blocks_of(engine, model, plan, asked.get("tokens"))
-    size = max(plan.block_bytes)
-    return (blocks * size, (blocks + 1) * size - 1) if blocks else None
+    size, blocks = max(plan.block_bytes), asked.get("blocks")
+    if blocks:
+        return blocks * size, (blocks + 1) * size - 1
+    tokens = asked.get("tokens")
+    fewest = _blocks_of(engine, model, plan, tokens)
+    if not tokens or not fewest:
+        return None
+    more = _blocks_of(engine, model, plan, tokens + 1) or fewest + 1
+    return fewest * size, more * size - 1
 
 
-def _printed_sizes(low: int, high: int) -> Iterator[float]:
+def _printed_sizes(low: int, high: int) -> list[float]:
     """Every number of GiB with two decimals that an amount in the interval is printed as."""
     first, last = round(low / GIB * 100), round(high / GIB * 100)
-    return (hundredths / 100 for hundredths in range(first, last + 1))
+    return [hundredths / 100 for hundredths in range(first, min(last, first + _MOST) + 1)]
