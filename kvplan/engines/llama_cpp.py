@@ -207,6 +207,7 @@ class LlamaCpp(PieceEngine):
             "output_buffer_bytes": context.output_buffer_bytes,
             "parts": [part_words(part) for part in context.parts],
             "backend_buffer_bytes": {"cpu": backend_bytes(context, 32), "cuda": backend_bytes(context, 128, tail=True)},
+            "backend_evidence": {"cpu": "measured", "cuda": "derived"},
             "log": list(log_lines(h, context, type_k=o.type_k, type_v=o.type_v)),
             "flags": o.flags(context.n_ctx if o.ctx_size != 0 else 0, context.n_seq_max),
         }

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from kvplan.gguf.written import Inconvertible, Written
-from kvplan.model import Compressed, Index, Recurrent, Shared, Softmax
+from kvplan.model import Compressed, Index, Recurrent, Shared, Softmax, Window
 from kvplan.records import dataclass
 
 Builder = Literal[
     "plain", "absorbed", "minicpm3", "dsa", "deepseek4", "kda", "mamba", "ssm", "delta", "falcon_h1", "granite", "nemotron",
-    "short_conv", "linear", "cohere", "hunyuan", "t5", "deci", "rwkv", "msa",
+    "short_conv", "linear", "cohere", "hunyuan", "t5", "deci", "rwkv", "msa", "mimo",
 ]  # fmt: skip
 _MILLION: Final = 2**20  # `add_context_length(2**20)`: recurrent models have no length of their own
 
@@ -75,12 +75,13 @@ ROWS: Final[dict[str, Row]] = {
     **_alike("olmo2", "olmo2", "olmo3", window="pattern"),
     **{kind: Row(arch=arch, window="pattern") for kind, arch in (
         ("gemma3n_text", "gemma3n"), ("gemma4_text", "gemma4"), ("gemma4_unified_text", "gemma4"),
-        ("exaone4", "exaone4"), ("exaone4_5_text", "exaone4"),
+        ("exaone4", "exaone4"),
         ("cohere2_moe", "cohere2moe"), ("afmoe", "afmoe"), ("laguna", "laguna"), ("mellum", "mellum"),
         ("muse_glimmer_text", "muse-glimmer"), ("granite_swa", "granite_swa"), ("spark2_5", "spark2_5"),
     )},
+    "exaone4_5_text": Row(arch="exaone4", window="pattern", drafts=True),
     "exaone_moe": Row(arch="exaone-moe", window="pattern", drafts=True),
-    "mimo_v2_flash": Row(arch="mimo2", window="pattern", drafts=True),
+    "mimo_v2_flash": Row(arch="mimo2", build="mimo", window="pattern"),
     "step3p5": Row(arch="step35", window="pattern"),
     **_alike("deepseek2", "deepseek_v2", "deepseek_v3", "kimi_k2", "glm4_moe_lite", build="absorbed"),
     "minicpm3": Row(arch="minicpm3", build="minicpm3"),
@@ -88,7 +89,7 @@ ROWS: Final[dict[str, Row]] = {
     "glm_moe_dsa": Row(arch="glm-dsa", build="dsa", drafts=True),
     "deepseek_v4": Row(arch="deepseek4", build="deepseek4"),
     **_alike("minimax-m3", "minimax_m3", "minimax_m3_vl_text", build="msa"),
-    "minimax_text_01": Row(arch="minimax-01", build="linear"),
+    **_alike("minimax-01", "minimax_text_01", "minimax_m1", build="linear"),
     "kimi_linear": Row(arch="kimi-linear", build="kda"),
     "qwen3_next": Row(arch="qwen3next", build="delta"),
     "qwen3_5_text": Row(arch="qwen35", build="delta", drafts=True),
@@ -116,6 +117,20 @@ def _plain(w: Written, row: Row) -> None:
         w.window(pattern=row.window == "pattern")
     if row.arch == "gemma4":  # `gemma.py`: the last layers read earlier ones
         w.put("attention.shared_kv_layers", sum(any(isinstance(m, Shared) for m in layer.memories) for layer in w.layers))
+
+
+def _mimo(w: Written, row: Row) -> None:
+    """`mimo.py`: three prediction layers with the windows' heads, which no config mentions."""
+    sliding = next(
+        (layer for layer in w.layers if any(isinstance(getattr(m, "reach", None), Window) for m in layer.memories)), None
+    )
+    if sliding is None:
+        raise Inconvertible("it has no sliding layer")
+    w.layers = (*w.layers, *(sliding,) * 3)
+    w.put("block_count", len(w.layers))
+    w.put("nextn_predict_layers", 3)
+    w.attention()
+    w.window(pattern=True)
 
 
 def _cohere(w: Written, row: Row) -> None:
@@ -305,5 +320,5 @@ BUILDERS: Final[dict[str, Callable[[Written, Row], None]]] = {
     "plain": _plain, "absorbed": _absorbed, "minicpm3": _minicpm3, "dsa": _dsa, "deepseek4": _deepseek4, "kda": _kda,
     "mamba": _mamba, "ssm": _ssm, "delta": _delta, "falcon_h1": _falcon_h1, "granite": _granite, "nemotron": _nemotron,
     "short_conv": _short_conv, "linear": _linear, "cohere": _cohere, "hunyuan": _hunyuan, "t5": _t5, "deci": _deci,
-    "rwkv": _rwkv, "msa": _msa,
+    "rwkv": _rwkv, "msa": _msa, "mimo": _mimo,
 }  # fmt: skip

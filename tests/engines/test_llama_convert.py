@@ -111,3 +111,10 @@ def test_a_granite_hybrid_without_mamba_layers_is_the_plain_architecture() -> No
     plain = converted({**base, "layer_types": ["attention"] * 40})
     assert plain["general.architecture"] == "granitemoe"
     assert read_hparams(plain).context_length == 131072
+
+
+def test_mimo_brings_three_prediction_layers_that_no_config_mentions() -> None:
+    path = next(path for path in HUB if "MiMo-V2-Flash" in path.name)
+    keys = converted(json.loads(path.read_text(encoding="utf-8")))
+    h = read_hparams(keys)
+    assert (h.n_layer_all - h.n_layer, h.head_count_kv[-3:], h.sliding[-3:]) == (3, (8, 8, 8), (True,) * 3)
