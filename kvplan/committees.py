@@ -230,7 +230,7 @@ def _flagged(part: Part, free_bytes: int, plan: Plan) -> Part:
     """The part with the flag that gives the engine its share, and what a server then reserves."""
     row, kept = sharing_of(part.member.engine), part.weights.bytes + part.reserve.bytes
     if row.meaning == "of total" or row.rank == 2:
-        share = f"{part.member.share:g}" if part.member.share is not None else of_total(part.bytes, plan.memory.bytes)[0]
+        share = f"{part.member.share:g}" if part.member.share is not None else of_total(part.needed_bytes, plan.memory.bytes)[0]
     else:
         share = of_free(part.cache_bytes, kept, free_bytes, row.meaning) if row.flag else ""
     command = row.flag.format(share) if share else ""

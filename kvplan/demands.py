@@ -31,11 +31,20 @@ class Demand:
         self.reserve = member.reserve or default_reserve(member.engine.partition("@")[0])
         self._caches: dict[int, int] = {}
         self.engine = None if member.model is None or member.cache_bytes is not None else _engine(member, plan)
-        self._pool = self._empty_pool()
+        self._pool: Pool | None = None
         if self.engine is not None:
+            self._look()
+
+    def _look(self) -> None:
+        """One user's cache, so that what the engine refuses is said with the plan's line."""
+        member = self.member
+        try:
             first = self.footprint(1)
-            if isinstance(first, NotPredicted):
-                raise SpecError(f"{member.where('model')}: {member.name} is not predicted: {first.reason}", hint=first.see)
+            self._pool = self._empty_pool()
+        except OptionError as problem:
+            raise _at_option(member, problem) from problem
+        if isinstance(first, NotPredicted):
+            raise SpecError(f"{member.where('model')}: {member.name} is not predicted: {first.reason}", hint=first.see)
 
     def _empty_pool(self) -> Pool | None:
         if self.engine is None or self.member.model is None:
@@ -106,5 +115,10 @@ def _engine(member: Member, plan: Plan) -> Any:
     try:
         return make_engine(member.engine, {**member.options, **more})
     except OptionError as problem:
-        line = member.where("kv_dtype" if "kv_dtype" in str(problem) or "dtype" in str(problem) else "options")
-        raise SpecError(f"{line}: {problem}", hint=problem.hint) from problem
+        raise _at_option(member, problem) from problem
+
+
+def _at_option(member: Member, problem: OptionError) -> SpecError:
+    """An engine's complaint, with the line of the option that it is about."""
+    key = "kv_dtype" if "dtype" in str(problem) and "kv_dtype" in member.lines else "options"
+    return SpecError(f"{member.where(key)}: {problem}", hint=problem.hint)

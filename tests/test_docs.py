@@ -27,7 +27,8 @@ def sessions() -> "list[tuple[str, list[str]]]":
 
 @pytest.mark.parametrize(("name", "lines"), sessions(), ids=lambda value: value if isinstance(value, str) else "")
 def test_every_console_session_runs_and_prints_what_it_shows(name: str, lines: list[str], tmp_path: Path) -> None:
-    (tmp_path / "my-cla.yaml").write_text((ROOT / "docs" / "guides" / "my-cla.yaml").read_text(encoding="utf-8"))
+    for example in (ROOT / "docs" / "guides").glob("*.yaml"):
+        (tmp_path / example.name).write_text(example.read_text(encoding="utf-8"))
     for header in ("gpt-oss-20b-mxfp4.gguf", "llama-3.1-8b-q4km-like.gguf"):
         (tmp_path / header).write_bytes((ROOT / "tests" / "golden" / "gguf" / header).read_bytes())
     position = 0

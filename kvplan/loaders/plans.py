@@ -16,7 +16,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
-from kvplan.budget import Line, given_memory, given_reserve, gpu_memory
+from kvplan.budget import APPLE_SHARE, Line, given_memory, gpu_memory, unused
 from kvplan.devices import Gpu, gpu
 from kvplan.errors import KvplanError, OptionError, SpecError, nearest
 from kvplan.loaders import load
@@ -158,11 +158,13 @@ def load_plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, st
     members = _members(files.members(top, folder), top, changes)
     card, memory = _card(top)
     reserve = _size(top, "reserve", minimum=0)
-    kept = given_reserve(0) if reserve is None else given_reserve(reserve)
+    kept = Line(name="kept free", bytes=reserve or 0, basis="given", source="`reserve` of the plan")
+    if reserve is None and card.vendor == "apple":
+        kept = unused(memory, APPLE_SHARE, "assumed", "what Metal does not lend the GPU")
     return Plan(
         gpu=card,
         memory=memory,
-        reserve=Line(name="kept free", bytes=kept.bytes, basis=kept.basis, source="`reserve` of the plan"),
+        reserve=kept,
         members=members,
         source="" if folder is None else name,
     )
@@ -257,6 +259,8 @@ def _model_and_weights(f: Fields) -> tuple[Model | None, str, Line]:
         raise SpecError(f"{f.where(key)}: {problem}", hint="add `weights: 16GB`, or `weights_dtype: fp8`") from problem
     except KvplanError as problem:
         raise SpecError(f"{f.where(key)}: {problem}", hint=problem.hint) from problem
+    if given is not None:
+        line = Line(name=line.name, bytes=line.bytes, basis=line.basis, source="`weights` of the plan")
     return model, source, line
 
 

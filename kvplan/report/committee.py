@@ -8,7 +8,7 @@ from kvplan.committees import Committee, Part
 from kvplan.report.csvs import to_csv
 from kvplan.report.jsons import to_json
 from kvplan.report.table import Column, Table, printable
-from kvplan.units import byte_unit, human_bytes
+from kvplan.units import byte_unit, human_bytes, in_unit
 
 #: The columns of the CSV: one row a member.
 CSV_COLUMNS = (
@@ -36,7 +36,8 @@ def _growth(committee: Committee) -> str:
         return "; no plan of these proportions serves more"
     if committee.scale is None:
         return ""
-    return f"; all users could grow {float(committee.scale):.4g}x" if committee.scale > 1 else "; it has no room for more users"
+    room = f"; the plan has room for {float(committee.scale):.4g}x its users"
+    return room if committee.scale > 1 else "; it has no room for more users"
 
 
 def _shortage(part: Part) -> str:
@@ -46,42 +47,27 @@ def _shortage(part: Part) -> str:
     return f"{part.member.name} holds {part.users:,}{wanted} requests in its part"
 
 
-def parts_table(committee: Committee) -> Table:
-    """One row a member: what its part of the card is made of."""
+def parts_table(committee: Committee, unit: str) -> Table:
+    """One row a member: what its part of the card is made of, all in one unit."""
+    names = ("weights", "reserve", "cache", "slack", "part")
     columns = (
         Column(title="member", key="name"),
         Column(title="engine", key="engine"),
         Column(title="users", key="users", kind="count"),
         Column(title="context", key="context", kind="count", optional=True),
-        Column(title="weights", key="weights", kind="bytes"),
-        Column(title="reserve", key="reserve", kind="bytes"),
-        Column(title="cache", key="cache", kind="bytes"),
-        Column(title="slack", key="slack", kind="bytes"),
-        Column(title="part", key="part", kind="bytes"),
+        *(Column(title=name, key=name, kind="count") for name in names),
     )
     rows: list[tuple[Any, ...]] = []
     for p in committee.parts:
-        users, context = (p.users, p.member.context) if p.allocation else (None, None)
-        rows.append(
-            (
-                p.member.name,
-                p.member.engine,
-                users,
-                context,
-                p.weights.bytes,
-                p.reserve.bytes,
-                p.cache_bytes,
-                p.slack_bytes,
-                p.bytes,
-            )
-        )
+        at = (p.users, p.member.context) if p.allocation else (None, None)
+        figures = (p.weights.bytes, p.reserve.bytes, p.cache_bytes, p.slack_bytes, p.bytes)
+        rows.append((p.member.name, p.member.engine, *at, *(in_unit(figure, unit) for figure in figures)))
     blank = (None,) * 7
     if committee.plan.reserve.bytes:
-        rows.append(("kept free", *blank, committee.plan.reserve.bytes))
-    rows.append(("left" if committee.free_bytes >= 0 else "missing", *blank, committee.free_bytes))
-    memory = committee.plan.memory
-    total = ("card", *blank, memory.bytes)
-    return Table(title="", columns=columns, rows=tuple(rows), total=total)
+        rows.append(("kept free", *blank, in_unit(committee.plan.reserve.bytes, unit)))
+    rows.append(("left" if committee.free_bytes >= 0 else "missing", *blank, in_unit(committee.free_bytes, unit)))
+    total = ("card", *blank, in_unit(committee.plan.memory.bytes, unit))
+    return Table(title=f"{committee.plan.gpu.id}, in {unit}", columns=columns, rows=tuple(rows), total=total)
 
 
 def _start(committee: Committee) -> Iterator[str]:
@@ -121,7 +107,7 @@ def render(committee: Committee, fmt: str, *, unit: str | None = None, width: in
         return _markdown(committee, unit)
     from kvplan.report.text import to_text
 
-    table = to_text(parts_table(committee), unit=unit, width=width, color=color)
+    table = to_text(parts_table(committee, unit), width=width, color=color)
     lines = [*wrap(printable(verdict(committee)), width, break_on_hyphens=False), table.rstrip("\n"), ""]
     if committee.fits:
         lines += [printable(line) for line in _start(committee)] + [""]
@@ -133,10 +119,10 @@ def render(committee: Committee, fmt: str, *, unit: str | None = None, width: in
     return "\n".join(lines) + "\n"
 
 
-def _markdown(committee: Committee, unit: str | None) -> str:
+def _markdown(committee: Committee, unit: str) -> str:
     from kvplan.report.markdown import to_markdown
 
-    lines = [f"**{printable(verdict(committee))}**", "", to_markdown(parts_table(committee), unit=unit)]
+    lines = [f"**{printable(verdict(committee))}**", "", to_markdown(parts_table(committee, unit))]
     if committee.fits:
         lines += [f"- {printable(line)}" for line in _start(committee)]
     lines += [f"- FIX: {printable(c.change)} -> {c.result}: `{printable(c.command)}`" for c in committee.changes]

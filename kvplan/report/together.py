@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 #: The columns of the CSV: one row a member, then one a figure of the device.
 CSV_COLUMNS = (
-    "plan", "gpu", "device", "divisor", "what", "name", "model", "engine", "kv_dtype", "batch_size", "seq_len", "tensors",
-    "predicted_bytes", "real_bytes", "exact", "equal",
+    "plan", "gpu", "device", "divisor", "users_divisor", "what", "name", "model", "engine", "kv_dtype", "batch_size", "seq_len",
+    "tensors", "predicted_bytes", "real_bytes", "exact", "equal",
 )  # fmt: skip
 
 
@@ -44,9 +44,9 @@ def together_table(together: "Together") -> Table:
 
 def scale_words(together: "Together") -> str:
     """At which scale the plan was proven."""
-    if together.divisor == 1:
-        return "the plan as it is"
-    return f"scaled down: every context divided by {together.divisor:,}"
+    scales = [f"every context divided by {together.divisor:,}"] if together.divisor > 1 else []
+    scales += [f"users divided by {together.users_divisor:,}"] if together.users_divisor > 1 else []
+    return f"scaled down: {', '.join(scales)}" if scales else "the plan as it is"
 
 
 def render(together: "Together", fmt: str, *, width: int = 80, color: bool = False) -> str:

@@ -1,18 +1,20 @@
 """The caches of a whole committee on one device at the same time, each against its prediction.
 
-A machine that has not the plan's card (a CPU, above all) gets the same plan with every context divided by one factor, and the
-report says which: shapes keep their heads and layers, so each tensor is still a prediction that can be wrong.
+A machine that has not the plan's card (a CPU, above all) gets the same plan with every context divided by one factor, and if
+that is not enough every number of users by another; the report says which. Shapes keep their heads and layers, so each tensor
+is still a prediction that can be wrong.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from kvplan.allocation import Allocation
-from kvplan.committees import Committee
+from kvplan.committees import Committee, Part
 from kvplan.demands import Demand
 from kvplan.errors import DoesNotFit, InputError
-from kvplan.units import GIB, human_bytes
+from kvplan.units import GIB, ceil_div, human_bytes
 from kvplan.validation.allocate import Watch, allocated, unwatched
 from kvplan.validation.compare import BufferCheck, Check, compare
 from kvplan.validation.devices import Device
@@ -21,6 +23,7 @@ from kvplan.validation.tensors import tensor_plan
 
 #: The host's memory belongs to everything that runs there: without --limit no more is taken of it.
 _CPU_LIMIT: Final = GIB
+_SHORTEST: Final = 256  # tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +66,17 @@ class MemberCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """What one device said of all members at once. Contexts were divided by `divisor`; 1 is the plan as it is."""
+    """What one device said of all members at once.
+
+    Contexts were divided by `divisor` and users by `users_divisor` (rounded up); both 1 is the plan as it is.
+    """
 
     committee: Committee
     device: str
     device_name: str
     torch_version: str
     divisor: int
+    users_divisor: int
     members: tuple[MemberCheck, ...]
     checks: tuple[Check, ...]
 
@@ -96,6 +103,7 @@ class Together:
             "device_name": self.device_name,
             "torch_version": self.torch_version,
             "divisor": self.divisor,
+            "users_divisor": self.users_divisor,
             "equal": self.passed,
             "members": [member.to_dict() for member in self.members],
             "checks": [check.to_dict() for check in self.checks],
@@ -112,12 +120,12 @@ def validate_together(
         watch: called with the bytes touched, as they are.
 
     Raises:
-        DoesNotFit: even with contexts of one token there is not enough memory.
+        DoesNotFit: even scaled down there is not enough memory.
         InputError: no member has a predicted cache.
     """
     ceiling = spendable_bytes(device)
     ceiling = min(ceiling, limit_bytes if limit_bytes is not None else _CPU_LIMIT if device.kind == "cpu" else ceiling)
-    divisor, scaled = scaled_down(committee, device, ceiling)
+    divisor, users_divisor, scaled = scaled_down(committee, device, ceiling)
     device.settle()
     before = device.snapshot()
     members: list[MemberCheck] = []
@@ -145,36 +153,54 @@ def validate_together(
         device_name=device.description,
         torch_version=str(device.torch.__version__),
         divisor=divisor,
+        users_divisor=users_divisor,
         members=tuple(members),
         checks=(*device.checks(before, after, sizes), *device.freed_checks(before, freed)),
     )
 
 
-def scaled_down(committee: Committee, device: Device, ceiling_bytes: int) -> tuple[int, list[tuple[str, Allocation]]]:
-    """The smallest power of two by which contexts must be divided for all caches to fit `ceiling_bytes`, and the caches.
+def scaled_down(committee: Committee, device: Device, ceiling_bytes: int) -> tuple[int, int, list[tuple[str, Allocation]]]:
+    """The caches of the plan, or of the largest smaller one that takes at most `ceiling_bytes`.
+
+    Contexts are halved together as long as the longest keeps 256 tokens; then users are halved, and contexts again.
+
+    Returns:
+        What contexts and users were divided by, and each member's allocation.
 
     Raises:
-        DoesNotFit: no such factor.
+        DoesNotFit: not even one user each fits.
         InputError: no member has a predicted cache.
     """
     parts = [part for part in committee.parts if part.allocation is not None and part.users]
     if not parts:
         raise InputError("no member of this plan has a cache to allocate", hint="members with a model and users have one")
-    longest, divisor = max(part.member.context for part in parts), 1
-    while True:
-        found = []
-        for part in parts:
-            member = replace(part.member, context=max(1, part.member.context // divisor))
-            allocation = Demand(member, committee.plan).footprint(part.users)
-            if isinstance(allocation, Allocation):
-                found.append((part.member.name, allocation))
-        needed = device.needed_bytes([tensor.predicted_bytes for _, a in found for tensor in tensor_plan(a)])
-        if needed <= ceiling_bytes:
-            return divisor, found
-        if divisor >= longest:
-            raise DoesNotFit(
-                f"even with contexts of one token the caches need {human_bytes(needed)}, "
-                f"and {device.name} may give {human_bytes(ceiling_bytes)}",
-                hint="plan fewer users, or give --limit SIZE",
-            )
-        divisor *= 2
+    longest, most = max(part.member.context for part in parts), max(part.users for part in parts)
+    needed = 0
+    for users_divisor in _powers(most):
+        for divisor in _powers(max(1, longest // _SHORTEST)):
+            found = [(part.member.name, _smaller(part, committee, divisor, users_divisor)) for part in parts]
+            needed = device.needed_bytes([tensor.predicted_bytes for _, a in found for tensor in tensor_plan(a)])
+            if needed <= ceiling_bytes:
+                return divisor, users_divisor, found
+    raise DoesNotFit(
+        f"even scaled down the caches need {human_bytes(needed)}, and {device.name} may give {human_bytes(ceiling_bytes)}",
+        hint="give --limit SIZE, or a device with more memory",
+    )
+
+
+def _powers(top: int) -> Iterator[int]:
+    """1, 2, 4 … up to the first that reaches `top`."""
+    power = 1
+    yield power
+    while power < top:
+        power *= 2
+        yield power
+
+
+def _smaller(part: Part, committee: Committee, divisor: int, users_divisor: int) -> Allocation:
+    """A member's cache with its context and users divided."""
+    member = replace(part.member, context=max(1, part.member.context // divisor))
+    found = Demand(member, committee.plan).footprint(ceil_div(part.users, users_divisor))
+    if not isinstance(found, Allocation):
+        raise InputError(f"{part.member.name}: its cache at a smaller scale is not predicted", hint="validate on the plan's card")
+    return found
