@@ -225,6 +225,7 @@ def test_the_sweep_equals_the_single_estimate(
 
 def test_the_log_rounds_as_a_float_does() -> None:
     assert mib(16_777_217) == "  16.00"
+    assert mib(10_737_444_403) == "10240.03"  # 10240.0249… becomes 10240.0254 as a float
     assert mib(0) == "   0.00"
     assert mib(2**40 + 2**30) == "1049600.00"
 

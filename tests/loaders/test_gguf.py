@@ -22,7 +22,7 @@ from kvplan.errors import GgufError, KvplanError, UnknownArchitecture
 from kvplan.gguf.header import SkippedArray, read_header
 from kvplan.gguf.hparams import KNOWN_ARCHITECTURES
 from kvplan.gguf.memories import model_from_keys
-from kvplan.loaders.gguf import MAX_HEADER_BYTES, Prefix, load_gguf
+from kvplan.loaders.gguf import Prefix, load_gguf
 
 FIXTURES = Path(__file__).resolve().parent.parent / "golden" / "gguf"
 DUMPS = Path(__file__).resolve().parent.parent / "configs" / "gguf_kv.jsonl"
@@ -240,7 +240,7 @@ def test_a_sparse_file_of_a_terabyte_does_not_fill_the_memory(tmp_path: Path, ki
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(GgufError, match="further than any model"):
         load_gguf(path)
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 3 * MAX_HEADER_BYTES
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 400 * 10**6
 
 
 @pytest.mark.parametrize("name", ["missing.gguf", "folder.gguf"])
