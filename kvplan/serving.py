@@ -149,7 +149,7 @@ def _solve(q: Question, room: Room) -> tuple[int, int, Limit]:
         found = room.longest_context(each, q.ceiling)
         if found == MAX_COUNT:
             return found, each, "nothing"
-        return found, each, "model" if found == q.ceiling else "memory"
+        return found, each, "model" if found == q.ceiling else _limit(room, each, found + 1)
     context = q.context
     if context is None:  # the table's decisive row: the longest context of a single request
         context = room.longest_context(1, q.ceiling)
@@ -158,7 +158,12 @@ def _solve(q: Question, room: Room) -> tuple[int, int, Limit]:
         if context == 0:
             return min(q.ceiling, _SHORTEST), 0, "memory"
     most = room.most_requests(context)
-    return context, most, "nothing" if most == MAX_COUNT else "memory"
+    return context, most, "nothing" if most == MAX_COUNT else _limit(room, most + 1, context)
+
+
+def _limit(room: Room, batch_size: int, context: int) -> Limit:
+    """What stops a workload that does not fit: its bytes, or the engine, which takes no such workload at all."""
+    return "engine" if isinstance(room.footprint(batch_size, context), NotPredicted) else "memory"
 
 
 def _answered(

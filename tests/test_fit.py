@@ -78,7 +78,7 @@ def test_the_longest_context_fits_and_one_token_more_does_not(name: str, engine:
     if fit.limited_by == "memory":
         assert not holds(name, engine, budget_bytes, batch_size, fit.context + 1)
     else:
-        assert fit.context == MODELS[name].max_tokens
+        assert (fit.limited_by, fit.context) == ("model", MODELS[name].max_tokens)
 
 
 @given(models, engines, budgets, st.integers(1, 64), st.integers(1, 16384))
@@ -87,6 +87,12 @@ def test_a_target_fits_exactly_when_its_requests_do(name: str, engine: str, budg
     assume(not most.not_predicted)
     target = answer(question(name, engine, budget_bytes, context=context, batch_size=users), brief=True)
     assert target.fits is (users <= most.batch_size)
+
+
+def test_an_engine_may_take_fewer_requests_than_the_memory_would(capsys: pytest.CaptureFixture[str]) -> None:
+    """llama.cpp has at most 256 sequences (`LLAMA_MAX_SEQ`)."""
+    assert run("mamba-2.8b", "--gpu", "h100-80gb", "-e", "llama.cpp", "--context", "1k") == 0
+    assert "256 x 1,024 tokens; the engine takes no more" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("engine", ["ideal", "vllm"])

@@ -21,7 +21,7 @@ _MOST_TRIED = 16  # rows; more are in the JSON
 _LIMITS: dict[Limit, str] = {
     "memory": "one more does not fit",
     "model": "that is the model's own limit",
-    "engine": "",
+    "engine": "the engine takes no more",
     "nothing": "its cache does not grow",
 }
 
