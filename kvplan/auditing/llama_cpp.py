@@ -15,7 +15,8 @@ from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError
 from kvplan.gguf.convert import gguf_keys
 from kvplan.gguf.ggml_types import GGML_TYPES
-from kvplan.gguf.hparams import DRAFTERS, Hparams, read_hparams
+from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.gguf.known import DRAFTERS
 
 _TOTALS: Final = (
     "total_bytes", "k_bytes", "v_bytes", "state_bytes", "n_ctx", "n_ctx_seq", "n_seq_max", "n_batch", "n_ubatch",

@@ -12,7 +12,8 @@ from typing import Final, Generic, Literal
 
 from kvplan.dtypes import lookup
 from kvplan.engines.base import Count, at_least, at_most
-from kvplan.gguf.hparams import DSA, NO_CACHE, PURE_RECURRENT, ROLLBACK, Hparams
+from kvplan.gguf.hparams import Hparams
+from kvplan.gguf.known import DSA, NO_CACHE, PURE_RECURRENT, ROLLBACK
 
 _Role = Literal["k", "v", "r", "s", "p", "state"]
 

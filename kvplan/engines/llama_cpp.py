@@ -22,7 +22,8 @@ from kvplan.engines.llama_log import log_lines
 from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError, OptionError
 from kvplan.gguf.convert import gguf_keys
-from kvplan.gguf.hparams import DRAFTERS, Hparams, read_hparams
+from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.gguf.known import DRAFTERS
 from kvplan.gguf.memories import model_from_hparams
 from kvplan.model import Model
 from kvplan.records import dataclass

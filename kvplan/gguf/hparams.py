@@ -8,100 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from kvplan.errors import GgufError
-
-MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
-#: Drafters whose context shares another model's memory, or needs its context: not studied.
-DRAFTERS: Final = frozenset({"gemma4-assistant", "eagle3", "dflash"})
-#: Architectures without any cache object (`llama_model::create_memory` returns null).
-NO_CACHE: Final = frozenset(
-    {
-        "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "neo-bert", "modern-bert", "eurobert",
-        "gemma-embedding",
-        "dream", "llada", "llada-moe", "rnd1", "wavtokenizer-dec",
-    }
-)  # fmt: skip
-NON_CAUSAL: Final = frozenset({"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"})
-PURE_RECURRENT: Final = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
-#: head_count_kv == 0 marks the recurrent layers.
-ZERO_HEADS_RECUR: Final = frozenset(
-    {"jamba", "granitehybrid", "plamo2", "lfm2", "lfm2moe", "kimi-linear", "kimi-k3", "bailingmoe3", "glm5-next"}
-)
-#: `attention.recurrent_layers`, else all but every n-th layer: architecture -> default n.
-INTERVAL_RECUR: Final = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "qwen4exp": 4, "minimax-01": 8}
-ROLLBACK: Final = frozenset(
-    {
-        "kimi-k3", "qwen35", "qwen35moe", "qwen4exp", "deepseek4", "glm5-next", "nemotron_h", "nemotron_h_moe", "lfm2", "lfm2moe",
-        "bailingmoe3",
-    }
-)  # fmt: skip
-DSA: Final = frozenset({"deepseek32", "glm-dsa", "hy_v4"})
-#: Built-in indexer layers of GLM-5.2 (78 trunk layers): the first three, then every fourth.
-_GLM52_INDEXED: Final = frozenset({0, 1, 2, *range(6, 78, 4)})
-
-# fmt: off
-#: Architectures that llama.cpp loads (`LLM_ARCH_NAMES` in `src/llama-arch.cpp`); others need `--infer`.
-KNOWN_ARCHITECTURES: Final = frozenset(
-    {
-        "llama", "llama4", "deci", "falcon", "grok", "gpt2", "gptj", "gptneox", "mpt", "baichuan", "starcoder", "refact",
-        "t5encoder", "bloom", "stablelm", "qwen", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen3moe", "qwen3vl", "qwen3vlmoe",
-        "phi2", "phi3", "phimoe", "plamo", "plamo2", "plamo3", "codeshell", "orion", "internlm2", "minicpm", "minicpm3",
-        "gemma", "gemma2", "gemma3", "gemma3n", "gemma4", "starcoder2", "jamba", "falcon-h1", "xverse", "command-r", "cohere2",
-        "cohere2moe", "dbrx", "olmo", "olmo2", "olmoe", "openelm", "arctic", "deepseek", "deepseek2", "deepseek2-ocr",
-        "deepseek32", "deepseek4", "chatglm", "glm4", "glm4moe", "glm-dsa", "glm5-next", "bitnet", "t5", "jais", "jais2",
-        "nemotron", "nemotron_h", "nemotron_h_moe", "exaone", "exaone4", "exaone-moe", "granite", "granitemoe",
-        "granitehybrid", "granite_swa", "graniteswitch", "chameleon", "plm", "bailingmoe", "bailingmoe2", "bailingmoe3",
-        "dots1", "dots3note", "arcee", "afmoe", "laguna", "ernie4_5", "ernie4_5-moe", "hunyuan-moe", "hunyuan-dense",
-        "hunyuan_vl", "hy_v3", "hy_v4", "smollm3", "gpt-oss", "lfm2", "lfm2moe", "smallthinker", "seed_oss", "grovemoe",
-        "apertus", "minimax-01", "minimax-m2", "minimax-m3", "cogvlm", "pangu-embedded", "mistral3", "mistral4", "paddleocr",
-        "mimo2", "step35", "llama-embed", "maincoder", "kimi-linear", "kimi-k3", "talkie", "mellum", "maple", "muse-glimmer",
-        "nanbeige", "hrm_text", "spark2_5", "qwen3next", "qwen35", "qwen35moe", "qwen4exp",
-        *NO_CACHE, *PURE_RECURRENT, *DRAFTERS,
-    }
-)
-# fmt: on
-
-
-@dataclass(frozen=True, slots=True)
-class Swa:
-    """Which layers slide by default: `period` n means all but every n-th (`dense_first`: the first of each n is dense)."""
-
-    period: int | None  # None: the file must carry the pattern
-    window: int = 0  # tokens when the key is absent; 0: then no window at all
-    dense_first: bool = False
-    forced: int = 0  # tokens, whatever the key says
-    required: bool = False  # the key must be there
-
-
-SWA: Final[dict[str, Swa]] = {
-    "gemma2": Swa(2, 4096),
-    "gemma3": Swa(6),
-    "gemma3n": Swa(5, required=True),
-    "gemma4": Swa(None, required=True),
-    "mimo2": Swa(None, required=True),
-    "step35": Swa(None, required=True),
-    "spark2_5": Swa(None, required=True),
-    "granite_swa": Swa(None, required=True),
-    "maple": Swa(None, required=True),
-    "dots3note": Swa(None, required=True),
-    "cohere2": Swa(4, required=True),
-    "cohere2moe": Swa(4, dense_first=True, required=True),
-    "gpt-oss": Swa(2, required=True),
-    "olmo2": Swa(4),
-    "afmoe": Swa(4),
-    "mellum": Swa(4),
-    "muse-glimmer": Swa(4, required=True),
-    "plamo3": Swa(8),
-    "laguna": Swa(4, dense_first=True),
-    "exaone4": Swa(4, 4096),
-    "exaone-moe": Swa(4, required=True),
-    "smallthinker": Swa(4, dense_first=True, forced=4096),
-    "llama4": Swa(4, 8192, forced=8192),
-    "lfm2": Swa(0),
-    "deepseek4": Swa(0, required=True),
-}
+from kvplan.gguf.known import GLM52_INDEXED, INTERVAL_RECUR, MAX_LAYERS, NON_CAUSAL, PURE_RECURRENT, SWA, ZERO_HEADS_RECUR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,5 +294,5 @@ def _indexed(k: _Keys, total: int, trunk: int) -> tuple[bool, ...]:
         return tuple(i < trunk for i in range(total))
     if marks is None:  # glm-dsa without the key: all layers, or GLM-5.2's built-in table
         long = k.integer("context_length", maximum=2**40) >= 2**20
-        return tuple(i < trunk and (not long or i in _GLM52_INDEXED) for i in range(total))
+        return tuple(i < trunk and (not long or i in GLM52_INDEXED) for i in range(total))
     return tuple(i < trunk and marks[i] == 1 for i in range(total))

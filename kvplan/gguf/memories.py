@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kvplan.errors import GgufError
-from kvplan.gguf.hparams import NO_CACHE, PURE_RECURRENT, Hparams, read_hparams
+from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.gguf.known import NO_CACHE, PURE_RECURRENT
 from kvplan.model import (
     Chunk,
     Compressed,

@@ -12,7 +12,7 @@ from typing import Final
 
 from kvplan.errors import GgufError, UnknownArchitecture
 from kvplan.gguf.header import GgufHeader, read_header
-from kvplan.gguf.hparams import KNOWN_ARCHITECTURES
+from kvplan.gguf.known import KNOWN_ARCHITECTURES
 from kvplan.gguf.memories import model_from_keys
 from kvplan.model import Fact, Model
 from kvplan.units import human_bytes

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from kvplan.engines.llama_context import CACHE_TYPES, Context, Params, Refusal, make_context, pad
 from kvplan.errors import GgufError
-from kvplan.gguf.hparams import SWA, read_hparams
+from kvplan.gguf.hparams import read_hparams
+from kvplan.gguf.known import SWA
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 CASES = [json.loads(line) for line in (GOLDEN / "llama_cpp.jsonl").read_text(encoding="utf-8").splitlines()]

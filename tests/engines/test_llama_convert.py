@@ -14,7 +14,8 @@ from kvplan.engines.llama_context import Params, make_context
 from kvplan.errors import KvplanError
 from kvplan.gguf.convert import gguf_keys
 from kvplan.gguf.convert_rows import BUILDERS, ROWS
-from kvplan.gguf.hparams import KNOWN_ARCHITECTURES, read_hparams
+from kvplan.gguf.hparams import read_hparams
+from kvplan.gguf.known import KNOWN_ARCHITECTURES
 from kvplan.loaders import load
 from kvplan.model import Model
 from kvplan.variants import variant

@@ -20,7 +20,7 @@ import kvplan
 from kvplan.cli.app import main
 from kvplan.errors import GgufError, KvplanError, UnknownArchitecture
 from kvplan.gguf.header import SkippedArray, read_header
-from kvplan.gguf.hparams import KNOWN_ARCHITECTURES
+from kvplan.gguf.known import KNOWN_ARCHITECTURES
 from kvplan.gguf.memories import model_from_keys
 from kvplan.loaders.gguf import Prefix, load_gguf
 
