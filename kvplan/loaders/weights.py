@@ -7,6 +7,7 @@ from typing import Any
 from kvplan.budget import Line, counted_weights
 from kvplan.dtypes import lookup
 from kvplan.errors import OptionError
+from kvplan.loaders.catalogue import find
 from kvplan.loaders.safetensors import TensorBytes, checkpoint_bytes
 from kvplan.model import Model
 
@@ -16,9 +17,9 @@ Source = str | Path | Mapping[str, Any] | Model
 def find_weights(source: Source, model: Model, *, given_bytes: int | None = None, dtype: str | None = None) -> Line:
     """The weights of `model` as a budget line.
 
-    First match wins: `given_bytes`; the checkpoint beside a local config.json (safetensors headers or index); what the
-    model's file says (GGUF tensors, a description's `weights_bytes`); its parameters at its dtype. A `dtype` asks
-    for the parameters at that type instead.
+    First match wins: `given_bytes`; the checkpoint beside a local config.json or on the hub (safetensors headers or
+    index); what the model's file says (GGUF tensors, a description's `weights_bytes`); its parameters at its dtype. A
+    `dtype` asks for the parameters at that type instead.
 
     Raises:
         OptionError: nothing is known; the message names what was looked at.
@@ -62,7 +63,7 @@ def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
 
 
 def _checkpoint(source: Source) -> TensorBytes | None:
-    """The safetensors files beside a local config.json, or of a hub repository that is in the cache."""
+    """The safetensors files beside a local config.json, or of a hub repository."""
     if isinstance(source, Model | Mapping):
         return None
     path = Path(source).expanduser()
@@ -70,7 +71,21 @@ def _checkpoint(source: Source) -> TensorBytes | None:
         folder = path if path.is_dir() else path.parent if path.name == "config.json" and path.is_file() else None
     except OSError:
         return None
-    return checkpoint_bytes(folder) if folder is not None else None
+    if folder is not None:
+        return checkpoint_bytes(folder)
+    if _on_hub(str(source)):
+        from kvplan.loaders.hub_weights import hub_checkpoint
+
+        return hub_checkpoint(str(source))
+    return None
+
+
+def _on_hub(text: str) -> bool:
+    """Whether a model that loaded came from the hub: neither a file nor an entry of the catalogue."""
+    owner, slash, name = text.partition("/")
+    if not (owner and slash and name) or "/" in name or Path(text).expanduser().exists():
+        return False
+    return find(text) is None
 
 
 def _unknown(model: Model) -> OptionError:

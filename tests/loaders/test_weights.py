@@ -1,7 +1,12 @@
 """Weights: what a checkpoint's headers say equals what its tensors take; what nobody knows is asked for."""
 
 import json
+import os
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -149,3 +154,74 @@ def test_an_index_cannot_lead_out_of_its_folder(folder: Path) -> None:
     found = checkpoint_bytes(folder / "sub")
     assert found is not None
     assert found.bytes == 7
+
+
+class Hub(BaseHTTPRequestHandler):
+    """`acme/sharded` has an index, `acme/whole` one file, `acme/none` only a config."""
+
+    def _answer(self, *, body: bool) -> None:
+        parts = self.path.lstrip("/").split("/")
+        name, file = parts[1], parts[-1]
+        files = {
+            (
+                "sharded",
+                "model.safetensors.index.json",
+            ): b'{"metadata": {"total_size": 4321}, "weight_map": {"a": "x.safetensors"}}',
+            ("whole", "model.safetensors"): header({"a": GOOD}) + b"    ",
+        }
+        content = json.dumps(CONFIG).encode() if file == "config.json" else files.get((name, file))
+        wanted = self.headers.get("Range", "")
+        part = content
+        if content is not None and wanted:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            part = content[int(first) : int(last) + 1]
+        self.send_response(404 if part is None else 206 if wanted else 200)
+        if part is None:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("X-Repo-Commit", "b" * 40)
+        self.send_header("ETag", f'"{file.encode().hex()}"')
+        self.send_header("Content-Length", str(len(part or b"")))
+        self.end_headers()
+        if body and part is not None:
+            self.wfile.write(part)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.mark.parametrize(
+    ("repository", "said"),
+    [
+        ("sharded", "total_size in model.safetensors.index.json"),
+        ("whole", "the header of model.safetensors on the hub"),
+        ("none", ""),
+    ],
+)
+def test_a_hub_repository_is_asked_for_its_index_or_its_header(repository: str, said: str, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))}
+    hub = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*",
+    }  # fmt: skip
+    words = ["fit", f"acme/{repository}", "--gpu", "l4", "-e", "ideal", "-f", "json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "kvplan", *words],
+        env={**kept, **hub},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    server.shutdown()
+    server.server_close()
+    if not said:
+        assert (done.returncode, "--weights" in done.stderr) == (2, True)
+        return
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in json.loads(done.stdout)["fits"][0]["budget"] if line["name"] == "weights"]
+    assert (line["basis"], line["source"], -line["bytes"]) == ("measured", said, {"sharded": 4321, "whole": 4}[repository])
