@@ -58,6 +58,7 @@ def test_a_large_vocabulary_takes_little_memory(large):
 
 
 def test_the_gguf_package_for_comparison(benchmark, large):
-    gguf = pytest.importorskip("gguf")
+    import gguf
+
     reader = benchmark.pedantic(gguf.GGUFReader, args=(large,), rounds=1)
     assert len(reader.fields["tokenizer.ggml.tokens"].data) == TOKENS
