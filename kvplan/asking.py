@@ -121,7 +121,13 @@ def _questions(base: dict[str, Any], names: str, count: int | None, tensor_paral
     """One question for each GPU of the list and each way to split the model that is left open."""
     listed = _gpus(names)
     splits = "tensor_parallel" in option_names(base["engine"])
-    search = len(listed) > 1 and base["batch_size"] is not None and base["context"] is not None and splits
+    search = (
+        len(listed) > 1
+        and "pipeline_parallel_size" not in base["options"]
+        and base["batch_size"] is not None
+        and base["context"] is not None
+        and splits
+    )
     for device, own_count in listed:
         if own_count is not None and count is not None and own_count != count:
             raise OptionError(f"--gpu {device.id}:{own_count} and --gpus {count} differ", hint="give one of them")
@@ -129,8 +135,9 @@ def _questions(base: dict[str, Any], names: str, count: int | None, tensor_paral
         if number is None and tensor_parallel is None and search and device.memory_kind == "discrete":
             yield from (Question(**base, gpu=device, gpus=n, tensor_parallel=n) for n in _SPLITS)
             continue
-        number = number or tensor_parallel or 1
-        share = tensor_parallel or (number if splits else 1)
+        stages = Question(**base, gpu=device).pipeline
+        number = number or (tensor_parallel or 1) * stages
+        share = tensor_parallel or (max(1, number // stages) if splits else 1)
         _positive(number, "--gpus")
         _positive(share, "--tp")
         yield Question(**base, gpu=device, gpus=number, tensor_parallel=share)

@@ -20,7 +20,8 @@ class Question:
     """One thing to find out. None for `context` or `batch_size` means: find it.
 
     `options` are the engine's own and kvplan's shared ones; `memory_bytes`, `reserve_bytes` and `utilization` override
-    what kvplan knows or assumes. `gpus` devices serve together: `tensor_parallel` split one model, the rest are replicas.
+    what kvplan knows or assumes. `gpus` devices serve together: `tensor_parallel` of them, times the pipeline's stages,
+    hold one copy of the model, and the rest are replicas.
     """
 
     model: Model
@@ -47,9 +48,20 @@ class Question:
         return "batch" if self.batch_size is None else "target"
 
     @property
+    def pipeline(self) -> int:
+        """Stages that share the layers, for engines that have them."""
+        stages = str(self.options.get("pipeline_parallel_size", 1))
+        return int(stages) if stages.isdecimal() and int(stages[:6]) > 0 else 1
+
+    @property
+    def devices(self) -> int:
+        """Devices that one copy of the model takes."""
+        return self.tensor_parallel * self.pipeline
+
+    @property
     def replicas(self) -> int:
-        """Copies of the model, each on `tensor_parallel` devices."""
-        return self.gpus // self.tensor_parallel
+        """Copies of the model, each on `devices` of them."""
+        return self.gpus // self.devices
 
     @property
     def each(self) -> int | None:

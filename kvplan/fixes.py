@@ -82,7 +82,7 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
     yield "a shorter context", _shorter(q)
     if "tensor_parallel" in option_names(q.engine):
         more = (n for n in _SPLITS if n > q.tensor_parallel)
-        yield "{q.tensor_parallel} GPUs that split the model", (replace(q, gpus=n, tensor_parallel=n) for n in more)
+        yield "{q.tensor_parallel} GPUs that split the model", (replace(q, gpus=n * q.pipeline, tensor_parallel=n) for n in more)
     yield "a larger GPU ({q.gpu.id})", _larger(q)
     parameters = q.model.parameters
     if parameters is not None and q.weights.basis == "derived":

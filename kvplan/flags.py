@@ -18,6 +18,7 @@ _COMMANDS: Final[dict[str, tuple[str, ...]]] = {
         " --gpu-memory-utilization {utilization}",
         " {kv_dtype_flag}",
         " --tensor-parallel-size {tensor_parallel}",
+        " --pipeline-parallel-size {pipeline_parallel_size}",
         " --data-parallel-size {replicas}",
     ),
     "transformers": ("model.generate(**inputs, max_length={context})", "  # at most {batch_size} sequences", ", {kv_dtype_flag}"),
@@ -62,6 +63,7 @@ def engine_flags(allocation: Allocation, options: Mapping[str, Any], *, model: s
         "utilization": f"{utilization:g}",
         "kv_dtype_flag": kv_dtype_flag(engine, allocation.kv_dtype) if asked else "",
         "tensor_parallel": devices if devices > 1 else "",
+        "pipeline_parallel_size": options.get("pipeline_parallel_size", ""),
         "replicas": replicas if replicas > 1 else "",
     }
     pieces = _COMMANDS.get(f"{engine}/{options.get('cache', '')}") or _COMMANDS.get(engine, ())

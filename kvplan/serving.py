@@ -34,9 +34,7 @@ def budget_of(q: Question) -> Budget:
     memory = gpu_memory(q.gpu) if q.memory_bytes is None else given_memory(q.gpu.id, q.memory_bytes)
     share, left = _left_alone(q, name, memory)
     reserve = default_reserve(name) if q.reserve_bytes is None else given_reserve(q.reserve_bytes)
-    return Budget(
-        memory=memory, utilization=share, unused=left, weights=share_of_weights(q.weights, q.tensor_parallel), reserve=reserve
-    )
+    return Budget(memory=memory, utilization=share, unused=left, weights=share_of_weights(q.weights, q.devices), reserve=reserve)
 
 
 def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
@@ -113,9 +111,11 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
     Raises:
         OptionError: an unknown engine or option, or numbers that contradict each other.
     """
-    if q.gpus % q.tensor_parallel:
+    if q.gpus % q.devices:
+        stages = f" x {q.pipeline} stages" if q.pipeline > 1 else ""
         raise OptionError(
-            f"--gpus {q.gpus} is not a multiple of --tp {q.tensor_parallel}", hint="replicas of the model take --tp GPUs each"
+            f"--gpus {q.gpus} is not a multiple of --tp {q.tensor_parallel}{stages}",
+            hint="each replica of the model takes as many",
         )
     budget = budget_of(q)
     room = room_of(q, budget)

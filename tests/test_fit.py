@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import kvplan
@@ -57,6 +57,7 @@ def holds(name: str, engine: str, budget_bytes: int, batch_size: int, context: i
     return estimated.total_bytes <= limit
 
 
+@settings(deadline=None)
 @given(models, engines, budgets, st.integers(1, 32768))
 def test_the_most_requests_fit_and_one_more_does_not(name: str, engine: str, budget_bytes: int, context: int) -> None:
     fit = answer(question(name, engine, budget_bytes, context=context), brief=True)
@@ -68,6 +69,7 @@ def test_the_most_requests_fit_and_one_more_does_not(name: str, engine: str, bud
     assert not holds(name, engine, budget_bytes, fit.batch_size + 1, context)
 
 
+@settings(deadline=None)
 @given(models, engines, budgets, st.integers(1, 64))
 def test_the_longest_context_fits_and_one_token_more_does_not(name: str, engine: str, budget_bytes: int, batch_size: int) -> None:
     fit = answer(question(name, engine, budget_bytes, batch_size=batch_size), brief=True)
@@ -81,6 +83,7 @@ def test_the_longest_context_fits_and_one_token_more_does_not(name: str, engine:
         assert (fit.limited_by, fit.context) == ("model", MODELS[name].max_tokens)
 
 
+@settings(deadline=None)
 @given(models, engines, budgets, st.integers(1, 64), st.integers(1, 16384))
 def test_a_target_fits_exactly_when_its_requests_do(name: str, engine: str, budget_bytes: int, users: int, context: int) -> None:
     most = answer(question(name, engine, budget_bytes, context=context), brief=True)
@@ -137,6 +140,14 @@ def test_splitting_a_model_divides_weights_and_heads() -> None:
     two = kvplan.fit("llama-3.1-8b", "h100-80gb:2", engine="ideal", context="32k", batch_size=1)
     assert (two.question.tensor_parallel, two.cache_bytes * 2) == (2, one.cache_bytes)
     assert two.budget.weights.bytes * 2 == one.budget.weights.bytes
+
+
+def test_pipeline_stages_divide_weights_and_layers() -> None:
+    one = kvplan.fit("llama-3.1-8b", "h100-80gb", engine="vllm", context="32k", batch_size=1)
+    two = kvplan.fit("llama-3.1-8b", "h100-80gb", engine="vllm", context="32k", batch_size=1, pipeline_parallel_size="2")
+    assert (two.question.gpus, two.question.replicas, two.cache_bytes * 2) == (2, 1, one.cache_bytes)
+    assert two.budget.weights.bytes * 2 == one.budget.weights.bytes
+    assert "--pipeline-parallel-size 2" in two.flags
 
 
 def test_replicas_share_the_requests() -> None:

@@ -74,7 +74,13 @@ def _identity(fit: Fit) -> str:
     parts = [q.model.name, q.engine, *([a.kv_dtype] if a else []), q.gpu.id]
     if q.gpus > 1:
         split = f"{q.tensor_parallel} GPUs split the model" if q.tensor_parallel > 1 else ""
-        parts += [*([split] if split else []), *([f"{q.replicas} replicas"] if q.replicas > 1 else []), "figures of one GPU"]
+        stages = f"{q.pipeline} stages" if q.pipeline > 1 else ""
+        parts += [
+            *([split] if split else []),
+            *([stages] if stages else []),
+            *([f"{q.replicas} replicas"] if q.replicas > 1 else []),
+            "figures of one GPU",
+        ]
     return " · ".join(parts)
 
 

@@ -209,7 +209,8 @@ def test_a_hub_repository_is_asked_for_its_index_or_its_header(repository: str, 
     Thread(target=server.serve_forever, daemon=True).start()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))}
     hub = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*",
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "*",
     }  # fmt: skip
     words = ["fit", f"acme/{repository}", "--gpu", "l4", "-e", "ideal", "-f", "json"]
     done = subprocess.run(
