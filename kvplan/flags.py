@@ -1,6 +1,7 @@
 """What to type: an engine's own flags for a workload that `fit` has found. Rows of data, one table an engine."""
 
 from collections.abc import Mapping
+from shlex import quote
 from string import Formatter
 from typing import Any, Final
 
@@ -56,7 +57,7 @@ def engine_flags(allocation: Allocation, options: Mapping[str, Any], *, model: s
     asked = {"kv_dtype", engine_class(engine).aliases.get("kv_dtype")} & options.keys()
     context, batch_size = allocation.workload.seq_len, allocation.workload.batch_size
     values: Mapping[str, Any] = {
-        "model": model,
+        "model": quote(model),
         "context": context,
         "batch_size": batch_size,
         "all_tokens": context * batch_size,

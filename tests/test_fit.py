@@ -191,6 +191,27 @@ def test_the_flags_are_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_what_to_type_is_safe_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shlex
+
+    folder = tmp_path / "a b;rm x"
+    folder.mkdir()
+    config = {
+        "model_type": "llama",
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "hidden_size": 512,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    for target, code in (("1 at 1k", 0), ("999999 at 1k", 1)):
+        assert run(str(folder), "--gpu", "l4", "--weights", "1GB", "--target", target, "-f", "json") == code
+        fit = json.loads(capsys.readouterr().out)["fits"][0]
+        typed = [fit["flags"]] if code == 0 else [fix["command"] for fix in fit["fixes"]]
+        assert all(shlex.split(text)[2] == str(folder) for text in typed)
+        assert typed
+
+
 @given(st.integers(1, 2**53))
 def test_counts_and_sizes_in_commands_are_exact(amount: int) -> None:
     assert parse_count(count(amount)) == amount
