@@ -127,7 +127,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
     n_embd = k.integer("embedding_length", maximum=2**31)
     if arch == "graniteswitch":  # one single-head router layer is appended
         heads, kv_heads, widths, blocks = (*heads, heads[0]), (*kv_heads, 1), (*widths, 0), blocks + 1
-    loops = k.integer("num_loops", 1) if arch == "nanbeige" else 1
+    loops = k.integer("num_loops", 1, MAX_LAYERS) if arch == "nanbeige" else 1
     heads, kv_heads, total = heads * loops, kv_heads * loops, blocks * loops
     if total > MAX_LAYERS or nextn >= total:
         raise k.refuse("block_count", f"of {blocks} does not fit {nextn} NextN layers and {loops} loops")

@@ -211,3 +211,11 @@ def test_a_window_is_required_where_the_engine_requires_it(arch: str) -> None:
             read_hparams(keys)
     else:
         read_hparams(keys)
+
+
+def test_a_number_of_loops_cannot_fill_the_memory() -> None:
+    keys = {key.replace("llama", "nanbeige"): "nanbeige" if value == "llama" else value for key, value in LLAMA.items()}
+    assert read_hparams({**keys, "nanbeige.num_loops": 3}).n_layer == 12
+    for loops in (0, 200, 2**31 - 1):
+        with pytest.raises(GgufError, match="loops"):
+            read_hparams({**keys, "nanbeige.num_loops": loops})

@@ -15,7 +15,8 @@ from kvplan.engines.llama_context import CACHE_TYPES
 from kvplan.engines.llama_cpp import LlamaCpp
 from kvplan.engines.llama_log import mib
 from kvplan.engines.llama_options import LlamaCppOptions
-from kvplan.errors import OptionError
+from kvplan.errors import GgufError, OptionError
+from kvplan.gguf.known import KNOWN_ARCHITECTURES
 from kvplan.gguf.memories import model_from_keys
 from kvplan.grid import Sweep
 from kvplan.model import Model, Shared
@@ -236,3 +237,33 @@ def test_a_file_on_cuda_needs_more_than_the_log_says() -> None:
     odd = next(m for m in MODELS if m.name == "deepseek-ai/DeepSeek-V2-Lite")  # rows of 576 elements
     sizes = planned(odd, kv_dtype="q8_0").details["backend_buffer_bytes"]
     assert sizes["cuda"] - sizes["cpu"] == 27 * 512  # a tail of 448 elements is 476 bytes, padded to 128
+
+
+VALUES: list[Any] = [
+    0, 1, 2, 3, 7, 64, 128, 512, 2**31 - 1, 2**31, 2**40, -1, 1.0, 1.5, float("nan"), float("inf"), True, False, "x", "", [], [0],
+    [1] * 4, [0] * 40, [1] * 400, [2**31] * 40, ["a"] * 30, [True, False] * 20, [1.5] * 40,
+]  # fmt: skip
+OPTIONS: list[dict[str, Any]] = [
+    {}, {"flash_attn": "off"}, {"ctx_type": "mtp"}, {"kv_dtype": "q8_0"}, {"swa_full": True, "kv_unified": True, "parallel": 3},
+    {"ctx_size": 0}, {"n_rs_seq": 3}, {"frontend": "python", "embeddings": True},
+]  # fmt: skip
+
+
+@given(st.data())
+@settings(max_examples=1500, deadline=None)
+def test_absurd_metadata_is_planned_or_refused(data: st.DataObject) -> None:
+    keys = dict(data.draw(st.sampled_from(list(BY_MODEL.values())))["config"])
+    if data.draw(st.booleans()):
+        old, new = keys["general.architecture"], data.draw(st.sampled_from(sorted(KNOWN_ARCHITECTURES)))
+        keys = {key.replace(f"{old}.", f"{new}.", 1): value for key, value in keys.items()} | {"general.architecture": new}
+    for key in data.draw(st.lists(st.sampled_from(sorted(keys)), min_size=1, max_size=3)):
+        keys[key] = data.draw(st.sampled_from(VALUES))
+    try:
+        model = model_from_keys(keys, source="x", name="x")
+    except GgufError:
+        return
+    answer = LlamaCpp(LlamaCppOptions(**data.draw(st.sampled_from(OPTIONS)))).footprint(
+        model, Workload(seq_len=data.draw(st.sampled_from([0, 1, 1000, 2**20])), batch_size=data.draw(st.sampled_from([0, 1, 3])))
+    )
+    if isinstance(answer, Allocation):
+        assert 0 <= answer.payload_bytes <= answer.total_bytes == sum(layer.bytes for layer in answer.layers)
