@@ -1,6 +1,6 @@
 """Wrappers that assume a text part of their own, where the text class by itself would assume another size.
 
-Source: `sub_configs_defaults["text_config"].init_kwargs` in `configuration_*.py` of transformers 5.23. They hold when
+Source: `init_kwargs` in `sub_configs_defaults` of `configuration_*.py`, transformers 5.23. They hold when
 the config has no text part at all; the classes in `MERGED` also fill in what a given text part leaves out.
 """
 
@@ -14,7 +14,15 @@ def _sizes(layers: int, heads: int, kv_heads: int, hidden: int, **others: int | 
     return sizes | {"hidden_size": hidden} | others
 
 
-DEFAULTS: Final[dict[str, dict[str, int | None]]] = {
+_PAIR: Final[dict[str, Any]] = {"is_decoder": True, "add_cross_attention": True}
+DEFAULTS: Final[dict[str, dict[str, Any]]] = {
+    **dict.fromkeys(("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"), _PAIR),
+    "nemo_speechlm": {
+        "hidden_size": 2688,
+        "hybrid_override_pattern": "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
+        "mamba_num_heads": 64,
+        "num_key_value_heads": 2,
+    },
     "fast_vlm": _sizes(28, 28, 4, 3584),
     "fun_asr_nano": _sizes(28, 16, 8, 1024),
     "glmasr": _sizes(28, 16, 4, 2048),

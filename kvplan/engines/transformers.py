@@ -18,6 +18,7 @@ from kvplan.allocation import Allocation, NotPredicted
 from kvplan.dtypes import lookup
 from kvplan.engines.base import Count, Piece, PieceEngine, layer_kinds, parse_version
 from kvplan.engines.transformers_families import (
+    NEEDS_ATTENTION,
     NO_CACHE,
     NO_STATIC,
     OWN_CACHE,
@@ -299,6 +300,11 @@ class Transformers(PieceEngine):
                 reason=f"transformers {self.version} raises an IndexError: it makes as many cache layers as {kind} has encoder "
                 f"layers, and the decoder has {-surplus_layers(model)} more"
             )
+        if kind in NEEDS_ATTENTION and self.release >= (5, 5) and not _attends(model):
+            return NotPredicted(
+                reason=f"transformers {self.version} raises a ValueError (`get_seq_length` can only be called on attention layers): "
+                f"this {kind} model has none"
+            )
         if built == "plain" and not _fits_plain(model):
             return NotPredicted(
                 reason=f"a DynamicCache made without a config has no place for what layers of {kind} keep, and raises"
@@ -316,6 +322,10 @@ class Transformers(PieceEngine):
         if isinstance(answer, NotPredicted):
             return answer
         return replace(answer, kinds=layer_kinds(self.kept(model)))
+
+
+def _attends(model: Model) -> bool:
+    return any(isinstance(m, Softmax) for layer in model.layers for m in layer.memories)
 
 
 def _fits_plain(model: Model) -> bool:

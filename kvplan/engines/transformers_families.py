@@ -22,6 +22,8 @@ NO_CACHE: Final[Mapping[str, str]] = {
 }
 #: Types whose static cache class does not exist (KeyError in `StaticCache.__init__`).
 NO_STATIC: Final = frozenset({"deepseek_v4"})
+#: Hybrids whose masks ask the cache for its length, which a cache of linear layers alone cannot tell.
+NEEDS_ATTENTION: Final = frozenset({"bamba", "granitemoehybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"})
 #: Types whose cross cache is built from the encoder's number of layers (`num_hidden_layers` is `num_layers` there).
 COUNTS_ENCODER_LAYERS: Final = frozenset({"t5", "mt5", "umt5", "longt5", "switch_transformers", "pop2piano", "udop"})
 #: Types with a cache object of their own, whatever implementation is asked for.

@@ -127,6 +127,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("before 4.36", {"model_type": "llama"}, "transformers@4.35.2", {}),
     ("KeyError", {"model_type": "deepseek_v4"}, "transformers", {"cache": "static"}),
     ("full attention", {"model_type": "gemma2"}, "transformers", {"cache": "quantized"}),
+    ("get_seq_length", {"model_type": "bamba"}, "transformers", {}),
+    ("IndexError", {"model_type": "t5", "num_layers": 2, "num_decoder_layers": 4}, "transformers", {}),
+    ("no place", {"model_type": "jamba"}, "transformers", {"cache": "plain"}),
     ("`nbits`", {"model_type": "llama"}, "transformers", {"cache": "quantized", "nbits": 8}),
     ("`axis_key`", {"model_type": "llama"}, "transformers", {"cache": "quantized", "backend": "hqq", "axis_key": -1}),
 ]
