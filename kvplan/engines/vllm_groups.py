@@ -75,7 +75,9 @@ def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ..
     if len(pages) > 1:
         if not rules.unified_pages:
             raise CannotGroup("this release cannot serve layers whose pages differ in size (NotImplementedError)")
-        caches = _unified(caches, max(pages))
+        if any(held.spec.latent and max(pages) % held.spec.page_bytes for held in caches):
+            return _whole_windows(caches)
+        caches = tuple(_with(held, _to_page(held.spec, max(pages))) for held in caches)
     return _uniform_page(caches, rules)
 
 
@@ -94,17 +96,17 @@ def _with(held: Held, spec: Spec) -> Held:
     return Held(layer=held.layer, memory=held.memory, name=held.name, spec=spec, draft=held.draft)
 
 
-def _unified(caches: tuple[Held, ...], page: int) -> tuple[Held, ...]:
-    """Pages made equal: longer blocks where they divide, padding elsewhere. Source: `unify_kv_cache_spec_page_size`."""
-    if any(_needs_padding(held.spec, page) and held.spec.latent for held in caches):
-        if {held.spec.kind for held in caches} <= {"full", "sliding"}:
-            return tuple(_with(held, held.spec.without_reach()) for held in caches)
-        raise CannotGroup("The page size of the MLA layers cannot be unified with the others (NotImplementedError).")
-    return tuple(_with(held, _to_page(held.spec, page)) for held in caches)
+def _whole_windows(caches: tuple[Held, ...]) -> tuple[CacheGroup, ...]:
+    """Pages of MLA cannot be padded; beside ordinary windows, those are held whole and all share one group.
 
-
-def _needs_padding(spec: Spec, page: int) -> bool:
-    return spec.kind != "state" and page % spec.page_bytes != 0
+    Source: `_try_get_full_allocation_fallback_groups`.
+    """
+    windows = [held for held in caches if held.spec.kind == "sliding"]
+    local = any(held.spec.kind == "chunked" for held in caches) or any(held.spec.latent for held in windows)
+    whole = tuple(_with(held, held.spec.without_reach()) for held in caches)
+    if not windows or local or not all(same_kind(whole[0].spec, held.spec) for held in whole):
+        raise CannotGroup("the pages of the MLA layers cannot be unified with the others' (NotImplementedError)")
+    return (CacheGroup(whole),)
 
 
 def _to_page(spec: Spec, page: int) -> Spec:
@@ -157,11 +159,11 @@ def _packed(caches: tuple[Held, ...]) -> tuple[CacheGroup, ...]:
     anchored = max((max(c.values()) for c in counts if len(c) > 1 and _balanced(c)), default=0)
     parts = [1] * len(buckets)
     if anchored:
-        width = _pack_width(counts, anchored)
-        parts = [ceil_div(max(c.values()), width) for c in counts]
+        width = _pack_width([max(c.values()) for c in counts if _balanced(c)], anchored)
+        parts = [ceil_div(max(c.values()), width) if _balanced(c) else 1 for c in counts]
     stateful = [_is_state(bucket[0].spec, sliding=not anchored) for bucket in buckets]
     anchor = max(
-        bucket[0].spec.page_bytes if state else max(group.page_bytes for group in _strided(bucket, n))
+        sum(_by_page(bucket)) if state else max(group.page_bytes for group in _strided(bucket, n))
         for bucket, state, n in zip(buckets, stateful, parts, strict=True)
     )
     groups: list[CacheGroup] = []
@@ -182,15 +184,16 @@ def _balanced(counts: dict[int, int]) -> bool:
     return len(set(counts.values())) == 1
 
 
-def _pack_width(counts: list[dict[int, int]], least: int) -> int:
-    """Layers of one page size in a group: the width that pads the balanced buckets least, the larger of equals."""
-    balanced = [count for c in counts if _balanced(c) for count in c.values()]
-    most = max(max(c.values()) for c in counts)
+def _pack_width(counts: list[int], least: int) -> int:
+    """Layers of one page size in a group: the width that pads the balanced buckets least, the larger of equals.
+
+    Source: `_approximate_gcd`.
+    """
 
     def padding(width: int) -> int:
-        return sum(_round_up(count, width) - count for count in balanced)
+        return sum(_round_up(count, width) - count for count in counts)
 
-    return min(range(least, most + 1), key=lambda width: (padding(width), -width))
+    return min(range(least, max(counts) + 1), key=lambda width: (padding(width), -width))
 
 
 def _is_state(spec: Spec, *, sliding: bool) -> bool:
