@@ -18,25 +18,22 @@ from kvplan.allocation import Allocation, NotPredicted
 from kvplan.dtypes import lookup
 from kvplan.engines.base import Count, Piece, PieceEngine, layer_kinds, parse_version
 from kvplan.engines.transformers_families import (
-    NEEDS_ATTENTION,
-    NO_CACHE,
-    NO_STATIC,
     OWN_CACHE,
     alternating,
     as_kept,
     plain_mlps,
     setting,
-    shares,
     surplus_layers,
     text_type,
     widest_window,
     without_types,
     without_windows_unless_shared,
 )
-from kvplan.engines.transformers_quantized import quantized_pieces, quantized_refusal
+from kvplan.engines.transformers_quantized import quantized_pieces, quantized_refusal, uneven_groups
+from kvplan.engines.transformers_refusals import refusal
 from kvplan.engines.transformers_rules import Rules
 from kvplan.engines.transformers_tensors import Layers, Moment
-from kvplan.engines.transformers_versions import FIRST_RELEASE, FUSED, LATEST, OLDEST, family, general
+from kvplan.engines.transformers_versions import FUSED, LATEST, family, general
 from kvplan.errors import OptionError, nearest
 from kvplan.model import Chunk, Compressed, Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax, Window
 from kvplan.records import dataclass
@@ -274,42 +271,12 @@ class Transformers(PieceEngine):
             return 0
         return int(general("sliding_bookkeeping", self.release)) if slides else 0
 
-    # Refusals.
-
     def refuse(self, model: Model) -> NotPredicted | None:
         """A release or a model type that was not studied, or that the library itself refuses."""
-        kind = text_type(model)
-        if self.release[:2] < OLDEST:
-            return NotPredicted(reason="releases of transformers before 4.36 have not been studied")
-        reason = NO_CACHE.get(kind)
+        reason = refusal(model, self.implementation(model), self.release, self.version)
         if reason:
-            return NotPredicted(reason=f"transformers keeps no cache for model type {kind}: {reason}")
-        first = FIRST_RELEASE.get(kind)
-        if first and self.release < first:
-            shown = ".".join(map(str, first))
-            return NotPredicted(reason=f"transformers {self.version} has no model type {kind}: it came with {shown}")
-        built = self.implementation(model)
-        if built == "static" and kind in NO_STATIC:
-            return NotPredicted(reason=f"transformers has no static cache for {kind}: StaticCache raises a KeyError")
-        if built == "static" and family("static_index_error", kind, self.release, False) and not shares(model):
-            return NotPredicted(
-                reason=f"transformers {self.version} raises an IndexError for a static cache of this {kind} model"
-            )
-        if surplus_layers(model) < 0 and self.release >= (4, 56) and self.release[:2] != (5, 0):
-            return NotPredicted(
-                reason=f"transformers {self.version} raises an IndexError: it makes as many cache layers as {kind} has encoder "
-                f"layers, and the decoder has {-surplus_layers(model)} more"
-            )
-        if kind in NEEDS_ATTENTION and self.release >= (5, 5) and not _attends(model):
-            return NotPredicted(
-                reason=f"transformers {self.version} raises a ValueError (`get_seq_length` can only be called on attention layers): "
-                f"this {kind} model has none"
-            )
-        if built == "plain" and not _fits_plain(model):
-            return NotPredicted(
-                reason=f"a DynamicCache made without a config has no place for what layers of {kind} keep, and raises"
-            )
-        if built == "quantized":
+            return NotPredicted(reason=reason)
+        if self.implementation(model) == "quantized":
             return quantized_refusal(self.options, as_kept(model, self.release))
         return None
 
@@ -321,19 +288,11 @@ class Transformers(PieceEngine):
         answer = super(Transformers, engine).footprint(model, workload)
         if isinstance(answer, NotPredicted):
             return answer
+        if self.implementation(model) == "quantized":
+            uneven = uneven_groups(engine.options, as_kept(model, self.release), workload)
+            if uneven is not None:
+                return uneven
         return replace(answer, kinds=layer_kinds(self.kept(model)))
-
-
-def _attends(model: Model) -> bool:
-    return any(isinstance(m, Softmax) for layer in model.layers for m in layer.memories)
-
-
-def _fits_plain(model: Model) -> bool:
-    """Whether every layer keeps keys and values only, or elsewhere than in the cache's layers."""
-    if text_type(model) in OWN_CACHE | {"recurrent_gemma"}:
-        return True
-    kept = [m for layer in model.layers for m in layer.memories]
-    return not any(isinstance(m, Recurrent | Index) or isinstance(getattr(m, "reach", None), Compressed) for m in kept)
 
 
 _STATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {

@@ -20,6 +20,7 @@ from kvplan.model import Full, Memory, Model, Softmax, memory_words
 
 if TYPE_CHECKING:
     from kvplan.engines.transformers import TransformersOptions
+    from kvplan.workload import Workload
 
 _BITS: Final = {"quanto": (2, 4), "hqq": (1, 2, 4, 8)}
 _AXES: Final = {"quanto": (0, -1), "hqq": (0, 1)}
@@ -46,6 +47,27 @@ def quantized_refusal(options: TransformersOptions, model: Model) -> NotPredicte
         if axis is not None and axis not in _AXES[options.backend]:
             words = " or ".join(map(str, _AXES[options.backend]))
             return NotPredicted(reason=f"`{name}` for the {options.backend} backend has to be {words}, got {axis}")
+    return None
+
+
+def uneven_groups(options: TransformersOptions, model: Model, workload: Workload) -> NotPredicted | None:
+    """Both backends refuse a tensor that its groups do not divide.
+
+    Source: `group` in optimum-quanto 0.2.7 (along the axis), the assertion in hqq's `Quantizer.quantize`.
+    """
+    if options.backend == "fp8":
+        return None
+    prompt = workload.seq_len - 1 if options.prompt_len is None else min(options.prompt_len, workload.seq_len)
+    waiting = (workload.seq_len - prompt) % options.residual_length
+    for memory in {m for layer in model.layers for m in layer.memories if isinstance(m, Softmax)}:
+        for dim, axis in ((memory.key_dim, options.axis_key), (memory.value_dim, options.axis_value)):
+            for tokens in {prompt, workload.seq_len - waiting}:
+                elements = memory.kv_heads * tokens * dim * workload.batch_size
+                if options.backend == "quanto":
+                    elements //= dim if axis == -1 else workload.batch_size or 1
+                if elements % options.q_group_size:
+                    words = f"{elements:,} elements, which groups of {options.q_group_size} do not divide"
+                    return NotPredicted(reason=f"{options.backend} refuses {words}")
     return None
 
 
