@@ -42,6 +42,7 @@ def fit(
     memory: Count | None = None,
     utilization: float | str | None = None,
     encoder_len: Count = 0,
+    average: Count | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Fit:
@@ -63,6 +64,7 @@ def fit(
         memory: bytes of each device, instead of the catalogue's.
         utilization: the share of the memory that may be used; the engine's own default otherwise.
         encoder_len: encoder output (or image) tokens of a request.
+        average: tokens that a request really holds on average; a server with a shared pool then holds more (`.typical`).
         infer: read an unknown architecture by shape.
         options: any option of the engine by its own name.
 
@@ -91,6 +93,7 @@ def fit(
         "context": None if context is None else _count(context, "--context"),
         "batch_size": None if batch_size is None else _count(batch_size, "--batch"),
         "encoder_len": _count(encoder_len, "--encoder-len", minimum=0),
+        "average": None if average is None else _count(average, "--average"),
         "memory_bytes": None if memory is None else size_of(memory, "--memory"),
         "reserve_bytes": None if reserve is None else size_of(reserve, "--reserve", minimum=0),
         "utilization": None if utilization is None else utilization_from(utilization),

@@ -33,6 +33,7 @@ class Question:
     context: int | None = None  # tokens
     batch_size: int | None = None  # requests held at once, by all replicas together
     encoder_len: int = 0
+    average: int | None = None  # tokens that a request holds on average, for servers with a shared pool
     memory_bytes: int | None = None
     reserve_bytes: int | None = None
     utilization: float | None = None
@@ -147,6 +148,7 @@ class Fit:
     rows: tuple[Row, ...] = ()
     allocation: Allocation | None = None
     pool: Pool | None = None
+    typical: int | None = None  # requests of `average` tokens, where a pool is shared
     flags: str = ""
     not_predicted: str = ""
     notes: tuple[str, ...] = ()
@@ -180,6 +182,8 @@ class Fit:
             "context": self.context,
             "batch_size": self.batch_size,
             "limited_by": self.limited_by,
+            "average": q.average,
+            "typical_batch_size": self.typical,
             "cache_bytes": self.cache_bytes,
             "budget_bytes": self.budget.cache_bytes,
             "budget": [line.to_dict() for line in self.budget.lines],

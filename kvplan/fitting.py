@@ -137,6 +137,17 @@ class Room:
             return min(limit // one.total_bytes, MAX_COUNT) if one.total_bytes else MAX_COUNT
         return largest(lambda batch_size: self.fits(batch_size, context))
 
+    def most_on_average(self, context: int, average: int) -> int:
+        """The most requests of `average` tokens in a server that is started for `context`; MAX_COUNT when none limits."""
+        engine, limit = self._at(context)
+
+        def fits(batch_size: int) -> bool:
+            workload = Workload(batch_size=batch_size, seq_len=average, encoder_len=self._encoder_len)
+            answer = engine.footprint(self.model, workload)
+            return isinstance(answer, Allocation) and answer.total_bytes <= limit
+
+        return largest(fits)
+
     def longest_context(self, batch_size: int, ceiling: int) -> int:
         """The longest context, at most `ceiling` tokens, of `batch_size` requests; 0 when one token does not fit."""
         return largest(lambda context: self.fits(batch_size, context), ceiling=ceiling)

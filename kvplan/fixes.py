@@ -138,6 +138,7 @@ def command(q: Question) -> str:
     words += ["--context", count(q.context)] if q.context is not None else []
     words += ["--batch", str(q.batch_size)] if q.batch_size is not None else []
     words += ["--encoder-len", str(q.encoder_len)] if q.encoder_len else []
+    words += ["--average", count(q.average)] if q.average is not None else []
     words += [q.weights_flag] if q.weights_flag else []
     words += ["--reserve", size(q.reserve_bytes)] if q.reserve_bytes is not None else []
     words += ["--memory", size(q.memory_bytes)] if q.memory_bytes is not None else []

@@ -188,9 +188,19 @@ def _answered(
         rows=rows,
         allocation=kept,
         pool=room.pool(shown[1]),
+        typical=_typical(q, room, shown[1]) if fits else None,
         flags=flags,
         notes=_notes(q, kept),
     )
+
+
+def _typical(q: Question, room: Room, context: int) -> int | None:
+    """Requests of the average length that the pool holds at once; None for engines that share no pool."""
+    pool = room.pool(context)
+    if q.average is None or pool is None or pool.refused:
+        return None
+    most = room.most_on_average(context, min(q.average, context))
+    return None if most == MAX_COUNT else most * q.replicas
 
 
 def _notes(q: Question, allocation: Allocation | None) -> tuple[str, ...]:

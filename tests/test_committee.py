@@ -388,3 +388,21 @@ def test_bad_options_get_one_error(words: list[str], said: str, tmp_path: Path, 
     path.write_text(GOOD)
     assert main(["committee", str(path), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+words = st.sampled_from(
+    ["gpu", "members", "name", "model", "engine", "users", "share", "cache", "weights", "include", "options", "8k", "16GB", "0",
+     "-1", "vllm", "ideal", "h100", "llama-3.1-8b", "null", "true", "[", "]", "{", "}", ":", "- ", "\n", "  ", "&a", "*a",
+     "!!python", "'", '"', "#", "\t", "1e999", "99999999999999999999", "\x00", "---", "<<"]
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, len(GOOD)), st.integers(0, 30), st.lists(words, max_size=4).map("".join))
+def test_a_mangled_plan_is_answered_or_refused(at: int, removed: int, noise: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.yaml"
+        path.write_text(GOOD[:at] + noise + GOOD[at + removed :], encoding="utf-8")
+        assert main(["committee", str(path)]) in {0, 1, 2}

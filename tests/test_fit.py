@@ -150,6 +150,21 @@ def test_pipeline_stages_divide_weights_and_layers() -> None:
     assert "--pipeline-parallel-size 2" in two.flags
 
 
+def test_a_shared_pool_holds_more_short_requests() -> None:
+    fit = kvplan.fit("gemma-3-27b", "h100-80gb", engine="vllm", context="32k", average="4k")
+    assert fit.typical is not None
+    assert fit.pool is not None
+
+    def needed(batch_size: int) -> int:
+        options: dict[str, Any] = {"max_model_len": 32768, "device_memory_bytes": fit.budget.memory.bytes}
+        return kvplan.estimate("gemma-3-27b", seq_len=4096, batch_size=batch_size, engine="vllm", **options).total_bytes  # type: ignore[union-attr]
+
+    assert needed(fit.typical) <= fit.pool.usable_bytes < needed(fit.typical + 1)
+    assert fit.typical > fit.batch_size
+    assert kvplan.fit("gemma-3-27b", "h100-80gb", engine="vllm", context="32k", average="32k").typical == fit.batch_size
+    assert kvplan.fit("gemma-3-27b", "h100-80gb", engine="ideal", context="32k", average="4k").typical is None
+
+
 def test_replicas_share_the_requests() -> None:
     one = kvplan.fit("llama-3.1-8b", "h100-80gb", engine="ideal", context="32k")
     four = kvplan.fit("llama-3.1-8b", "h100-80gb:4", engine="ideal", context="32k", tensor_parallel=1)

@@ -26,6 +26,10 @@ Batch = Annotated[
     str | None, typer.Option("-b", "--batch", "--batch-size", metavar="N", help="Find the longest context of N requests")
 ]
 Target = Annotated[str | None, typer.Option("--target", metavar="TEXT", help='Is there room for this? "32 users at 32k"')]
+Average = Annotated[
+    str | None,
+    typer.Option("--average", metavar="TOKENS", help="What a request holds on average: how many fit a shared pool then?"),
+]
 Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="How many GPUs (as NAME:N)")]
 Split = Annotated[
     int | None, typer.Option("--tensor-parallel", "--tp", min=1, help="GPUs that split one model; the rest are replicas")
@@ -44,6 +48,7 @@ def fit(
     context: Context = None,
     batch_size: Batch = None,
     target: Target = None,
+    average: Average = None,
     gpus: Gpus = None,
     tensor_parallel: Split = None,
     kv_dtype: o.KvDtype = "auto",
@@ -73,6 +78,7 @@ def fit(
             context=context,
             batch_size=batch_size,
             target=target,
+            average=average,
             gpus=gpus,
             tensor_parallel=tensor_parallel,
             kv_dtype=options.pop("kv_dtype", kv_dtype),

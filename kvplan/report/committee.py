@@ -22,11 +22,12 @@ def verdict(committee: Committee) -> str:
     """The answer in one line."""
     plan, count = committee.plan, len(committee.parts)
     members = f"{count} member{'s' if count > 1 else ''}"
+    one = "" if count > 1 else "s"
     taken = f"{human_bytes(committee.total_bytes)} of {human_bytes(plan.memory.bytes)}"
     if committee.fits:
-        return f"FITS on {plan.gpu.id}: {members} take {taken}{_growth(committee)}"
+        return f"FITS on {plan.gpu.id}: {members} take{one} {taken}{_growth(committee)}"
     if committee.free_bytes < 0:
-        return f"DOES NOT FIT on {plan.gpu.id}: {members} need {taken}: {human_bytes(-committee.free_bytes)} too much"
+        return f"DOES NOT FIT on {plan.gpu.id}: {members} need{one} {taken}: {human_bytes(-committee.free_bytes)} too much"
     short = [part for part in committee.parts if not part.fits]
     return f"DOES NOT FIT on {plan.gpu.id}: {'; '.join(_shortage(part) for part in short)}"
 

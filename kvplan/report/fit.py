@@ -165,8 +165,12 @@ def _notes(fit: Fit) -> Iterator[str]:
             f"{pool.engine} reserves {pool.num_blocks:,} blocks of {pool.block_bytes:,} bytes: {pool.num_tokens:,} tokens, "
             f"{pool.concurrency:.2f}x at {pool.max_model_len:,} tokens"
         )
+        if fit.typical is not None:
+            yield f"requests that hold {fit.question.average:,} tokens on average: {fit.typical:,} at once, as the pool is shared"
     elif fit.pool is not None:
         yield f"{fit.pool.engine} would say: {fit.pool.refused}"
+    if fit.question.average is not None and fit.pool is None and not fit.not_predicted:
+        yield f"--average says nothing here: {fit.question.engine} shares no pool between requests"
     yield from fit.notes
     if any(line.basis == "assumed" for line in fit.budget.lines):
         yield "assumed lines are kvplan's guesses: override them with --reserve, --utilization, --memory or --weights"
