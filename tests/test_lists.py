@@ -62,9 +62,10 @@ def test_the_catalogue_is_what_the_file_says() -> None:
 def test_enough_of_a_name_means_one_gpu() -> None:
     assert gpu("h200").id == "h200-sxm-141gb"
     assert gpu("RTX 4090").id == "rtx-4090-24gb"
+    assert gpu("h100-80gb").id == "h100-sxm-80gb"  # sold as a module and as a PCIe card: the module is meant
     with pytest.raises(OptionError) as several:
-        gpu("h100")
-    assert "h100-sxm-80gb" in several.value.hint
+        gpu("a100")
+    assert "a100-sxm-80gb" in several.value.hint
     with pytest.raises(OptionError) as none:
         gpu("h200-sxm-140gb")
     assert "did you mean `h200-sxm-141gb`?" in none.value.hint

@@ -88,7 +88,7 @@ def render(e: Explanation, fmt: str, *, width: int = 80, color: bool = False) ->
         )
     from kvplan.report.text import to_text
 
-    lines = [printable(_title(e)), ""]
+    lines = [*textwrap.wrap(printable(_title(e)), width), ""]
     for rule in e.rules:
         lines += [*textwrap.wrap(f"{rule.title.capitalize()}: {rule.text}", width=min(width, 100)), ""]
     return "\n".join(lines) + missing + "\n" + "\n".join(to_text(t, width=width, color=color) for t in _tables(e))
