@@ -130,7 +130,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("get_seq_length", {"model_type": "bamba"}, "transformers", {}),
     ("IndexError", {"model_type": "t5", "num_layers": 2, "num_decoder_layers": 4}, "transformers", {}),
     ("no place", {"model_type": "jamba"}, "transformers", {"cache": "plain"}),
-    ("do not divide", {"model_type": "llama"}, "transformers", {"cache": "quantized", "q_group_size": 48}),
+    ("do not divide", {"model_type": "llama"}, "transformers", {"cache": "quantized", "q_group_size": 55}),
     ("`nbits`", {"model_type": "llama"}, "transformers", {"cache": "quantized", "nbits": 8}),
     ("`axis_key`", {"model_type": "llama"}, "transformers", {"cache": "quantized", "backend": "hqq", "axis_key": -1}),
 ]
