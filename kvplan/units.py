@@ -135,7 +135,8 @@ def parse_rounded_size(text: str, *, what: str = "size") -> int:
     if match is None or unit is None:
         return parse_size(text, what=what)
     digits = match[2] or ""
-    return int(match[1] + digits) * unit // 10 ** len(digits)
+    whole: int = int(match[1] + digits) * unit // 10 ** len(digits)
+    return whole
 
 
 def byte_unit(largest: int) -> str:

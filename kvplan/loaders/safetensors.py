@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from kvplan.errors import InputError
 from kvplan.loaders.files import read_bounded
@@ -112,13 +112,14 @@ def header_bytes(path: Path) -> tuple[int, int]:
 
 def _entry(entry: Any, name: str, path: Path) -> tuple[int, int, list[int]]:
     offsets, shape = (entry.get("data_offsets"), entry.get("shape")) if _is_map(entry) else (None, None)
-    listed = isinstance(offsets, list) and isinstance(shape, list) and len(offsets) == 2 and len(shape) <= 64
-    if listed and all(type(n) is int and 0 <= n < 2**60 for n in (*offsets, *shape)) and offsets[0] <= offsets[1]:
-        return offsets[0], offsets[1], shape
+    if isinstance(offsets, list) and isinstance(shape, list) and len(offsets) == 2 and len(shape) <= 64:
+        whole = all(type(n) is int and 0 <= n < 2**60 for n in (*offsets, *shape))
+        if whole and offsets[0] <= offsets[1]:
+            return offsets[0], offsets[1], shape
     raise InputError(f"`{path}`: tensor `{str(name)[:60]}` has no usable shape and offsets", hint="is it a safetensors file?")
 
 
-def _is_map(value: object) -> bool:
+def _is_map(value: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping)
 
 
@@ -130,4 +131,3 @@ def _object(raw: bytes, source: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{source}: expected a JSON object", hint="is it the right file?")
     return data
-
