@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard, TypeGuard
 
 from kvplan.errors import InputError
 from kvplan.loaders.files import read_bounded
@@ -111,12 +111,17 @@ def header_bytes(path: Path) -> tuple[int, int]:
 
 
 def _entry(entry: Any, name: str, path: Path) -> tuple[int, int, list[int]]:
+    """(start, end, shape) of one tensor."""
     offsets, shape = (entry.get("data_offsets"), entry.get("shape")) if _is_map(entry) else (None, None)
-    if isinstance(offsets, list) and isinstance(shape, list) and len(offsets) == 2 and len(shape) <= 64:
-        whole = all(type(n) is int and 0 <= n < 2**60 for n in (*offsets, *shape))
-        if whole and offsets[0] <= offsets[1]:
-            return offsets[0], offsets[1], shape
-    raise InputError(f"`{path}`: tensor `{str(name)[:60]}` has no usable shape and offsets", hint="is it a safetensors file?")
+    if not _sizes(offsets, 2, 2) or not _sizes(shape, 0, 64) or offsets[0] > offsets[1]:
+        what = f"tensor `{str(name)[:60]}` has no usable shape and offsets"
+        raise InputError(f"`{path}`: {what}", hint="is it a safetensors file?")
+    return offsets[0], offsets[1], shape
+
+
+def _sizes(value: Any, least: int, most: int) -> TypeGuard[list[int]]:
+    """Whether it is a list of `least` to `most` sizes."""
+    return isinstance(value, list) and least <= len(value) <= most and all(type(n) is int and 0 <= n < 2**60 for n in value)
 
 
 def _is_map(value: object) -> TypeGuard[Mapping[str, Any]]:
