@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, Final, TypeGuard, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from kvplan.errors import InputError
 from kvplan.loaders.files import read_bounded
