@@ -11,7 +11,6 @@ from kvplan import architectures
 from kvplan.allocation import Allocation, NotPredicted
 from kvplan.auditing.cases import Case, InvalidCase, whole
 from kvplan.engines import make_engine
-from kvplan.engines.base import parse_version
 from kvplan.model import MAX_LAYERS, Model
 from kvplan.workload import Workload
 
@@ -26,7 +25,6 @@ _CACHES: Final = {
 #: Classes whose `forward` has no `past_key_values` parameter. A recorder that calls `forward` cannot hand them a cache, so
 #: whatever these records ask for, their `cache_class` is the DynamicCache that the class makes (`generate()` passes it on).
 _TAKES_NO_CACHE: Final = frozenset({"blip", "blip-2", "evolla", "instructblip", "instructblipvideo", "vibevoice"})
-_STATIC: Final = frozenset({"static", "hybrid_chunked", "sliding_window"})
 _OPTIONS: Final = ("backend", "nbits", "axis_key", "axis_value", "q_group_size", "residual_length")
 #: Names of tensors that hang on modules or on the cache itself, not on one of its layers.
 _OUTSIDE: Final = frozenset(
@@ -71,29 +69,14 @@ def _entries(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether the record lists some tensors without a layer, and the static cache's length where it is an input.
-
-    From 5.15 on `generate()` makes a static cache as long as the longest that the same model object ever had
-    (`_prepare_static_cache`): the earlier calls of the recording process are an input that only the shapes keep.
-    """
-    entries = _entries(expected)
-    found: dict[str, Any] = {"outside": any(entry["layers"][0] is None for entry in entries)}
-    if case.options.get("cache_implementation") in _STATIC and parse_version(case.engine_version) >= (5, 15):
-        found["previous_max_cache_len"] = max((_room(entry) for entry in entries), default=0)
-    return found
-
-
-def _room(entry: Mapping[str, Any]) -> int:
-    """Tokens that a full static layer has room for; 0 for other entries."""
-    shape = entry.get("shapes", {}).get("keys", ())
-    full = entry.get("kind") == "StaticLayer" and entry.get("part") != "cross" and len(shape) == 4
-    return whole(shape[2], "per_layer.shapes") if full else 0
+    """Whether the record lists some tensors without a layer: which facts are asked for, never their values."""
+    return {"outside": any(entry["layers"][0] is None for entry in _entries(expected))}
 
 
 def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
     """The facts of the `transformers` engine at the record's release, after all tokens and after the prompt."""
     model = architectures.read(case.config, source=case.id, name=case.model)
-    options = _options(case, asked.get("previous_max_cache_len", 0))
+    options = _options(case)
     engine = make_engine(f"transformers@{case.engine_version}" if case.engine_version else "transformers", options)
     prompt, tokens = case.count("prefill", minimum=1), case.count("seq_len", minimum=1)
     workload = Workload(
@@ -138,7 +121,7 @@ def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
     return predicted[: len(recorded)]
 
 
-def _options(case: Case, previous_len: int) -> dict[str, Any]:
+def _options(case: Case) -> dict[str, Any]:
     cache = case.options.get("cache_implementation", "auto")
     if case.config.get("model_type") in _TAKES_NO_CACHE and not case.options.get("generate_max_length"):
         cache = "auto"
@@ -147,8 +130,6 @@ def _options(case: Case, previous_len: int) -> dict[str, Any]:
     longest = case.options.get("generate_max_length")
     if longest is not None:
         options["max_length"] = whole(longest, "options.generate_max_length", 1)
-        if previous_len >= options["max_length"]:
-            options["max_cache_len"] = previous_len
     if case.workload.get("max_cache_len") is not None:
         options["max_cache_len"] = case.count("max_cache_len", minimum=1)
     return options

@@ -14,8 +14,19 @@ from kvplan.evidence import RECORDED, memory_kinds
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 FILES = {"transformers.jsonl": 1148, "transformers_versions.jsonl": 2928}
-#: Records that contradict their neighbors, with the reason. The list only shrinks: a case that becomes exact fails the test.
+#: From 5.15 on `generate()` makes a static cache as long as the longest that the same model object ever had
+#: (`_prepare_static_cache`, `_previous_max_cache_length`). These ran after a longer call of the recording process, which
+#: their inputs do not say and only the recorded shapes betray; a prediction may not look there.
+AFTER_A_LONGER_CALL = (
+    "exaone4", "gemma2", "gemma2-nohint", "gemma3_text", "gemma3_text-nohint", "gemma4_text", "gemma4_text-shared",
+    "gpt_neo-local", "gpt_oss", "llama4_text", "olmo3", "qwen2-window", "qwen2-window-off", "qwen3-window", "t5gemma",
+)  # fmt: skip
+#: Records that cannot be predicted, with the reason. The list only shrinks: a case that becomes exact fails the test.
 KNOWN_GAPS = {
+    **{
+        f"transformers-5.23.0/{model}/static-b1-p10-d10": "an earlier, longer call of the same process is not among its inputs"
+        for model in AFTER_A_LONGER_CALL
+    },
     "transformers/default:xlstm/forward-b3-s100": (
         "this record counts the 8 bytes of `seqlen_offset` among the cache's tensors; the records of the same model and "
         "release with other batch sizes count them as bookkeeping"
@@ -53,9 +64,9 @@ def test_every_fact_that_the_readme_promises_is_compared() -> None:
 
 
 def altered(expected: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with all its bytes changed, and nothing else."""
+    """The record with all its bytes and shapes changed, and nothing else."""
     prefill = {key: value + 1 for key, value in expected["after_prefill"].items()}
-    layers = [{**entry, "bytes": entry["bytes"] + 3} for entry in expected["per_layer"]]
+    layers = [{**entry, "bytes": entry["bytes"] + 3, "shapes": {"keys": [9, 9, 99, 9]}} for entry in expected["per_layer"]]
     totals = {key: expected[key] + 1 for key in ("total_bytes", "storage_bytes", "bookkeeping_bytes")}
     return {**expected, **totals, "after_prefill": prefill, "per_layer": layers}
 
