@@ -10,6 +10,11 @@ from kvplan.cli.app import main
 from kvplan.errors import OptionError
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # a line that vLLM prints is looked for whole
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     code = main([*arguments])
     printed = capsys.readouterr()
