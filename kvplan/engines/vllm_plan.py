@@ -33,7 +33,7 @@ from kvplan.records import dataclass
 from kvplan.units import MAX_COUNT, ceil_div
 
 StateMode = Literal["none", "align", "all"]
-_STATES: Final = {"none": 1, "align": 2}  # blocks of states a request
+_STATES: Final = {"none": 1, "align": 2, "all": 0}  # blocks of states a request, tokens aside
 _MLA_LEAST: Final = 128  # tokens: the least block of MLA beside states
 
 
@@ -195,7 +195,9 @@ def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], mode:
         conv_dtype=conv,
         state_dtype=state if state == "auto" else lookup(state, what="mamba_ssm_cache_dtype").name,
         spec_tokens=spec_tokens,
-        states=_STATES[mode] + (spec_tokens if rule("state_caching", version) else 0) if mode != "all" else 0,
+        states=_STATES[mode] + (spec_tokens if rule("state_caching", version) else 0),
+        every_block=mode == "all",
+        nemotron_states=rule("nemotron_states", version),
         checkpoint=mode == "align",
         device=options.device,
         expand_latents=bool(rule("latent_expanded", version)),
@@ -217,7 +219,7 @@ def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple
     attention = next((h.spec for h in caches if h.spec.kind in {"full", "sliding", "chunked"} and not h.draft), None)
     state_page = max((h.spec.content_bytes for h in caches if h.spec.kind == "state"), default=0)
     if attention is not None and state_page:
-        size = _aligned_block(size, attention, state_page, kernels)
+        size = _aligned_block(size, attention, state_page, kernels, _chunk_size(model) if storage.every_block else 1)
         page = size * attention.entry_bytes
         caches = tuple(_padded_state(held, page) for held in build(size))
     elif storage.cache.startswith("turboquant"):
@@ -231,13 +233,20 @@ def _padded_state(held: Held, page: int) -> Held:
     return replace(held, spec=spec.padded(page)) if spec.kind == "state" and spec.content_bytes < page else held
 
 
-def _aligned_block(size: int, attention: Spec, state_page: int, kernels: list[int]) -> int:
-    """The attention block whose page is at least as large as a state.
+def _chunk_size(model: Model) -> int:
+    """Tokens that a state's kernel takes at once. Source: `config/model.py:get_mamba_chunk_size`."""
+    config = model.text_config or {}
+    found = config.get("mamba_chunk_size") or config.get("chunk_size")
+    return found if isinstance(found, int) and 0 < found < 2**20 else 2048
+
+
+def _aligned_block(size: int, attention: Spec, state_page: int, kernels: list[int], chunk: int) -> int:
+    """The attention block whose page is at least as large as a state; whole chunks where every block keeps a state.
 
     Source: `platforms/interface.py:_align_hybrid_block_size`.
     """
     least = max(*kernels, size)
-    least = max(least, _MLA_LEAST) if attention.latent else least
+    least = lcm(chunk, max(least, _MLA_LEAST) if attention.latent else least)
     wanted = least * ceil_div(state_page, least * attention.entry_bytes)
     step = lcm(*kernels)
     return max(size, ceil_div(wanted, step) * step)

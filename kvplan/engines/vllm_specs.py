@@ -38,7 +38,8 @@ class Spec:
     alignment: int = 1  # bytes: the page is rounded up to it
     stride_alignment: int = 1  # bytes: where a block may begin in the pool
     padded_to: int = 0  # bytes: the page is enlarged to it
-    states: int = 1  # blocks of states that a request holds; 0: one a block of tokens
+    states: int = 1  # blocks of states that a request holds
+    every_block: bool = False  # and one beside them for each block of tokens (mamba_cache_mode "all")
 
     @property
     def content_bytes(self) -> int:
@@ -93,7 +94,7 @@ def request_blocks(spec: Spec, tokens: Count, scheduling: Scheduling) -> Count:
         case "chunked":
             return whole_blocks(at_most(tokens, spec.reach + scheduling.in_flight_tokens), spec.block_size)
         case "state":
-            return tokens * 0 + spec.states if spec.states else whole_blocks(tokens, spec.block_size)
+            return (whole_blocks(tokens, spec.block_size) if spec.every_block else tokens * 0) + spec.states
         case "cross":
             return tokens * 0 + ceil_div(scheduling.batch_tokens, spec.block_size)
 

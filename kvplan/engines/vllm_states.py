@@ -38,8 +38,10 @@ class Storage:
     state_dtype: str  # "auto": as the convolution, with the model's own exceptions
     spec_tokens: int  # proposed by a drafter
     states: int  # blocks of states a request, before the checkpoint block
+    every_block: bool  # and one for each block of tokens
     checkpoint: bool  # whether some kinds need that block
     device: str
+    nemotron_states: str = "float32"
     expand_latents: bool = False  # before MLA was served as such
     whole_windows: bool = False  # V0
 
@@ -55,6 +57,7 @@ def state_spec(memory: Recurrent, model: Model, storage: Storage, block_size: in
         content=(memory.kind, *shapes),
         block_size=block_size,
         state_bytes=sum(prod(shape) * item_bytes(dtype) for shape, dtype in shapes),
+        every_block=storage.every_block,
         states=storage.states + (1 if checkpoint else 0),
     )
 
@@ -85,7 +88,7 @@ def state_dtype(state: State, memory: Recurrent, model: Model, storage: Storage)
     config = model.text_config or {}
     own = config.get("mamba_ssm_dtype") if memory.kind == "gated_delta" else None
     if model.text_type in {"nemotron_h", "nemotron_h_puzzle"} and memory.kind == "mamba2":
-        own = config.get("mamba_ssm_cache_dtype", "float32")
+        own = config.get("mamba_ssm_cache_dtype", storage.nemotron_states)
     if isinstance(own, str):
         return own.removeprefix("torch.")
     return "float32" if memory.kind in _FLOAT32_STATES[storage.device] else storage.conv_dtype

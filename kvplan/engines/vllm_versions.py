@@ -28,6 +28,9 @@ QUIRKS: Final = (
     # a state layer holds one page a request; later it copies the state at block boundaries ("align") for prefix caching
     Quirk((0,), "state_caching", False, f"{_KI}:MambaSpec, 0.11.0"),
     Quirk((0, 20), "state_caching", True, f"{_KI}:MambaSpec.max_memory_usage_bytes, 0.32.0"),
+    # the dtype of Nemotron-H's states where neither flag nor config has one
+    Quirk((0,), "nemotron_states", "float16", "vllm/model_executor/models/config.py:NemotronHForCausalLMConfig, 0.11 to 0.13"),
+    Quirk((0, 20), "nemotron_states", "float32", "vllm/model_executor/models/config.py:NemotronHForCausalLMConfig, 0.32.0"),
     # groups: as many layers as the smallest bucket has; later the largest where it is not 1.5 times the smallest
     Quirk((0,), "balanced_groups", False, f"{_KU}:_get_kv_cache_groups_uniform_page_size, 0.11.0"),
     Quirk((0, 12), "balanced_groups", True, f"{_KU}:_get_kv_cache_groups_uniform_page_size, 0.32.0"),

@@ -81,7 +81,7 @@ def _held_bytes(spec: Spec, plan: Plan, tokens: int) -> int:
         case "chunked":
             return at_most(tokens, spec.reach + plan.scheduling.in_flight_tokens) * spec.entry_bytes
         case "state":
-            return (spec.states or ceil_div(tokens, spec.block_size)) * spec.state_bytes
+            return (spec.states + (ceil_div(tokens, spec.block_size) if spec.every_block else 0)) * spec.state_bytes
         case "cross":
             return plan.scheduling.batch_tokens * spec.entry_bytes
 

@@ -335,3 +335,17 @@ def test_a_sweep_equals_single_estimates() -> None:
             one = plan(model, Workload(seq_len=row["seq_len"], batch_size=row["batch_size"]), "vllm")
             assert isinstance(one, Allocation)
             assert row["total_bytes"] == one.total_bytes
+
+
+def test_a_state_for_every_block_takes_whole_chunks_and_grows_with_the_tokens() -> None:
+    conv, ssm = State(name="conv", shape=(1024,), kernel=4), State(name="ssm", shape=(64, 64, 16), dtype="float32")
+    layers = [Recurrent(kind="mamba2", states=(conv, ssm)), Softmax(kv_heads=8, key_dim=128, value_dim=128)]
+    model = Model(
+        name="m", model_type="spec", layers=tuple(Layer(index=i, memories=(m,)) for i, m in enumerate(layers)),
+        dtype="bfloat16", max_tokens=65536, text_config={"chunk_size": 256},
+    )  # fmt: skip
+    answer = held(serving(model, "0.32.0", {"mamba_cache_mode": "all"}), model, seq_len=4096)
+    assert answer.details["block_size"] == answer.details["mamba_block_size"] == 256
+    assert [row["request_blocks"] for row in answer.details["cache_groups"]] == [16, 16]
+    aligned = held(serving(model, "0.32.0", {}), model, seq_len=4096)
+    assert [row["request_blocks"] for row in aligned.details["cache_groups"]] == [3, 4096 // aligned.details["block_size"] + 1]
