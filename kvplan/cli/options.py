@@ -46,6 +46,7 @@ def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel
 
     Raises:
         OptionError: a `--set` without `=`, or given twice.
+        KvplanError: a drafter that cannot be loaded.
     """
     options: dict[str, Any] = {}
     if kv_dtype != "auto":
@@ -59,6 +60,10 @@ def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel
         if key in options:
             raise OptionError(f"--set: `{key[:60]}` is given twice")
         options[key] = value
+    if isinstance(options.get("draft"), str):  # a drafter is named as any MODEL is
+        from kvplan.loaders import load
+
+        options["draft"] = load(options["draft"])
     return options
 
 

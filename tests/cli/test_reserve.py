@@ -125,3 +125,14 @@ def test_markdown_has_the_tables_too(capsys: pytest.CaptureFixture[str]) -> None
     assert out.count("| --- |") >= 3
     _, out, _ = run(capsys, "reserve", "gemma-3-27b", "--memory", "40GiB", "--set", "max_model_len=32k", "-f", "markdown")
     assert "| blocks |" in out
+
+
+def test_a_drafter_is_named_as_any_model_is(capsys: pytest.CaptureFixture[str]) -> None:
+    speculative = 'speculative_config={"method": "draft_model", "num_speculative_tokens": 3}'
+    arguments = ("--memory", "80GiB", "--set", speculative, "--set", "draft=llama-3.2-1b", "-f", "json")
+    _, out, _ = run(capsys, "reserve", "llama-3.1-70b", *arguments)
+    (group,) = json.loads(out)["pools"][0]["groups"]
+    assert (group["caches"], group["drafter_caches"]) == (96, 16)
+    code, _, err = run(capsys, "reserve", "llama-3.1-70b", "--memory", "80GiB", "--set", "draft=nobody-knows-this-one")
+    assert code == 2
+    assert "nobody-knows-this-one" in err
