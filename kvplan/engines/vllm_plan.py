@@ -34,6 +34,9 @@ from kvplan.units import MAX_COUNT, ceil_div
 
 StateMode = Literal["none", "align", "all"]
 _STATES: Final = {"none": 1, "align": 2, "all": 0}  # blocks of states a request, tokens aside
+_BLACKWELL: Final = 100  # sm_100
+#: Text model types whose cache is fp8 on Blackwell unless told otherwise. Source: `platforms/cuda.py`, 0.32.0.
+_FP8_ON_BLACKWELL: Final = frozenset({"glm_moe_dsa"})
 _MLA_LEAST: Final = 128  # tokens: the least block of MLA beside states
 
 
@@ -110,6 +113,8 @@ def model_dtype(model: Model, options: VllmOptions) -> str:
 def resolved_cache_dtype(model: Model, options: VllmOptions) -> str:
     """`kv_cache_dtype` as the attention backends take it: sparse latents have a row format of their own for fp8."""
     name = dt.cache_dtype(options.kv_cache_dtype)
+    if name == "auto" and model.text_type in _FP8_ON_BLACKWELL and options.compute_capability >= _BLACKWELL:
+        name = "fp8_e4m3"
     if compressed(model) and (name == "auto" or name in dt.FP8):
         return "fp8_ds_mla"
     return "fp8_ds_mla" if sparse_mla(model) and name in dt.FP8 else name
