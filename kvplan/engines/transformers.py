@@ -198,6 +198,12 @@ class Transformers(PieceEngine):
             return alternating(kept)
         return without_types(kept) if built == "hybrid" else kept
 
+    def notes(self, model: Model, workload: Workload) -> tuple[str, ...]:
+        """What the library changes or ignores without saying so; keys that lost their say are in the provenance."""
+        from kvplan.engines.transformers_notes import departures
+
+        return (*super().notes(model, workload), *departures(model, self.release))
+
     def moment(self, seq_len: Count, batch_size: Count, encoder_len: int) -> Moment[Count]:
         """What the cache has seen, beams included."""
         prompt = self.options.prompt_len
