@@ -31,7 +31,7 @@ AVAILABLE: Final = ("available_kv_gib_printed", "available_gib_printed", "kv_cac
 POOL: Final = ("num_gpu_blocks", "num_tokens", "max_concurrency_printed", "num_cpu_blocks")
 REFUSAL: Final = ("needed_gib_printed", "estimated_max_model_len_printed", "max_tokens_stored_printed")
 HYBRID: Final = ("attention_block_size_printed", "mamba_padding_percent_printed")
-_MOST: Final = 100_000  # values of one fact
+_MOST: Final = 10_000  # values of one fact
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def _pools(engine: Vllm, model: Model, plan: Plan, asked: Mapping[str, Any]) -> 
     low, high = interval(asked["available"])
     if "estimated" in asked and rule("fit_by_groups", plan.version):  # a refusal prints what is left without the null block
         low, high = low + size, high + size
-    budgets = [low, *range(ceil_div(low + 1, size) * size, high + 1, size)] if size else [low]
-    for budget in budgets[:_MOST]:
+    budgets = [low, *range(ceil_div(low + 1, size) * size, high + 1, size)[:_MOST]] if size else [low]
+    for budget in budgets:
         yield engine.reserved(model, (budget,))
     yield engine.reserved(model, (high,))
 
