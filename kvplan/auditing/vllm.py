@@ -30,8 +30,12 @@ _LENGTHS: Final = "request_bytes_by_max_model_len"
 _ESTIMATE: Final = re.compile(r"estimated maximum model length is (\d{1,18})")
 #: Flags that decide nothing about the cache's size here.
 _NEUTRAL: Final = frozenset(
-    {"enforce_eager", "load_format", "max_num_seqs", "model", "seed", "skip_tokenizer_init", "tokenizer", "trust_remote_code"}
-)
+    {
+        "calculate_kv_scales", "compilation_config", "data_parallel_size", "disable_log_stats", "enable_expert_parallel",
+        "enforce_eager", "limit_mm_per_prompt", "load_format", "max_num_seqs", "model", "quantization", "seed",
+        "skip_tokenizer_init", "tokenizer", "trust_remote_code",
+    }
+)  # fmt: skip
 _RESOLVED: Final = ("async_scheduling", "enable_prefix_caching", "max_num_batched_tokens", "usage_context")
 _PARALLEL: Final = {
     "tp": "tensor_parallel_size",

@@ -145,6 +145,8 @@ class Vllm(PieceEngine):
         refused = self.refuse(model)
         if refused is not None:
             return refused
+        given = self.options.kv_cache_memory_bytes
+        budget_bytes = budget_bytes if given is None else given  # the flag replaces what profiling found
         plan, found = self.plan(model), self.reserved(model, (budget_bytes,))
         stage = self.stage(model)
         return Pool(

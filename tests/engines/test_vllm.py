@@ -349,3 +349,9 @@ def test_a_state_for_every_block_takes_whole_chunks_and_grows_with_the_tokens() 
     assert [row["request_blocks"] for row in answer.details["cache_groups"]] == [16, 16]
     aligned = held(serving(model, "0.32.0", {}), model, seq_len=4096)
     assert [row["request_blocks"] for row in aligned.details["cache_groups"]] == [3, 4096 // aligned.details["block_size"] + 1]
+
+
+def test_the_memory_flag_replaces_what_there_is() -> None:
+    pool = serving(LLAMA, "0.32.0", {"kv_cache_memory_bytes": 20 * 2**30}).reserve(LLAMA, 2**20)
+    assert isinstance(pool, Pool)
+    assert (pool.budget_bytes, pool.num_tokens) == (20 * 2**30, 163_840)
