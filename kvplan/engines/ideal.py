@@ -16,7 +16,7 @@ from typing import Any, ClassVar, assert_never
 
 from kvplan.allocation import Per
 from kvplan.dtypes import DType, item_bytes, lookup, torch_name
-from kvplan.engines.base import Count, Piece, PieceEngine, at_most, split_heads
+from kvplan.engines.base import Count, Piece, PieceEngine, Totals, at_most, growth_period, split_heads
 from kvplan.errors import OptionError
 from kvplan.model import (
     Chunk,
@@ -83,6 +83,16 @@ def state_shape(state: State, tensor_parallel: int) -> tuple[int, ...]:
     return (first, *state.shape[1:], *columns)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slopes:
+    """Bytes of one sequence: for each entry kept under a reach, and whatever the length (encoder's, states')."""
+
+    by_reach: Mapping[Reach, int]
+    fixed: int
+    state: int
+    period: int  # tokens after which growth repeats
+
+
 class Ideal(PieceEngine):
     """The theory; see the module's docstring."""
 
@@ -91,6 +101,7 @@ class Ideal(PieceEngine):
     aliases: ClassVar[Mapping[str, str]] = {"kv_dtype": "kv_dtype", "tensor_parallel": "tensor_parallel"}
     latest: ClassVar[str] = "1"
     options: IdealOptions
+    _known: tuple[Model, int, Slopes] | None = None
 
     def kv_dtype(self, model: Model) -> str:
         """The option, or the model's own dtype."""
@@ -107,6 +118,50 @@ class Ideal(PieceEngine):
         for memories, layers in model.collapsed().items():
             for memory in memories:
                 yield from self._memory(memory, layers, model, cache, seq_len, batch_size, encoder_len)
+
+    def totals(self, model: Model, seq_len: Count, batch_size: Count, encoder_len: int) -> Totals[Count]:
+        """The sums of `pieces`, with one multiplication for each reach however many tensors have it: sweeps are long."""
+        slopes = self._slopes(model, encoder_len)
+        one = seq_len * 0 + (slopes.fixed + slopes.state)
+        for reach, slope in slopes.by_reach.items():
+            one += kept_tokens(reach, seq_len) * slope
+        payload = one * batch_size
+        return Totals(payload=payload, allocated=payload, bookkeeping=0, state=payload * 0 + batch_size * slopes.state)
+
+    def bytes_per_token(self, model: Model, seq_len: Count, payload: Count | None = None) -> Count:
+        """What the next token of one sequence adds, rounded up where entries stand for several tokens."""
+        slopes = self._slopes(model, 0)
+        grown = seq_len * 0
+        for reach, slope in slopes.by_reach.items():
+            grown += (kept_tokens(reach, seq_len + slopes.period) - kept_tokens(reach, seq_len)) * slope
+        return grown if slopes.period == 1 else -(-grown // slopes.period)
+
+    def _slopes(self, model: Model, encoder_len: int) -> Slopes:
+        """The slopes of this model, kept for the next block of the same sweep."""
+        if self._known is None or self._known[0] is not model or self._known[1] != encoder_len:
+            self._known = (model, encoder_len, self._measured_slopes(model, encoder_len))
+        return self._known[2]
+
+    def _measured_slopes(self, model: Model, encoder_len: int) -> Slopes:
+        """Read off the tensors at a length where every reach keeps something: each tensor is linear in what it keeps."""
+        cache, length = lookup(self.kv_dtype(model)), growth_period(model)
+        by_reach: dict[Reach, int] = {}
+        fixed = state = 0
+        for memories, layers in model.collapsed().items():
+            for memory in memories:
+                found = self._memory(memory, layers, model, cache, length, 1, encoder_len)
+                size = sum(piece.payload for piece in found) * len(layers)
+                match memory:
+                    case Softmax() | Latent() | Index():
+                        slope = size // kept_tokens(memory.reach, length)
+                        by_reach[memory.reach] = by_reach.get(memory.reach, 0) + slope
+                    case Recurrent():
+                        state += size
+                    case Cross() | Shared():
+                        fixed += size
+                    case _:
+                        assert_never(memory)
+        return Slopes(by_reach=by_reach, fixed=fixed, state=state, period=length)
 
     def _memory(
         self,
