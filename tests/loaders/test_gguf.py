@@ -7,7 +7,6 @@ import random
 import resource
 import shutil
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,9 +216,7 @@ def test_a_hostile_file_is_one_clear_error(tmp_path: Path, capsys: pytest.Captur
     make, message = HOSTILE[name]
     path = tmp_path / "x.gguf"
     path.write_bytes(make())
-    start = time.perf_counter()
     assert main(["estimate", str(path), "-e", "llama.cpp"]) == 2
-    assert time.perf_counter() - start < 2
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") <= 4
@@ -289,7 +286,6 @@ def test_fifty_thousand_mutations_see_only_kvplan_errors() -> None:
     )
     whole = bytearray(TINY[:4096])
     outcomes, longest = {"model": 0, "refused": 0}, 0
-    start = time.perf_counter()
     for i in range(50_000):
         data = bytes(mutated(random_, small if i % 10 else whole))
         try:
@@ -301,7 +297,6 @@ def test_fifty_thousand_mutations_see_only_kvplan_errors() -> None:
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 2_000, outcomes
     assert longest < 400
-    assert time.perf_counter() - start < 60
 
 
 @given(st.binary(max_size=400))
