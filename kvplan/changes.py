@@ -1,6 +1,7 @@
 """When a committee does not fit: single changes to its plan that make it fit, each tried before it is offered."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from shlex import quote
@@ -8,29 +9,33 @@ from typing import Any, Final
 
 from kvplan.budget import counted_weights, gpu_memory
 from kvplan.committees import Committee, Part, committee
+from kvplan.devices import gpu as by_name
 from kvplan.devices import gpus
 from kvplan.errors import KvplanError, OptionError
 from kvplan.fits import Fix
+from kvplan.fitting import option_names
 from kvplan.fixes import count, dtypes_of
-from kvplan.loaders.plans import Plan
+from kvplan.members import Plan
 from kvplan.units import human_bytes
 
 _WEIGHTS: Final = ("fp8", "int4")
 _SHORTEST: Final = 1024
+_SPLITS: Final = (2, 4, 8)
 Source = str | Path | Mapping[str, Any] | Plan
 
 
 def changes(answer: Committee, source: Source, given: Mapping[str, str], scale: Fraction) -> Iterator[Fix]:
     """The cheapest change of each kind that makes the plan fit, the least painful kind first.
 
-    One narrower cache, fewer users for all, one shorter context, one member's weights quantised, a larger card.
+    Fewer users for all, one narrower cache, one shorter context, one member's weights quantised, one member split over
+    cards that are there, a larger card, more cards.
     """
     if isinstance(source, Plan):
         return
     if answer.scale:
         typed = _typed(source, given, {}, answer.scale)
         yield Fix(change=f"{answer.scale} of the plan's users", result="fits", command=typed)
-    for kind in (_caches(answer), _contexts(answer), _weights(answer), _cards(answer)):
+    for kind in (_caches(answer), _contexts(answer), _weights(answer), _splits(answer), _cards(answer), _more_cards(answer)):
         for words, override in kind:
             found = _fitting(source, {**given, **override}, scale)
             if found is not None:
@@ -94,6 +99,20 @@ def _weights(answer: Committee) -> Iterator[tuple[str, dict[str, str]]]:
                 yield f"{part.member.name}: weights in {dtype}", {f"{part.member.name}.weights_dtype": dtype}
 
 
+def _splits(answer: Committee) -> Iterator[tuple[str, dict[str, str]]]:
+    """One member over more of the cards that are there."""
+    for number in _SPLITS:
+        for part in _by_size(answer):
+            member = part.member
+            stages = member.devices // member.tensor_parallel
+            if member.tensor_parallel < number <= answer.plan.gpus // stages and not member.cards and _divides(part):
+                yield f"{member.name}: split over {number} cards", {f"{member.name}.tensor_parallel": str(number)}
+
+
+def _divides(part: Part) -> bool:
+    return "tensor_parallel" in option_names(part.member.engine)
+
+
 def _cards(answer: Committee) -> Iterator[tuple[str, dict[str, str]]]:
     """The vendor's cards with more memory, the smallest first; a plan that says its memory keeps it."""
     if answer.plan.memory.basis == "given":
@@ -107,4 +126,18 @@ def _cards(answer: Committee) -> Iterator[tuple[str, dict[str, str]]]:
         if gpu.vendor == answer.plan.gpu.vendor and size > answer.plan.memory.bytes:
             sizes.append((size, gpu.id))
     for _, name in sorted(sizes):
-        yield f"a larger card ({name})", {"gpu": name}
+        found = replace(answer.plan, gpu=by_name(name))
+        yield f"a larger card ({found.hardware})", {"gpu": found.typed}
+
+
+def _more_cards(answer: Committee) -> Iterator[tuple[str, dict[str, str]]]:
+    """More cards of the same kind, the largest member split over them where that is needed."""
+    if answer.plan.gpu.memory_kind != "discrete":
+        return
+    for number in (n for n in _SPLITS if n > answer.plan.gpus):
+        found = replace(answer.plan, gpus=number)
+        yield f"more cards ({found.hardware})", {"gpu": found.typed}
+        for part in _by_size(answer):
+            if _divides(part) and part.member.devices == 1 and not part.member.cards:
+                split = {f"{part.member.name}.tensor_parallel": str(number)}
+                yield f"more cards ({found.hardware}), {part.member.name} split over them", {"gpu": found.typed, **split}

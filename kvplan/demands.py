@@ -1,14 +1,15 @@
-"""What each member of a committee takes of the card, as a function of its users."""
+"""What each member of a committee takes of a card, as a function of its users."""
 
 from fractions import Fraction
 from typing import Any, Final
 
 from kvplan.allocation import Allocation, NotPredicted, Pool
-from kvplan.budget import default_reserve
+from kvplan.budget import default_reserve, share_of_weights
 from kvplan.engines import ENGINES, engine_class, make_engine
 from kvplan.errors import OptionError, SpecError, nearest
 from kvplan.fitting import largest, option_names
-from kvplan.loaders.plans import Member, Plan
+from kvplan.members import Member, Plan
+from kvplan.placing import Item
 from kvplan.serving import machine_options
 from kvplan.sharing import SHARINGS, of_total, sharing_of
 from kvplan.units import MAX_COUNT, ceil_div
@@ -19,7 +20,7 @@ _AMPLE: Final = 2**50
 
 
 class Demand:
-    """What one member takes of the card as a function of its users; every answer is kept.
+    """What one member takes of each of its cards as a function of its users; every answer is kept.
 
     Monotone in the users, so that the largest number under a limit is found by bisection.
     """
@@ -27,7 +28,7 @@ class Demand:
     def __init__(self, member: Member, plan: Plan) -> None:
         self.member = member
         self.total_bytes = plan.memory.bytes
-        self.weights = member.weights
+        self.weights = share_of_weights(member.weights, member.devices)
         self.reserve = member.reserve or default_reserve(member.engine.partition("@")[0])
         self._caches: dict[int, int] = {}
         self.engine = None if member.model is None or member.cache_bytes is not None else _engine(member, plan)
@@ -44,7 +45,8 @@ class Demand:
         except OptionError as problem:
             raise _at_option(member, problem) from problem
         if isinstance(first, NotPredicted):
-            raise SpecError(f"{member.where('model')}: {member.name} is not predicted: {first.reason}", hint=first.see)
+            key = "tensor_parallel" if "tensor_parallel" in first.reason and "tensor_parallel" in member.lines else "model"
+            raise SpecError(f"{member.where(key)}: {member.name} is not predicted: {first.reason}", hint=first.see)
 
     def _empty_pool(self) -> Pool | None:
         if self.engine is None or self.member.model is None:
@@ -54,11 +56,11 @@ class Demand:
 
     @property
     def kept_bytes(self) -> int:
-        """What it takes before its cache."""
+        """What it takes of a card before its cache."""
         return self.weights.bytes + self.reserve.bytes
 
     def footprint(self, users: int) -> Allocation | NotPredicted | None:
-        """The cache of that many users, or None for a member whose cache was given."""
+        """One card's cache of that many users, or None for a member whose cache was given."""
         if self.engine is None or self.member.model is None:
             return None
         workload = Workload(batch_size=users, seq_len=self.member.context, encoder_len=self.member.encoder_len)
@@ -66,7 +68,7 @@ class Demand:
         return answer
 
     def cache_bytes(self, users: int) -> int:
-        """Bytes of the cache in whole blocks, the blocks that no request gets included."""
+        """Bytes of one card's cache in whole blocks, the blocks that no request gets included."""
         if self.engine is None:
             return self.member.cache_bytes or 0
         if users not in self._caches:
@@ -78,11 +80,15 @@ class Demand:
         return self._caches[users]
 
     def part_bytes(self, users: int) -> int:
-        """What the engine takes of the card when it is told to hold that many users."""
+        """What the engine takes of each of its cards when it is told to hold that many users."""
         needed = self.kept_bytes + self.cache_bytes(users)
         if self.member.share is not None:
             return int(self.total_bytes * Fraction(str(self.member.share)))
         return of_total(needed, self.total_bytes)[1] if sharing_of(self.member.engine).meaning == "of total" else needed
+
+    def item(self, users: int) -> Item:
+        """Its part with that many users, as something to be placed on cards."""
+        return Item(bytes=self.part_bytes(users), devices=self.member.devices, pinned=self.member.cards)
 
     def most_users(self, limit_bytes: int) -> int:
         """The most users whose weights, reserve and cache take at most `limit_bytes`."""
@@ -90,6 +96,13 @@ class Demand:
             return 0
         found = largest(lambda users: self.kept_bytes + self.cache_bytes(users) <= limit_bytes)
         return 0 if found == MAX_COUNT else found
+
+
+def member_options(member: Member, plan: Plan) -> dict[str, Any]:
+    """The options that the member's engine gets: its own, how its model is split, and what the machine is."""
+    machine = machine_options(member.engine, plan.gpu, plan.memory.bytes, member.options)
+    split = {"tensor_parallel": member.tensor_parallel} if member.tensor_parallel > 1 else {}
+    return {**member.options, **machine, **split}
 
 
 def _engine(member: Member, plan: Plan) -> Any:
@@ -101,24 +114,39 @@ def _engine(member: Member, plan: Plan) -> Any:
     except OptionError as problem:
         given = f"; {member.engine} can stand here with `cache: SIZE`" if member.engine in SHARINGS else ""
         raise SpecError(f"{member.where('engine')}: {problem}", hint=problem.hint + given) from problem
-    more: dict[str, Any] = machine_options(member.engine, plan.gpu, plan.memory.bytes, member.options)
-    if "max_model_len" in option_names(member.engine) and "max_model_len" not in member.options:
-        more["max_model_len"] = member.context
+    known = {*option_names(member.engine), *cls.aliases}
+    if member.tensor_parallel > 1 and "tensor_parallel" not in known:
+        raise SpecError(
+            f"{member.where('tensor_parallel')}: engine {member.engine} does not split a model over cards here",
+            hint="give it one card, or an engine with tensor parallelism (`kvplan engines`)",
+        )
     for key in member.options:
-        known = {*option_names(member.engine), *cls.aliases}
+        if key in {"tensor_parallel", cls.aliases.get("tensor_parallel")}:
+            raise SpecError(
+                f"{member.where('options')}: how many cards split {member.name} is not one of its `options`",
+                hint=f"write `tensor_parallel: {member.options[key]}` beside them",
+            )
         if key not in known:
             near = nearest(key, known)
             raise SpecError(
                 f"{member.where('options')}: engine {member.engine} has no option `{key[:60]}`",
                 hint=f"did you mean `{near}`?" if near else "see `kvplan engines`",
             )
+    options = member_options(member, plan)
+    if "max_model_len" in option_names(member.engine):
+        options.setdefault("max_model_len", member.context)
     try:
-        return make_engine(member.engine, {**member.options, **more})
+        return make_engine(member.engine, options)
     except OptionError as problem:
         raise _at_option(member, problem) from problem
 
 
 def _at_option(member: Member, problem: OptionError) -> SpecError:
     """An engine's complaint, with the line of the option that it is about."""
-    key = "kv_dtype" if "dtype" in str(problem) and "kv_dtype" in member.lines else "options"
+    said = str(problem)
+    key = "options"
+    if "dtype" in said and "kv_dtype" in member.lines:
+        key = "kv_dtype"
+    elif "tensor_parallel" in said and "tensor_parallel" in member.lines:
+        key = "tensor_parallel"
     return SpecError(f"{member.where(key)}: {problem}", hint=problem.hint)

@@ -9,6 +9,7 @@ from kvplan.budget import Budget, Line
 from kvplan.devices import Gpu
 from kvplan.model import Model
 from kvplan.records import dataclass
+from kvplan.sharing import pipeline_stages
 from kvplan.units import MAX_COUNT, ceil_div
 
 Asked = Literal["target", "batch", "context", "table"]
@@ -51,8 +52,7 @@ class Question:
     @property
     def pipeline(self) -> int:
         """Stages that share the layers, for engines that have them."""
-        stages = str(self.options.get("pipeline_parallel_size", 1))
-        return int(stages) if stages.isdecimal() and int(stages[:6]) > 0 else 1
+        return pipeline_stages(self.options)
 
     @property
     def devices(self) -> int:

@@ -5,9 +5,10 @@ its weights, TensorRT-LLM's and LMDeploy's of what is *free after*. llama.cpp ta
 grows as it goes.
 """
 
+from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from kvplan.records import dataclass
 
@@ -16,30 +17,47 @@ Meaning = Literal["of total", "of free before loading", "of free after loading",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """One engine's way: the flag (with `{}` for the fraction), what the fraction is of, and where that is written."""
+    """One engine's way: the flag (with `{}` for the fraction), what the fraction is of, and where that is written.
+
+    `split_flag` splits a model over cards, where kvplan does not write the whole command.
+    """
 
     meaning: Meaning
     flag: str = ""
+    split_flag: str = ""
     source: str = ""
     rank: int = 0  # when it starts: 0 anywhere, 1 after those, 2 last
 
 
 #: Engine -> how it is told its share.
 SHARINGS: Final[dict[str, Sharing]] = {
-    "vllm": Sharing(meaning="of total", flag="--gpu-memory-utilization {}", source="vllm/v1/worker/utils.py:request_memory"),
+    "vllm": Sharing(
+        meaning="of total",
+        flag="--gpu-memory-utilization {}",
+        split_flag="--tensor-parallel-size {}",
+        source="vllm/v1/worker/utils.py:request_memory",
+    ),
     "sglang": Sharing(
         meaning="of free before loading",
         flag="--mem-fraction-static {}",
+        split_flag="--tp-size {}",
         source="sglang model_executor: _profile_available_bytes",
         rank=1,
     ),
     "tensorrt-llm": Sharing(
         meaning="of free after loading",
         flag="--kv_cache_free_gpu_memory_fraction {}",
+        split_flag="--tp_size {}",
         source="tensorrt_llm/_torch/pyexecutor/_util.py",
         rank=1,
     ),
-    "lmdeploy": Sharing(meaning="of free after loading", flag="--cache-max-entry-count {}", source="lmdeploy docs", rank=1),
+    "lmdeploy": Sharing(
+        meaning="of free after loading",
+        flag="--cache-max-entry-count {}",
+        split_flag="--tp {}",
+        source="lmdeploy docs",
+        rank=1,
+    ),
     "llama.cpp": Sharing(meaning="what its context needs", source="llama.cpp src/llama-context.cpp"),
     "transformers": Sharing(
         meaning="grows as it goes",
@@ -50,7 +68,29 @@ SHARINGS: Final[dict[str, Sharing]] = {
 }
 #: A process of another kind: it takes what it takes.
 OTHER: Final = Sharing(meaning="what its context needs")
+#: Vendor -> the environment variable that shows a process some of the cards only.
+_VISIBLE: Final = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES", "intel": "ZE_AFFINITY_MASK"}
 _DIGITS: Final = 4
+
+
+def pipeline_stages(options: Mapping[str, Any]) -> int:
+    """Stages that share the layers, for engines that have them.
+
+    >>> pipeline_stages({"pipeline_parallel_size": "2"})
+    2
+    """
+    stages = str(options.get("pipeline_parallel_size", 1))
+    return int(stages[:6]) or 1 if stages.isdecimal() else 1
+
+
+def visible_cards(vendor: str, cards: tuple[int, ...]) -> str:
+    """What a process's environment says so that it sees these cards only; empty for a vendor without such a variable.
+
+    >>> visible_cards("nvidia", (0, 1))
+    'CUDA_VISIBLE_DEVICES=0,1'
+    """
+    name = _VISIBLE.get(vendor)
+    return f"{name}={','.join(map(str, cards))}" if name else ""
 
 
 def sharing_of(engine: str) -> Sharing:

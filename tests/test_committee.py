@@ -14,70 +14,21 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tiny_plans import plans
 
 import kvplan
-from kvplan.budget import Line
 from kvplan.cli.app import main
 from kvplan.committees import Committee, committee
 from kvplan.demands import Demand
-from kvplan.devices import Gpu
 from kvplan.engines import make_engine
-from kvplan.loaders.plans import Member, Plan, load_plan
-from kvplan.model import Layer, Model, Softmax, Window
+from kvplan.loaders.plans import load_plan
+from kvplan.members import Plan
 from kvplan.sharing import of_free, of_total
 from kvplan.splitting import split
 from kvplan.units import GIB, MIB
 
 GUIDES = Path(__file__).parent.parent / "docs" / "guides"
-EXAMPLES = ("desk.yaml", "assistant.yaml", "laptop.yaml")
-CARD = Gpu(id="card", vendor="any", arch="", memory_kind="discrete", marketed_gb=(1,), sources=())
-
-
-def line(amount: int) -> Line:
-    return Line(name="line", bytes=amount, basis="given", source="test")
-
-
-def model(heads: int, layers: int, window: int) -> Model:
-    reach = {"reach": Window(window)} if window else {}
-    softmax = Softmax(kv_heads=heads, key_dim=16, value_dim=16, **reach)
-    config = {
-        "model_type": "llama", "num_attention_heads": heads, "num_key_value_heads": heads, "head_dim": 16,
-        "hidden_size": 16 * heads, "num_hidden_layers": layers,
-    }  # fmt: skip
-    return Model(
-        name="tiny",
-        model_type="llama",
-        text_type="llama",
-        layers=tuple(Layer(index=i, memories=(softmax,)) for i in range(layers)),
-        attention_heads=heads,
-        max_tokens=4096,
-        config=config,
-        text_config=config,
-    )
-
-
-@st.composite
-def members(draw: st.DrawFn, number: int) -> Member:
-    return Member(
-        name=f"m{number}",
-        engine=draw(st.sampled_from(["ideal", "vllm", "transformers"])),
-        model=model(draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.sampled_from([0, 0, 64]))),
-        weights=line(draw(st.integers(0, 200_000))),
-        reserve=line(draw(st.integers(0, 50_000))),
-        context=draw(st.integers(100, 600)),
-        users=draw(st.integers(1, 4)),
-    )
-
-
-@st.composite
-def plans(draw: st.DrawFn, largest_count: int = 3) -> Plan:
-    count = draw(st.integers(1, largest_count))
-    return Plan(
-        gpu=CARD,
-        memory=line(draw(st.integers(50_000, 1_500_000))),
-        reserve=line(draw(st.integers(0, 50_000))),
-        members=tuple(draw(members(number)) for number in range(count)),
-    )
+EXAMPLES = ("desk.yaml", "assistant.yaml", "laptop.yaml", "node.yaml")
 
 
 def brute_force(demands: tuple[Demand, ...], room: int) -> tuple[int, ...] | None:
@@ -113,7 +64,7 @@ def test_solve_is_as_good_as_trying_everything(plan: Plan) -> None:
     assume(count <= 3_000)
     best = brute_force(demands, room)
     assume(best is not None)
-    assert split(demands, room) == best
+    assert split(demands, plan) == best
 
 
 @few

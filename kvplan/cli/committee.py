@@ -1,4 +1,4 @@
-"""`kvplan committee`: several models on one GPU."""
+"""`kvplan committee`: several models on one GPU or node."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ PlanArg = Annotated[
 ]
 Solve = Annotated[bool, typer.Option("--solve", help="Choose the users: the most of all, in the plan's proportions")]
 Scale = Annotated[str, typer.Option("--scale", metavar="FACTOR", help="Multiply every member's users: 2, 0.75 or 3/4")]
-GpuOpt = Annotated[str | None, typer.Option("--gpu", metavar="NAME", help="Another card than the plan's")]
+GpuOpt = Annotated[str | None, typer.Option("--gpu", metavar="NAME[:N]", help="Another card than the plan's, or NAME:N cards")]
 Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Another memory than the plan's or the card's")]
 Set = Annotated[
     list[str] | None,
@@ -32,7 +32,7 @@ def committee(
     fmt: o.FormatOpt = o.Format.table,
     output: o.Output = None,
 ) -> None:
-    """Budget several models on one GPU: who takes what, does it fit, what to type, what would make it fit."""
+    """Budget several models on one GPU or node: who takes what, does it fit, what to type, what would make it fit."""
     from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
     from kvplan.committees import committee as asked
     from kvplan.report.committee import render
@@ -47,13 +47,16 @@ def committee(
 def validate_plan(plan: str, device: str, limit_bytes: int | None, fmt: o.Format, output: Path | None) -> None:
     """What `kvplan validate PLAN.yaml` does: all members' caches at once on the device, each against its prediction."""
     from kvplan.cli.output import emit, terminal_width, wants_color
+    from kvplan.cli.validate import progress
     from kvplan.committees import committee as asked
     from kvplan.report.together import render
     from kvplan.validation.choosing import open_device
     from kvplan.validation.ranks import Ranks
     from kvplan.validation.together import validate_together
 
-    answer = validate_together(asked(plan, advise=False), open_device(device, Ranks()), limit_bytes=limit_bytes)
+    place, planned = open_device(device, Ranks()), asked(plan, advise=False)
+    with progress(Ranks(), None) as watch:
+        answer = validate_together(planned, place, limit_bytes=limit_bytes, watch=watch)
     emit(render(answer, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
     if not answer.passed:
         raise Mismatch(answer.failure(), hint="prediction and reality differ: please report the plan and this line")

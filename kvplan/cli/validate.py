@@ -78,6 +78,8 @@ def validate(
     if is_plan(model):
         from kvplan.cli.committee import validate_plan
 
+        if ranks.several:
+            raise InputError("a plan is validated in one process", hint="start it without torchrun")
         validate_plan(model, device, limit_bytes, fmt, output)
         return
     with joined(ranks, device) as group, _spoken_once(group):
@@ -143,7 +145,7 @@ def _measure(
     allocation = group.each(predict)
     place = group.each(opened)
     ceiling = group.each(lambda: check_fits(allocation, place, limit_bytes))
-    with _progress(group.ranks, allocation.allocated_bytes) as watch:
+    with progress(group.ranks, allocation.allocated_bytes) as watch:
         return group.together(lambda: measure(allocation, place, ceiling, ranks=group.ranks, watch=watch))
 
 
@@ -155,7 +157,7 @@ def _probe(
 
     place = group.each(opened)
     limit = group.each(lambda: chosen_limit(place, limit_bytes))
-    with _progress(group.ranks, None) as watch:
+    with progress(group.ranks, None) as watch:
         return group.together(lambda: probe_largest_batch(engine, model, workload, place, limit, ranks=group.ranks, watch=watch))
 
 
@@ -168,7 +170,7 @@ def _run_library(
     if group.ranks.several:
         raise InputError("--against runs in one process", hint="start it without torchrun")
     place = opened()
-    with _progress(group.ranks, 0):
+    with progress(group.ranks, 0):
         return [validate_against_library(model, workload, engine, place)]
 
 
@@ -182,7 +184,7 @@ def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: o.Format, output: Pa
 
 
 @contextmanager
-def _progress(ranks: "Ranks", total_bytes: int | None) -> Iterator[Callable[[int], None]]:
+def progress(ranks: "Ranks", total_bytes: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on stderr when it is a terminal and there is much to touch; `None` is an unknown total."""
     small = total_bytes is not None and total_bytes < 512 * MIB
     if ranks.rank or small or not sys.stderr.isatty():

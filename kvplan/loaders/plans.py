@@ -1,9 +1,10 @@
-"""YAML plans of several models on one GPU, decoded strictly: every complaint names file and line.
+"""YAML plans of several models on one GPU or node, decoded strictly: every complaint names file and line.
 
-    gpu: rtx-4090                      | members:
+    gpu: rtx-4090:2                    | members:
     reserve: 500MiB                    |   - name: chat
     include: shared-members.yaml       |     model: llama-3.1-8b
                                        |     engine: vllm
+                                       |     tensor_parallel: 2
                                        |     context: 8k
                                        |     users: 4
 
@@ -12,7 +13,6 @@ docs/guides/committee.md describes every key.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -22,105 +22,22 @@ from kvplan.errors import KvplanError, OptionError, SpecError, nearest
 from kvplan.loaders import load
 from kvplan.loaders.fields import Fields, shown
 from kvplan.loaders.files import read_bounded
+from kvplan.loaders.plan_files import PlanFiles
 from kvplan.loaders.weights import find_weights
 from kvplan.loaders.yaml_nodes import MAX_BYTES, ListNode, MapNode, Node, Scalar, at, from_python, parse_yaml
+from kvplan.members import Member, Plan
 from kvplan.model import Model
-from kvplan.records import dataclass
 from kvplan.units import parse_count, parse_size
 
 T = TypeVar("T")
 
-MAX_MEMBERS: Final = 64
 _PLAN_KEY: Final = re.compile(rb"^(members|include)\s*:", re.MULTILINE)
-_MAX_INCLUDES: Final = 8  # files inside files
 _TOP: Final = ("gpu", "memory", "reserve", "include", "members", "notes")
 _MEMBER: Final = (
-    "name", "model", "engine", "context", "users", "share", "weights", "weights_dtype", "reserve", "cache", "kv_dtype",
-    "encoder_len", "options",
+    "name", "model", "engine", "context", "users", "share", "tensor_parallel", "cards", "weights", "weights_dtype", "reserve",
+    "cache", "kv_dtype", "encoder_len", "options",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One process on the card.
-
-    `users` requests of `context` tokens at once, or a `share` of the card, or both (then the users must fit the share).
-    A member without a model has `cache_bytes` (perhaps 0) instead. `lines` says where each key stands, for errors.
-    """
-
-    name: str
-    engine: str
-    weights: Line
-    model: Model | None = None
-    source: str = ""
-    context: int = 1
-    users: int | None = None
-    share: float | None = None
-    reserve: Line | None = None  # None: what kvplan assumes for the engine
-    cache_bytes: int | None = None
-    encoder_len: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)
-    lines: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-    def where(self, key: str) -> str:
-        """`file:line` of a key, or of the member."""
-        return self.lines.get(key, self.lines.get("", self.name))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Members on one card. `reserve` is kept free once, whatever the members need."""
-
-    gpu: Gpu
-    memory: Line
-    reserve: Line
-    members: tuple[Member, ...]
-    source: str = ""
-
-
-class _Files:
-    """Reads files and what they include, once each; a file that includes itself in the end is refused."""
-
-    def __init__(self) -> None:
-        self.open: list[Path] = []
-
-    def members(self, top: Fields, folder: Path | None) -> list[tuple[Node, str]]:
-        """The member nodes of a file, those of its includes first, each with its source."""
-        found: list[tuple[Node, str]] = []
-        if top.has("include"):
-            if folder is None:
-                top.refuse("include", "needs a plan that is a file", hint="put the members into the plan")
-            node = top.entries["include"]
-            entries = node.items if isinstance(node, ListNode) else (node,)
-            for entry in entries:
-                found += self._included(top, entry, folder)
-        if top.has("members"):
-            found += [(node, top.source) for node in top.items("members")]
-        if len(found) > MAX_MEMBERS:
-            top.refuse("members", f"are {len(found)} in all, and at most {MAX_MEMBERS} are allowed")
-        return found
-
-    def _included(self, top: Fields, entry: Node, folder: Path) -> list[tuple[Node, str]]:
-        if not isinstance(entry, Scalar) or not isinstance(entry.value, str):
-            top.refuse("include", f"must be a file name or a list of them, got {shown(entry)}")
-        path = folder / entry.value
-        resolved = path.resolve()
-        if resolved in self.open:
-            raise SpecError(
-                f"{at(top.source, entry.line)}: `include` goes in a circle: `{entry.value[:80]}` is being read already",
-                hint="take one of the includes out",
-            )
-        if len(self.open) > _MAX_INCLUDES:
-            raise SpecError(f"{at(top.source, entry.line)}: `include` is nested too deeply", hint="include the files directly")
-        try:
-            raw = read_bounded(path, MAX_BYTES, SpecError, "a YAML plan")
-        except SpecError as problem:
-            raise SpecError(f"{at(top.source, entry.line)}: {problem}", hint=problem.hint) from problem
-        self.open.append(resolved)
-        inner = Fields(parse_yaml(raw, str(path)), str(path), "", ("include", "members", "notes"))
-        found = self.members(inner, path.parent)
-        self.open.pop()
-        return found
+_MAX_CARDS: Final = 128  # a node has 1, 2, 4, 8, 16; a rack of them 72
 
 
 def is_plan(text: str) -> bool:
@@ -147,27 +64,23 @@ def load_plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, st
         OptionError: an override that the plan has no place for.
     """
     if isinstance(source, Mapping):
-        root, name, files, folder = from_python(source, "plan"), "plan", _Files(), None
+        root, name, files, folder = from_python(source, "plan"), "plan", PlanFiles(None), None
     else:
         path = Path(source).expanduser()
         root = parse_yaml(read_bounded(path, MAX_BYTES, SpecError, "a YAML plan"), str(path))
-        name, files, folder = str(path), _Files(), path.parent
-        files.open.append(path.resolve())
+        name, files, folder = str(path), PlanFiles(path), path.parent
     changes = dict(overrides or {})
     top = Fields(_overridden(root, {key: changes.pop(key) for key in ("gpu", "memory") if key in changes}), name, "", _TOP)
     members = _members(files.members(top, folder), top, changes)
-    card, memory = _card(top)
+    card, gpus, memory = _cards(top)
     reserve = _size(top, "reserve", minimum=0)
     kept = Line(name="kept free", bytes=reserve or 0, basis="given", source="`reserve` of the plan")
     if reserve is None and card.vendor == "apple":
         kept = unused(memory, APPLE_SHARE, "assumed", "what Metal does not lend the GPU")
-    return Plan(
-        gpu=card,
-        memory=memory,
-        reserve=kept,
-        members=members,
-        source="" if folder is None else name,
-    )
+    for member in members:
+        _check_cards(member, gpus)
+    _check_shares(members, gpus)
+    return Plan(gpu=card, gpus=gpus, memory=memory, reserve=kept, members=members, source="" if folder is None else name)
 
 
 def _overridden(node: Node, values: Mapping[str, str]) -> Node:
@@ -178,13 +91,17 @@ def _overridden(node: Node, values: Mapping[str, str]) -> Node:
     return MapNode(node.line, {**node.entries, **typed}, {**dict.fromkeys(typed, 0), **node.lines})
 
 
-def _card(top: Fields) -> tuple[Gpu, Line]:
-    name = top.text("gpu", limit=200)
+def _cards(top: Fields) -> tuple[Gpu, int, Line]:
+    """The kind of card, how many (`NAME:N`), and the memory of one."""
+    name, colon, number = top.text("gpu", limit=200).partition(":")
+    gpus = _at(top, "gpu", lambda: parse_count(number, what="`gpu: NAME:N`")) if colon else 1
+    if gpus > _MAX_CARDS:
+        top.refuse("gpu", f"names {gpus:,} cards, and at most {_MAX_CARDS} are allowed")
     card, memory = _at(top, "gpu", lambda: gpu(name)), _size(top, "memory")
     if memory is not None:
         line = given_memory(card.id, memory)
-        return card, Line(name=line.name, bytes=line.bytes, basis=line.basis, source="`memory` of the plan")
-    return card, _at(top, "gpu", lambda: gpu_memory(card))
+        return card, gpus, Line(name=line.name, bytes=line.bytes, basis=line.basis, source="`memory` of the plan")
+    return card, gpus, _at(top, "gpu", lambda: gpu_memory(card))
 
 
 def _members(nodes: list[tuple[Node, str]], top: Fields, changes: dict[str, str]) -> tuple[Member, ...]:
@@ -206,7 +123,6 @@ def _members(nodes: list[tuple[Node, str]], top: Fields, changes: dict[str, str]
         raise OptionError(
             f"--set: no member for `{key[:60]}`", hint=f"did you mean `{near}`?" if near else "write --set MEMBER.KEY=VALUE"
         )
-    _check_shares(found)
     return tuple(found)
 
 
@@ -237,6 +153,8 @@ def _member(f: Fields) -> Member:
         share=share,
         reserve=None if reserve is None else Line(name="reserve", bytes=reserve, basis="given", source="`reserve` of the plan"),
         cache_bytes=cache,
+        tensor_parallel=_count(f, "tensor_parallel") or 1,
+        cards=_named_cards(f),
         encoder_len=_count(f, "encoder_len", minimum=0) or 0,
         options=_options(f),
         lines={"": at(f.source, f.line), **{key: f.where(key) for key in f.entries}},
@@ -290,18 +208,63 @@ def _share(f: Fields) -> float | None:
     return float(value)
 
 
-def _check_shares(members: list[Member]) -> None:
+def _named_cards(f: Fields) -> tuple[int, ...]:
+    """The cards that a member must be on: a number, or a list of them; the first is 0."""
+    if not f.has("cards"):
+        return ()
+    node = f.entries["cards"]
+    nodes = node.items if isinstance(node, ListNode) else (node,)
+    cards = tuple(sorted(f.checked(entry, f.name("cards"), 0, _MAX_CARDS - 1) for entry in nodes))
+    if len(set(cards)) != len(cards) or not cards:
+        f.refuse("cards", "must name each card once", hint="such as `cards: [0, 1]`; the first card is 0")
+    return cards
+
+
+def _check_cards(member: Member, gpus: int) -> None:
+    """Whether the node has as many cards as the member takes, and those that it names."""
+    there = "there is one card" if gpus == 1 else f"there are {gpus} cards"
+    if member.devices > gpus:
+        raise SpecError(
+            f"{member.where('tensor_parallel')}: {member.name} takes {member.devices:,} cards, and {there}",
+            hint=f"write `gpu: NAME:{member.devices}`, or split it less" if member.devices <= _MAX_CARDS else "split it less",
+        )
+    if not member.cards:
+        return
+    if member.cards[-1] >= gpus:
+        raise SpecError(
+            f"{member.where('cards')}: {member.name} names card {member.cards[-1]}, and {there}", hint="the first card is 0"
+        )
+    if len(member.cards) != member.devices:
+        raise SpecError(
+            f"{member.where('cards')}: {member.name} names {len(member.cards)} of the cards and takes {member.devices}",
+            hint=f"name {member.devices}, or set `tensor_parallel`",
+        )
+
+
+def _check_shares(members: tuple[Member, ...], gpus: int) -> None:
+    """Whether the shares are parts of the cards: of all together, and of each that is named."""
     from fractions import Fraction
 
-    total = Fraction(0)
+    together, named = Fraction(0), [Fraction(0)] * gpus
     for member in members:
-        if member.share is not None:
-            total += Fraction(str(member.share))
-            if total > 1:
-                raise SpecError(
-                    f"{member.where('share')}: the shares add up to {float(total):g}, which is more than the card",
-                    hint="shares are parts of 1",
-                )
+        if member.share is None:
+            continue
+        share = Fraction(str(member.share))
+        together += share * member.devices
+        for card in member.cards:
+            named[card] += share
+        over = next((card for card in member.cards if named[card] > 1), None)
+        if over is not None and gpus > 1:
+            raise SpecError(
+                f"{member.where('share')}: the shares add up to {float(named[over]):g} of card {over}",
+                hint="shares are parts of 1",
+            )
+        if together > gpus:
+            what = "the card" if gpus == 1 else f"the {gpus} cards"
+            raise SpecError(
+                f"{member.where('share')}: the shares add up to {float(together):g}, which is more than {what}",
+                hint="shares are parts of 1",
+            )
 
 
 def _count(f: Fields, key: str, minimum: int = 1) -> int | None:

@@ -14,8 +14,12 @@ from kvplan.units import byte_unit, human_bytes, in_unit
 CSV_COLUMNS = (
     "plan", "gpu", "plan_fits", "name", "model", "engine", "engine_version", "kv_dtype", "context", "users", "weights_bytes",
     "weights_basis", "reserve_bytes", "reserve_basis", "cache_bytes", "slack_bytes", "bytes", "fits", "start", "meaning", "flag",
-    "evidence",
+    "evidence", "gpus", "cards", "environment",
 )  # fmt: skip
+
+
+#: What begins a command line; other engines are told by an argument or in Python.
+_PROGRAMS = ("vllm ", "llama-")
 
 
 def verdict(committee: Committee) -> str:
@@ -23,13 +27,15 @@ def verdict(committee: Committee) -> str:
     plan, count = committee.plan, len(committee.parts)
     members = f"{count} member{'s' if count > 1 else ''}"
     one = "" if count > 1 else "s"
-    taken = f"{human_bytes(committee.total_bytes)} of {human_bytes(plan.memory.bytes)}"
+    taken = f"{human_bytes(committee.total_bytes)} of {human_bytes(committee.memory_bytes)}"
     if committee.fits:
-        return f"FITS on {plan.gpu.id}: {members} take{one} {taken}{_growth(committee)}"
-    if committee.free_bytes < 0:
-        return f"DOES NOT FIT on {plan.gpu.id}: {members} need{one} {taken}: {human_bytes(-committee.free_bytes)} too much"
+        return f"FITS on {plan.hardware}: {members} take{one} {taken}{_growth(committee)}"
+    if committee.missing_bytes:
+        missing = human_bytes(-committee.free_bytes if committee.free_bytes < 0 else committee.missing_bytes)
+        where = "too much" if committee.free_bytes < 0 else "too much for one card, however they are placed"
+        return f"DOES NOT FIT on {plan.hardware}: {members} need{one} {taken}: {missing} {where}"
     short = [part for part in committee.parts if not part.fits]
-    return f"DOES NOT FIT on {plan.gpu.id}: {'; '.join(_shortage(part) for part in short)}"
+    return f"DOES NOT FIT on {plan.hardware}: {'; '.join(_shortage(part) for part in short)}"
 
 
 def _growth(committee: Committee) -> str:
@@ -49,26 +55,51 @@ def _shortage(part: Part) -> str:
 
 
 def parts_table(committee: Committee, unit: str) -> Table:
-    """One row a member: what its part of the card is made of, all in one unit."""
+    """One row a member: what its part of each of its cards is made of, all in one unit; then what is left."""
+    node = committee.plan.gpus > 1
     names = ("weights", "reserve", "cache", "slack", "part")
     columns = (
         Column(title="member", key="name"),
         Column(title="engine", key="engine"),
+        *((Column(title="cards", key="cards"),) if node else ()),
         Column(title="users", key="users", kind="count"),
         Column(title="context", key="context", kind="count", optional=True),
         *(Column(title=name, key=name, kind="count") for name in names),
     )
     rows: list[tuple[Any, ...]] = []
     for p in committee.parts:
+        on = (card_words(p.cards),) if node else ()
         at = (p.users, p.member.context) if p.allocation else (None, None)
         figures = (p.weights.bytes, p.reserve.bytes, p.cache_bytes, p.slack_bytes, p.bytes)
-        rows.append((p.member.name, p.member.engine, *at, *(in_unit(figure, unit) for figure in figures)))
-    blank = (None,) * 7
+        rows.append((p.member.name, p.member.engine, *on, *at, *(in_unit(figure, unit) for figure in figures)))
+    blank = (None,) * (len(columns) - 2)
     if committee.plan.reserve.bytes:
         rows.append(("kept free", *blank, in_unit(committee.plan.reserve.bytes, unit)))
-    rows.append(("left" if committee.free_bytes >= 0 else "missing", *blank, in_unit(committee.free_bytes, unit)))
+    alike: dict[int, list[int]] = {}
+    for card in committee.cards:
+        alike.setdefault(card.free_bytes, []).append(card.index)
+    for free, cards in alike.items():
+        words = "left" if free >= 0 else "missing"
+        on = (card_words(tuple(cards)),) if node else ()
+        rows.append((words, None, *on, *blank[len(on) + 1 :], in_unit(free, unit)))
     total = ("card", *blank, in_unit(committee.plan.memory.bytes, unit))
-    return Table(title=f"{committee.plan.gpu.id}, in {unit}", columns=columns, rows=tuple(rows), total=total)
+    title = f"{committee.plan.hardware}, in {unit}" + (" on each card" if node else "")
+    return Table(title=title, columns=columns, rows=tuple(rows), total=total)
+
+
+def card_words(cards: tuple[int, ...]) -> str:
+    """Cards as people write them.
+
+    >>> card_words((0, 1, 2, 5))
+    '0-2, 5'
+    """
+    runs: list[list[int]] = []
+    for card in cards:
+        if runs and card == runs[-1][-1] + 1:
+            runs[-1].append(card)
+        else:
+            runs.append([card])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _start(committee: Committee) -> Iterator[str]:
@@ -77,7 +108,8 @@ def _start(committee: Committee) -> Iterator[str]:
     for number, name in enumerate(committee.order, 1):
         part = parts[name]
         share = f" ({part.meaning})" if part.meaning else ""
-        yield f"start {number}: {name}{share}: {part.flag or 'as it is'}"
+        alone = part.environment + (" " if part.flag.startswith(_PROGRAMS) else "; ") if part.environment else ""
+        yield f"start {number}: {name}{share}: {alone}{part.flag or 'as it is'}"
 
 
 def _notes(committee: Committee) -> Iterator[str]:
@@ -143,4 +175,6 @@ def _csv_rows(committee: Committee) -> Iterator[dict[str, Any]]:
             "reserve_bytes": part.reserve.bytes,
             "reserve_basis": part.reserve.basis,
             "start": committee.order.index(part.member.name) + 1,
+            "gpus": committee.plan.gpus,
+            "cards": " ".join(map(str, part.cards)),
         }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: The columns of the CSV: one row a member, then one a figure of the device.
 CSV_COLUMNS = (
     "plan", "gpu", "device", "divisor", "users_divisor", "what", "name", "model", "engine", "kv_dtype", "batch_size", "seq_len",
-    "tensors", "predicted_bytes", "real_bytes", "exact", "equal",
+    "tensors", "predicted_bytes", "real_bytes", "exact", "equal", "card",
 )  # fmt: skip
 
 
@@ -32,7 +32,9 @@ def together_table(together: "Together") -> Table:
     for m in together.members:
         at = m.allocation.workload
         verdict = "equal" if m.passed else "differs"
-        rows.append((m.name, at.batch_size, at.seq_len, m.tensors, m.predicted_bytes, m.real_bytes, verdict))
+        rows.append(
+            (f"{m.name}{together.on_card(m)}", at.batch_size, at.seq_len, m.tensors, m.predicted_bytes, m.real_bytes, verdict)
+        )
     for c in together.checks:
         verdict = ("equal" if c.equal else "differs") if c.exact else "information"
         rows.append((c.name, None, None, None, c.predicted, c.real, verdict))

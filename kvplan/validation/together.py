@@ -1,8 +1,9 @@
 """The caches of a whole committee on one device at the same time, each against its prediction.
 
-A machine that has not the plan's card (a CPU, above all) gets the same plan with every context divided by one factor, and if
-that is not enough every number of users by another; the report says which. Shapes keep their heads and layers, so each tensor
-is still a prediction that can be wrong.
+A member that is split over cards has a cache for each. On a CPU those of all cards are allocated together; on a GPU of a node
+those of the card with its number. A machine that has not the plan's card (a CPU, above all) gets the same plan with every
+context divided by one factor, and if that is not enough every number of users by another; the report says which. Shapes keep
+their heads and layers, so each tensor is still a prediction that can be wrong.
 """
 
 from collections.abc import Iterator
@@ -28,9 +29,10 @@ _SHORTEST: Final = 256  # tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberCheck:
-    """One member's tensors, as they were found on the device."""
+    """One member's tensors for one card of the plan, as they were found on the device."""
 
     name: str
+    card: int
     allocation: Allocation
     real_bytes: int
     tensors: int
@@ -51,6 +53,7 @@ class MemberCheck:
         a = self.allocation
         return {
             "name": self.name,
+            "card": self.card,
             "model": a.model.name,
             "engine": a.engine,
             "kv_dtype": a.kv_dtype,
@@ -85,12 +88,17 @@ class Together:
         """Whether every member and every exact figure of the device is equal."""
         return all(member.passed for member in self.members) and all(check.passed for check in self.checks)
 
+    def on_card(self, member: MemberCheck) -> str:
+        """Which card a member's figures are of, where the plan has several."""
+        return f", card {member.card}" if self.committee.plan.gpus > 1 else ""
+
     def failure(self) -> str:
         """The first difference in one sentence; empty when there is none."""
         for member in self.members:
             sentence = next((b.sentence() for b in member.buffers if b.difference), "")
             if not member.passed:
-                return f"{member.name}: {sentence or f'predicted {member.predicted_bytes:,} bytes, real {member.real_bytes:,}'}"
+                said = sentence or f"predicted {member.predicted_bytes:,} bytes, real {member.real_bytes:,}"
+                return f"{member.name}{self.on_card(member)}: {said}"
         failed = next((check for check in self.checks if not check.passed), None)
         return f"{failed.name}: predicted {failed.predicted:,}, real {failed.real:,}" if failed else ""
 
@@ -131,13 +139,14 @@ def validate_together(
     members: list[MemberCheck] = []
     sizes: list[int] = []
     with ExitStack() as held:
-        for name, allocation in scaled:
+        for name, card, allocation in scaled:
             planned = tensor_plan(allocation)
             real = held.enter_context(allocated(planned, device, limit_bytes=ceiling, watch=watch))
             sizes += [tensor.predicted_bytes for tensor in planned]
             members.append(
                 MemberCheck(
                     name=name,
+                    card=card,
                     allocation=allocation,
                     real_bytes=sum(tensor.storage_bytes for tensor in real),
                     tensors=len(real),
@@ -159,27 +168,46 @@ def validate_together(
     )
 
 
-def scaled_down(committee: Committee, device: Device, ceiling_bytes: int) -> tuple[int, int, list[tuple[str, Allocation]]]:
+def cards_on(committee: Committee, device: Device) -> tuple[int, ...]:
+    """The plan's cards that this device stands for: all of them, or on one GPU of a node the card of its number.
+
+    Raises:
+        InputError: the plan has no such card.
+    """
+    gpus = committee.plan.gpus
+    if gpus == 1 or device.index is None:
+        return tuple(range(gpus))
+    if device.index >= gpus:
+        raise InputError(
+            f"{device.name} stands for card {device.index}, and the plan has {gpus}", hint=f"use a device below {gpus}"
+        )
+    return (device.index,)
+
+
+def scaled_down(committee: Committee, device: Device, ceiling_bytes: int) -> tuple[int, int, list[tuple[str, int, Allocation]]]:
     """The caches of the plan, or of the largest smaller one that takes at most `ceiling_bytes`.
 
     Contexts are halved together as long as the longest keeps 256 tokens; then users are halved, and contexts again.
 
     Returns:
-        What contexts and users were divided by, and each member's allocation.
+        What contexts and users were divided by, and each member's name, card and allocation there.
 
     Raises:
         DoesNotFit: not even one user each fits.
         InputError: no member has a predicted cache.
     """
-    parts = [part for part in committee.parts if part.allocation is not None and part.users]
+    here = cards_on(committee, device)
+    parts = [p for p in committee.parts if p.allocation is not None and p.users and not set(here).isdisjoint(p.cards)]
     if not parts:
-        raise InputError("no member of this plan has a cache to allocate", hint="members with a model and users have one")
+        where = "" if len(here) == committee.plan.gpus else f" on card {here[0]}"
+        raise InputError(f"no member of this plan has a cache to allocate{where}", hint="members with a model and users have one")
     longest, most = max(part.member.context for part in parts), max(part.users for part in parts)
     needed = 0
     for users_divisor in _powers(most):
         for divisor in _powers(max(1, longest // _SHORTEST)):
-            found = [(part.member.name, _smaller(part, committee, divisor, users_divisor)) for part in parts]
-            needed = device.needed_bytes([tensor.predicted_bytes for _, a in found for tensor in tensor_plan(a)])
+            smaller = [(part, _smaller(part, committee, divisor, users_divisor)) for part in parts]
+            found = [(part.member.name, card, a) for part, a in smaller for card in part.cards if card in here]
+            needed = device.needed_bytes([tensor.predicted_bytes for *_, a in found for tensor in tensor_plan(a)])
             if needed <= ceiling_bytes:
                 return divisor, users_divisor, found
     raise DoesNotFit(
