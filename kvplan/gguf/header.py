@@ -132,10 +132,11 @@ class _Reader:
             self.refuse(f"is GGUF version {version}; versions 2 and 3 are read", hint="convert it again with a current llama.cpp")
         n_tensors, n_keys = self.u64(), self.u64()
         left = self.source.size - self.at
-        if n_keys > _MAX_KEYS or n_keys * 13 > left:
-            self.refuse(f"says that it has {n_keys:,} metadata keys, which cannot be")
-        if n_tensors > _MAX_TENSORS or n_tensors * 24 > left:
-            self.refuse(f"says that it has {n_tensors:,} tensors, which cannot be")
+        for count, most, least, what in ((n_keys, _MAX_KEYS, 13, "metadata keys"), (n_tensors, _MAX_TENSORS, 24, "tensors")):
+            if count > most:
+                self.refuse(f"says that it has {count:,} {what}, which cannot be")
+            if count * least > left:
+                self.refuse(f"says that it has {count:,} {what}, and only {left:,} bytes follow: it is cut off or damaged")
         keys: dict[str, Any] = {}
         for _ in range(n_keys):
             key = self.text()

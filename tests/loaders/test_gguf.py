@@ -180,6 +180,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "string of 2**40": (lambda: written({**LLAMA, "x": (8, struct.pack("<Q", 2**40))}), "longer than the file"),
     "string of 2**64 - 1": (lambda: written({**LLAMA, "x": (8, struct.pack("<Q", 2**64 - 1))}), "longer than the file"),
     "10**9 tensors": (lambda: written(LLAMA, n_tensors=10**9), "cannot be"),
+    "cut off": (lambda: written(LLAMA)[:60], "and only 36 bytes follow"),
     "2**60 keys": (lambda: b"GGUF" + struct.pack("<IQQ", 3, 0, 2**60) + b"\0" * 100, "cannot be"),
     "nested arrays": (lambda: written({**LLAMA, "x": (ARRAY, struct.pack("<IQ", ARRAY, 1) * 10_000)}), "array of arrays"),
     "unknown value type": (lambda: written({**LLAMA, "x": (13, b"")}), "unknown value type 13"),
