@@ -14,7 +14,7 @@ from kvplan.flags import engine_flags, served_name
 from kvplan.loaders.plans import load_plan
 from kvplan.members import Plan
 from kvplan.parts import Committee, Part
-from kvplan.placing import place, spread_out
+from kvplan.placing import Node, place, spread_out
 from kvplan.sharing import of_free, of_total, sharing_of, visible_cards
 from kvplan.splitting import largest_scale, scaled_up, split
 
@@ -47,19 +47,20 @@ def committee(
     """
     loaded = plan if isinstance(plan, Plan) else load_plan(plan, overrides)
     factor = parse_scale(scale)
-    demands = tuple(Demand(member, loaded) for member in loaded.members)
+    demands, node = tuple(Demand(member, loaded) for member in loaded.members), Node(loaded.gpus, loaded.room_bytes)
     wanted = tuple(None if d.member.users is None else scaled_up(d.member.users * factor) for d in demands)
     if solve:
-        solved = split(demands, loaded)
+        solved = split(demands, node)
         wanted = tuple(w if n is None else n for w, n in zip(wanted, solved, strict=True))
     parts = _parts(loaded, demands, wanted)
     answer = Committee(
         plan=loaded,
         parts=parts,
         order=tuple(part.member.name for part in started(parts)),
-        scale=largest_scale(demands, loaded),
+        scale=largest_scale(demands, node),
         solved=solve,
-        notes=tuple(_notes(parts)),
+        exact=not node.gave_up,
+        notes=tuple(_notes(parts, exact=not node.gave_up)),
     )
     if not answer.fits:
         answer = replace(answer, parts=tuple(replace(part, flag="") for part in parts))
@@ -172,10 +173,12 @@ def started(parts: tuple[Part, ...]) -> Iterator[Part]:
     yield from sorted(parts, key=lambda part: (sharing_of(part.member.engine).rank, -part.bytes))
 
 
-def _notes(parts: tuple[Part, ...]) -> Iterator[str]:
+def _notes(parts: tuple[Part, ...], *, exact: bool) -> Iterator[str]:
     for part in parts:
         limit = part.member.model.max_tokens if part.member.model else None
         if limit and part.member.context > limit:
             yield f"{part.member.name}: {part.member.context:,} tokens are more than the model's own limit of {limit:,}"
+    if not exact:
+        yield "not every placement was tried: more users may fit; `cards` in some members shortens the search"
     if any(part.reserve.basis == "assumed" for part in parts):
         yield "assumed reserves are kvplan's guesses: `reserve: SIZE` in a member overrides them"

@@ -97,7 +97,8 @@ class Committee:
     """The answer for a plan. `parts` are in the plan's order, `order` names them as they should start.
 
     `scale` is the largest factor by which all users can grow together (below 1 when the plan does not fit, None when no
-    member has users that count); `solved` says that the users were chosen rather than given.
+    member has users that count); `solved` says that the users were chosen rather than given. Both are `exact` unless a
+    search for a placement was given up on the way: then they are what was found, and more may fit.
     """
 
     plan: Plan
@@ -106,6 +107,7 @@ class Committee:
     scale: Fraction | None
     changes: tuple[Fix, ...] = ()
     solved: bool = False
+    exact: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -152,6 +154,7 @@ class Committee:
             "gpus": self.plan.gpus,
             "fits": self.fits,
             "solved": self.solved,
+            "exact": self.exact,
             "memory": self.plan.memory.to_dict(),
             "reserve": self.plan.reserve.to_dict(),
             "total_bytes": self.total_bytes,

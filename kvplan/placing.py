@@ -1,6 +1,7 @@
 """Which cards of a node each member goes on. Pure, and exact: a placement is found whenever there is one.
 
-All cards are alike, and a member takes the same bytes on each of its cards, so only the bytes already on a card matter.
+All cards are alike, and a member takes the same bytes on each of its cards, so only the bytes already on a card matter. The
+search is bounded; where it would be too long it says so, and is never taken for an answer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,12 @@ from kvplan.errors import OptionError
 from kvplan.records import dataclass
 
 Cards = tuple[int, ...]
-#: Positions of the exact search; a node of eight cards and a dozen members needs a few hundred.
-_MOST_TRIED: Final = 100_000
+#: Positions of the exact search: twenty members on eight cards need a few hundred. `--solve` searches hundreds of times.
+_MOST_TRIED: Final = 5_000
+
+
+class TooLong(OptionError):
+    """The search for a placement was given up: there may be one or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,7 @@ def place(items: Sequence[Item], cards: int, room_bytes: int) -> tuple[Cards, ..
     Spread out (the largest first, each on the emptiest cards) where that works; else whatever works.
 
     Raises:
-        OptionError: the search is too long: some items must be pinned.
+        TooLong: the search was given up: some items must be pinned.
 
     >>> place([Item(bytes=6), Item(bytes=5), Item(bytes=4)], 2, 10)
     ((0,), (1,), (1,))
@@ -73,6 +78,21 @@ def _largest_first(items: Sequence[Item]) -> list[int]:
     return sorted(free, key=lambda i: (-items[i].devices, -items[i].bytes, i))
 
 
+class Node:
+    """Some cards and the room on each. `gave_up` turns true when a search was not taken to its end."""
+
+    def __init__(self, cards: int, room_bytes: int) -> None:
+        self.cards, self.room_bytes, self.gave_up = cards, room_bytes, False
+
+    def holds(self, items: Sequence[Item]) -> bool:
+        """Whether a placement was found."""
+        try:
+            return place(items, self.cards, self.room_bytes) is not None
+        except TooLong:
+            self.gave_up = True
+            return False
+
+
 class _Search:
     """Depth first, the largest items first, each on the fullest cards that still hold it; equal states are tried once."""
 
@@ -84,7 +104,9 @@ class _Search:
         for item in items:
             _add(self.loads, item.pinned, item.bytes)
         sizes = [items[i].bytes * items[i].devices for i in self.order]
-        self.rest = [sum(sizes[n:]) for n in range(len(sizes) + 1)]  # bytes still to place from each depth on
+        #: From each depth on: the bytes still to place, and the least that any of them takes of a card.
+        self.rest = [sum(sizes[n:]) for n in range(len(sizes) + 1)]
+        self.least = [min(items[i].bytes for i in self.order[n:]) for n in range(len(sizes))]
         self.failed: set[tuple[int, tuple[int, ...]]] = set()
         self.tried = 0
 
@@ -97,11 +119,14 @@ class _Search:
         if depth == len(self.order):
             return True
         state = depth, tuple(sorted(self.loads))
-        if state in self.failed or self.rest[depth] > sum(self.room - load for load in self.loads):
+        if state in self.failed:
             return False
+        free = (self.room - load for load in self.loads)
+        if self.rest[depth] > sum(left for left in free if left >= self.least[depth]):
+            return False  # too little is left on the cards that hold anything more
         self.tried += 1
         if self.tried > _MOST_TRIED:
-            raise OptionError(
+            raise TooLong(
                 f"which of {len(self.loads)} cards each of {len(self.items)} members goes on is too long a search",
                 hint="say it for some of them: `cards: [0]`",
             )

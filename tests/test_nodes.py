@@ -20,9 +20,8 @@ from kvplan.budget import share_of_weights
 from kvplan.cli.app import main
 from kvplan.committees import committee
 from kvplan.demands import Demand
-from kvplan.errors import OptionError
 from kvplan.members import Plan
-from kvplan.placing import Item, loads_of, place
+from kvplan.placing import Item, Node, TooLong, loads_of, place
 from kvplan.sharing import of_free
 from kvplan.splitting import split
 from kvplan.units import GIB
@@ -64,10 +63,21 @@ def test_what_spreading_out_cannot_place_is_still_placed() -> None:
     assert loads_of([Item(bytes=n) for n in sizes], found, 2) == [15, 15]
 
 
-def test_a_search_without_end_is_refused() -> None:
-    odd = [Item(bytes=2 * n + 10_001) for n in range(41)]  # fits by bytes, but no card can be filled that well
-    with pytest.raises(OptionError, match="too long a search"):
-        place(odd, 8, sum(item.bytes for item in odd) // 8 + 1)
+def test_a_search_without_end_is_given_up_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [Item(bytes=n) for n in (6, 5, 5, 4, 4, 3, 3)]
+    monkeypatch.setattr("kvplan.placing._MOST_TRIED", 2)
+    with pytest.raises(TooLong, match="too long a search"):
+        place(asked, 2, 15)
+    node = Node(2, 15)
+    assert not node.holds(asked)
+    assert node.gave_up
+    monkeypatch.setattr("kvplan.placing._MOST_TRIED", 0)
+    members = [{"name": f"m{n}", "weights": f"{n}GB", "reserve": 0} for n in (30, 25, 26, 20, 21, 15, 14)]
+    answer = kvplan.committee({"gpu": "h100-80gb:2", "memory": "100GB", "members": [*members, chat(users=1, weights=0)]})
+    assert answer.fits
+    assert not answer.exact
+    assert any("not every placement was tried" in note for note in answer.notes)
+    assert kvplan.committee(NODE).exact
 
 
 @few
@@ -134,7 +144,7 @@ def test_solve_is_as_good_as_trying_every_split_and_every_placement(plan: Plan) 
     def worth(users: tuple[int, ...]) -> tuple[Any, ...]:
         return (min(Fraction(n, d.member.users or 1) for n, d in zip(users, demands, strict=True)), *users)
 
-    assert split(demands, plan) == max(possible, key=worth)
+    assert split(demands, Node(plan.gpus, room)) == max(possible, key=worth)
 
 
 def chat(**more: Any) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def verdict(committee: Committee) -> str:
 
 def _growth(committee: Committee) -> str:
     if committee.solved:
-        return "; no plan of these proportions serves more"
+        return "; no plan of these proportions serves more" if committee.exact else ""
     if committee.scale is None:
         return ""
     room = f"; the plan has room for {float(committee.scale):.4g}x its users"
