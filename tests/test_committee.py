@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tiny_plans import plans
 
@@ -50,7 +50,7 @@ def brute_force(demands: tuple[Demand, ...], room: int) -> tuple[int, ...] | Non
     return max(possible, key=worth)
 
 
-few = settings(deadline=None, max_examples=60)
+few = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])  # many plans do not fit
 
 
 @few
@@ -83,9 +83,8 @@ def test_the_parts_never_exceed_the_card(plan: Plan, solve: bool) -> None:
 
 
 @few
-@given(plans())
+@given(plans(fewest=2))
 def test_a_plan_that_fits_still_fits_with_any_member_removed(plan: Plan) -> None:
-    assume(len(plan.members) > 1)
     assume(committee(plan).fits)
     for member in plan.members:
         assert committee(replace(plan, members=tuple(m for m in plan.members if m != member))).fits

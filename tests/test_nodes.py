@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tiny_plans import plans
 
@@ -27,7 +27,7 @@ from kvplan.splitting import split
 from kvplan.units import GIB
 
 NODE = Path(__file__).parent.parent / "docs" / "guides" / "node.yaml"
-few = settings(deadline=None, max_examples=60)
+few = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])  # many plans do not fit
 
 
 @st.composite
@@ -99,9 +99,8 @@ def test_the_parts_never_exceed_their_cards(plan: Plan, solve: bool) -> None:
 
 
 @few
-@given(plans(4, most_cards=3))
+@given(plans(4, most_cards=3, fewest=2))
 def test_a_plan_that_fits_still_fits_with_any_member_removed(plan: Plan) -> None:
-    assume(len(plan.members) > 1)
     assume(committee(plan).fits)
     for member in plan.members:
         assert committee(replace(plan, members=tuple(m for m in plan.members if m != member))).fits

@@ -54,8 +54,8 @@ def members(draw: st.DrawFn, number: int, gpus: int = 1) -> Member:
 
 
 @st.composite
-def plans(draw: st.DrawFn, largest_count: int = 3, most_cards: int = 1) -> Plan:
-    count, gpus = draw(st.integers(1, largest_count)), draw(st.integers(1, most_cards))
+def plans(draw: st.DrawFn, largest_count: int = 3, most_cards: int = 1, fewest: int = 1) -> Plan:
+    count, gpus = draw(st.integers(fewest, largest_count)), draw(st.integers(1, most_cards))
     return Plan(
         gpu=CARD,
         memory=line(draw(st.integers(50_000, 1_500_000))),
