@@ -299,8 +299,8 @@ class _Memory(Generic[Count]):
 
         layers = [i for i in range(h.n_layer) if h.recurrent[i]]
         tensors = [made for i in layers for made in (state(i, "r", h.r_elements), state(i, "s", h.s_elements))]
-        if h.p_elements:
-            tensors.append(state(0, "p", h.p_elements))
+        if h.p_elements and h.ple_layer in layers:
+            tensors.append(state(h.ple_layer, "p", h.p_elements))
         return Part(name="recr", cells=self.n_seq_max, streams=rows * 0 + 1, n_layers=len(layers), tensors=tuple(tensors))
 
     def _deepseek4(self) -> Iterator[Part[Count]]:

@@ -82,6 +82,8 @@ class LlamaCpp(PieceEngine):
             return read
         if read.hparams.arch in DRAFTERS:
             return NotPredicted(reason=f"a {read.hparams.arch} drafter works in another model's context, which was not studied")
+        if self.options.ctx_size == 0 and not read.hparams.context_length:
+            return NotPredicted(reason="the model's own length is not known, and ctx_size 0 asks for it", see="give a ctx_size")
         message = refused(read.hparams, self.params(read.hparams, 1, 1))
         return NotPredicted(reason=f"llama.cpp refuses: {message}") if message else None
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kvplan.allocation import NotPredicted
-from kvplan.gguf.convert_rows import BUILDERS, ROWS, Row
+from kvplan.gguf.convert_row import Row
+from kvplan.gguf.convert_rows import BUILDERS, ROWS
 from kvplan.gguf.written import Inconvertible, Written
 from kvplan.model import Model
 
@@ -31,7 +32,7 @@ def gguf_keys(model: Model) -> Mapping[str, Any] | NotPredicted:
     if "general.architecture" in model.config:
         return model.config
     kind = model.text_type or model.model_type
-    row = ROWS.get(kind)
+    row = ROWS.get(f"{model.model_type}/{kind}") or ROWS.get(kind)
     if row is None:
         return NotPredicted(
             reason=f"the GGUF keys that llama.cpp's converter writes for model type {kind} are not known here",

@@ -6,28 +6,14 @@ Source: llama.cpp 0c1e57098, `conversion/*.py`; a builder names its file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
+from kvplan.gguf import convert_latent as latent
+from kvplan.gguf.convert_row import Builder, Row
 from kvplan.gguf.written import Inconvertible, Written
-from kvplan.model import Compressed, Index, Recurrent, Shared, Softmax, Window
-from kvplan.records import dataclass
+from kvplan.model import Recurrent, Shared, Window
 
-Builder = Literal[
-    "plain", "absorbed", "minicpm3", "dsa", "deepseek4", "kda", "mamba", "ssm", "delta", "falcon_h1", "granite", "nemotron",
-    "short_conv", "linear", "cohere", "hunyuan", "t5", "deci", "rwkv", "msa", "mimo",
-]  # fmt: skip
 _MILLION: Final = 2**20  # `add_context_length(2**20)`: recurrent models have no length of their own
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One model type: its GGUF architecture and how its keys are written."""
-
-    arch: str
-    build: Builder = "plain"
-    window: Literal["", "size", "pattern"] = ""  # what is written about sliding layers
-    drafts: bool = False  # NextN layers become blocks
-    context: int = 0  # tokens, where the converter writes a constant
 
 
 def _alike(arch: str, *kinds: str, **more: object) -> dict[str, Row]:
@@ -37,27 +23,33 @@ def _alike(arch: str, *kinds: str, **more: object) -> dict[str, Row]:
 ROWS: Final[dict[str, Row]] = {
     **_alike("llama", "llama", "mistral", "mixtral", "internlm3", "iquestcoder"),
     **{kind: Row(arch=kind) for kind in (
-        "apertus", "arcee", "arctic", "baichuan", "bitnet", "bloom", "dbrx", "deepseek", "dots1", "ernie4_5", "exaone",
+        "apertus", "arcee", "arctic", "bitnet", "chameleon", "dbrx", "deepseek", "dots1", "ernie4_5", "exaone",
         "gemma", "gpt2", "granite", "granitemoe", "hy_v3", "internlm2", "jais", "jais2", "minicpm", "mpt", "nemotron", "olmo",
-        "olmoe", "openelm", "orion", "phi3", "phimoe", "plamo", "qwen", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm",
-        "starcoder2", "talkie", "xverse",
+        "olmoe", "openelm", "phi3", "phimoe", "qwen2", "qwen3", "seed_oss", "smollm3", "stablelm",
+        "starcoder2", "talkie",
     )},
     "granitemoeshared": Row(arch="granitemoe"),
-    "bailing_moe": Row(arch="bailingmoe"),
-    "chatglm": Row(arch="chatglm"),
-    "glm": Row(arch="chatglm"),
+    "bailing_moe": Row(arch="bailingmoe", build="bailing2"),
+    **_alike("chatglm", "chatglm", "glm", build="chatglm"),
+    "qwen": Row(arch="qwen", build="by_width"),
+    "bloom": Row(arch="bloom", build="bloom"),
+    "baichuan": Row(arch="baichuan", build="heads"),
+    "xverse": Row(arch="xverse", build="heads"),
+    "orion": Row(arch="orion", build="orion"),
+    "plamo": Row(arch="plamo", build="plamo", context=4096),
     "ernie4_5_moe": Row(arch="ernie4_5-moe"),
     "gpt_bigcode": Row(arch="starcoder"),
     "gpt_neox": Row(arch="gptneox"),
+    "gpt-sw3": Row(arch="gpt2"),
     "grok-1": Row(arch="grok"),
-    "ministral3": Row(arch="mistral3"),
+    **_alike("mistral3", "ministral3", "mistral3/mistral"),  # WRAPPER/TEXT where the wrapper decides
     "minimax_m2": Row(arch="minimax-m2"),
-    "phi": Row(arch="phi2"),
-    "phi-msft": Row(arch="phi2"),
+    **_alike("phi2", "phi", "phi-msft", build="phi2"),
+    "phi4": Row(arch="phi3"),
     "qwen2_moe": Row(arch="qwen2moe"),
     **_alike("qwen2vl", "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"),
     "qwen3_moe": Row(arch="qwen3moe"),
-    "qwen3_vl_text": Row(arch="qwen3vl"),
+    **_alike("qwen3vl", "qwen3_vl_text", "qwen3_asr/qwen3"),
     **_alike("qwen3vlmoe", "qwen3_vl_moe_text", "qwen3_omni_moe_text"),
     **_alike("glm4", "glm4", "glm4v_text", "glm_ocr_text"),
     **_alike("glm4moe", "glm4_moe", "glm4v_moe_text", "solar_open", drafts=True),
@@ -65,7 +57,9 @@ ROWS: Final[dict[str, Row]] = {
     "cohere": Row(arch="command-r", build="cohere"),
     "falcon": Row(arch="falcon", context=2048),
     **_alike("hunyuan-dense", "hunyuan_v1_dense", build="hunyuan"),
-    **_alike("hunyuan-moe", "hunyuan_v1_moe", build="hunyuan"),
+    "hunyuan_vl_text": Row(arch="hunyuan_vl"),
+    "hrm_text": Row(arch="hrm_text"),
+    **_alike("hunyuan-moe", "hunyuan_v1_moe", "hunyuan", build="hunyuan"),
     **_alike("deci", "deci", "nemotron-nas", build="deci"),
     "gemma2": Row(arch="gemma2", window="size"),
     "gemma3_text": Row(arch="gemma3", window="size"),
@@ -76,17 +70,26 @@ ROWS: Final[dict[str, Row]] = {
     **{kind: Row(arch=arch, window="pattern") for kind, arch in (
         ("gemma3n_text", "gemma3n"), ("gemma4_text", "gemma4"), ("gemma4_unified_text", "gemma4"),
         ("exaone4", "exaone4"),
-        ("cohere2_moe", "cohere2moe"), ("afmoe", "afmoe"), ("laguna", "laguna"), ("mellum", "mellum"),
-        ("muse_glimmer_text", "muse-glimmer"), ("granite_swa", "granite_swa"), ("spark2_5", "spark2_5"),
+        ("cohere2_moe", "cohere2moe"), ("afmoe", "afmoe"), ("mellum", "mellum"),
+        ("muse_glimmer_text", "muse-glimmer"), ("granite_swa", "granite_swa"), ("granitemoe_swa", "granite_swa"),
+        ("spark2_5", "spark2_5"),
     )},
+    "laguna": Row(arch="laguna", build="laguna"),
     "exaone4_5_text": Row(arch="exaone4", window="pattern", drafts=True),
     "exaone_moe": Row(arch="exaone-moe", window="pattern", drafts=True),
     "mimo_v2_flash": Row(arch="mimo2", build="mimo", window="pattern"),
     "step3p5": Row(arch="step35", window="pattern"),
-    **_alike("deepseek2", "deepseek_v2", "deepseek_v3", "kimi_k2", "glm4_moe_lite", build="absorbed"),
+    **_alike("deepseek2", "deepseek_v2", "deepseek_v3", "kimi_k2", "youtu", build="absorbed"),
+    "glm4_moe_lite": Row(arch="deepseek2", build="absorbed", drafts=True),
     "minicpm3": Row(arch="minicpm3", build="minicpm3"),
     "deepseek_v32": Row(arch="deepseek32", build="dsa", drafts=True),
     "glm_moe_dsa": Row(arch="glm-dsa", build="dsa", drafts=True),
+    "mistral4": Row(arch="mistral4", build="absorbed"),
+    "hy_v4": Row(arch="hy_v4", build="hy4"),
+    "dots3_note_text": Row(arch="dots3note", build="dots3"),
+    "glm5_next_text": Row(arch="glm5-next", build="glm5"),
+    "bailing_hybrid": Row(arch="bailingmoe3", build="bailing"),
+    "qwen4_exp_text": Row(arch="qwen4exp", build="qwen4"),
     "deepseek_v4": Row(arch="deepseek4", build="deepseek4"),
     **_alike("minimax-m3", "minimax_m3", "minimax_m3_vl_text", build="msa"),
     **_alike("minimax-01", "minimax_text_01", "minimax_m1", build="linear"),
@@ -99,7 +102,8 @@ ROWS: Final[dict[str, Row]] = {
     "jamba": Row(arch="jamba", build="ssm"),
     "plamo2": Row(arch="plamo2", build="ssm"),
     "falcon_h1": Row(arch="falcon-h1", build="falcon_h1"),
-    **_alike("granitehybrid", "granitemoehybrid", "bamba", build="granite", context=_MILLION),
+    "granitemoehybrid": Row(arch="granitehybrid", build="granite", context=_MILLION),
+    "bamba": Row(arch="granitehybrid", build="granite"),  # with rotary keys, so with its own length
     "nemotron_h": Row(arch="nemotron_h", build="nemotron", context=_MILLION),
     "lfm2": Row(arch="lfm2", build="short_conv"),
     "lfm2_moe": Row(arch="lfm2moe", build="short_conv"),
@@ -119,6 +123,66 @@ def _plain(w: Written, row: Row) -> None:
         w.put("attention.shared_kv_layers", sum(any(isinstance(m, Shared) for m in layer.memories) for layer in w.layers))
 
 
+def _laguna(w: Written, row: Row) -> None:
+    """`laguna.py`: the window and no pattern: llama.cpp lets the first of every four layers see all, whatever the config says."""
+    w.attention()
+    w.put("attention.sliding_window", w.number("sliding_window") if "sliding_window" in w.config else 512)
+
+
+def _chatglm(w: Written, row: Row) -> None:
+    """`chatglm.py`: no size of a head, and the model's width where `seq_length` is missing."""
+    _by_width(w, row)
+    w.put("context_length", w.number("seq_length", default=w.keys[f"{w.arch}.embedding_length"]))
+
+
+def _bloom(w: Written, row: Row) -> None:
+    """`bloom.py`: the model's width where `seq_length` is missing."""
+    w.attention()
+    w.put("context_length", w.number("seq_length", default=w.keys[f"{w.arch}.embedding_length"]))
+
+
+def _by_width(w: Written, row: Row) -> None:
+    """`chatglm.py`, `qwen.py` (`QwenModel`): no size of a head (`kv_channels` is not read)."""
+    w.attention()
+    w.by_width()
+
+
+def _phi2(w: Written, row: Row) -> None:
+    """`phi.py` (`Phi2Model`): as many KV heads as query heads, whatever the config says."""
+    w.attention()
+    w.put("attention.head_count_kv", w.model.attention_heads or 0)
+    w.put("context_length", w.number("n_positions", "max_position_embeddings", default=2048))
+
+
+def _heads(w: Written, row: Row) -> None:
+    """`baichuan.py`, `xverse.py`: KV heads where the config has the key, which the models' own code does not read."""
+    w.attention()
+    w.put("attention.head_count_kv", w.number("num_key_value_heads", default=w.model.attention_heads or 0))
+
+
+def _plamo(w: Written, row: Row) -> None:
+    """`plamo.py`: five KV heads and 4,096 tokens, whatever the config says."""
+    w.attention()
+    w.put("attention.head_count_kv", 5)
+
+
+def _bailing2(w: Written, row: Row) -> None:
+    """`bailingmoe.py`: the second generation has an architecture of its own, and NextN layers."""
+    if "BailingMoeV2ForCausalLM" in (w.config.get("architectures") or ()):
+        w.rename("bailingmoe2")
+        count = w.number("num_nextn_predict_layers")
+        w.layers = (*w.layers, *w.layers[-1:] * count)
+        w.put("block_count", len(w.layers))
+        w.put("nextn_predict_layers", count)
+    w.attention()
+
+
+def _orion(w: Written, row: Row) -> None:
+    """`orion.py`: `max_sequence_length` goes before the other lengths."""
+    _heads(w, row)
+    w.put("context_length", w.number("max_sequence_length", "max_position_embeddings", "model_max_length"))
+
+
 def _mimo(w: Written, row: Row) -> None:
     """`mimo.py`: three prediction layers with the windows' heads, which no config mentions."""
     sliding = next(
@@ -131,6 +195,7 @@ def _mimo(w: Written, row: Row) -> None:
     w.put("nextn_predict_layers", 3)
     w.attention()
     w.window(pattern=True)
+    w.put("attention.sliding_window", w.number("sliding_window", "sliding_window_size"))
 
 
 def _cohere(w: Written, row: Row) -> None:
@@ -141,6 +206,8 @@ def _cohere(w: Written, row: Row) -> None:
 
 def _hunyuan(w: Written, row: Row) -> None:
     """`hunyuan.py`: dynamic scaling with alpha is written as the 256k that it is meant for."""
+    if w.model.model_type == "hunyuan" and "HunYuanMoEV1ForCausalLM" not in (w.config.get("architectures") or ()):
+        raise Inconvertible("its class is not HunYuanMoEV1ForCausalLM")
     _plain(w, row)
     scaling = w.config.get("rope_scaling") or {}
     if isinstance(scaling, dict) and scaling.get("type", scaling.get("rope_type")) == "dynamic" and scaling.get("alpha"):
@@ -153,87 +220,11 @@ def _deci(w: Written, row: Row) -> None:
     w.query_zeros()
 
 
-def _absorbed(w: Written, row: Row) -> None:
-    """`deepseek.py`, `DeepseekV2Model`: one head of rank + rope; the MTP layer is dropped."""
-    w.absorbed()
-
-
-def _minicpm3(w: Written, row: Row) -> None:
-    """`minicpm.py`, `MiniCPM3Model`: every head's keys; the value size is left to its default, width / heads."""
-    latent = w.latent()
-    w.put("attention.head_count_kv", w.number("num_key_value_heads", default=latent.heads))
-    w.put("attention.key_length", latent.nope_dim + latent.rope_dim)
-
-
-def _dsa(w: Written, row: Row) -> None:
-    """`deepseek.py` (`DeepseekV32Model`), `glm.py` (`GlmMoeDsaModel`): latent attention and an indexer."""
-    w.with_drafts()
-    w.absorbed()
-    dims = {m.dim for layer in w.layers for m in layer.memories if isinstance(m, Index)}
-    if len(dims) != 1:
-        raise Inconvertible("its indexers differ between layers" if dims else "it has no indexer")
-    w.put("attention.indexer.key_length", dims.pop())
-    if row.arch == "glm-dsa":
-        w.put("attention.indexer.types", list(w.indexed()[: len(w.model.layers)]))
-
-
-def _msa(w: Written, row: Row) -> None:
-    """`minimax.py`: an indexer on the layers after the dense ones."""
-    w.attention()
-    dims = {m.dim * m.heads for layer in w.layers for m in layer.memories if isinstance(m, Index)}
-    if len(dims) != 1:
-        raise Inconvertible("its indexers differ between layers" if dims else "it has no indexer")
-    first = w.indexed().index(True)
-    if not all(w.indexed()[first:]):
-        raise Inconvertible("its indexed layers are not the last ones")
-    w.put("attention.indexer.key_length", dims.pop())
-    w.put("leading_dense_block_count", first)
-
-
-def _deepseek4(w: Written, row: Row) -> None:
-    """`deepseek.py` (`DeepseekV4Model`): compression ratios by layer; the MTP layer is dropped."""
-    w.attention()
-    w.put("attention.value_length", w.keys[f"{w.arch}.attention.key_length"])
-    w.window(pattern=False)
-    ratios = []
-    for layer in w.layers:
-        found = [m.reach.ratio for m in layer.memories if isinstance(m, Softmax) and isinstance(m.reach, Compressed)]
-        ratios.append(found[0] if found else 0)
-    w.put("attention.compress_ratios", ratios)
-    dims = {m.dim for layer in w.layers for m in layer.memories if isinstance(m, Index)}
-    w.put("attention.indexer.key_length", dims.pop() if dims else 0)
-    width = w.number("hidden_size", default=4096)
-    w.put("embedding_length_out", width * w.number("hc_mult", default=4))
-
-
-def _kda(w: Written, row: Row) -> None:
-    """`kimi_linear.py`, `kimi_k3.py`: no heads in KDA layers; Kimi Linear leaves the value size to `head_dim`."""
-    if w.model.model_type == "kimi_k3":
-        w.keys = {key.replace("kimi-linear.", "kimi-k3.", 1): value for key, value in w.keys.items()}
-        w.arch = w.keys["general.architecture"] = "kimi-k3"
-    w.absorbed()
-    w.kv_zeros(1)
-    if w.arch == "kimi-linear":
-        width = w.number("hidden_size")
-        w.put("attention.value_length", w.number("head_dim") or width // max(w.model.attention_heads or 1, 1))
-    found = w.recurrent()
-    if found is None:
-        raise Inconvertible("it has no KDA layer")
-    conv = next(s for s in found.states if s.kernel)
-    state = next(s for s in found.states if not s.kernel)
-    w.put("kda.head_dim", state.shape[-1])
-    w.put("ssm.conv_kernel", conv.kernel)
-
-
 def _delta(w: Written, row: Row) -> None:
     """`qwen.py` (`Qwen3NextModel`, `_Qwen35Model`): the delta net's sizes under the names of an SSM."""
     if row.drafts:
         w.with_drafts()
-    w.attention()
-    w.ssm(state_axis=1)
-    recurs = [any(isinstance(m, Recurrent) for m in layer.memories) for layer in w.layers]
-    w.put("full_attention_interval", w.number("full_attention_interval", default=4))
-    w.put("attention.recurrent_layers", recurs)
+    w.delta()
 
 
 def _mamba(w: Written, row: Row) -> None:
@@ -260,8 +251,7 @@ def _granite(w: Written, row: Row) -> None:
     """`granite.py` (`GraniteHybridModel`): without a Mamba layer it is the plain architecture."""
     if w.recurrent() is None:
         plain = "granitemoe" if w.number("num_local_experts") else "granite"
-        w.keys = {key.replace("granitehybrid.", f"{plain}.", 1): value for key, value in w.keys.items()}
-        w.arch = w.keys["general.architecture"] = plain
+        w.rename(plain)
         w.put("context_length", w.number("max_position_embeddings") or w.model.max_tokens or 0)
         w.attention()
         return
@@ -272,8 +262,7 @@ def _granite(w: Written, row: Row) -> None:
 def _nemotron(w: Written, row: Row) -> None:
     """`nemotron.py` (`NemotronHModel`): MLP layers have a width, attention layers heads, Mamba layers neither."""
     if w.number("n_routed_experts", "num_experts_per_tok"):
-        w.keys = {key.replace("nemotron_h.", "nemotron_h_moe.", 1): value for key, value in w.keys.items()}
-        w.arch = w.keys["general.architecture"] = "nemotron_h_moe"
+        w.rename("nemotron_h_moe")
     widths = [0 if layer.memories else 1 for layer in w.layers]
     if w.arch == "nemotron_h_moe" and w.model.drafts:  # attention and MLP of one prediction are one block
         w.with_drafts(w.number("num_nextn_predict_layers", default=1))
@@ -316,9 +305,13 @@ def _t5(w: Written, row: Row) -> None:
     w.put("context_length", w.number("n_positions", default=512))
 
 
-BUILDERS: Final[dict[str, Callable[[Written, Row], None]]] = {
-    "plain": _plain, "absorbed": _absorbed, "minicpm3": _minicpm3, "dsa": _dsa, "deepseek4": _deepseek4, "kda": _kda,
-    "mamba": _mamba, "ssm": _ssm, "delta": _delta, "falcon_h1": _falcon_h1, "granite": _granite, "nemotron": _nemotron,
-    "short_conv": _short_conv, "linear": _linear, "cohere": _cohere, "hunyuan": _hunyuan, "t5": _t5, "deci": _deci,
-    "rwkv": _rwkv, "msa": _msa, "mimo": _mimo,
+BUILDERS: Final[dict[Builder, Callable[[Written, Row], None]]] = {
+    "plain": _plain, "cohere": _cohere, "hunyuan": _hunyuan, "deci": _deci, "laguna": _laguna, "by_width": _by_width,
+    "chatglm": _chatglm, "bloom": _bloom, "phi2": _phi2, "orion": _orion, "heads": _heads,
+    "plamo": _plamo, "bailing2": _bailing2, "mimo": _mimo, "t5": _t5,
+    "delta": _delta, "mamba": _mamba, "ssm": _ssm, "falcon_h1": _falcon_h1, "granite": _granite, "nemotron": _nemotron,
+    "short_conv": _short_conv, "linear": _linear, "rwkv": _rwkv,
+    "absorbed": latent.absorbed, "minicpm3": latent.minicpm3, "dsa": latent.dsa, "msa": latent.msa, "kda": latent.kda,
+    "deepseek4": latent.deepseek4, "dots3": latent.dots3, "hy4": latent.hy4, "qwen4": latent.qwen4, "glm5": latent.glm5,
+    "bailing": latent.bailing,
 }  # fmt: skip

@@ -44,7 +44,8 @@ class Hparams:
     kv_from_start: int | None  # layers from here on reuse earlier ones
     r_elements: int  # of one sequence, one layer
     s_elements: int
-    p_elements: int
+    p_elements: int  # of one sequence, on `ple_layer` if that is recurrent
+    ple_layer: int  # -1: none
     conv_kernel: int  # taps whose last kernel - 1 inputs are R; 0: R is not a convolution's
     keys: Mapping[str, Any] = field(repr=False, compare=False)
 
@@ -173,6 +174,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         r_elements=r,
         s_elements=s,
         p_elements=_p_elements(k, n_embd),
+        ple_layer=_ple_layer(k),
         conv_kernel=_conv_kernel(k),
         keys=keys,
     )
@@ -272,9 +274,19 @@ def _conv_kernel(k: _Keys) -> int:
     return short or kernel
 
 
+def _ple_layer(k: _Keys) -> int:
+    """The layer of n-gram embeddings, or -1; llama.cpp loads no file with several."""
+    listed = k.keys.get(f"{k.arch}.ple.layers")
+    if k.arch != "qwen4exp" or not isinstance(listed, list | tuple) or not listed:
+        return -1
+    if len(listed) > 1:
+        raise k.refuse("ple.layers", f"lists {len(listed)} layers, but only one PLE layer is supported")
+    return int(k.per_layer("ple.layers", 1)[0])
+
+
 def _p_elements(k: _Keys, n_embd: int) -> int:
-    """qwen4exp keeps one more row on its PLE layer."""
-    if k.arch != "qwen4exp" or not k.has("ple.conv_kernel"):
+    """qwen4exp keeps one more row on its PLE layer. Source: `ple_conv_state`."""
+    if _ple_layer(k) < 0:
         return 0
     copies = k.integer("hyper_connection.count", 1, 2**20)
     return max(k.integer("ple.conv_kernel", 0, 2**20) - 1, 0) * k.integer("ple.ngram_size", 0, 2**20) * copies * n_embd

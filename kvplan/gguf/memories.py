@@ -140,21 +140,22 @@ def _attention(h: Hparams, layer: int) -> list[Memory]:
         alike = [i for i in range(start) if h.sliding[i] == h.sliding[layer]]
         return [Shared(source=alike[-1] if alike else start - 1)]
     reach = reach_of(h, layer)
+    sliding = h.sliding[layer]
     if h.is_mla:
-        prefix = f"{h.arch}.attention."
-        rank = _whole(h.keys.get(prefix + "kv_lora_rank")) or h.value_length  # the row is `key_length` wide either way
-        rope = max(h.key_length - rank, 0)
+        prefix, own = f"{h.arch}.attention.", "_swa" if sliding else ""
+        row, values = (h.key_length_swa, h.value_length_swa) if sliding else (h.key_length, h.value_length)
+        rank = _whole(h.keys.get(f"{prefix}kv_lora_rank{own}")) or values  # `row` is what is stored either way
+        rope = max(row - rank, 0)
         return [
             Latent(
                 rank=rank,
                 rope_dim=rope,
                 heads=h.head_count[layer] or max(h.head_count),
-                nope_dim=max(_whole(h.keys[prefix + "key_length_mla"]) - rope, 0),
-                value_dim=_whole(h.keys[prefix + "value_length_mla"]),
+                nope_dim=max(_sized(h, f"key_length_mla{own}", "key_length_mla") - rope, 0),
+                value_dim=_sized(h, f"value_length_mla{own}", "value_length_mla"),
                 reach=reach,
             )
         ]
-    sliding = h.sliding[layer]
     return [
         Softmax(
             kv_heads=h.head_count_kv[layer],
@@ -163,6 +164,11 @@ def _attention(h: Hparams, layer: int) -> list[Memory]:
             reach=reach,
         )
     ]
+
+
+def _sized(h: Hparams, *names: str) -> int:
+    """The first of these sizes of heads that the file has."""
+    return next((size for name in names if (size := _whole(h.keys.get(f"{h.arch}.attention.{name}")))), 0)
 
 
 def _whole(value: Any) -> int:

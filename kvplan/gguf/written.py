@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, Final
 
+from kvplan.gguf.convert_defaults import DEFAULTS
 from kvplan.model import Chunk, Index, Latent, Layer, Model, Recurrent, Shared, Softmax, Window
 
 #: Where hub configs keep these, in the converter's order.
@@ -31,6 +32,11 @@ class Written:
         """One key under the architecture's prefix."""
         self.keys[f"{self.arch}.{key}"] = value
 
+    def rename(self, arch: str) -> None:
+        """Another architecture, and every key under its prefix."""
+        self.keys = {key.replace(f"{self.arch}.", f"{arch}.", 1): value for key, value in self.keys.items()}
+        self.arch = self.keys["general.architecture"] = arch
+
     def number(self, *names: str, default: int = 0) -> int:
         """A whole number of the hub config, or of the wrapper around it."""
         for config in (self.config, self.model.config or {}):
@@ -43,15 +49,22 @@ class Written:
     def common(self, *, context: int = 0) -> None:
         """Blocks, lengths and vocabulary."""
         self.put("block_count", len(self.layers))
-        self.put("context_length", context or self.number(*_CONTEXT) or self.model.max_tokens or 0)
+        own_context, own_vocabulary = DEFAULTS.get(self.model.text_type or self.model.model_type, (0, 0))
+        self.put("context_length", context or self.number(*_CONTEXT) or self.model.max_tokens or own_context)
         self.put("embedding_length", self.number(*_WIDTH) or self._width())
-        self.put("vocab_size", self.number("vocab_size", "padded_vocab_size"))
+        self.put("vocab_size", self.number("vocab_size", "padded_vocab_size") or own_vocabulary)
         self.put("attention.head_count", self.model.attention_heads or 0)
 
     def _width(self) -> int:
         """The width that a class default leaves out of the config, from the heads."""
         softmax = next((m for layer in self.layers for m in layer.memories if isinstance(m, Softmax)), None)
         return (self.model.attention_heads or 0) * (softmax.key_dim if softmax else 0)
+
+    def by_width(self) -> None:
+        """Heads as wide as they divide the model, for converters that write no size of a head."""
+        size = self.keys[f"{self.arch}.embedding_length"] // max(self.model.attention_heads or 1, 1)
+        self.put("attention.key_length", size)
+        self.put("attention.value_length", size)
 
     def with_drafts(self, count: int | None = None) -> None:
         """NextN layers are blocks too, the last ones."""
@@ -94,28 +107,27 @@ class Written:
                 self.put(f"attention.key_length{suffix}", key)
                 self.put(f"attention.value_length{suffix}", value)
 
-    def latent(self) -> Latent:
-        """The one form of latent attention that all its layers have.
+    def latent(self, layers: Sequence[Layer] | None = None) -> Latent:
+        """The one form of latent attention that its layers (or these) have.
 
         Raises:
             Inconvertible: several forms, or none.
         """
-        found = {m for layer in self.layers for m in layer.memories if isinstance(m, Latent)}
+        found = {m for layer in (self.layers if layers is None else layers) for m in layer.memories if isinstance(m, Latent)}
         forms = {(m.rank, m.rope_dim, m.nope_dim, m.value_dim) for m in found}
         if len(forms) != 1:
             raise Inconvertible("its latent attention differs between layers" if forms else "it has no latent attention")
         return found.pop()
 
-    def absorbed(self) -> Latent:
-        """Latent attention as one head of rank + rope; returns it."""
-        latent = self.latent()
+    def absorbed(self, latent: Latent | None = None) -> None:
+        """Latent attention as one head of rank + rope."""
+        latent = latent or self.latent()
         self.put("attention.head_count_kv", 1)
         self.put("attention.kv_lora_rank", latent.rank)
         self.put("attention.key_length", latent.rank + latent.rope_dim)
         self.put("attention.value_length", latent.rank)
         self.put("attention.key_length_mla", latent.nope_dim + latent.rope_dim)
         self.put("attention.value_length_mla", latent.value_dim)
-        return latent
 
     def kv_zeros(self, heads: int) -> None:
         """`heads` in the layers that attend, 0 in the recurrent ones."""
@@ -136,7 +148,7 @@ class Written:
         }
         if len(sizes) > 1:
             raise Inconvertible(f"windows of several sizes: {sorted(sizes)[:4]}")
-        size = sizes.pop() if sizes else 0
+        size = sizes.pop() if sizes else self.number("sliding_window")  # written even if no layer slides
         self.put("attention.sliding_window", size)
         if pattern and size:
             self.put("attention.sliding_window_pattern", slides)
@@ -163,6 +175,40 @@ class Written:
         self.put("ssm.inner_size", inner)
         self.put("ssm.state_size", size)
         self.put("ssm.group_count", max(conv.shape[0] - inner, 0) // (2 * size))
+
+    def delta(self) -> None:
+        """Attention in some layers, a delta net in the others, its sizes under the names of an SSM."""
+        self.attention()
+        self.ssm(state_axis=1)
+        self.put("full_attention_interval", self.number("full_attention_interval", default=4))
+        self.put("attention.recurrent_layers", [any(isinstance(m, Recurrent) for m in at.memories) for at in self.layers])
+
+    def kda(self) -> int:
+        """Head size and convolution of Kimi Delta Attention; returns the size.
+
+        Raises:
+            Inconvertible: no such layer, or a state of another kind.
+        """
+        found = self.recurrent()
+        conv = next((s for s in found.states if s.kernel), None) if found else None
+        state = next((s for s in found.states if not s.kernel), None) if found else None
+        if conv is None or state is None:
+            raise Inconvertible("it has no KDA layer")
+        size = state.shape[-1]
+        self.put("kda.head_dim", size)
+        self.put("ssm.conv_kernel", conv.kernel)
+        return size
+
+    def index(self) -> Index:
+        """The one form of indexer that its layers have.
+
+        Raises:
+            Inconvertible: several forms, or none.
+        """
+        found = {m for layer in self.layers for m in layer.memories if isinstance(m, Index)}
+        if len({(m.dim, m.heads) for m in found}) != 1:
+            raise Inconvertible("its indexers differ between layers" if found else "it has no indexer")
+        return found.pop()
 
     def indexed(self) -> Sequence[bool]:
         """Which layers own an indexer's keys."""

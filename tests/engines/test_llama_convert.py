@@ -16,8 +16,9 @@ from kvplan.gguf.convert import gguf_keys
 from kvplan.gguf.convert_rows import BUILDERS, ROWS
 from kvplan.gguf.hparams import read_hparams
 from kvplan.gguf.known import KNOWN_ARCHITECTURES
+from kvplan.gguf.memories import model_from_keys
 from kvplan.loaders import load
-from kvplan.model import Model
+from kvplan.model import Latent, Model
 from kvplan.variants import variant
 from kvplan.workload import Workload
 
@@ -25,6 +26,7 @@ TESTS = Path(__file__).resolve().parent.parent
 CASES = [json.loads(line) for line in (TESTS / "golden" / "llama_cpp.jsonl").read_text(encoding="utf-8").splitlines()]
 FROM_HUB = [case for case in CASES if "hf_config" in case and "python_kwargs" not in case["options"]]
 CONVERTED = list({json.dumps([case["hf_config"], case["config"]], sort_keys=True): case for case in FROM_HUB}.values())
+RUNS = [json.loads(line) for line in (TESTS / "golden" / "llama_convert.jsonl").read_text(encoding="utf-8").splitlines()]
 HUB = sorted((TESTS / "configs" / "hf").glob("*.json"))
 
 
@@ -56,10 +58,89 @@ def test_every_number_that_llama_cpp_reads_is_the_converters(case: dict[str, Any
             assert getattr(mine, field.name) == getattr(theirs, field.name), field.name
 
 
+def config_of(run: dict[str, Any]) -> dict[str, Any]:
+    name = run.get("config_file")
+    return json.loads((TESTS / "configs" / "hf" / name).read_text(encoding="utf-8")) if name else run["config"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=[run["id"] for run in RUNS])
+def test_what_decides_the_cache_is_what_the_real_converter_wrote(run: dict[str, Any]) -> None:
+    keys = converted(config_of(run), run["id"])
+    assert not isinstance(keys, NotPredicted), keys
+    mine, theirs = read_hparams(keys), read_hparams(run["keys"])
+    for field in dataclasses.fields(mine):
+        if field.name in {"keys", "feed_forward", "conv_kernel"} or (field.name == "n_vocab" and not theirs.n_vocab):
+            continue  # the vocabulary may come from a tokenizer
+        assert getattr(mine, field.name) == getattr(theirs, field.name), field.name
+
+
+def test_nearly_every_row_was_run_through_the_converter() -> None:
+    known = {run["model_type"] for run in RUNS} | {case["hf_config"]["model_type"] for case in FROM_HUB}
+    rest = {kind for kind in ROWS if kind not in known and "/" not in kind}
+    # Classes that exist only as code beside the weights, or whose saved form the converter does not take.
+    assert rest == {
+        "dbrx", "gemma4_unified_text", "gpt-sw3", "grok-1", "minimax_m1", "minimax_m3", "openelm", "qwen2_5_omni_text",
+        "qwen3_omni_moe_text", "spark2_5", "step3p5", "talkie",
+    }, sorted(rest)  # fmt: skip
+
+
+def new_form(model_type: str) -> dict[str, Any]:
+    return json.loads(
+        json.dumps(next(config_of(run) for run in RUNS if run["model_type"] == model_type and "released" in run["id"]))
+    )  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changed", "reason"),
+    [
+        ("bailing_hybrid", {"no_kda_lora": False}, "`no_kda_lora: False`"),
+        ("bailing_hybrid", {"kda_safe_gate": False}, "`kda_safe_gate: False`"),
+        ("hy_v4", {"indexer_types": ["shared"] * 34}, ""),
+        ("hy_v4", {"indexer_types": ["shared", *["full"] * 33]}, "layer 0 has no indexer"),
+        ("dots3_note_text", {"swa_qk_rope_head_dim": 32, "swa_head_dim": 224}, "rotary parts differ"),
+        ("dots3_note_text", {"use_dsa": False}, "use_dsa"),
+        ("glm5_next_text", {"qk_rope_head_dim": 64}, "rotary keys"),
+        ("qwen4_exp_text", {"indexer_head_dim": None}, "no indexer"),
+        ("qwen4_exp_text", {"ple_layer_ids": [1, 2]}, "n-gram embeddings"),
+    ],
+)
+def test_what_the_converter_refuses_is_refused(model_type: str, changed: dict[str, Any], reason: str) -> None:
+    config = new_form(model_type)
+    part = config.get("text_config", config)
+    part.update(changed)
+    keys = converted(config)
+    assert isinstance(keys, NotPredicted) is bool(reason)
+    if isinstance(keys, NotPredicted):
+        assert reason in keys.reason
+
+
+def test_the_sliding_latents_of_dots3_have_their_own_width() -> None:
+    model = model_from_keys(converted(new_form("dots3_note_text")), source="x", name="x")
+    ideal = make_engine("ideal", {"kv_dtype": "f16"})
+    read = architectures.read(new_form("dots3_note_text"), name="x")
+    widths = [
+        sorted(
+            (m.rank, m.rope_dim, m.nope_dim, m.value_dim, m.reach) for x in y.layers for m in x.memories if isinstance(m, Latent)
+        )
+        for y in (model, read)
+    ]
+    assert repr(widths[0]) == repr(widths[1])
+    assert isinstance(ideal.footprint(model, Workload(seq_len=8192)), Allocation)
+
+
+def test_the_models_own_length_must_be_known_to_ask_for_it() -> None:
+    config = {"model_type": "baichuan", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64, "vocab_size": 10}
+    model = architectures.read(config, name="x")
+    answer = make_engine("llama.cpp", {"ctx_size": 0}).footprint(model, Workload(seq_len=16))
+    assert isinstance(answer, NotPredicted)
+    assert "length is not known" in answer.reason
+    assert isinstance(make_engine("llama.cpp", {"ctx_size": 512}).footprint(model, Workload(seq_len=16)), Allocation)
+
+
 def test_every_row_names_an_architecture_that_llama_cpp_has() -> None:
     assert {row.arch for row in ROWS.values()} <= KNOWN_ARCHITECTURES
     assert {row.build for row in ROWS.values()} == set(BUILDERS)
-    assert set(ROWS) <= set(architectures.known_model_types())
+    assert {part for kind in ROWS for part in kind.split("/")} <= set(architectures.known_model_types())
 
 
 @pytest.mark.parametrize("path", HUB, ids=[path.stem for path in HUB])
@@ -74,7 +155,8 @@ def test_every_real_config_is_planned_or_refused_with_a_reason(path: Path) -> No
         return
     exact = make_engine("ideal", {"kv_dtype": "f16"}).footprint(model, Workload(seq_len=32768))
     assert isinstance(exact, Allocation)
-    assert answer.payload_bytes >= exact.payload_bytes
+    if model.model_type != "laguna":  # llama.cpp has windows of its own there
+        assert answer.payload_bytes >= exact.payload_bytes
     assert answer.allocated_bytes >= answer.payload_bytes
 
 

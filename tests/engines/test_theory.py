@@ -14,6 +14,8 @@ from kvplan.engines import ENGINES
 from kvplan.loaders.catalogue import names
 from kvplan.model import Index, Layer, Memory, Model, Recurrent
 
+#: llama.cpp slides three layers of every four of a Laguna, whatever `layer_types` says (`src/models/laguna.cpp`).
+OWN_WINDOWS = {("llama.cpp", "laguna")}
 PUBLISHED = [name for name in names() if "/" not in name]
 
 
@@ -41,7 +43,7 @@ def test_no_engine_allocates_less_than_the_theory(engine: str) -> None:
         for seq_len in (1, 5000):
             dtype = {} if engine == "transformers" else {"kv_dtype": "bf16"}
             real = kvplan.estimate(model, seq_len=seq_len, batch_size=2, engine=engine, **dtype)  # type: ignore[arg-type]
-            if isinstance(real, kvplan.NotPredicted):
+            if isinstance(real, kvplan.NotPredicted) or (engine, model.model_type) in OWN_WINDOWS:
                 continue
             least = kvplan.estimate(granted(model, engine), seq_len=seq_len, batch_size=2, kv_dtype=real.kv_dtype)
             assert isinstance(least, kvplan.Allocation)
