@@ -11,7 +11,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvplan.errors import GgufError
-from kvplan.gguf.known import GLM52_INDEXED, INTERVAL_RECUR, MAX_LAYERS, NON_CAUSAL, PURE_RECURRENT, SWA, ZERO_HEADS_RECUR
+from kvplan.gguf.known import (
+    GLM52_INDEXED,
+    INDEXED,
+    INTERVAL_RECUR,
+    KDA,
+    MAX_LAYERS,
+    MLA,
+    NON_CAUSAL,
+    PURE_RECURRENT,
+    SHORT_CONV,
+    SSM,
+    SWA,
+    WKV,
+    ZERO_HEADS_RECUR,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,13 +176,13 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         value_length=value_length,
         key_length_swa=k.integer("attention.key_length_swa", key_length, 2**31),
         value_length_swa=k.integer("attention.value_length_swa", value_length, 2**31),
-        is_mla=k.has("attention.key_length_mla") and k.has("attention.value_length_mla"),
+        is_mla=arch in MLA and k.has("attention.key_length_mla") and k.has("attention.value_length_mla"),
         n_swa=n_swa,
         sliding=sliding,
         recurrent=recurrent,
         indexed=indexed,
         index_length=k.integer("attention.indexer.key_length", 0, 2**31),
-        index_pool=k.integer("attention.indexer.kpool", 0, 2**31),
+        index_pool=k.integer("attention.indexer.kpool", 0, 2**31) if arch == "glm5-next" else 0,
         ratios=_padded(k.per_layer("attention.compress_ratios", trunk, 0), total) if arch == "deepseek4" else (0,) * total,
         kv_from_start=_kv_from_start(k, total),
         r_elements=r,
@@ -246,32 +260,31 @@ def _recurrent(k: _Keys, kv_heads: tuple[int, ...], total: int, trunk: int) -> t
 
 def _state_sizes(k: _Keys, n_embd: int, heads: tuple[int, ...], key_length: int) -> tuple[int, int]:
     """Elements of R and S of one layer and sequence; the first rule that matches. Source: `n_embd_r`, `n_embd_s`."""
-    head_size = k.integer("wkv.head_size", 0, 2**31)
-    if head_size:
-        return k.integer("token_shift_count", 2, 2**31) * n_embd, n_embd * head_size
-    inner, state = k.integer("ssm.inner_size", 0, 2**31), k.integer("ssm.state_size", 0, 2**31)
     kernel = k.integer("ssm.conv_kernel", 0, 2**31)
     columns = max(kernel - 1, 0)
-    short = k.integer("shortconv.l_cache", 0, 2**31)
-    if short:
-        return n_embd * (short - 1), state * inner
-    kda = k.integer("kda.head_dim", 0, 2**31)
-    if kda:
-        return 3 * (columns or 3) * heads[0] * kda, kda * kda * heads[0]
+    if k.arch in WKV:
+        return k.integer("token_shift_count", 2, 2**31) * n_embd, n_embd * k.integer("wkv.head_size", 0, 2**31)
+    if k.arch in SHORT_CONV:
+        return n_embd * max(k.integer("shortconv.l_cache", 0, 2**31) - 1, 0), 0
+    if k.arch in KDA:
+        size = k.integer("kda.head_dim", 0, 2**31)
+        return 3 * (columns if kernel else 3) * heads[0] * size, size * size * heads[0]
     if k.arch == "minimax-01":
-        return 0, key_length * key_length * max(heads)
+        return 0, key_length * key_length * heads[0]
+    if k.arch not in SSM:
+        return 0, 0
+    inner, state = k.integer("ssm.inner_size", 0, 2**31), k.integer("ssm.state_size", 0, 2**31)
     groups = 0 if k.arch in {"mamba", "jamba"} else k.integer("ssm.group_count", 0, 2**31)
     return columns * (inner + 2 * groups * state), state * inner
 
 
 def _conv_kernel(k: _Keys) -> int:
     """Taps of the convolution behind R, as `_state_sizes` counts it."""
-    if k.integer("wkv.head_size", 0, 2**31) or k.arch == "minimax-01":
+    if k.arch in SHORT_CONV:
+        return k.integer("shortconv.l_cache", 0, 2**31)
+    if k.arch not in SSM | KDA:
         return 0
-    short, kernel = k.integer("shortconv.l_cache", 0, 2**31), k.integer("ssm.conv_kernel", 0, 2**31)
-    if not short and k.integer("kda.head_dim", 0, 2**31) and kernel <= 1:
-        return 4
-    return short or kernel
+    return k.integer("ssm.conv_kernel", 0, 2**31) or (4 if k.arch in KDA else 0)
 
 
 def _ple_layer(k: _Keys) -> int:
@@ -294,7 +307,7 @@ def _p_elements(k: _Keys, n_embd: int) -> int:
 
 def _indexed(k: _Keys, total: int, trunk: int) -> tuple[bool, ...]:
     """Which layers own an indexer's keys (DSA, MSA and the indexed hybrids)."""
-    unused = k.arch == "hy_v4" and not k.integer("attention.indexer.top_k", 0, 2**31)
+    unused = k.arch not in INDEXED or (k.arch == "hy_v4" and not k.integer("attention.indexer.top_k", 0, 2**31))
     if unused or not k.has("attention.indexer.key_length"):
         return (False,) * total
     types = k.keys.get(f"{k.arch}.attention.indexer.types")

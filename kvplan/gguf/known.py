@@ -33,6 +33,20 @@ ROLLBACK: Final = frozenset(
     }
 )  # fmt: skip
 DSA: Final = frozenset({"deepseek32", "glm-dsa", "hy_v4"})
+#: Which keys an architecture reads (`load_arch_hparams`): others may be in a file and mean nothing.
+WKV: Final = frozenset({"rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})  # `wkv.head_size`
+SHORT_CONV: Final = frozenset({"lfm2", "lfm2moe"})  # `shortconv.l_cache`
+KDA: Final = frozenset({"bailingmoe3", "glm5-next", "kimi-k3", "kimi-linear"})  # `kda.head_dim`
+SSM: Final = frozenset(  # `ssm.*`
+    {
+        "falcon-h1", "granitehybrid", "jamba", "mamba", "mamba2", "nemotron_h", "nemotron_h_moe", "plamo2", "qwen35", "qwen35moe",
+        "qwen3next", "qwen4exp",
+    }
+)  # fmt: skip
+MLA: Final = frozenset({*KDA, *DSA, "deepseek2", "mistral4", "dots3note"})  # `attention.key_length_mla`
+INDEXED: Final = frozenset(
+    {*DSA, "dots3note", "glm5-next", "minimax-m3", "qwen4exp"}
+)  # a cache of `attention.indexer.key_length`
 #: Built-in indexer layers of GLM-5.2 (78 trunk layers): the first three, then every fourth.
 GLM52_INDEXED: Final = frozenset({0, 1, 2, *range(6, 78, 4)})
 
