@@ -13,7 +13,16 @@ from typing import Final, Generic, Literal
 from kvplan.dtypes import lookup
 from kvplan.engines.base import Count, at_least, at_most
 from kvplan.gguf.hparams import Hparams
-from kvplan.gguf.known import DSA, NO_CACHE, PURE_RECURRENT, ROLLBACK
+from kvplan.gguf.known import (
+    DSA,
+    HYBRID,
+    MTP_GRAPHS,
+    NO_CACHE,
+    PLAIN_MTP_HYBRIDS,
+    PURE_RECURRENT,
+    ROLLBACK,
+    TRUNK_ONLY_HYBRIDS,
+)
 
 _Role = Literal["k", "v", "r", "s", "p", "state"]
 
@@ -122,6 +131,13 @@ def smaller(one: Count, other: Count) -> Count:
     return one.clip(max=other)
 
 
+def larger(one: Count, other: Count) -> Count:
+    """The larger of two counts, entry by entry."""
+    if isinstance(one, int):
+        return max(one, other)
+    return one.clip(min=other)
+
+
 def make_context(h: Hparams, p: Params[Count]) -> Context[Count] | Refusal:
     """What `llama_init_from_model` allocates for these parameters, or why it fails."""
     refusal = refused(h, p)
@@ -133,6 +149,9 @@ def make_context(h: Hparams, p: Params[Count]) -> Context[Count] | Refusal:
     if isinstance(n_ctx, int) and not n_ctx:
         n_ctx = n_seq_max * 0 + h.context_length
     n_batch = at_most(n_ctx, p.n_batch) if h.causal else n_ctx * 0 + p.n_batch
+    crowded = n_seq_max > n_batch
+    if crowded if isinstance(crowded, bool) else bool(crowded.any()):
+        return Refusal("more sequences than n_batch: GGML_ASSERT(n_outputs_max <= cparams.n_outputs_max) failed")
     n_ubatch = at_most(n_batch, p.n_ubatch or p.n_batch)
     n_ctx = pad(n_ctx)
     if p.kv_unified:
@@ -179,6 +198,10 @@ def refused(h: Hparams, p: Params[Count]) -> str:
         return f"model does not support different K ({p.type_k}) and V ({p.type_v}) cache types"
     if p.ctx_type == "mtp" and h.n_layer == h.n_layer_all:
         return "the model has no NextN layers for an MTP context"
+    if p.ctx_type == "mtp" and h.arch not in MTP_GRAPHS:
+        return f"{h.arch} has no graph for an MTP context"
+    if h.has_swa and not any(h.sliding) and h.arch not in {*HYBRID, "deepseek4", "dots3note"}:
+        return "no layer slides: GGML_ASSERT(hparams.is_swa_any()) failed"
     if h.arch == "t5" and most > 1 and not p.kv_unified:
         return "building the graph of a t5 model with several streams aborts (GGML_ASSERT)"
     return ""
@@ -213,25 +236,47 @@ class _Memory(Generic[Count]):
         if h.arch in NO_CACHE:
             return
         if h.arch in PURE_RECURRENT:
-            yield self._recurrent()
+            yield self._recurrent(range(h.n_layer_all))
             return
         if h.arch == "deepseek4":
             yield from self._deepseek4()
             return
-        attention = [i for i in range(h.n_layer) if self._attends(i)]
-        if h.arch == "dots3note" and any(h.indexed):
+        whole = h.arch == "minimax-m3" or (h.arch in HYBRID and h.arch not in TRUNK_ONLY_HYBRIDS)
+        layers = range(h.n_layer_all if whole else h.n_layer)
+        attention = [i for i in layers if self._attends(i)]
+        if h.arch == "dots3note":
             yield from self._dots3(attention)
             return
-        name = "attn" if any(h.recurrent) else "mla" if h.arch in DSA and any(h.indexed) else "kv"
-        if h.n_swa:
-            yield self._cache("base", [i for i in attention if not h.sliding[i]], self.cells)
-            yield self._cache("swa", [i for i in attention if h.sliding[i]], self.cells_swa)
-        else:
-            yield self._cache(name, attention, self.cells)
-        if any(h.recurrent):
-            yield self._recurrent()
+        name = "attn" if h.arch in HYBRID else "mla" if h.arch in DSA and any(h.indexed) else "kv"
+        yield from self._attention(name, attention)
+        if h.arch in HYBRID:
+            yield self._recurrent(layers)
         if any(h.indexed):
             yield self._indexer([i for i in attention if h.indexed[i] and not h.sliding[i]])
+
+    def mtp(self) -> Iterator[Part[Count]]:
+        """A drafting context: a cache of the NextN layers alone, where the architecture does not ignore the request."""
+        h = self.h
+        drafts = list(range(h.n_layer, h.n_layer_all))
+        if h.arch == "glm5-next":
+            yield self._cache("attn", drafts, self.cells)
+            yield self._recurrent(())
+            yield self._indexer(drafts)
+        elif h.arch in NO_CACHE or (h.arch in HYBRID and h.arch not in PLAIN_MTP_HYBRIDS):
+            yield from self.parts()
+        elif h.arch in DSA:
+            yield self._cache("kv", drafts, self.cells)
+        else:
+            yield from self._attention("kv", drafts)
+
+    def _attention(self, name: str, layers: Sequence[int]) -> Iterator[Part[Count]]:
+        """One cache, or two where the architecture has windows."""
+        h = self.h
+        if not h.has_swa:
+            yield self._cache(name, layers, self.cells)
+            return
+        yield self._cache("base", [i for i in layers if not h.sliding[i]], self.cells)
+        yield self._cache("swa", [i for i in layers if h.sliding[i]], self.cells_swa)
 
     def _dots3(self, attention: Sequence[int]) -> Iterator[Part[Count]]:
         """Latents and an indexer on the layers that see everything, a window of latents on the others."""
@@ -239,10 +284,6 @@ class _Memory(Generic[Count]):
         yield self._cache("mla", full, self.cells)
         yield self._indexer([i for i in full if self.h.indexed[i]])
         yield self._cache("swa", [i for i in attention if self.h.sliding[i]], self.cells_swa)
-
-    def mtp(self) -> Iterator[Part[Count]]:
-        """A drafting context over the NextN layers alone: a plain cache."""
-        yield self._cache("kv", list(range(self.h.n_layer, self.h.n_layer_all)), self.cells)
 
     def _attends(self, layer: int) -> bool:
         h = self.h
@@ -289,7 +330,7 @@ class _Memory(Generic[Count]):
         tensors = tuple(self._kv(layers, self.cells, self.streams, lambda _: row, lambda _: value))
         return Part(name="indexer", cells=self.cells, streams=self.streams, n_layers=len(layers), tensors=tensors)
 
-    def _recurrent(self) -> Part[Count]:
+    def _recurrent(self, among: Sequence[int]) -> Part[Count]:
         """Rolling and state rows, always f32. (The log prints the model's layers instead of the stored ones.)"""
         h = self.h
         rows = self.n_seq_max * (1 + self.n_rs_seq)
@@ -297,7 +338,7 @@ class _Memory(Generic[Count]):
         def state(layer: int, role: _Role, elements: int) -> Tensor[Count]:
             return Tensor(layer=layer, role=role, shape=(elements, rows), type="f32", bytes=rows * (4 * elements))
 
-        layers = [i for i in range(h.n_layer) if h.recurrent[i]]
+        layers = [i for i in among if h.recurrent[i]]
         tensors = [made for i in layers for made in (state(i, "r", h.r_elements), state(i, "s", h.s_elements))]
         if h.p_elements and h.ple_layer in layers:
             tensors.append(state(h.ple_layer, "p", h.p_elements))

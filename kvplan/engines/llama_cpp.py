@@ -17,7 +17,19 @@ from typing import Any, ClassVar, Final
 from kvplan.allocation import Allocation, Buffer, NotPredicted
 from kvplan.dtypes import lookup
 from kvplan.engines.base import Count, PieceEngine, Totals, at_least, at_most, layer_kinds
-from kvplan.engines.llama_context import CACHE_TYPES, Context, Params, Part, Refusal, Tensor, make_context, pad, refused, smaller
+from kvplan.engines.llama_context import (
+    CACHE_TYPES,
+    Context,
+    Params,
+    Part,
+    Refusal,
+    Tensor,
+    larger,
+    make_context,
+    pad,
+    refused,
+    smaller,
+)
 from kvplan.engines.llama_log import log_lines
 from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError, OptionError
@@ -91,7 +103,8 @@ class LlamaCpp(PieceEngine):
         """The context's parameters for `batch_size` sequences of `seq_len` tokens."""
         o, zero = self.options, seq_len * batch_size * 0
         n_seq_max = batch_size if o.sequences is None else batch_size * 0 + o.sequences
-        enough = at_least(seq_len * at_least(batch_size, 1), 1)
+        # A context of fewer tokens than sequences aborts: what is typed for this workload has at least as many.
+        enough = larger(seq_len * at_least(batch_size, 1), at_least(n_seq_max, 1))
         n_ctx = enough if o.ctx_size is None else zero + (o.ctx_size or h.context_length)
         return Params(
             n_ctx=n_ctx,
@@ -123,7 +136,7 @@ class LlamaCpp(PieceEngine):
             return NotPredicted(
                 reason=f"{workload.batch_size} sequences at once are more than n_seq_max, which is {context.n_seq_max} here"
             )
-        kinds = self._kinds(read.model)
+        kinds = self._kinds(read.model, context)
         return Allocation(
             model=model,
             engine=self.name,
@@ -139,12 +152,15 @@ class LlamaCpp(PieceEngine):
             details=self._details(read.hparams, context),
         )
 
-    def _kinds(self, read: Model) -> tuple[str, ...]:
-        """One phrase a layer; an MTP context keeps the NextN layers only."""
-        if self.options.ctx_type != "mtp":
-            return layer_kinds(read)
-        drafts = tuple(replace(layer, index=i) for i, layer in enumerate(read.drafts))
-        return ("not in an MTP context",) * len(read.layers) + layer_kinds(replace(read, layers=drafts, drafts=()))
+    def _kinds(self, read: Model, context: Context[int]) -> tuple[str, ...]:
+        """One phrase a layer; NextN layers, where they have memory, come after the others."""
+        kept = {tensor.layer for part in context.parts for tensor in part.tensors}
+        layers, count = layer_kinds(read), len(read.layers)
+        if not any(layer >= count for layer in kept):
+            return layers
+        drafts = layer_kinds(replace(read, layers=tuple(replace(d, index=i) for i, d in enumerate(read.drafts)), drafts=()))
+        unused = self.options.ctx_type == "mtp" and not any(layer < count for layer in kept)
+        return (("not in an MTP context",) * count if unused else layers) + drafts
 
     def _buffers(self, h: Hparams, context: Context[int], workload: Workload, kinds: tuple[str, ...]) -> Iterator[Buffer]:
         for part in context.parts:

@@ -48,7 +48,8 @@ class Hparams:
     key_length_swa: int
     value_length_swa: int
     is_mla: bool
-    n_swa: int  # tokens; 0: no sliding window
+    has_swa: bool  # `swa_type`: two caches, even if no layer slides or the window is 0
+    n_swa: int  # tokens
     sliding: tuple[bool, ...]
     recurrent: tuple[bool, ...]
     indexed: tuple[bool, ...]
@@ -155,8 +156,8 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
     if arch == "t5" and k.integer("decoder_block_count", blocks) > blocks:
         raise k.refuse("decoder_block_count", f"is above the {blocks} blocks, and llama.cpp does not load such a file")
     trunk = total - nextn
-    n_swa, sliding = _sliding(k, total, trunk)
     recurrent = _recurrent(k, kv_heads, total, trunk)
+    has_swa, n_swa, sliding = _sliding(k, total, trunk, recurrent)
     r, s = _state_sizes(k, n_embd, heads, key_length)
     indexed = _indexed(k, total, trunk)
     vocab = k.keys.get("tokenizer.ggml.tokens")
@@ -177,6 +178,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         key_length_swa=k.integer("attention.key_length_swa", key_length, 2**31),
         value_length_swa=k.integer("attention.value_length_swa", value_length, 2**31),
         is_mla=arch in MLA and k.has("attention.key_length_mla") and k.has("attention.value_length_mla"),
+        has_swa=has_swa,
         n_swa=n_swa,
         sliding=sliding,
         recurrent=recurrent,
@@ -212,24 +214,26 @@ def _kv_from_start(k: _Keys, total: int) -> int | None:
     return None
 
 
-def _sliding(k: _Keys, total: int, trunk: int) -> tuple[int, tuple[bool, ...]]:
-    """The window (tokens) and which layers slide. Source: `load_swa_pattern`."""
-    none = (0, (False,) * total)
+def _sliding(k: _Keys, total: int, trunk: int, recurrent: tuple[bool, ...]) -> tuple[bool, int, tuple[bool, ...]]:
+    """Whether there are windows, their size (tokens) and which layers slide. Source: `load_swa_pattern`."""
+    none = (False, 0, (False,) * total)
     row = SWA.get(k.arch)
     if row is None or (k.arch == "exaone4" and trunk != 64):
         return none
     given = k.integer("attention.sliding_window", None if row.required else -1, 2**31)
     window = row.window if given < 0 else given
-    if window == 0:
+    if window == 0 and row.optional:
         return none
     window = row.forced or window
+    if k.arch == "lfm2":
+        return True, window, tuple(not recurs for recurs in recurrent)
     pattern = k.keys.get(f"{k.arch}.attention.sliding_window_pattern")
     if isinstance(pattern, list | tuple):
         if len(pattern) < trunk:
             raise k.refuse("attention.sliding_window_pattern", f"has {len(pattern)} entries for {trunk} layers")
-        return window, _padded([bool(p) for p in pattern[:total]], total)
+        return True, window, _padded([bool(p) for p in pattern[:total]], total)
     period = k.integer("attention.sliding_window_pattern", row.period, 2**31)
-    return window, tuple(i < trunk and _slides(i, period, dense_first=row.dense_first) for i in range(total))
+    return True, window, tuple(i < trunk and _slides(i, period, dense_first=row.dense_first) for i in range(total))
 
 
 def _slides(layer: int, period: int, *, dense_first: bool) -> bool:

@@ -26,6 +26,19 @@ ZERO_HEADS_RECUR: Final = frozenset(
 )
 #: `attention.recurrent_layers`, else all but every n-th layer: architecture -> default n.
 INTERVAL_RECUR: Final = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "qwen4exp": 4, "minimax-01": 8}
+#: Attention in some layers and a state in others (`llm_arch_is_hybrid`; DeepSeek V4 has memory of its own).
+HYBRID: Final = frozenset({*INTERVAL_RECUR, *ZERO_HEADS_RECUR, "falcon-h1", "nemotron_h", "nemotron_h_moe"})
+#: Hybrids whose cache leaves NextN layers out; the others' layer filters do not look.
+TRUNK_ONLY_HYBRIDS: Final = frozenset({*INTERVAL_RECUR, "glm5-next"})
+#: Hybrids whose MTP context is a plain cache (`mtp_on_hybrid_qwen`, `mtp_on_hybrid_nemotron`).
+PLAIN_MTP_HYBRIDS: Final = frozenset({"qwen3next", "qwen35", "qwen35moe", "bailingmoe3", "nemotron_h_moe"})
+#: Architectures with a graph for NextN layers (`LLM_GRAPH_TYPE_DECODER_MTP`); no other has an MTP context.
+MTP_GRAPHS: Final = frozenset(
+    {
+        *PLAIN_MTP_HYBRIDS, "cohere2moe", "deepseek2", "deepseek32", "deepseek4", "glm-dsa", "glm4moe", "glm5-next", "hy_v3",
+        "mimo2", "step35",
+    }
+)  # fmt: skip
 ROLLBACK: Final = frozenset(
     {
         "kimi-k3", "qwen35", "qwen35moe", "qwen4exp", "deepseek4", "glm5-next", "nemotron_h", "nemotron_h_moe", "lfm2", "lfm2moe",
@@ -82,11 +95,12 @@ class Swa:
     dense_first: bool = False
     forced: int = 0  # tokens, whatever the key says
     required: bool = False  # the key must be there
+    optional: bool = False  # a key of 0 means that no layer slides; elsewhere it is a window of 0
 
 
 SWA: Final[dict[str, Swa]] = {
     "gemma2": Swa(2, 4096),
-    "gemma3": Swa(6),
+    "gemma3": Swa(6, optional=True),
     "gemma3n": Swa(5, required=True),
     "gemma4": Swa(None, required=True),
     "mimo2": Swa(None, required=True),
@@ -98,16 +112,16 @@ SWA: Final[dict[str, Swa]] = {
     "cohere2": Swa(4, required=True),
     "cohere2moe": Swa(4, dense_first=True, required=True),
     "gpt-oss": Swa(2, required=True),
-    "olmo2": Swa(4),
-    "afmoe": Swa(4),
-    "mellum": Swa(4),
+    "olmo2": Swa(4, optional=True),
+    "afmoe": Swa(4, optional=True),
+    "mellum": Swa(4, optional=True),
     "muse-glimmer": Swa(4, required=True),
-    "plamo3": Swa(8),
-    "laguna": Swa(4, dense_first=True),
+    "plamo3": Swa(8, optional=True),
+    "laguna": Swa(4, dense_first=True, optional=True),
     "exaone4": Swa(4, 4096),
     "exaone-moe": Swa(4, required=True),
-    "smallthinker": Swa(4, dense_first=True, forced=4096),
-    "llama4": Swa(4, 8192, forced=8192),
-    "lfm2": Swa(0),
+    "smallthinker": Swa(4, dense_first=True, forced=4096, optional=True),
+    "llama4": Swa(4, 8192, forced=8192, optional=True),
+    "lfm2": Swa(0, optional=True),
     "deepseek4": Swa(0, required=True),
 }

@@ -179,7 +179,7 @@ def reach_of(h: Hparams, layer: int) -> Reach:
     """How far back a layer sees."""
     if not h.sliding[layer]:
         return Full()
-    return Chunk(h.n_swa) if h.arch == "llama4" else Window(h.n_swa)
+    return Chunk(h.n_swa) if h.arch == "llama4" else Window(max(h.n_swa, 1))
 
 
 def _compressed(h: Hparams, layer: int) -> list[Memory]:

@@ -100,9 +100,15 @@ def test_more_tokens_never_take_fewer_bytes(
 ) -> None:
     h = read_hparams(config)
     params = Params(
-        n_ctx=min(one, other), n_seq_max=sequences, kv_unified=unified, swa_full=full, type_k=kind, type_v=kind, flash_attn="on"
+        n_ctx=max(min(one, other), sequences),
+        n_seq_max=sequences,
+        kv_unified=unified,
+        swa_full=full,
+        type_k=kind,
+        type_v=kind,
+        flash_attn="on",
     )
-    low, high = make_context(h, params), make_context(h, replace(params, n_ctx=max(one, other)))
+    low, high = make_context(h, params), make_context(h, replace(params, n_ctx=max(one, other, sequences)))
     assert isinstance(low, Refusal) == isinstance(high, Refusal)
     if isinstance(low, Context) and isinstance(high, Context):
         assert low.total_bytes <= high.total_bytes
