@@ -16,6 +16,8 @@ from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import (
     DSA,
     HYBRID,
+    IGNORES_NEXTN,
+    INDEXED,
     MTP_GRAPHS,
     NO_CACHE,
     PLAIN_MTP_HYBRIDS,
@@ -198,9 +200,10 @@ def refused(h: Hparams, p: Params[Count]) -> str:
         return f"model does not support different K ({p.type_k}) and V ({p.type_v}) cache types"
     if p.ctx_type == "mtp" and h.n_layer == h.n_layer_all:
         return "the model has no NextN layers for an MTP context"
-    if p.ctx_type == "mtp" and h.arch not in MTP_GRAPHS:
+    ignored = h.arch in {*NO_CACHE, *PURE_RECURRENT, *HYBRID, *IGNORES_NEXTN} - {"glm5-next"}
+    if p.ctx_type == "mtp" and h.arch not in MTP_GRAPHS and not ignored:
         return f"{h.arch} has no graph for an MTP context"
-    if h.has_swa and not any(h.sliding) and h.arch not in {*HYBRID, "deepseek4", "dots3note"}:
+    if h.has_swa and not any(h.sliding) and h.arch not in {*HYBRID, *NO_CACHE, "deepseek4", "dots3note"}:
         return "no layer slides: GGML_ASSERT(hparams.is_swa_any()) failed"
     if h.arch == "t5" and most > 1 and not p.kv_unified:
         return "building the graph of a t5 model with several streams aborts (GGML_ASSERT)"
@@ -236,12 +239,12 @@ class _Memory(Generic[Count]):
         if h.arch in NO_CACHE:
             return
         if h.arch in PURE_RECURRENT:
-            yield self._recurrent(range(h.n_layer_all))
+            yield self._recurrent()
             return
         if h.arch == "deepseek4":
             yield from self._deepseek4()
             return
-        whole = h.arch == "minimax-m3" or (h.arch in HYBRID and h.arch not in TRUNK_ONLY_HYBRIDS)
+        whole = h.arch in IGNORES_NEXTN or (h.arch in HYBRID and h.arch not in TRUNK_ONLY_HYBRIDS)
         layers = range(h.n_layer_all if whole else h.n_layer)
         attention = [i for i in layers if self._attends(i)]
         if h.arch == "dots3note":
@@ -250,19 +253,15 @@ class _Memory(Generic[Count]):
         name = "attn" if h.arch in HYBRID else "mla" if h.arch in DSA and any(h.indexed) else "kv"
         yield from self._attention(name, attention)
         if h.arch in HYBRID:
-            yield self._recurrent(layers)
-        if any(h.indexed):
+            yield self._recurrent()
+        if h.index_length and (any(h.indexed) or h.arch in INDEXED - {"hy_v4"}):
             yield self._indexer([i for i in attention if h.indexed[i] and not h.sliding[i]])
 
     def mtp(self) -> Iterator[Part[Count]]:
         """A drafting context: a cache of the NextN layers alone, where the architecture does not ignore the request."""
         h = self.h
         drafts = list(range(h.n_layer, h.n_layer_all))
-        if h.arch == "glm5-next":
-            yield self._cache("attn", drafts, self.cells)
-            yield self._recurrent(())
-            yield self._indexer(drafts)
-        elif h.arch in NO_CACHE or (h.arch in HYBRID and h.arch not in PLAIN_MTP_HYBRIDS):
+        if h.arch in {*NO_CACHE, *PURE_RECURRENT, *IGNORES_NEXTN} or (h.arch in HYBRID and h.arch not in PLAIN_MTP_HYBRIDS):
             yield from self.parts()
         elif h.arch in DSA:
             yield self._cache("kv", drafts, self.cells)
@@ -330,7 +329,7 @@ class _Memory(Generic[Count]):
         tensors = tuple(self._kv(layers, self.cells, self.streams, lambda _: row, lambda _: value))
         return Part(name="indexer", cells=self.cells, streams=self.streams, n_layers=len(layers), tensors=tensors)
 
-    def _recurrent(self, among: Sequence[int]) -> Part[Count]:
+    def _recurrent(self) -> Part[Count]:
         """Rolling and state rows, always f32. (The log prints the model's layers instead of the stored ones.)"""
         h = self.h
         rows = self.n_seq_max * (1 + self.n_rs_seq)
@@ -338,7 +337,7 @@ class _Memory(Generic[Count]):
         def state(layer: int, role: _Role, elements: int) -> Tensor[Count]:
             return Tensor(layer=layer, role=role, shape=(elements, rows), type="f32", bytes=rows * (4 * elements))
 
-        layers = [i for i in among if h.recurrent[i]]
+        layers = [i for i in range(h.n_layer) if h.recurrent[i]]
         tensors = [made for i in layers for made in (state(i, "r", h.r_elements), state(i, "s", h.s_elements))]
         if h.p_elements and h.ple_layer in layers:
             tensors.append(state(h.ple_layer, "p", h.p_elements))
@@ -366,11 +365,11 @@ class _Memory(Generic[Count]):
             whole: Count = -(-self.cells // ratio)
             return pad(at_least(whole, 1))
 
-        yield part("raw_base", [], self.cells, h.key_length)
-        yield part("raw_swa", list(trunk), self.cells_raw, h.key_length)
-        yield part("csa", csa, entries(4), h.key_length)
-        yield part("hca", hca, entries(128), h.key_length)
+        yield part("raw_base", [], self.cells, h.key_length_swa)
+        yield part("raw_swa", list(trunk), self.cells_raw, h.key_length_swa)
+        yield part("csa", csa, entries(4), h.key_length_swa)
+        yield part("hca", hca, entries(128), h.key_length_swa)
         yield part("lid", csa, entries(4), h.index_length)
-        yield state("csa_state", csa, 8, 2 * h.key_length)
-        yield state("hca_state", hca, 128, h.key_length)
+        yield state("csa_state", csa, 8, 2 * h.key_length_swa)
+        yield state("hca_state", hca, 128, h.key_length_swa)
         yield state("lid_state", csa, 8, 2 * h.index_length)

@@ -169,7 +169,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         n_vocab=_vocabulary(vocab) or k.integer("vocab_size", 0),
         n_embd_out=k.integer("embedding_length_out", 0) or n_embd,
         context_length=k.integer("context_length", maximum=2**40),
-        causal=bool(keys.get(f"{arch}.attention.causal", arch not in NON_CAUSAL)),
+        causal=arch not in NON_CAUSAL and bool(keys.get(f"{arch}.attention.causal", True)),
         head_count=heads,
         head_count_kv=kv_heads,
         feed_forward=widths * loops,
@@ -227,6 +227,8 @@ def _sliding(k: _Keys, total: int, trunk: int, recurrent: tuple[bool, ...]) -> t
     window = row.forced or window
     if k.arch == "lfm2":
         return True, window, tuple(not recurs for recurs in recurrent)
+    if k.arch == "deepseek4":
+        return True, window, (True,) * total
     pattern = k.keys.get(f"{k.arch}.attention.sliding_window_pattern")
     if isinstance(pattern, list | tuple):
         if len(pattern) < trunk:
@@ -318,7 +320,7 @@ def _indexed(k: _Keys, total: int, trunk: int) -> tuple[bool, ...]:
     marks: Sequence[int] | None = k.per_layer("attention.indexer.types", trunk) if isinstance(types, list | tuple) else None
     if k.arch == "minimax-m3":
         dense = k.integer("leading_dense_block_count", 0, 2**31)
-        return tuple(dense <= i < trunk for i in range(total))
+        return tuple(i >= dense for i in range(total))
     if k.arch == "deepseek32" or (marks is None and k.arch != "glm-dsa"):
         return tuple(i < trunk for i in range(total))
     if marks is None:  # glm-dsa without the key: all layers, or GLM-5.2's built-in table

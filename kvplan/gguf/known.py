@@ -30,13 +30,15 @@ INTERVAL_RECUR: Final = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "qwen4exp"
 HYBRID: Final = frozenset({*INTERVAL_RECUR, *ZERO_HEADS_RECUR, "falcon-h1", "nemotron_h", "nemotron_h_moe"})
 #: Hybrids whose cache leaves NextN layers out; the others' layer filters do not look.
 TRUNK_ONLY_HYBRIDS: Final = frozenset({*INTERVAL_RECUR, "glm5-next"})
+#: Others whose cache holds NextN layers like any, whatever the context is for.
+IGNORES_NEXTN: Final = frozenset({"hy_v4", "minimax-m3"})
 #: Hybrids whose MTP context is a plain cache (`mtp_on_hybrid_qwen`, `mtp_on_hybrid_nemotron`).
 PLAIN_MTP_HYBRIDS: Final = frozenset({"qwen3next", "qwen35", "qwen35moe", "bailingmoe3", "nemotron_h_moe"})
-#: Architectures with a graph for NextN layers (`LLM_GRAPH_TYPE_DECODER_MTP`); no other has an MTP context.
+#: Architectures with a graph for NextN layers (`LLM_GRAPH_TYPE_DECODER_MTP`); GLM-5 Next's is "not implemented yet".
 MTP_GRAPHS: Final = frozenset(
     {
-        *PLAIN_MTP_HYBRIDS, "cohere2moe", "deepseek2", "deepseek32", "deepseek4", "glm-dsa", "glm4moe", "glm5-next", "hy_v3",
-        "mimo2", "step35",
+        *PLAIN_MTP_HYBRIDS, "cohere2moe", "deepseek2", "deepseek32", "deepseek4", "glm-dsa", "glm4moe", "hy_v3",
+        "mimo2", "step35", "llama-embed",
     }
 )  # fmt: skip
 ROLLBACK: Final = frozenset(
@@ -124,4 +126,6 @@ SWA: Final[dict[str, Swa]] = {
     "llama4": Swa(4, 8192, forced=8192, optional=True),
     "lfm2": Swa(0, optional=True),
     "deepseek4": Swa(0, required=True),
+    "gemma-embedding": Swa(6, required=True),  # these two have no cache, but the windows' heads are checked too
+    "modern-bert": Swa(3, dense_first=True, optional=True),
 }
