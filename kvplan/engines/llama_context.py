@@ -281,7 +281,7 @@ class _Memory(Generic[Count]):
         """Latents and an indexer on the layers that see everything, a window of latents on the others."""
         full = [i for i in attention if not self.h.sliding[i]]
         yield self._cache("mla", full, self.cells)
-        yield self._indexer([i for i in full if self.h.indexed[i]])
+        yield self._indexer([i for i in attention if self.h.indexed[i]])
         yield self._cache("swa", [i for i in attention if self.h.sliding[i]], self.cells_swa)
 
     def _attends(self, layer: int) -> bool:
@@ -326,7 +326,11 @@ class _Memory(Generic[Count]):
         h = self.h
         row = h.index_length * (3 if h.index_pool else 1)
         value = h.value_length if h.arch == "minimax-m3" else -1
-        tensors = tuple(self._kv(layers, self.cells, self.streams, lambda _: row, lambda _: value))
+
+        def key(layer: int) -> int:  # a sliding layer's is as wide as its own keys: only its full size is replaced
+            return h.key_length_swa if h.sliding[layer] else row
+
+        tensors = tuple(self._kv(layers, self.cells, self.streams, key, lambda _: value))
         return Part(name="indexer", cells=self.cells, streams=self.streams, n_layers=len(layers), tensors=tensors)
 
     def _recurrent(self) -> Part[Count]:

@@ -226,7 +226,7 @@ def _sliding(k: _Keys, total: int, trunk: int, recurrent: tuple[bool, ...]) -> t
         return none
     window = row.forced or window
     if k.arch == "lfm2":
-        return True, window, tuple(not recurs for recurs in recurrent)
+        return True, window, tuple(i < trunk and not recurs for i, recurs in enumerate(recurrent))
     if k.arch == "deepseek4":
         return True, window, (True,) * total
     pattern = k.keys.get(f"{k.arch}.attention.sliding_window_pattern")

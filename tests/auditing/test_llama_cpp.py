@@ -11,10 +11,14 @@ import kvplan
 from kvplan.auditing.cases import record_from
 from kvplan.auditing.judge import Result, judge
 from kvplan.auditing.llama_cpp import recorded
+from kvplan.engines.llama_context import Params, Refusal, make_context
+from kvplan.engines.llama_log import log_lines
 from kvplan.evidence import RECORDED, memory_kinds
+from kvplan.gguf.hparams import read_hparams
 from kvplan.gguf.memories import model_from_keys
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "llama_cpp.jsonl"
+LIVE = GOLDEN.with_name("llama_live.jsonl")
 CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
 GOOD = next(case for case in CASES if case["id"] == "llama.cpp/google/gemma-3-1b-it/ctx4096")
 
@@ -31,6 +35,31 @@ def test_every_recorded_context_is_exact() -> None:
     assert [result.id for result in found.results if result.status != "exact"] == []
     assert len(found.results) == 627
     assert sum(len(result.facts) for result in found.results) > 12_000
+
+
+def test_every_architecture_is_exact_on_models_that_nobody_published() -> None:
+    """Random small models of the real library: 138 architectures, a refusal of each among them."""
+    found = kvplan.audit(LIVE)
+    assert [result.id for result in found.results if result.status != "exact"] == []
+    cases = [json.loads(line) for line in LIVE.read_text(encoding="utf-8").splitlines()]
+    assert len(found.results) == len(cases) == 412
+    assert len({case["model"] for case in cases}) == 138
+    assert sum(not case["expected"]["ok"] for case in cases) == 138
+
+
+def test_the_lines_of_its_log_are_the_librarys() -> None:
+    compared = 0
+    for line in LIVE.read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        h = read_hparams(case["config"])
+        context = make_context(h, Params(**case["options"]))
+        if isinstance(context, Refusal):
+            continue
+        printed = log_lines(h, context, type_k=case["options"]["type_k"], type_v=case["options"]["type_v"])
+        sizes = [text for text in printed if " cells," in text]
+        assert sizes == case["expected"]["log"], case["id"]
+        compared += len(sizes)
+    assert compared > 300
 
 
 def test_the_facts_are_those_of_the_page() -> None:
