@@ -8,7 +8,8 @@ from typing import Any, Final
 from kvplan import architectures
 from kvplan.allocation import NotPredicted
 from kvplan.auditing.cases import Case, whole
-from kvplan.engines.llama_context import CACHE_TYPES, Context, Params, Part, Refusal, make_context
+from kvplan.engines.llama_context import Context, Refusal, make_context
+from kvplan.engines.llama_memory import CACHE_TYPES, Params, Part
 from kvplan.gguf.convert import gguf_keys
 from kvplan.gguf.hparams import read_hparams
 

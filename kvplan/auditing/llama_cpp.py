@@ -10,7 +10,8 @@ from typing import Any, Final
 from kvplan import architectures
 from kvplan.allocation import NotPredicted
 from kvplan.auditing.cases import Case, InvalidCase, whole
-from kvplan.engines.llama_context import Context, Params, Part, Refusal, make_context
+from kvplan.engines.llama_context import Context, Refusal, make_context
+from kvplan.engines.llama_memory import Params, Part
 from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError
 from kvplan.gguf.convert import gguf_keys

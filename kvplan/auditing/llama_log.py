@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from kvplan.allocation import NotPredicted
 from kvplan.auditing.judge import ComparedFact, Result
-from kvplan.engines.llama_context import CACHE_TYPES, Params, Refusal, make_context
+from kvplan.engines.llama_context import Refusal, make_context
 from kvplan.engines.llama_log import log_lines
+from kvplan.engines.llama_memory import CACHE_TYPES, Params
 from kvplan.errors import GgufError
 from kvplan.gguf.convert import gguf_keys
 from kvplan.gguf.header import SkippedArray

@@ -17,20 +17,9 @@ from typing import Any, ClassVar, Final
 from kvplan.allocation import Allocation, Buffer, NotPredicted
 from kvplan.dtypes import lookup
 from kvplan.engines.base import Count, PieceEngine, Totals, at_least, at_most, layer_kinds
-from kvplan.engines.llama_context import (
-    CACHE_TYPES,
-    Context,
-    Params,
-    Part,
-    Refusal,
-    Tensor,
-    larger,
-    make_context,
-    pad,
-    refused,
-    smaller,
-)
+from kvplan.engines.llama_context import Context, Refusal, make_context, refused
 from kvplan.engines.llama_log import log_lines
+from kvplan.engines.llama_memory import CACHE_TYPES, Params, Part, Tensor, larger, pad, smaller
 from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError, OptionError
 from kvplan.gguf.convert import gguf_keys

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import pack, unpack
 
-from kvplan.engines.llama_context import Context, Part
+from kvplan.engines.llama_context import Context
+from kvplan.engines.llama_memory import Part
 from kvplan.gguf.hparams import Hparams
 
 

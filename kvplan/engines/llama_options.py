@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 from kvplan.dtypes import lookup
-from kvplan.engines.llama_context import CACHE_TYPES
+from kvplan.engines.llama_memory import CACHE_TYPES
 from kvplan.errors import OptionError, nearest
 from kvplan.gguf.ggml_types import GGML_TYPES
 from kvplan.records import dataclass

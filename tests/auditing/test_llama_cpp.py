@@ -11,8 +11,9 @@ import kvplan
 from kvplan.auditing.cases import record_from
 from kvplan.auditing.judge import Result, judge
 from kvplan.auditing.llama_cpp import recorded
-from kvplan.engines.llama_context import Params, Refusal, make_context
+from kvplan.engines.llama_context import Refusal, make_context
 from kvplan.engines.llama_log import log_lines
+from kvplan.engines.llama_memory import Params
 from kvplan.evidence import RECORDED, memory_kinds
 from kvplan.gguf.hparams import read_hparams
 from kvplan.gguf.memories import model_from_keys

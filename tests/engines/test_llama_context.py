@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvplan.engines.llama_context import CACHE_TYPES, Context, Params, Refusal, make_context, pad
+from kvplan.engines.llama_context import Context, Refusal, make_context
+from kvplan.engines.llama_memory import CACHE_TYPES, Params, pad
 from kvplan.errors import GgufError
 from kvplan.gguf.hparams import read_hparams
 from kvplan.gguf.known import SWA
@@ -188,7 +189,7 @@ def test_metadata_that_llama_cpp_does_not_load_is_refused(key: str, value: objec
 
 
 def test_an_indexer_beside_windows_has_its_own_cache() -> None:
-    """dots3note: latents and an indexer on full layers, a window of narrower latents on the others (rules only, not recorded)."""
+    """dots3note: latents on full layers, a window of narrower ones on the others, an indexer where `indexer.types` says."""
     keys = {key.replace("llama", "dots3note"): value for key, value in LLAMA.items()} | {
         "general.architecture": "dots3note",
         "dots3note.attention.head_count_kv": 1,
@@ -200,6 +201,7 @@ def test_an_indexer_beside_windows_has_its_own_cache() -> None:
         "dots3note.attention.sliding_window": 512,
         "dots3note.attention.sliding_window_pattern": [True, True, True, False],
         "dots3note.attention.indexer.key_length": 128,
+        "dots3note.attention.indexer.types": [0, 0, 0, 1],
     }
     context = made(keys, n_ctx=8192)
     assert [(p.name, p.cells, p.n_layers, p.sum("k"), p.sum("v")) for p in context.parts] == [
@@ -207,6 +209,39 @@ def test_an_indexer_beside_windows_has_its_own_cache() -> None:
         ("indexer", 8192, 1, 8192 * 128 * 2, 0),
         ("swa", 1024, 3, 3 * 1024 * 192 * 2, 0),
     ]
+
+
+def test_what_aborts_is_a_refusal() -> None:
+    assert isinstance(make_context(read_hparams(LLAMA), Params(n_ctx=1, n_seq_max=2)), Refusal)
+    assert isinstance(make_context(read_hparams(LLAMA), Params(n_ctx=512, n_batch=1, n_seq_max=2)), Refusal)
+    assert isinstance(make_context(read_hparams(LLAMA), Params(n_ctx=2, n_seq_max=2)), Context)
+    gemma = {key.replace("llama", "gemma2"): value for key, value in LLAMA.items()} | {"general.architecture": "gemma2"}
+    none_slides = gemma | {"gemma2.attention.sliding_window_pattern": [False] * 4}
+    refusal = make_context(read_hparams(none_slides), Params(n_ctx=512, n_seq_max=1))
+    assert isinstance(refusal, Refusal)
+    assert "is_swa_any" in refusal.message
+
+
+def test_a_window_of_0_is_a_window_except_where_the_key_is_optional() -> None:
+    for arch, windows in (("gemma2", True), ("gemma3", False), ("olmo2", False), ("gpt-oss", True)):
+        keys = {key.replace("llama", arch): value for key, value in LLAMA.items()} | {"general.architecture": arch}
+        h = read_hparams(keys | {f"{arch}.attention.sliding_window": 0})
+        assert h.has_swa is windows, arch
+
+
+def test_hybrids_hold_prediction_layers_where_their_filters_do_not_look() -> None:
+    """`create_memory`: Ling 3's main context keeps its NextN layer too, Qwen3.5's does not."""
+    for arch, held in (("bailingmoe3", 2), ("qwen35", 1)):
+        keys = {key.replace("llama", arch): value for key, value in LLAMA.items()} | {
+            "general.architecture": arch,
+            f"{arch}.block_count": 3,
+            f"{arch}.nextn_predict_layers": 1,
+            f"{arch}.attention.head_count": 4,
+            f"{arch}.attention.head_count_kv": [0, 2, 2] if arch == "bailingmoe3" else 2,
+            f"{arch}.attention.recurrent_layers": [True, False],
+        }
+        context = made(keys, n_ctx=512)
+        assert next(p.n_layers for p in context.parts if p.name == "attn") == held
 
 
 @pytest.mark.parametrize("arch", sorted(SWA))

@@ -10,7 +10,8 @@ import pytest
 from kvplan import architectures
 from kvplan.allocation import Allocation, NotPredicted
 from kvplan.engines import make_engine
-from kvplan.engines.llama_context import Params, make_context
+from kvplan.engines.llama_context import make_context
+from kvplan.engines.llama_memory import Params
 from kvplan.errors import KvplanError
 from kvplan.gguf.convert import gguf_keys
 from kvplan.gguf.convert_rows import BUILDERS, ROWS

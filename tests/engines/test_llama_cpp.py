@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from kvplan.allocation import Allocation, NotPredicted
 from kvplan.dtypes import lookup
-from kvplan.engines.llama_context import CACHE_TYPES
 from kvplan.engines.llama_cpp import LlamaCpp
 from kvplan.engines.llama_log import mib
+from kvplan.engines.llama_memory import CACHE_TYPES
 from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError, OptionError
 from kvplan.gguf.known import KNOWN_ARCHITECTURES
