@@ -21,7 +21,7 @@ from kvplan.cli.app import main
 from kvplan.committees import committee
 from kvplan.demands import Demand
 from kvplan.members import Plan
-from kvplan.placing import Item, Node, TooLong, loads_of, place
+from kvplan.placing import Item, Node, TooLong, _Search, loads_of, place
 from kvplan.sharing import of_free
 from kvplan.splitting import split
 from kvplan.units import GIB
@@ -48,6 +48,7 @@ def test_a_placement_is_found_whenever_there_is_one(data: st.DataObject, cards: 
     found = place(asked, cards, room)
     possible = any(max(loads_of(asked, where, cards)) <= room for where in every_placement(asked, cards))
     assert (found is not None) is possible
+    assert (_Search(asked, cards, room).found() is not None) is possible  # where spreading out is no help
     if found is not None:
         assert max(loads_of(asked, found, cards)) <= room
         for item, where in zip(asked, found, strict=True):

@@ -244,6 +244,18 @@ def test_hybrids_hold_prediction_layers_where_their_filters_do_not_look() -> Non
         assert next(p.n_layers for p in context.parts if p.name == "attn") == held
 
 
+def test_minimax_m3_holds_prediction_layers_in_both_caches() -> None:
+    keys = {key.replace("llama", "minimax-m3"): value for key, value in LLAMA.items()} | {
+        "general.architecture": "minimax-m3",
+        "minimax-m3.nextn_predict_layers": 1,
+        "minimax-m3.leading_dense_block_count": 3,
+        "minimax-m3.attention.indexer.key_length": 64,
+    }
+    for ctx_type in ("default", "mtp"):
+        context = made(keys, n_ctx=512, ctx_type=ctx_type)
+        assert [(p.name, p.n_layers) for p in context.parts] == [("kv", 4), ("indexer", 1)]
+
+
 @pytest.mark.parametrize("arch", sorted(SWA))
 def test_a_window_is_required_where_the_engine_requires_it(arch: str) -> None:
     keys = {key.replace("llama", arch): arch if value == "llama" else value for key, value in LLAMA.items()}
