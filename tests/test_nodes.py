@@ -64,6 +64,13 @@ def test_what_spreading_out_cannot_place_is_still_placed() -> None:
     assert loads_of([Item(bytes=n) for n in sizes], found, 2) == [15, 15]
 
 
+def test_the_search_looks_beyond_the_fullest_card() -> None:
+    asked = [Item(bytes=n) for n in (5, 4, 4, 3, 2, 2)]  # 10 a card only as 5+3+2 and 4+4+2
+    found = _Search(asked, 2, 10).found()
+    assert found is not None
+    assert loads_of(asked, found, 2) == [10, 10]
+
+
 def test_a_search_without_end_is_given_up_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [Item(bytes=n) for n in (6, 5, 5, 4, 4, 3, 3)]
     monkeypatch.setattr("kvplan.placing._MOST_TRIED", 2)
