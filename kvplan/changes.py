@@ -95,7 +95,7 @@ def _weights(answer: Committee) -> Iterator[tuple[str, dict[str, str]]]:
             model = part.member.model
             if model is None or model.parameters is None or part.weights.basis != "derived":
                 continue
-            if counted_weights(model.parameters, dtype).bytes < part.weights.bytes:
+            if counted_weights(model.parameters, dtype).bytes < part.member.weights.bytes:  # both of the whole model
                 yield f"{part.member.name}: weights in {dtype}", {f"{part.member.name}.weights_dtype": dtype}
 
 
