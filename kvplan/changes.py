@@ -138,6 +138,7 @@ def _more_cards(answer: Committee) -> Iterator[tuple[str, dict[str, str]]]:
         found = replace(answer.plan, gpus=number)
         yield f"more cards ({found.hardware})", {"gpu": found.typed}
         for part in _by_size(answer):
-            if _divides(part) and part.member.devices == 1 and not part.member.cards:
-                split = {f"{part.member.name}.tensor_parallel": str(number)}
-                yield f"more cards ({found.hardware}), {part.member.name} split over them", {"gpu": found.typed, **split}
+            member = part.member
+            if _divides(part) and member.devices == member.tensor_parallel < number and not member.cards:
+                split = {f"{member.name}.tensor_parallel": str(number)}
+                yield f"more cards ({found.hardware}), {member.name} split over them", {"gpu": found.typed, **split}

@@ -235,10 +235,12 @@ def test_splitting_and_more_cards_are_offered_as_commands_that_fit(capsys: pytes
 
 
 def test_lighter_weights_are_offered_to_a_member_that_is_split() -> None:
-    member = chat(model="llama-3.1-70b", tensor_parallel=2, users=40)
+    member = chat(model="llama-3.1-70b", tensor_parallel=2, users=12)
     answer = kvplan.committee({"gpu": "h100-80gb:2", "members": [member]})
     assert not answer.fits
-    assert "chat: weights in fp8" in [change.change for change in answer.changes]
+    offered = [change.change for change in answer.changes]
+    assert "chat: weights in fp8" in offered
+    assert "more cards (4 x h100-sxm-80gb), chat split over them" in offered
 
 
 def test_the_node_of_the_guide_says_where_everything_is(capsys: pytest.CaptureFixture[str]) -> None:
