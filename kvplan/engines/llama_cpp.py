@@ -197,7 +197,11 @@ class LlamaCpp(PieceEngine):
         if workload.seq_len * workload.batch_size > tokens:
             each = context.n_ctx_seq // (workload.batch_size if self.options.unified else 1)
             yield f"the context holds {each:,} tokens a sequence, not {workload.seq_len:,}: a larger ctx_size is needed"
-        trained = read.hparams.context_length
+        h = read.hparams
+        drafts = {t.layer for part in context.parts for t in part.tensors if t.layer >= h.n_layer}
+        if drafts and self.options.ctx_type != "mtp":
+            yield f"{len(drafts)} prediction layer(s) included: llama.cpp holds them here too (a file made with --no-mtp has none)"
+        trained = h.context_length
         if trained and context.n_ctx_seq > pad(trained):
             yield f"the model was trained for {trained:,} tokens; llama.cpp warns, and allocates all the same"
 

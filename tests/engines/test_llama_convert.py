@@ -190,6 +190,16 @@ def test_what_has_no_gguf_keys_is_not_predicted() -> None:
         assert reason in answer.reason
 
 
+def test_prediction_layers_that_llama_cpp_holds_are_said() -> None:
+    answer = make_engine("llama.cpp", {}).footprint(load("ling-3.0-flash"), Workload(seq_len=8192))
+    assert isinstance(answer, Allocation)
+    assert any("1 prediction layer(s) included" in note for note in answer.notes)
+    assert answer.layers[-1].bytes == 8192 * 576 * 2
+    plain = make_engine("llama.cpp", {}).footprint(load("deepseek-v3"), Workload(seq_len=8192))
+    assert isinstance(plain, Allocation)
+    assert not any("prediction" in note for note in plain.notes)
+
+
 def test_a_granite_hybrid_without_mamba_layers_is_the_plain_architecture() -> None:
     base = next(case["hf_config"] for case in FROM_HUB if case["arch"] == "granitehybrid")
     plain = converted({**base, "layer_types": ["attention"] * 40})
