@@ -200,7 +200,7 @@ class LlamaCpp(PieceEngine):
         h = read.hparams
         drafts = {t.layer for part in context.parts for t in part.tensors if t.layer >= h.n_layer}
         if drafts and self.options.ctx_type != "mtp":
-            yield f"{len(drafts)} prediction layer(s) included: llama.cpp holds them here too (a file made with --no-mtp has none)"
+            yield f"{len(drafts)} prediction layer(s) counted: llama.cpp holds them here too (files made with --no-mtp have none)"
         trained = h.context_length
         if trained and context.n_ctx_seq > pad(trained):
             yield f"the model was trained for {trained:,} tokens; llama.cpp warns, and allocates all the same"

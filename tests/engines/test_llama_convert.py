@@ -193,7 +193,7 @@ def test_what_has_no_gguf_keys_is_not_predicted() -> None:
 def test_prediction_layers_that_llama_cpp_holds_are_said() -> None:
     answer = make_engine("llama.cpp", {}).footprint(load("ling-3.0-flash"), Workload(seq_len=8192))
     assert isinstance(answer, Allocation)
-    assert any("1 prediction layer(s) included" in note for note in answer.notes)
+    assert any("1 prediction layer(s) counted" in note for note in answer.notes)
     assert answer.layers[-1].bytes == 8192 * 576 * 2
     plain = make_engine("llama.cpp", {}).footprint(load("deepseek-v3"), Workload(seq_len=8192))
     assert isinstance(plain, Allocation)
