@@ -342,7 +342,8 @@ def test_bad_options_get_one_error(words: list[str], said: str, tmp_path: Path, 
 
 
 words = st.sampled_from(
-    ["gpu", "members", "name", "model", "engine", "users", "share", "cache", "weights", "include", "options", "cards", "tensor_parallel", "h100-80gb:4", "8k", "16GB", "0",
+    ["gpu", "members", "name", "model", "engine", "users", "share", "cache", "weights", "include", "options", "cards",
+     "tensor_parallel", "h100-80gb:4", "8k", "16GB", "0",
      "-1", "vllm", "ideal", "h100", "llama-3.1-8b", "null", "true", "[", "]", "{", "}", ":", "- ", "\n", "  ", "&a", "*a",
      "!!python", "'", '"', "#", "\t", "1e999", "99999999999999999999", "\x00", "---", "<<"]
 )  # fmt: skip
