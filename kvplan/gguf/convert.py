@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kvplan.allocation import NotPredicted
 from kvplan.gguf.convert_row import Row
-from kvplan.gguf.convert_rows import BUILDERS, ROWS
+from kvplan.gguf.convert_rows import ROWS
 from kvplan.gguf.written import Inconvertible, Written
 from kvplan.model import Model
 
@@ -50,5 +50,5 @@ def _written(model: Model, row: Row) -> Mapping[str, Any]:
     config = model.text_config or model.config or {}
     written = Written(row.arch, model, config)
     written.common(context=row.context)
-    BUILDERS[row.build](written, row)
+    row.build(written, row)
     return written.keys

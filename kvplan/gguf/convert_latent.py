@@ -81,10 +81,7 @@ def dots3(w: Written, row: Row) -> None:
         raise Inconvertible("its rotary parts differ between layers")
     heads = w.model.attention_heads or full.heads
     w.put("attention.head_count", [window.heads if slide else heads for slide in slides])
-    size = next(
-        m.reach.size for layer in w.layers for m in layer.memories if isinstance(m, Latent) and isinstance(m.reach, Window)
-    )
-    w.put("attention.sliding_window", size)
+    w.put("attention.sliding_window", window.reach.size if isinstance(window.reach, Window) else 0)
     w.put("attention.sliding_window_pattern", slides)
     w.put("attention.kv_lora_rank_swa", window.rank)
     w.put("attention.key_length_swa", window.rank + window.rope_dim)

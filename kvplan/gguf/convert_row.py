@@ -1,15 +1,22 @@
-"""One row of the converter's mapping."""
+"""One row of the converter's mapping, and how most of them are written."""
 
+from collections.abc import Callable
 from typing import Literal
 
+from kvplan.gguf.written import Written
+from kvplan.model import Shared
 from kvplan.records import dataclass
 
-Builder = Literal[
-    "plain", "absorbed", "minicpm3", "dsa", "deepseek4", "kda", "mamba", "ssm", "delta", "falcon_h1", "granite", "nemotron",
-    "short_conv", "linear", "cohere", "hunyuan", "t5", "deci", "rwkv", "msa", "mimo", "laguna", "qwen4", "glm5", "bailing",
-    "dots3", "hy4", "by_width", "phi2", "orion", "chatglm",
-    "bloom", "heads", "plamo", "bailing2",
-]  # fmt: skip
+
+def plain(w: Written, row: "Row") -> None:
+    """Attention, and windows as the row says; `conversion/base.py`, `TextModel.set_gguf_parameters`."""
+    if row.drafts:
+        w.with_drafts()
+    w.attention()
+    if row.window:
+        w.window(pattern=row.window == "pattern")
+    if row.arch == "gemma4":  # `gemma.py`: the last layers read earlier ones
+        w.put("attention.shared_kv_layers", sum(any(isinstance(m, Shared) for m in layer.memories) for layer in w.layers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +24,7 @@ class Row:
     """One model type: its GGUF architecture and how its keys are written."""
 
     arch: str
-    build: Builder = "plain"
+    build: Callable[[Written, "Row"], None] = plain
     window: Literal["", "size", "pattern"] = ""  # what is written about sliding layers
     drafts: bool = False  # NextN layers become blocks
     context: int = 0  # tokens, where the converter writes a constant
