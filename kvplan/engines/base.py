@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 Count = TypeVar("Count", int, "IntArray")
 
 
-def at_most(amount: Count, limit: int) -> Count:
-    """`min(amount, limit)` for an int or an array."""
+def at_most(amount: Count, limit: int | Count) -> Count:
+    """`min(amount, limit)` for an int or an array, whose limit may be one too."""
     if isinstance(amount, int):
         return min(amount, limit)
     return amount.clip(max=limit)
 
 
-def at_least(amount: Count, limit: int) -> Count:
-    """`max(amount, limit)` for an int or an array."""
+def at_least(amount: Count, limit: int | Count) -> Count:
+    """`max(amount, limit)` for an int or an array, whose limit may be one too."""
     if isinstance(amount, int):
         return max(amount, limit)
     return amount.clip(min=limit)

@@ -1,11 +1,11 @@
 """llama.cpp: one cache object for each kind of layer, allocated whole when the context is created.
 
-*Retention* and *rounding* are in `llama_context` (cells are a multiple of 256; a window keeps its size plus one micro-batch),
-the metadata's meaning in `kvplan.gguf`, defaults of the front ends in `llama_options`. Here a workload becomes the
-parameters of a context, and the context's tensors become buffers.
+*Rounding* is in `llama_context` (cells are a multiple of 256), *retention* and *storage* in `llama_memory` (a window keeps its
+size plus one micro-batch), the metadata's meaning in `kvplan.gguf`, defaults of the front ends in `llama_options`. Here a
+workload becomes the parameters of a context, and the context's tensors become buffers.
 
 Source: llama.cpp 0c1e57098 (libllama 0.5.0, ggml 0.25.3), `src/llama-context.cpp`, `src/llama-kv-cache*.cpp`,
-`src/llama-memory-*.cpp`. Golden: `tests/golden/llama_cpp.jsonl`, every recorded context exact.
+`src/llama-memory-*.cpp`. Golden: `tests/golden/llama_cpp.jsonl` and `llama_live.jsonl`, every recorded context exact.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kvplan.dtypes import lookup
 from kvplan.engines.base import Count, PieceEngine, Totals, at_least, at_most, layer_kinds
 from kvplan.engines.llama_context import Context, Refusal, make_context, refused
 from kvplan.engines.llama_log import log_lines
-from kvplan.engines.llama_memory import CACHE_TYPES, Params, Part, Tensor, larger, pad, smaller
+from kvplan.engines.llama_memory import CACHE_TYPES, Params, Part, Tensor, pad
 from kvplan.engines.llama_options import LlamaCppOptions
 from kvplan.errors import GgufError, OptionError
 from kvplan.gguf.convert import gguf_keys
@@ -93,7 +93,7 @@ class LlamaCpp(PieceEngine):
         o, zero = self.options, seq_len * batch_size * 0
         n_seq_max = batch_size if o.sequences is None else batch_size * 0 + o.sequences
         # A context of fewer tokens than sequences aborts: what is typed for this workload has at least as many.
-        enough = larger(seq_len * at_least(batch_size, 1), at_least(n_seq_max, 1))
+        enough = at_least(seq_len * at_least(batch_size, 1), at_least(n_seq_max, 1))
         n_ctx = enough if o.ctx_size is None else zero + (o.ctx_size or h.context_length)
         return Params(
             n_ctx=n_ctx,
@@ -238,7 +238,7 @@ def needed(h: Hparams, part: Part[Count], tensor: Tensor[Count], seq_len: Count,
     """Bytes of one tensor that hold what the workload's tokens need."""
     if tensor.role not in {"k", "v"}:  # one row a sequence; spare rows are for rolling back
         rows = part.streams if part.name.endswith("_state") else tensor.shape[-1]
-        return smaller(tensor.bytes // rows * batch_size, tensor.bytes)
+        return at_most(tensor.bytes // rows * batch_size, tensor.bytes)
     elements = int(tensor.shape[0])
     if tensor.role == "v":
         elements = 0 if part.name == "indexer" else min(elements, h.n_embd_v(tensor.layer))
@@ -246,7 +246,7 @@ def needed(h: Hparams, part: Part[Count], tensor: Tensor[Count], seq_len: Count,
     if part.name in {"swa", "raw_swa"}:
         kept = at_most(kept, h.n_swa)
     row = lookup(CACHE_TYPES[tensor.type]).row_bytes(1, elements)
-    return smaller(kept * batch_size * row, tensor.bytes)
+    return at_most(kept * batch_size * row, tensor.bytes)
 
 
 def part_words(part: Part[int]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Literal
 
 from kvplan.dtypes import lookup
-from kvplan.engines.base import Count, at_least
+from kvplan.engines.base import Count, at_least, at_most
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import (
     DSA,
@@ -82,20 +82,6 @@ def pad(amount: Count, size: int = PAD) -> Count:
     return -(-amount // size) * size
 
 
-def smaller(one: Count, other: Count) -> Count:
-    """The smaller of two counts, entry by entry."""
-    if isinstance(one, int):
-        return min(one, other)
-    return one.clip(max=other)
-
-
-def larger(one: Count, other: Count) -> Count:
-    """The larger of two counts, entry by entry."""
-    if isinstance(one, int):
-        return max(one, other)
-    return one.clip(min=other)
-
-
 class Memory(Generic[Count]):
     """Builds the parts of one context. Source: `llama_model::create_memory`."""
 
@@ -116,8 +102,8 @@ class Memory(Generic[Count]):
         self.type_v = p.type_v
         windows = n_seq_max * 0 + h.n_swa  # deepseek4 keeps every sequence apart
         together = n_seq_max * h.n_swa if p.kv_unified else windows
-        self.cells_swa = cells if p.swa_full else smaller(cells, pad(together + n_ubatch))
-        self.cells_raw = cells if p.swa_full else smaller(cells, pad(windows + n_ubatch))
+        self.cells_swa = cells if p.swa_full else at_most(cells, pad(together + n_ubatch))
+        self.cells_raw = cells if p.swa_full else at_most(cells, pad(windows + n_ubatch))
 
     def parts(self) -> Iterator[Part[Count]]:
         """Every cache object, in the engine's order."""

@@ -34,7 +34,8 @@ TRUNK_ONLY_HYBRIDS: Final = frozenset({*INTERVAL_RECUR, "glm5-next"})
 IGNORES_NEXTN: Final = frozenset({"hy_v4", "minimax-m3"})
 #: Hybrids whose MTP context is a plain cache (`mtp_on_hybrid_qwen`, `mtp_on_hybrid_nemotron`).
 PLAIN_MTP_HYBRIDS: Final = frozenset({"qwen3next", "qwen35", "qwen35moe", "bailingmoe3", "nemotron_h_moe"})
-#: Architectures with a graph for NextN layers (`LLM_GRAPH_TYPE_DECODER_MTP`); GLM-5 Next's is "not implemented yet".
+#: Architectures that build a graph in an MTP context (`LLM_GRAPH_TYPE_DECODER_MTP`; llama-embed does not look at the type of
+#: graph). GLM-5 Next's is "not implemented yet".
 MTP_GRAPHS: Final = frozenset(
     {
         *PLAIN_MTP_HYBRIDS, "cohere2moe", "deepseek2", "deepseek32", "deepseek4", "glm-dsa", "glm4moe", "hy_v3",
