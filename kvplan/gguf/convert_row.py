@@ -15,7 +15,9 @@ def plain(w: Written, row: "Row") -> None:
     w.attention()
     if row.window:
         w.window(pattern=row.window == "pattern")
-    if row.arch == "gemma4":  # `gemma.py`: the last layers read earlier ones
+    if row.arch == "gemma4":  # `gemma.py`: the windows' sizes in any case; the last layers read earlier ones
+        for size in ("key_length", "value_length"):
+            w.keys.setdefault(f"gemma4.attention.{size}_swa", w.keys[f"gemma4.attention.{size}"])
         w.put("attention.shared_kv_layers", sum(any(isinstance(m, Shared) for m in layer.memories) for layer in w.layers))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kvplan.errors import GgufError
+from kvplan.gguf.keys import Keys
 from kvplan.gguf.known import (
     GLM52_INDEXED,
     INDEXED,
@@ -73,54 +73,6 @@ class Hparams:
         return self.head_count_kv[layer] * (self.value_length_swa if self.sliding[layer] else self.value_length)
 
 
-class _Keys:
-    """Typed reads of one file's metadata, under its architecture's prefix."""
-
-    def __init__(self, keys: Mapping[str, Any], source: str) -> None:
-        self.keys = keys
-        self.source = source
-        arch = keys.get("general.architecture")
-        if not isinstance(arch, str) or not arch or len(arch) > 64:
-            raise GgufError(f"{source}: `general.architecture` is missing", hint="is it a language model's GGUF file?")
-        self.arch = arch
-
-    def refuse(self, key: str, problem: str) -> GgufError:
-        return GgufError(f"{self.source}: `{self.arch}.{key}` {problem}", hint="check the file's metadata")
-
-    def integer(self, key: str, default: int | None = None, maximum: int = 2**40) -> int:
-        value = self.keys.get(f"{self.arch}.{key}")
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # some writers store counts as f32
-        if value is None and default is not None:
-            return default
-        if value is None:
-            raise self.refuse(key, "is missing, which llama.cpp needs too")
-        if hasattr(value, "length"):
-            raise self.refuse(key, f"is an array of {value.length:,} entries, and its values are not at hand")
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
-            raise self.refuse(key, f"must be a whole number, got `{str(value)[:40]}`")
-        return value
-
-    def has(self, key: str) -> bool:
-        return self.keys.get(f"{self.arch}.{key}") is not None
-
-    def per_layer(
-        self, key: str, layers: int, default: int | Sequence[int] | None = None, *, exact: bool = False
-    ) -> tuple[int, ...]:
-        """A scalar for all layers, or an array of one entry a layer: at least, or exactly, as the engine asks."""
-        value = self.keys.get(f"{self.arch}.{key}")
-        if isinstance(value, list | tuple):
-            if len(value) < layers or (exact and len(value) != layers):
-                raise self.refuse(key, f"has {len(value)} entries for {layers} layers")
-            found = value[:layers]
-            if any(isinstance(v, str | float) or not isinstance(v, int) or not 0 <= v < 2**31 for v in found):
-                raise self.refuse(key, "must hold whole numbers")
-            return tuple(int(v) for v in found)
-        if value is None and isinstance(default, Sequence):
-            return tuple(default)
-        return (self.integer(key, default if isinstance(default, int) else None, 2**31),) * layers
-
-
 def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
     """Read the metadata of a GGUF file as llama.cpp does.
 
@@ -131,7 +83,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
     Raises:
         GgufError: a required key is missing, of the wrong type, or an array of the wrong length.
     """
-    k = _Keys(keys, source)
+    k = Keys(keys, source)
     arch = k.arch
     blocks = k.integer("block_count", maximum=MAX_LAYERS)
     if blocks < 1:
@@ -158,7 +110,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
     trunk = total - nextn
     recurrent = _recurrent(k, kv_heads, total, trunk)
     has_swa, n_swa, sliding = _sliding(k, total, trunk, recurrent)
-    r, s = _state_sizes(k, n_embd, heads, key_length)
+    r, s = _state_sizes(k, n_embd, heads, key_length) if any(recurrent) else (0, 0)
     indexed = _indexed(k, total, trunk)
     vocab = k.keys.get("tokenizer.ggml.tokens")
     return Hparams(
@@ -175,8 +127,8 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         feed_forward=widths * loops,
         key_length=key_length,
         value_length=value_length,
-        key_length_swa=k.integer("attention.key_length_swa", key_length, 2**31),
-        value_length_swa=k.integer("attention.value_length_swa", value_length, 2**31),
+        key_length_swa=k.integer("attention.key_length_swa", None if arch == "gemma4" else key_length, 2**31),
+        value_length_swa=k.integer("attention.value_length_swa", None if arch == "gemma4" else value_length, 2**31),
         is_mla=arch in MLA and k.has("attention.key_length_mla") and k.has("attention.value_length_mla"),
         has_swa=has_swa,
         n_swa=n_swa,
@@ -184,7 +136,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         recurrent=recurrent,
         indexed=indexed,
         index_length=k.integer("attention.indexer.key_length", 0, 2**31),
-        index_pool=k.integer("attention.indexer.kpool", 0, 2**31) if arch == "glm5-next" else 0,
+        index_pool=k.integer("attention.indexer.kpool", maximum=2**31) if arch == "glm5-next" else 0,
         ratios=_padded(k.per_layer("attention.compress_ratios", trunk, 0), total) if arch == "deepseek4" else (0,) * total,
         kv_from_start=_kv_from_start(k, total),
         r_elements=r,
@@ -205,7 +157,7 @@ def _padded(values: Sequence[Any], length: int) -> tuple[Any, ...]:
     return (*values, *([type(values[0])()] * (length - len(values)))) if values else ()
 
 
-def _kv_from_start(k: _Keys, total: int) -> int | None:
+def _kv_from_start(k: Keys, total: int) -> int | None:
     """gemma3n: 20 whatever the file says; gemma4: block_count - shared_kv_layers."""
     if k.arch == "gemma3n":
         return 20
@@ -214,7 +166,7 @@ def _kv_from_start(k: _Keys, total: int) -> int | None:
     return None
 
 
-def _sliding(k: _Keys, total: int, trunk: int, recurrent: tuple[bool, ...]) -> tuple[bool, int, tuple[bool, ...]]:
+def _sliding(k: Keys, total: int, trunk: int, recurrent: tuple[bool, ...]) -> tuple[bool, int, tuple[bool, ...]]:
     """Whether there are windows, their size (tokens) and which layers slide. Source: `load_swa_pattern`."""
     none = (False, 0, (False,) * total)
     row = SWA.get(k.arch)
@@ -244,7 +196,7 @@ def _slides(layer: int, period: int, *, dense_first: bool) -> bool:
     return layer % period != 0 if dense_first else layer % period < period - 1
 
 
-def _recurrent(k: _Keys, kv_heads: tuple[int, ...], total: int, trunk: int) -> tuple[bool, ...]:
+def _recurrent(k: Keys, kv_heads: tuple[int, ...], total: int, trunk: int) -> tuple[bool, ...]:
     """Which layers keep a state."""
     if k.arch in PURE_RECURRENT or k.arch == "falcon-h1":
         return (True,) * total
@@ -264,27 +216,33 @@ def _recurrent(k: _Keys, kv_heads: tuple[int, ...], total: int, trunk: int) -> t
     return tuple(i < trunk and (i + 1) % interval != 0 for i in range(total))
 
 
-def _state_sizes(k: _Keys, n_embd: int, heads: tuple[int, ...], key_length: int) -> tuple[int, int]:
-    """Elements of R and S of one layer and sequence; the first rule that matches. Source: `n_embd_r`, `n_embd_s`."""
-    kernel = k.integer("ssm.conv_kernel", 0, 2**31)
-    columns = max(kernel - 1, 0)
+def _state_sizes(k: Keys, n_embd: int, heads: tuple[int, ...], key_length: int) -> tuple[int, int]:
+    """Elements of R and S of one recurrent layer and sequence. Source: `n_embd_r`, `n_embd_s`.
+
+    Raises:
+        GgufError: a key is missing that llama.cpp does not load the architecture without.
+    """
+
+    def size(key: str) -> int:
+        return k.integer(key, maximum=2**31)
+
     if k.arch in WKV:
-        return k.integer("token_shift_count", 2, 2**31) * n_embd, n_embd * k.integer("wkv.head_size", 0, 2**31)
+        return k.integer("token_shift_count", 2, 2**31) * n_embd, n_embd * size("wkv.head_size")
     if k.arch in SHORT_CONV:
-        return n_embd * max(k.integer("shortconv.l_cache", 0, 2**31) - 1, 0), 0
-    if k.arch in KDA:
-        size = k.integer("kda.head_dim", 0, 2**31)
-        return 3 * (columns if kernel else 3) * heads[0] * size, size * size * heads[0]
+        return n_embd * max(size("shortconv.l_cache") - 1, 0), 0
     if k.arch == "minimax-01":
         return 0, key_length * key_length * heads[0]
-    if k.arch not in SSM:
-        return 0, 0
-    inner, state = k.integer("ssm.inner_size", 0, 2**31), k.integer("ssm.state_size", 0, 2**31)
-    groups = 0 if k.arch in {"mamba", "jamba"} else k.integer("ssm.group_count", 0, 2**31)
+    kernel = size("ssm.conv_kernel")
+    columns = max(kernel - 1, 0)
+    if k.arch in KDA:
+        head = size("kda.head_dim")
+        return 3 * (columns if kernel else 3) * heads[0] * head, head * head * heads[0]
+    inner, state = size("ssm.inner_size"), size("ssm.state_size")
+    groups = 0 if k.arch in {"mamba", "jamba"} else size("ssm.group_count")
     return columns * (inner + 2 * groups * state), state * inner
 
 
-def _conv_kernel(k: _Keys) -> int:
+def _conv_kernel(k: Keys) -> int:
     """Taps of the convolution behind R, as `_state_sizes` counts it."""
     if k.arch in SHORT_CONV:
         return k.integer("shortconv.l_cache", 0, 2**31)
@@ -293,7 +251,7 @@ def _conv_kernel(k: _Keys) -> int:
     return k.integer("ssm.conv_kernel", 0, 2**31) or (4 if k.arch in KDA else 0)
 
 
-def _ple_layer(k: _Keys) -> int:
+def _ple_layer(k: Keys) -> int:
     """The layer of n-gram embeddings, or -1; llama.cpp loads no file with several."""
     listed = k.keys.get(f"{k.arch}.ple.layers")
     if k.arch != "qwen4exp" or not isinstance(listed, list | tuple) or not listed:
@@ -303,20 +261,22 @@ def _ple_layer(k: _Keys) -> int:
     return int(k.per_layer("ple.layers", 1)[0])
 
 
-def _p_elements(k: _Keys, n_embd: int) -> int:
+def _p_elements(k: Keys, n_embd: int) -> int:
     """qwen4exp keeps one more row on its PLE layer. Source: `ple_conv_state`."""
     if _ple_layer(k) < 0:
         return 0
-    copies = k.integer("hyper_connection.count", 1, 2**20)
-    return max(k.integer("ple.conv_kernel", 0, 2**20) - 1, 0) * k.integer("ple.ngram_size", 0, 2**20) * copies * n_embd
+    columns = max(k.integer("ple.conv_kernel", maximum=2**20) - 1, 0) * k.integer("ple.ngram_size", maximum=2**20)
+    return columns * k.integer("hyper_connection.count", maximum=2**20) * n_embd
 
 
-def _indexed(k: _Keys, total: int, trunk: int) -> tuple[bool, ...]:
+def _indexed(k: Keys, total: int, trunk: int) -> tuple[bool, ...]:
     """Which layers own an indexer's keys (DSA, MSA and the indexed hybrids)."""
     unused = k.arch not in INDEXED or (k.arch == "hy_v4" and not k.integer("attention.indexer.top_k", 0, 2**31))
     if unused or not k.has("attention.indexer.key_length"):
         return (False,) * total
     types = k.keys.get(f"{k.arch}.attention.indexer.types")
+    if k.arch == "dots3note" and types is None:
+        raise k.refuse("attention.indexer.types", "is missing, which llama.cpp needs too")
     marks: Sequence[int] | None = k.per_layer("attention.indexer.types", trunk) if isinstance(types, list | tuple) else None
     if k.arch == "minimax-m3":
         dense = k.integer("leading_dense_block_count", 0, 2**31)

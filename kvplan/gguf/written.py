@@ -98,11 +98,11 @@ class Written:
         self.put("attention.head_count_kv", heads[0] if len(set(heads)) == 1 else heads)
         sliding = [row for row in owned if isinstance(row.reach, Window | Chunk)]
         full = [row for row in owned if not isinstance(row.reach, Window | Chunk)] or sliding
-        for name, suffix, alike in (("", "", full), ("_swa", "_swa", sliding)):
+        for suffix, alike in (("", full), ("_swa", sliding)):
             sizes = {(row.key_dim, row.value_dim) for row in alike}
             if len(sizes) > 1:
                 raise Inconvertible(f"head sizes differ between layers of one kind: {sorted(sizes)[:4]}")
-            if sizes and (not name or sizes != {(full[0].key_dim, full[0].value_dim)}):
+            if sizes and (not suffix or sizes != {(full[0].key_dim, full[0].value_dim)}):
                 key, value = sizes.pop()
                 self.put(f"attention.key_length{suffix}", key)
                 self.put(f"attention.value_length{suffix}", value)

@@ -239,6 +239,11 @@ def test_hybrids_hold_prediction_layers_where_their_filters_do_not_look() -> Non
             f"{arch}.attention.head_count": 4,
             f"{arch}.attention.head_count_kv": [0, 2, 2] if arch == "bailingmoe3" else 2,
             f"{arch}.attention.recurrent_layers": [True, False],
+            f"{arch}.kda.head_dim": 32,
+            **{
+                f"{arch}.ssm.{name}": size
+                for name, size in (("conv_kernel", 4), ("inner_size", 256), ("state_size", 32), ("group_count", 2))
+            },
         }
         context = made(keys, n_ctx=512)
         assert next(p.n_layers for p in context.parts if p.name == "attn") == held

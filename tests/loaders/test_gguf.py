@@ -340,7 +340,7 @@ def test_all_recorded_dumps_load_or_say_what_is_missing() -> None:
             loaded.append((dump, model_from_keys(keys, source=dump["model"], name=dump["model"])))
         except GgufError as problem:
             refused.append((dump, keys, str(problem)))
-    assert (len(loaded), len(refused)) == (27, 20)
+    assert (len(loaded), len(refused)) == (25, 22)  # two incomplete dumps lack the sizes of their states
     for dump, model in loaded:
         assert len(model.layers) + len(model.drafts) == dump["kv"][f"{dump['arch']}.block_count"]
         assert dump["arch"] in KNOWN_ARCHITECTURES
