@@ -30,6 +30,7 @@ lint: .venv/.developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: .venv/.developer
 	$(BIN)/python tools/make_reference.py

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvplan.model import Full, Layer, Model, Softmax, Window
+from kvplan.domain.model import Full, Layer, Model, Softmax, Window
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import kvplan
-from kvplan.allocation import Allocation
+from kvplan.domain.allocation import Allocation
 
 LIMIT = 0.005
 CONFIGS = Path(__file__).parent.parent / "tests" / "configs" / "hf"
@@ -25,7 +25,7 @@ def test_the_largest_config_is_read_and_estimated_at_once() -> None:
 
 
 def test_a_catalogue_spec_is_read_at_once() -> None:
-    from kvplan.loaders.catalogue import folder, load_entry, names
+    from kvplan.loading.catalogue import folder, load_entry, names
 
     paths = [folder() / f"{name}.yaml" for name in names()]
     for path in paths:

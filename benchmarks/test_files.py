@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from kvplan.grid import Sweep
-from kvplan.model import Model
+from kvplan.domain.model import Model
+from kvplan.questions.sweep.grid import Sweep
 
 FASTER = 5
 LARGEST_MB = 400

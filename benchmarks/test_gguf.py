@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kvplan.loaders.gguf import load_gguf
+from kvplan.loading.gguf_file import load_gguf
 
 TOKENS = 250_000
 BUDGET_SECONDS, BUDGET_BYTES = 0.150, 50 * 10**6

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kvplan.grid import AXES, RESULTS, Sweep
-from kvplan.model import Model
+from kvplan.domain.model import Model
+from kvplan.questions.sweep.grid import AXES, RESULTS, Sweep
 
 LIMIT = 1 / 3
 CELLS = 10_000_000

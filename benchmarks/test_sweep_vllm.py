@@ -2,8 +2,8 @@
 
 import time
 
-from kvplan.grid import Sweep
-from kvplan.model import Model
+from kvplan.domain.model import Model
+from kvplan.questions.sweep.grid import Sweep
 
 LIMIT = 10  # times the time of `ideal`
 CELLS = 1_000_000

@@ -8,66 +8,54 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kvplan.allocation import Allocation, Buffer, NotPredicted, Pool
-    from kvplan.api import estimate, sweep
-    from kvplan.asking import fit
-    from kvplan.auditing import audit
-    from kvplan.committees import Committee, committee
-    from kvplan.errors import EnvironmentMissing, InputError, KvplanError, Mismatch
-    from kvplan.fits import Fit
-    from kvplan.loaders import load
-    from kvplan.model import Model
-    from kvplan.reserving import reserve
-    from kvplan.variants import variant
-    from kvplan.workload import Workload
+    from kvplan.api import estimate as estimate
+    from kvplan.api import sweep as sweep
+    from kvplan.api.audit import audit as audit
+    from kvplan.api.committee import committee as committee
+    from kvplan.api.fit import fit as fit
+    from kvplan.api.reserve import reserve as reserve
+    from kvplan.domain.allocation import Allocation as Allocation
+    from kvplan.domain.allocation import Buffer as Buffer
+    from kvplan.domain.allocation import NotPredicted as NotPredicted
+    from kvplan.domain.model import Model as Model
+    from kvplan.domain.pool import Pool as Pool
+    from kvplan.domain.variants import variant as variant
+    from kvplan.domain.workload import Workload as Workload
+    from kvplan.errors import EnvironmentMissing as EnvironmentMissing
+    from kvplan.errors import InputError as InputError
+    from kvplan.errors import KvplanError as KvplanError
+    from kvplan.errors import Mismatch as Mismatch
+    from kvplan.loading import load as load
+    from kvplan.questions.committee.result import Committee as Committee
+    from kvplan.questions.fit.question import Fit as Fit
 
 __version__ = "0.1.0"
 
+#: Public name -> where it is.
 _HOMES = {
-    "Allocation": "allocation",
-    "Buffer": "allocation",
-    "Committee": "committees",
+    "Allocation": "domain.allocation",
+    "Buffer": "domain.allocation",
+    "Committee": "questions.committee.result",
     "EnvironmentMissing": "errors",
-    "Fit": "fits",
+    "Fit": "questions.fit.question",
     "InputError": "errors",
     "KvplanError": "errors",
     "Mismatch": "errors",
-    "Model": "model",
-    "NotPredicted": "allocation",
-    "Pool": "allocation",
-    "Workload": "workload",
-    "audit": "auditing",
-    "committee": "committees",
+    "Model": "domain.model",
+    "NotPredicted": "domain.allocation",
+    "Pool": "domain.pool",
+    "Workload": "domain.workload",
+    "audit": "api.audit",
+    "committee": "api.committee",
     "estimate": "api",
-    "fit": "asking",
-    "load": "loaders",
-    "reserve": "reserving",
+    "fit": "api.fit",
+    "load": "loading",
+    "reserve": "api.reserve",
     "sweep": "api",
-    "variant": "variants",
+    "variant": "domain.variants",
 }
 
-__all__ = [
-    "Allocation",
-    "Buffer",
-    "Committee",
-    "EnvironmentMissing",
-    "Fit",
-    "InputError",
-    "KvplanError",
-    "Mismatch",
-    "Model",
-    "NotPredicted",
-    "Pool",
-    "Workload",
-    "audit",
-    "committee",
-    "estimate",
-    "fit",
-    "load",
-    "reserve",
-    "sweep",
-    "variant",
-]
+__all__ = sorted(_HOMES)  # noqa: PLE0605  (one table, not three lists)
 
 
 def __getattr__(name: str) -> Any:

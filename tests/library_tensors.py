@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvplan.model import Compressed, Index, Latent, Model, Reach, Recurrent, Shared, Softmax, State, Window
+from kvplan.domain.model import Compressed, Index, Latent, Model, Reach, Recurrent, Shared, Softmax, State, Window
 
 Tensors = dict[str, tuple[tuple[int, ...], str]]  # name -> shape without the batch, dtype
 

@@ -4,7 +4,7 @@ from typing import get_args
 
 from hypothesis import strategies as st
 
-from kvplan.model import (
+from kvplan.domain.model import (
     Chunk,
     Compressed,
     Cross,

@@ -9,8 +9,8 @@ import pytest
 
 import kvplan
 from kvplan.errors import KvplanError
-from kvplan.loaders.config_json import parse_config
-from kvplan.loaders.spec import parse_spec
+from kvplan.loading.config_json import parse_config
+from kvplan.loading.yaml_spec.read import parse_spec
 
 HERE = Path(__file__).parent
 CONFIGS = [p for p in sorted((HERE / "configs" / "hf").glob("*.json")) if p.stat().st_size < 20_000]

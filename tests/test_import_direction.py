@@ -55,14 +55,35 @@ def _under(path: Path, *packages: str) -> bool:
 
 #: Package -> what it must not import at run time.
 FORBIDDEN = {
-    "kvplan.units": ("kvplan.model", "kvplan.engines", "kvplan.architectures", "kvplan.loaders", "kvplan.report", "kvplan.cli"),
-    "kvplan.errors": ("kvplan.units", "kvplan.model", "kvplan.engines", "kvplan.architectures", "kvplan.loaders", "kvplan.cli"),
-    "kvplan.dtypes": ("kvplan.model", "kvplan.engines", "kvplan.architectures", "kvplan.loaders", "kvplan.report", "kvplan.cli"),
-    "kvplan.model": ("kvplan.engines", "kvplan.architectures", "kvplan.loaders", "kvplan.report", "kvplan.cli"),
-    "kvplan.architectures": ("kvplan.engines", "kvplan.loaders", "kvplan.report", "kvplan.cli", "kvplan.planner"),
-    "kvplan.engines": ("kvplan.architectures", "kvplan.loaders", "kvplan.report", "kvplan.cli", "kvplan.planner"),
-    "kvplan.loaders": ("kvplan.engines", "kvplan.report", "kvplan.cli", "kvplan.planner"),
-    "kvplan.planner": ("kvplan.architectures", "kvplan.loaders", "kvplan.report", "kvplan.cli"),
+    "kvplan.units": (
+        "kvplan.domain.model",
+        "kvplan.engines",
+        "kvplan.architectures",
+        "kvplan.loading",
+        "kvplan.report",
+        "kvplan.cli",
+    ),
+    "kvplan.errors": (
+        "kvplan.units",
+        "kvplan.domain.model",
+        "kvplan.engines",
+        "kvplan.architectures",
+        "kvplan.loading",
+        "kvplan.cli",
+    ),
+    "kvplan.domain.dtypes": (
+        "kvplan.domain.model",
+        "kvplan.engines",
+        "kvplan.architectures",
+        "kvplan.loading",
+        "kvplan.report",
+        "kvplan.cli",
+    ),
+    "kvplan.domain.model": ("kvplan.engines", "kvplan.architectures", "kvplan.loading", "kvplan.report", "kvplan.cli"),
+    "kvplan.architectures": ("kvplan.engines", "kvplan.loading", "kvplan.report", "kvplan.cli", "kvplan.questions.estimate"),
+    "kvplan.engines": ("kvplan.architectures", "kvplan.loading", "kvplan.report", "kvplan.cli", "kvplan.questions.estimate"),
+    "kvplan.loading": ("kvplan.engines", "kvplan.report", "kvplan.cli", "kvplan.questions.estimate"),
+    "kvplan.questions.estimate": ("kvplan.architectures", "kvplan.loading", "kvplan.report", "kvplan.cli"),
 }
 
 

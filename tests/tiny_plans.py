@@ -2,10 +2,10 @@
 
 from hypothesis import strategies as st
 
-from kvplan.budget import Line
-from kvplan.devices import Gpu
-from kvplan.members import Member, Plan
-from kvplan.model import Layer, Model, Softmax, Window
+from kvplan.domain.budget import Line
+from kvplan.domain.gpus import Gpu
+from kvplan.domain.model import Layer, Model, Softmax, Window
+from kvplan.domain.plan import Member, Plan
 
 CARD = Gpu(id="card", vendor="any", arch="", memory_kind="discrete", marketed_gb=(1,), sources=())
 

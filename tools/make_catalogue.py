@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from kvplan import architectures
+from kvplan.domain.model import Model
 from kvplan.errors import KvplanError
-from kvplan.loaders.catalogue import candidates
-from kvplan.loaders.spec import model_from_data, parse_spec
-from kvplan.loaders.spec_dump import dump_spec
-from kvplan.loaders.yaml_text import block
-from kvplan.model import Model
+from kvplan.loading.catalogue import candidates
+from kvplan.loading.yaml_spec.read import model_from_data, parse_spec
+from kvplan.loading.yaml_spec.text import block
+from kvplan.loading.yaml_spec.write import dump_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "model_specs"

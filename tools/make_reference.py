@@ -69,9 +69,9 @@ def architectures_page() -> str:
 def transformers_page() -> str:
     """Every model type of the library that generates: what its layers keep by default, and what stands behind the numbers."""
     from kvplan.architectures import read
-    from kvplan.engines.transformers import Transformers
+    from kvplan.engines.kernel.evidence import memory_kinds
+    from kvplan.engines.transformers.engine import Transformers
     from kvplan.errors import ConfigError
-    from kvplan.evidence import memory_kinds
 
     types = json.loads((GOLDEN / "transformers_class_defaults.json").read_text(encoding="utf-8"))
     recorded: Counter[str] = Counter()

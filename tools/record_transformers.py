@@ -24,12 +24,12 @@ from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from tiny_configs import ROWS, configs  # noqa: E402
 
-from kvplan.engines.transformers import Transformers, TransformersOptions  # noqa: E402
+from kvplan.domain.workload import Workload  # noqa: E402
+from kvplan.engines.transformers.engine import Transformers, TransformersOptions  # noqa: E402
 from kvplan.errors import InputError  # noqa: E402
-from kvplan.validation.against_transformers import held_after  # noqa: E402
-from kvplan.validation.cache_tensors import CacheTensor  # noqa: E402
-from kvplan.validation.library_model import library  # noqa: E402
-from kvplan.workload import Workload  # noqa: E402
+from kvplan.questions.validate.against_transformers import held_after  # noqa: E402
+from kvplan.questions.validate.cache_tensors import CacheTensor  # noqa: E402
+from kvplan.questions.validate.library_model import library  # noqa: E402
 
 ENCODER_TOKENS = 11
 PAIRS = frozenset({"bart", "t5", "whisper"})
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def compare(cases: list[dict[str, Any]]) -> int:
     """0 when every case is exact; the others are named."""
-    from kvplan.auditing import audit
+    from kvplan.questions.audit import audit
 
     wrong = [result for result in audit(cases).results if result.status != "exact"]
     for result in wrong:

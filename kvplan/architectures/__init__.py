@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from kvplan.architectures.config import Config
 from kvplan.architectures.index import FAMILIES, WRAPPERS
-from kvplan.architectures.shapes import Decoder
+from kvplan.architectures.kit.config import Config
+from kvplan.architectures.kit.shapes import Decoder
+from kvplan.domain.model import Layer, Model, ModelError
 from kvplan.errors import ConfigError, UnknownArchitecture
-from kvplan.model import Layer, Model, ModelError
 
 __all__ = ["FAMILIES", "WRAPPERS", "known_model_types", "read", "read_config"]
 
@@ -90,7 +90,7 @@ def _text_part(outer: Config, model_type: str) -> tuple[Config, str]:
         if section is outer:
             return outer, implied
         inner = section.text("model_type", default=implied)
-        completed = import_module("kvplan.architectures.wrapper_text").with_defaults(section, model_type)
+        completed = import_module("kvplan.architectures.wrappers").with_defaults(section, model_type)
         return completed, implied if inner in WRAPPERS else inner
     if model_type in _MODULE_OF and (_describes_layers(outer) or not any(key in outer.data for key in _TEXT_SECTIONS)):
         return outer, model_type
@@ -126,7 +126,7 @@ def _describes_layers(c: Config) -> bool:
 def _family(model_type: str, source: str, *, infer: bool) -> Any:
     module = _MODULE_OF.get(model_type)
     if module is not None:
-        return import_module(f"kvplan.architectures.{module}")
+        return import_module(f"kvplan.architectures.families.{module}")
     from importlib.metadata import entry_points  # costs 30 ms, so only for what kvplan itself does not know
 
     for point in entry_points(group="kvplan.architectures"):

@@ -8,10 +8,10 @@ unknown class may assume anything. Keys of recurrent states are refused, because
 from collections.abc import Mapping
 from typing import Final
 
-from kvplan.architectures.config import Config
-from kvplan.architectures.rows import draft_layers, layer_reach, read_layer_types, read_window
-from kvplan.architectures.shapes import Decoder, divided, grouped_heads, layer_count, query_heads
-from kvplan.model import Latent, Memory, Reach, Softmax
+from kvplan.architectures.kit.config import Config
+from kvplan.architectures.kit.heads import draft_layers, layer_reach, read_layer_types, read_window
+from kvplan.architectures.kit.shapes import Decoder, divided, grouped_heads, layer_count, query_heads
+from kvplan.domain.model import Latent, Memory, Reach, Softmax
 
 _LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_transformer_layers")
 _HEADS: Final = (

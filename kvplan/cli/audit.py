@@ -29,9 +29,9 @@ def audit(
     quiet: o.Quiet = False,
 ) -> int:
     """Compare recorded cases or an engine's log with predictions; exit 0 when every case is exact, else 1."""
-    from kvplan import auditing
     from kvplan.cli.output import emit, remark, terminal_width, wants_color
-    from kvplan.report.audit import render
+    from kvplan.questions import audit as auditing
+    from kvplan.report.answers.audit import render
 
     with _progress(files, quiet=quiet) as advance:
         found = auditing.audit(files, model=model, progress=advance)

@@ -34,8 +34,8 @@ def committee(
 ) -> None:
     """Budget several models on one GPU or node: who takes what, does it fit, what to type, what would make it fit."""
     from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
-    from kvplan.committees import committee as asked
-    from kvplan.report.committee import render
+    from kvplan.questions.committee.answer import committee as asked
+    from kvplan.report.answers.committee import render
 
     answer = asked(plan, solve=solve, scale=scale, overrides=_overrides(gpu, memory, settings))
     color = output is None and wants_color()
@@ -48,11 +48,11 @@ def validate_plan(plan: str, device: str, limit_bytes: int | None, fmt: o.Format
     """What `kvplan validate PLAN.yaml` does: all members' caches at once on the device, each against its prediction."""
     from kvplan.cli.output import emit, terminal_width, wants_color
     from kvplan.cli.validate import progress
-    from kvplan.committees import committee as asked
-    from kvplan.report.together import render
-    from kvplan.validation.choosing import open_device
-    from kvplan.validation.ranks import Ranks
-    from kvplan.validation.together import validate_together
+    from kvplan.questions.committee.answer import committee as asked
+    from kvplan.questions.validate.choosing import open_device
+    from kvplan.questions.validate.ranks import Ranks
+    from kvplan.questions.validate.together import validate_together
+    from kvplan.report.answers.validate_plan import render
 
     place, planned = open_device(device, Ranks()), asked(plan, advise=False)
     with progress(Ranks(), None) as watch:

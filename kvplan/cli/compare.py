@@ -41,10 +41,10 @@ def compare(
 ) -> None:
     """Show models, what-if variants, engines and cache dtypes side by side, relative to a baseline."""
     from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
-    from kvplan.comparison import compare as compared
-    from kvplan.loaders import load
-    from kvplan.report.compare import render
-    from kvplan.variants import variant
+    from kvplan.domain.variants import variant
+    from kvplan.loading import load
+    from kvplan.questions.compare import compare as compared
+    from kvplan.report.answers.compare import render
 
     workload = o.workload(seq_len, batch_size, encoder_len)
     originals = [load(name, infer=infer) for name in models]

@@ -20,9 +20,9 @@ def estimate(
 ) -> None:
     """Print the bytes that one workload's cache takes, by kind of layer."""
     from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
-    from kvplan.loaders import load
-    from kvplan.planner import plan
-    from kvplan.report.estimate import render
+    from kvplan.loading import load
+    from kvplan.questions.estimate import plan
+    from kvplan.report.answers.estimate import render
 
     workload = o.workload(seq_len, batch_size, encoder_len)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)

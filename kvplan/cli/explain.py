@@ -19,9 +19,9 @@ def explain(
     """Teach what a model's cache holds: why, in which layers, the sum with its numbers, the config keys and the sources."""
     from kvplan.cli.output import emit, terminal_width, wants_color
     from kvplan.errors import OptionError
-    from kvplan.explaining import explain as explained
-    from kvplan.loaders import load
-    from kvplan.report.explain import render
+    from kvplan.loading import load
+    from kvplan.questions.explain import explain as explained
+    from kvplan.report.answers.explain import render
 
     if fmt is o.Format.csv:
         raise OptionError("--format: an explanation has no CSV form", hint="use table, markdown or json")

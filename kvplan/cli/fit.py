@@ -65,9 +65,9 @@ def fit(
     infer: o.Infer = False,
 ) -> None:
     """Find the largest batch, the longest context, or the smallest GPU that serves a target."""
-    from kvplan.asking import fit as asked
+    from kvplan.api.fit import fit as asked
     from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
-    from kvplan.report.fit import render
+    from kvplan.report.answers.fit import render
 
     options = o.engine_options(settings, kv_dtype="auto", tensor_parallel=1)
     answers = [

@@ -17,17 +17,17 @@ Kinds = Annotated[
 def models(pattern: Pattern = "", kinds: Kinds = None, fmt: o.FormatOpt = o.Format.table, output: o.Output = None) -> None:
     """List the models that kvplan knows by name."""
     from kvplan.cli.output import emit, terminal_width, wants_color
+    from kvplan.domain.workload import Workload
     from kvplan.errors import OptionError
-    from kvplan.loaders.catalogue import listed
-    from kvplan.report.models import Entry, layout_words, render
-    from kvplan.workload import Workload
+    from kvplan.loading.catalogue import listed
+    from kvplan.report.answers.models import Entry, layout_words, render
 
     wanted = {checked_kind(kind) for kind in kinds or []}
     found = [(model, hub) for model, hub in listed(pattern) if wanted <= set(layout_words(model))]
     if not found:
         what = f" of kind {' and '.join(sorted(wanted))}" if wanted else ""
         raise OptionError(f"no model{what} has a name like `{pattern[:80]}`", hint="`kvplan models` lists all of them")
-    from kvplan.planner import plan
+    from kvplan.questions.estimate import plan
 
     workload = Workload(batch_size=1, seq_len=8192)
     entries = [Entry(allocation=plan(model, workload), hub=hub) for model, hub in found]  # type: ignore[arg-type]  # ideal always answers
@@ -41,7 +41,7 @@ def checked_kind(text: str) -> str:
         OptionError: there is no such word.
     """
     from kvplan.errors import OptionError, nearest
-    from kvplan.report.models import LAYOUT_WORDS
+    from kvplan.report.answers.models import LAYOUT_WORDS
 
     spelled = {word.lower(): word for word in LAYOUT_WORDS} | {
         "vlm": "vision",

@@ -9,7 +9,7 @@ import typer
 from kvplan.errors import OptionError
 
 if TYPE_CHECKING:
-    from kvplan.workload import Workload
+    from kvplan.domain.workload import Workload
 
 
 class Format(str, Enum):
@@ -61,7 +61,7 @@ def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel
             raise OptionError(f"--set: `{key[:60]}` is given twice")
         options[key] = value
     if isinstance(options.get("draft"), str):  # a drafter is named as any MODEL is
-        from kvplan.loaders import load
+        from kvplan.loading import load
 
         options["draft"] = load(options["draft"])
     return options
@@ -85,8 +85,8 @@ def workload(seq_len: str, batch_size: str, encoder_len: str) -> "Workload":
     Raises:
         OptionError: a count that is not one.
     """
+    from kvplan.domain.workload import Workload
     from kvplan.units import parse_count
-    from kvplan.workload import Workload
 
     return Workload(
         batch_size=parse_count(batch_size, what="--batch-size"),

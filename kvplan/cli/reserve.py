@@ -38,10 +38,10 @@ def reserve(
     infer: o.Infer = False,
 ) -> None:
     """Print the blocks, tokens and concurrency that a server reserves, in its own words; exit 1 when it would refuse to start."""
-    from kvplan.allocation import Pool
+    from kvplan.api.reserve import reserve as reserved
     from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
-    from kvplan.report.pool import render
-    from kvplan.reserving import reserve as reserved
+    from kvplan.domain.pool import Pool
+    from kvplan.report.answers.reserve import render
 
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     pools = [

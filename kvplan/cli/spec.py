@@ -6,7 +6,7 @@ from kvplan.cli import options as o
 def spec(model: o.ModelArg, output: o.Output = None, infer: o.Infer = False) -> None:
     """Print any model as YAML, layer by layer, ready to edit and to load again."""
     from kvplan.cli.output import emit
-    from kvplan.loaders import load
-    from kvplan.loaders.spec_dump import dump_spec
+    from kvplan.loading import load
+    from kvplan.loading.yaml_spec.write import dump_spec
 
     emit(dump_spec(load(model, infer=infer)), output)

@@ -11,7 +11,7 @@ from kvplan.cli import options as o
 from kvplan.errors import OptionError
 
 if TYPE_CHECKING:
-    from kvplan.grid import Sweep
+    from kvplan.questions.sweep.grid import Sweep
 
 SeqLens = Annotated[str, typer.Option("-s", "--seq-len", metavar="TOKENS", help="Lengths: 1k,8k or 1k:1M:x2 or 0k:64k:4k")]
 BatchSizes = Annotated[str, typer.Option("-b", "--batch-size", metavar="N", help="Batch sizes: 1,2,4 or 1:64:x2")]
@@ -48,8 +48,8 @@ def sweep(
 ) -> None:
     """Evaluate a grid of lengths, batch sizes, cache dtypes and engines; print it or write it as CSV or Parquet."""
     from kvplan.cli.output import checked_unit, remark
-    from kvplan.grid import Sweep
-    from kvplan.loaders import load
+    from kvplan.loading import load
+    from kvplan.questions.sweep.grid import Sweep
     from kvplan.units import parse_count, parse_counts
 
     form, checked = _form(fmt, output), checked_unit(unit)
@@ -133,10 +133,10 @@ def _progress(rows: int) -> Iterator[Callable[[int], None] | None]:
 def _report(grid: "Sweep", form: str, unit: str | None, output: Path | None) -> None:
     """A table for people, or JSON."""
     from kvplan.cli.output import emit, terminal_width, wants_color
-    from kvplan.report.sweep import common_unit, sweep_rows
+    from kvplan.report.answers.sweep import common_unit, sweep_rows
 
     if form == "json":
-        from kvplan.report.jsons import to_json
+        from kvplan.report.formats.json import to_json
 
         if len(grid) > _JSON_ROWS:
             raise OptionError(f"{len(grid):,} rows are too many for JSON", hint="write them with -o report.csv or .parquet")
@@ -145,10 +145,10 @@ def _report(grid: "Sweep", form: str, unit: str | None, output: Path | None) -> 
     table = grid.to_table(_TABLE_ROWS)
     chosen = unit or common_unit(table)
     if form == "markdown":
-        from kvplan.report.markdown import to_markdown
+        from kvplan.report.formats.markdown import to_markdown
 
         emit(to_markdown(table, unit=chosen), output)
         return
-    from kvplan.report.text import to_text
+    from kvplan.report.formats.table import to_text
 
     emit(to_text(table, unit=chosen, width=terminal_width(), color=output is None and wants_color()), output)

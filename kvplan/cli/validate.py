@@ -15,14 +15,14 @@ from kvplan.errors import InputError, KvplanError, Mismatch
 from kvplan.units import MIB
 
 if TYPE_CHECKING:
-    from kvplan.allocation import Allocation
-    from kvplan.engines.base import Engine
-    from kvplan.model import Model
-    from kvplan.validation.compare import Validation
-    from kvplan.validation.devices import Device
-    from kvplan.validation.distributed import Group
-    from kvplan.validation.ranks import Ranks
-    from kvplan.workload import Workload
+    from kvplan.domain.allocation import Allocation
+    from kvplan.domain.model import Model
+    from kvplan.domain.workload import Workload
+    from kvplan.engines.kernel.engine import Engine
+    from kvplan.questions.validate.compare import Validation
+    from kvplan.questions.validate.devices import Device
+    from kvplan.questions.validate.distributed import Group
+    from kvplan.questions.validate.ranks import Ranks
 
     Opener = Callable[[], Device]
 
@@ -66,11 +66,11 @@ def validate(
 
     MODEL may also be a plan of `kvplan committee`: then all its members' caches are allocated at once.
     """
-    from kvplan.loaders.plans import is_plan
+    from kvplan.loading.plan.read import is_plan
+    from kvplan.questions.validate.choosing import open_device, parse_device
+    from kvplan.questions.validate.distributed import joined
+    from kvplan.questions.validate.ranks import ranks_from
     from kvplan.units import parse_size
-    from kvplan.validation.choosing import open_device, parse_device
-    from kvplan.validation.distributed import joined
-    from kvplan.validation.ranks import ranks_from
 
     ranks = ranks_from(os.environ)
     parse_device(device)
@@ -105,7 +105,7 @@ def _spoken_once(group: "Group") -> Iterator[None]:
             raise
         if group.ranks.rank == 0:
             from kvplan.cli.output import remark
-            from kvplan.report.table import printable
+            from kvplan.domain.tables import printable
 
             remark("\n".join(printable(line) for line in problem.render().splitlines()))
         group.each(lambda: None)
@@ -113,7 +113,7 @@ def _spoken_once(group: "Group") -> Iterator[None]:
 
 
 def _load(model: str, infer: bool) -> "Model":
-    from kvplan.loaders import load
+    from kvplan.loading import load
 
     return load(model, infer=infer)
 
@@ -133,8 +133,8 @@ def _measure(
     group: "Group", engine: "Engine", model: "Model", workload: "Workload", opened: "Opener", limit_bytes: int | None
 ) -> "list[Validation]":
     """Every rank allocates once all have seen that it fits."""
-    from kvplan.allocation import NotPredicted
-    from kvplan.validation.session import check_fits, measure
+    from kvplan.domain.allocation import NotPredicted
+    from kvplan.questions.validate.session import check_fits, measure
 
     def predict() -> "Allocation":
         answer = engine.footprint(model, workload)
@@ -153,7 +153,7 @@ def _probe(
     group: "Group", engine: "Engine", model: "Model", workload: "Workload", opened: "Opener", limit_bytes: int | None
 ) -> "list[Validation]":
     """Every rank searches for its own largest batch, once all have seen that the limit is free."""
-    from kvplan.validation.probe import chosen_limit, probe_largest_batch
+    from kvplan.questions.validate.probe import chosen_limit, probe_largest_batch
 
     place = group.each(opened)
     limit = group.each(lambda: chosen_limit(place, limit_bytes))
@@ -165,7 +165,7 @@ def _run_library(
     group: "Group", engine: "Engine", model: "Model", workload: "Workload", opened: "Opener", limit_bytes: int | None
 ) -> "list[Validation]":
     """One process runs the library's own model and cache."""
-    from kvplan.validation.against_transformers import validate_against_library
+    from kvplan.questions.validate.against_transformers import validate_against_library
 
     if group.ranks.several:
         raise InputError("--against runs in one process", hint="start it without torchrun")
@@ -177,7 +177,7 @@ def _run_library(
 def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: o.Format, output: Path | None) -> None:
     """Rank 0 writes the report of all."""
     from kvplan.cli.output import emit, terminal_width, wants_color
-    from kvplan.report.validate import render
+    from kvplan.report.answers.validate import render
 
     if ranks.rank == 0:
         emit(render(answers, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from kvplan.errors import OptionError, nearest
 
 if TYPE_CHECKING:
-    from kvplan.engines.base import Engine
+    from kvplan.engines.kernel.engine import Engine
 
 #: Engine name -> where its class is. A new engine is one file and one row.
 ENGINES: Final[dict[str, tuple[str, str]]] = {
-    "ideal": ("kvplan.engines.ideal", "Ideal"),
-    "llama.cpp": ("kvplan.engines.llama_cpp", "LlamaCpp"),
-    "transformers": ("kvplan.engines.transformers", "Transformers"),
-    "vllm": ("kvplan.engines.vllm", "Vllm"),
+    "ideal": ("kvplan.engines.ideal.engine", "Ideal"),
+    "llama.cpp": ("kvplan.engines.llama_cpp.engine", "LlamaCpp"),
+    "transformers": ("kvplan.engines.transformers.engine", "Transformers"),
+    "vllm": ("kvplan.engines.vllm.engine", "Vllm"),
 }
 #: Engines that recorded cases and flags speak of, and that a later release will predict.
 PLANNED: Final = ("sglang", "tensorrt-llm", "mlx-lm")
@@ -46,7 +46,8 @@ def make_engine(spec: str, options: Mapping[str, Any]) -> "Engine":
     Raises:
         OptionError: unknown engine, option or value.
     """
-    from kvplan.engines.base import build_options, parse_version
+    from kvplan.engines.kernel.engine import build_options
+    from kvplan.engines.kernel.releases import parse_version
 
     name, _, version = spec.partition("@")
     cls = engine_class(name)

@@ -14,7 +14,7 @@ from struct import Struct, error, unpack_from
 from typing import Any, Final, NoReturn, Protocol
 
 from kvplan.errors import GgufError
-from kvplan.gguf.ggml_types import GGML_TYPES
+from kvplan.gguf.ggml import GGML_TYPES
 
 _MAGIC: Final = b"GGUF"
 _U32, _U64 = Struct("<I"), Struct("<Q")

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kvplan.errors import GgufError
-from kvplan.gguf.hparams import Hparams, read_hparams
-from kvplan.gguf.known import NO_CACHE, PURE_RECURRENT
-from kvplan.model import (
+from kvplan.domain.model import (
     Chunk,
     Compressed,
     Fact,
@@ -31,6 +28,9 @@ from kvplan.model import (
     State,
     Window,
 )
+from kvplan.errors import GgufError
+from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.gguf.known import NO_CACHE, PURE_RECURRENT
 
 _KINDS: Final[dict[str, RecurrentKind]] = {
     "mamba": "mamba", "jamba": "mamba", "mamba2": "mamba2", "falcon-h1": "mamba2", "granitehybrid": "mamba2",

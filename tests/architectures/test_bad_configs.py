@@ -1,18 +1,18 @@
 """Configs that cannot be: one sentence with the file and the key, whatever the family; and reading by shape."""
 
 import json
-from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan import architectures
+from kvplan.domain.model import Chunk, Cross, Full, Latent, Shared, Softmax, Window
 from kvplan.errors import ConfigError, KvplanError, UnknownArchitecture
-from kvplan.model import Chunk, Cross, Full, Latent, Shared, Softmax, Window
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "hf"
+CONFIGS = golden.CONFIGS / "hf"
 #: One config of each family module, and the keys without which it cannot be sized.
 FAMILIES = {
     "plain": ("meta-llama__Llama-3.1-8B", ["num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size"]),

@@ -8,18 +8,18 @@ import json
 import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kvplan import architectures
+from kvplan.domain.model import Chunk, Cross, Latent, Model, Softmax, Window
 from kvplan.errors import ConfigError
-from kvplan.model import Chunk, Cross, Latent, Model, Softmax, Window
 
-DEFAULTS = json.loads((Path(__file__).parent.parent / "golden" / "transformers_class_defaults.json").read_text())
+DEFAULTS = json.loads((golden.GOLDEN / "transformers_class_defaults.json").read_text())
 FAMILIES = ("plain", "sliding", "gemma", "mixed_heads", "kv_names", "cla", "layer_maps", "encoder_decoder")
 TEXT_TYPES = {model_type for family in FAMILIES for model_type in architectures.FAMILIES[family]}
 NO_CACHE = set(architectures.FAMILIES["cacheless"])

@@ -8,8 +8,8 @@ from importlib import import_module
 import pytest
 
 from kvplan import architectures
+from kvplan.domain.model import Softmax
 from kvplan.errors import ConfigError
-from kvplan.model import Softmax
 
 
 def test_no_model_type_has_two_families() -> None:

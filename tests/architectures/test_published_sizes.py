@@ -1,13 +1,13 @@
 """Sizes worked out by hand from what is published of each model, at two bytes an element."""
 
 import json
-from pathlib import Path
 
+import golden
 import pytest
 
 from kvplan import estimate
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "hf"
+CONFIGS = golden.CONFIGS / "hf"
 KV = 2 * 2  # keys and values, two bytes each
 
 #: Model, and bytes of each next token: layers x KV heads x head size.

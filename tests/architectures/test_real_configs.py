@@ -5,16 +5,15 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
+from golden import CONFIGS
 
 from kvplan import architectures, estimate
-from kvplan.architectures.config import Config
-from kvplan.model import Chunk, Cross, Full, Model, Shared, Softmax, Window
+from kvplan.architectures.kit.config import Config
+from kvplan.domain.model import Chunk, Cross, Full, Model, Shared, Softmax, Window
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 FAMILIES = ("plain", "sliding", "gemma", "mixed_heads", "kv_names", "cla", "layer_maps", "encoder_decoder")
 TEXT_TYPES = {model_type for family in FAMILIES for model_type in architectures.FAMILIES[family]}
 TYPES = TEXT_TYPES | {wrapper for wrapper, (_, text) in architectures.WRAPPERS.items() if text in TEXT_TYPES}

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 
 from kvplan import architectures
-from kvplan.model import Chunk, Cross, Memory, Shared, Softmax, Window
+from kvplan.domain.model import Chunk, Cross, Memory, Shared, Softmax, Window
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "transformers.jsonl"
+GOLDEN = golden.GOLDEN / "transformers.jsonl"
 FAMILIES = ("plain", "sliding", "gemma", "mixed_heads", "kv_names", "cla", "layer_maps", "encoder_decoder")
 TEXT_TYPES = {model_type for family in FAMILIES for model_type in architectures.FAMILIES[family]}
 TYPES = TEXT_TYPES | {wrapper for wrapper, (_, text) in architectures.WRAPPERS.items() if text in TEXT_TYPES}

@@ -3,16 +3,16 @@
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
+import golden
 import pytest
 
 from kvplan.architectures import FAMILIES, WRAPPERS, read
-from kvplan.model import Compressed, Full, Index, Latent, Model, Recurrent, Shared, Softmax, Window
-from kvplan.planner import plan
-from kvplan.workload import Workload
+from kvplan.domain.model import Compressed, Full, Index, Latent, Model, Recurrent, Shared, Softmax, Window
+from kvplan.domain.workload import Workload
+from kvplan.questions.estimate import plan
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "hf"
+CONFIGS = golden.CONFIGS / "hf"
 MODULES = (
     "latent", "indexed", "deepseek_v4", "kda", "delta", "minimax", "mamba", "nemotron_h", "sambay", "convolution", "recurrent",
 )  # fmt: skip

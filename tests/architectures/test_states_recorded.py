@@ -6,14 +6,14 @@ same layers, widths, heads, taps and dtypes. (transformers keeps all taps of a c
 
 import json
 import re
-from pathlib import Path
 
+import golden
 import pytest
 from library_tensors import Tensors, held_tensors
 
 from kvplan.architectures import FAMILIES, read
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "transformers.jsonl"
+GOLDEN = golden.GOLDEN / "transformers.jsonl"
 MODULES = (
     "latent", "indexed", "deepseek_v4", "kda", "delta", "minimax", "mamba", "nemotron_h", "sambay", "convolution", "recurrent",
 )  # fmt: skip

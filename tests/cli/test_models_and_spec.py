@@ -9,7 +9,7 @@ import pytest
 
 import kvplan
 from kvplan.cli.app import main
-from kvplan.loaders.catalogue import names
+from kvplan.loading.catalogue import names
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -5,8 +5,8 @@ import json
 import pytest
 
 import kvplan
-from kvplan.allocation import Pool
 from kvplan.cli.app import main
+from kvplan.domain.pool import Pool
 from kvplan.errors import OptionError
 
 

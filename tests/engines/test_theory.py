@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 import kvplan
+from kvplan.domain.model import Index, Layer, Memory, Model, Recurrent
 from kvplan.engines import ENGINES
-from kvplan.loaders.catalogue import names
-from kvplan.model import Index, Layer, Memory, Model, Recurrent
+from kvplan.loading.catalogue import names
 
 #: llama.cpp slides three layers of every four of a Laguna, whatever `layer_types` says (`src/models/laguna.cpp`).
 OWN_WINDOWS = {("llama.cpp", "laguna")}

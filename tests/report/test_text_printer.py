@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvplan.report import text
-from kvplan.report.table import Column, Table, printed
+from kvplan.domain.tables import Column, Table, printed
+from kvplan.report.formats import table as text
 
 WORDS = st.text(st.characters(categories=["L", "N", "P"]), max_size=9)
 HEADERS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=9)

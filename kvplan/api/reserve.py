@@ -1,0 +1,82 @@
+"""`kvplan.reserve`: the pool that a server makes of a memory figure, or of a GPU less what weights and runtime take."""
+
+from dataclasses import replace
+from typing import Any
+
+from kvplan.api.fit import Source, size_of
+from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.gpus import gpu as device
+from kvplan.domain.pool import Pool
+from kvplan.engines import make_engine
+from kvplan.errors import OptionError
+from kvplan.loading import load
+from kvplan.loading.weights.find import find_weights
+from kvplan.questions.fit.answer import budget_of, told_options, utilization_from
+from kvplan.questions.fit.question import Question
+from kvplan.units import parse_rounded_size
+
+
+def reserve(
+    model: Source,
+    *,
+    memory: int | str | None = None,
+    gpu: str | None = None,
+    engine: str = "vllm",
+    weights: int | str | None = None,
+    weights_dtype: str | None = None,
+    reserve: int | str | None = None,
+    utilization: float | str | None = None,
+    infer: bool = False,
+    **options: Any,
+) -> Pool | NotPredicted:
+    """Blocks, tokens and concurrency as the server computes and prints them, or its refusal.
+
+    Args:
+        model: anything that `kvplan.load` takes.
+        memory: bytes for the cache on each device (`Available KV cache memory` of vLLM's log), an int or `16GiB`.
+        gpu: or a GPU of the catalogue, whose budget is worked out as `kvplan.fit` does.
+        engine: `NAME` or `NAME@VERSION` of a server.
+        weights, weights_dtype, reserve, utilization: parts of the GPU's budget, as `kvplan.fit` takes them.
+        infer: read an unknown architecture by shape.
+        options: `kv_dtype`, `tensor_parallel`, or any option of the engine by its own name.
+
+    Returns:
+        A `Pool`: `.num_blocks`, `.num_tokens`, `.concurrency`, `.refused`, `.details["lines"]`; or `NotPredicted`.
+
+    Raises:
+        OptionError: neither or both of `memory` and `gpu`, or a bad value.
+
+    >>> reserve("llama-3.1-8b", memory="20GiB").num_tokens
+    163840
+    """
+    if (memory is None) == (gpu is None):
+        raise OptionError(
+            "say what memory there is: --memory SIZE for the cache, or --gpu NAME",
+            hint="`--memory 20GiB` is what the server's log calls available; `--gpu h100-sxm-80gb` works it out",
+        )
+    loaded = load(model, infer=infer)
+    if memory is not None:
+        given = (weights, weights_dtype, reserve, utilization)
+        if any(value is not None for value in given):
+            raise OptionError("--memory is what is left for the cache: weights, reserve and utilization go with --gpu")
+        amount = memory if isinstance(memory, int) else parse_rounded_size(memory, what="--memory")
+        return make_engine(engine, options).reserve(loaded, size_of(amount, "--memory", minimum=0))
+    shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
+    question = Question(
+        model=loaded,
+        weights=find_weights(
+            model, loaded, given_bytes=None if weights is None else size_of(weights, "--weights"), dtype=weights_dtype
+        ),
+        gpu=device(gpu or ""),
+        engine=engine,
+        gpus=shared["tensor_parallel"],
+        reserve_bytes=None if reserve is None else size_of(reserve, "--reserve", minimum=0),
+        utilization=None if utilization is None else utilization_from(utilization),
+        options=options,
+        **shared,
+    )
+    budget = budget_of(question)
+    pool = make_engine(engine, told_options(question, budget)).reserve(loaded, max(0, budget.cache_bytes))
+    if isinstance(pool, NotPredicted):
+        return pool
+    return replace(pool, details={**pool.details, "budget": [line.to_dict() for line in budget.lines]})

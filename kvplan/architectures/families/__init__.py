@@ -1,0 +1,1 @@
+"""Rows and readers, named as people name models."""

@@ -1,0 +1,1 @@
+"""The mechanisms that families are made of."""

@@ -1,0 +1,94 @@
+"""Recurrent states that several families share: Mamba, Mamba-2, gated DeltaNet, KDA, short convolutions.
+
+Shapes are those of one sequence. A convolution names its channels and its taps; how many columns are kept is the
+engine's choice. State matrices are float32 where the reference implementation computes and keeps them so, whatever
+the model's dtype (transformers 5.23 `modeling_*.py`, the `torch_*_rule` and `selective_scan` functions).
+"""
+
+from typing import Final
+
+from kvplan.architectures.kit.config import Config
+from kvplan.domain.model import Recurrent, State
+
+MAX_WIDTH: Final = 2**24  # elements of one dimension; no real model is near it
+MAX_TAPS: Final = 4096
+_STATE_DTYPES: Final = frozenset({"float32", "bfloat16", "float16"})
+
+LINEAR_NAMES: Final = frozenset({"linear_attention", "mamba", "mamba2", "linear"})
+
+
+def width(c: Config, *keys: str, default: int | None = None, minimum: int = 1) -> int:
+    """A required or defaulted dimension, bounded far above any real one.
+
+    Raises:
+        ConfigError: missing without a default, or out of range.
+    """
+    if default is None:
+        found: int = c.integer(*keys, minimum=minimum, maximum=MAX_WIDTH)
+    else:
+        found = c.integer(*keys, default=default, minimum=minimum, maximum=MAX_WIDTH)
+    return found
+
+
+def taps(c: Config, *keys: str, default: int) -> int:
+    """The width of a short convolution."""
+    found: int = c.integer(*keys, default=default, maximum=MAX_TAPS)
+    return found
+
+
+def width_or_auto(c: Config, key: str, derived: int) -> int:
+    """A dimension that may be spelled "auto", which means `derived`."""
+    if c.data.get(key) == "auto":
+        c.has(key)
+        c.note(key, derived, "derived from `auto`")
+        return derived
+    return width(c, key, default=derived)
+
+
+def state_dtype(c: Config, *keys: str, default: str = "float32") -> str:
+    """The dtype that a config asks for its recurrent state.
+
+    Raises:
+        ConfigError: not float32, bfloat16 or float16.
+    """
+    name: str = c.text(*keys, default=default)
+    if name not in _STATE_DTYPES:
+        c.refuse(keys[0], f"is not a dtype of a recurrent state: `{name[:40]}`", hint="float32, bfloat16 and float16 are")
+    return name
+
+
+def conv(channels: int, kernel: int, *, groups: int = 0, group_elements: int = 0) -> State:
+    """A short causal convolution over `channels`."""
+    return State(name="conv", shape=(channels,), kernel=kernel, groups=groups, group_elements=group_elements)
+
+
+def short_conv(channels: int, kernel: int) -> Recurrent:
+    """A layer that is nothing but a short convolution (LFM2)."""
+    return Recurrent(kind="short_conv", states=(conv(channels, kernel),))
+
+
+def mamba1(inner: int, state_size: int, kernel: int) -> Recurrent:
+    """Mamba: `inner` channels, each with `state_size` numbers. Source: arXiv 2312.00752, section 3."""
+    return Recurrent(kind="mamba", states=(conv(inner, kernel), State(name="ssm", shape=(inner, state_size), dtype="float32")))
+
+
+def mamba2(*, heads: int, head_dim: int, state_size: int, groups: int, kernel: int, dtype: str = "float32") -> Recurrent:
+    """Mamba-2: the convolution also runs over B and C, `2 * groups * state_size` channels. Source: arXiv 2405.21060."""
+    convolution = conv(heads * head_dim + 2 * groups * state_size, kernel, groups=groups, group_elements=2 * state_size)
+    return Recurrent(kind="mamba2", states=(convolution, State(name="ssm", shape=(heads, head_dim, state_size), dtype=dtype)))
+
+
+def gated_delta(
+    *, key_heads: int, key_dim: int, value_heads: int, value_dim: int, kernel: int, dtype: str = "float32"
+) -> Recurrent:
+    """Gated DeltaNet: one convolution over queries, keys and values; one matrix a value head. Source: arXiv 2412.06464."""
+    convolution = conv(2 * key_heads * key_dim + value_heads * value_dim, kernel)
+    return Recurrent(
+        kind="gated_delta", states=(convolution, State(name="delta", shape=(value_heads, key_dim, value_dim), dtype=dtype))
+    )
+
+
+def kimi_delta(*, heads: int, head_dim: int, kernel: int) -> Recurrent:
+    """Kimi Delta Attention: as gated DeltaNet, with square heads. Source: arXiv 2510.26692, section 3."""
+    states = (conv(3 * heads * head_dim, kernel), State(name="delta", shape=(heads, head_dim, head_dim), dtype="float32"))
+    return Recurrent(kind="kda", states=states)

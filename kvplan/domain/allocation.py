@@ -1,0 +1,160 @@
+"""What an engine says: buffers that equal real tensors, and their sums."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Literal
+
+from kvplan.domain.model import Model
+from kvplan.domain.records import dataclass
+from kvplan.domain.workload import Workload
+
+Per = Literal["token", "block", "sequence", "encoder"]
+Evidence = Literal["measured", "derived", "inferred"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffer:
+    """`count` equal tensors, one for each entry of `layers`; without layers, one tensor that belongs to none of them.
+
+    `shape` and `dtype` are of one real tensor as it is allocated; `payload_bytes` counts what the
+    model needs in all of them, `padded_bytes` what the engine allocates for them.
+    """
+
+    layers: tuple[int, ...]  # layer indices
+    name: str  # keys, values, latent, conv …
+    kind: str  # the kind of layer, as tables group it
+    shape: tuple[int, ...]  # items of `dtype`
+    dtype: str  # a torch dtype's name
+    payload_bytes: int  # all `count` tensors
+    padded_bytes: int  # all `count` tensors
+    per: Per
+
+    @property
+    def count(self) -> int:
+        """How many such tensors there are."""
+        return len(self.layers) or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerBytes:
+    """One layer's share: its kind in words, and its bytes."""
+
+    index: int
+    kind: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Layers of one kind together."""
+
+    kind: str
+    layers: tuple[int, ...]
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """The cache of one workload on one device, as one engine stores it.
+
+    `bytes_per_token` is the marginal cost of the next token of one sequence (payload); layers whose
+    window is full add nothing. Everything is per device when `tensor_parallel` is above 1.
+    """
+
+    model: Model
+    engine: str
+    engine_version: str
+    workload: Workload
+    kv_dtype: str
+    tensor_parallel: int
+    buffers: tuple[Buffer, ...]
+    kinds: tuple[str, ...]  # one a layer, in words
+    bytes_per_token: int
+    bookkeeping_bytes: int = 0
+    evidence: Evidence = "derived"
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)  # what one engine alone can say (blocks, groups …)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes that hold what the model needs."""
+        return sum(b.payload_bytes for b in self.buffers)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes that the engine's tensors take, padding included, bookkeeping not."""
+        return sum(b.padded_bytes for b in self.buffers)
+
+    @property
+    def total_bytes(self) -> int:
+        """The answer: `allocated_bytes`."""
+        return self.allocated_bytes
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that do not grow with the tokens: recurrent states."""
+        return sum(b.padded_bytes for b in self.buffers if b.per == "sequence")
+
+    @property
+    def layers(self) -> tuple[LayerBytes, ...]:
+        """One entry a layer, in order; a layer that shares or keeps nothing has 0 bytes."""
+        sums = [0] * len(self.kinds)
+        for buffer in self.buffers:
+            each = buffer.padded_bytes // buffer.count
+            for index in buffer.layers:
+                sums[index] += each
+        return tuple(LayerBytes(index=i, kind=k, bytes=sums[i]) for i, k in enumerate(self.kinds))
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Layers of the same kind together, in first-seen order; then what belongs to no layer, by its kind."""
+        found: dict[str, list[LayerBytes]] = {}
+        for layer in self.layers:
+            found.setdefault(layer.kind, []).append(layer)
+        beside: dict[str, int] = {}
+        for buffer in self.buffers:
+            if not buffer.layers:
+                beside[buffer.kind] = beside.get(buffer.kind, 0) + buffer.padded_bytes
+        return (
+            *(
+                Group(kind=kind, layers=tuple(x.index for x in alike), count=len(alike), bytes=sum(x.bytes for x in alike))
+                for kind, alike in found.items()
+            ),
+            *(Group(kind=kind, layers=(), count=0, bytes=size) for kind, size in beside.items() if size),
+        )
+
+    def to_dict(self, *, per_layer: bool = False) -> dict[str, Any]:
+        """The JSON form, every bytes value an exact int (docs/reference/json.md)."""
+        answer: dict[str, Any] = {
+            "model": self.model.name,
+            "engine": self.engine,
+            "engine_version": self.engine_version,
+            "kv_dtype": self.kv_dtype,
+            "tensor_parallel": self.tensor_parallel,
+            "batch_size": self.workload.batch_size,
+            "seq_len": self.workload.seq_len,
+            "encoder_len": self.workload.encoder_len,
+            "total_bytes": self.total_bytes,
+            "payload_bytes": self.payload_bytes,
+            "allocated_bytes": self.allocated_bytes,
+            "bookkeeping_bytes": self.bookkeeping_bytes,
+            "bytes_per_token": self.bytes_per_token,
+            "state_bytes": self.state_bytes,
+            "evidence": self.evidence,
+            "groups": [{"kind": g.kind, "layers": list(g.layers), "count": g.count, "bytes": g.bytes} for g in self.groups],
+            "notes": list(self.notes),
+        }
+        if self.details:
+            answer["details"] = dict(self.details)
+        if per_layer:
+            answer["layers"] = [{"index": x.index, "kind": x.kind, "bytes": x.bytes} for x in self.layers]
+        return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotPredicted:
+    """kvplan cannot tell, and says why: a value that tables show, not a crash."""
+
+    reason: str
+    see: str = ""

@@ -1,0 +1,140 @@
+"""Where a device's memory goes, line by line, each with what stands behind it. Pure.
+
+Nothing is guessed silently: a line is `measured` (a driver or a file said so), `derived` (arithmetic on such facts),
+`assumed` (a default of kvplan's, with its reason) or `given` (by whoever asks).
+"""
+
+from math import ceil
+from typing import Final, Literal
+
+from kvplan.domain.dtypes import lookup
+from kvplan.domain.gpus import Gpu
+from kvplan.domain.records import dataclass
+from kvplan.errors import OptionError
+from kvplan.units import GIB, ceil_div
+
+Basis = Literal["measured", "derived", "assumed", "given"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One entry of a budget: `bytes` on one device, and where the figure comes from."""
+
+    name: str
+    bytes: int
+    basis: Basis
+    source: str
+
+    def to_dict(self) -> dict[str, str | int]:
+        """The JSON form."""
+        return {"name": self.name, "bytes": self.bytes, "basis": self.basis, "source": self.source}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """One device: its memory, and what is taken before the cache gets the rest."""
+
+    memory: Line
+    utilization: float
+    unused: Line  # what the utilization leaves alone
+    weights: Line
+    reserve: Line
+
+    @property
+    def cache_bytes(self) -> int:
+        """What is left for the cache; negative when the weights alone do not fit."""
+        return self.memory.bytes - self.unused.bytes - self.weights.bytes - self.reserve.bytes
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """The entries in order, those that are taken with negative bytes."""
+        taken = (self.unused, self.weights, self.reserve)
+        return (
+            self.memory,
+            *(Line(name=line.name, bytes=-line.bytes, basis=line.basis, source=line.source) for line in taken),
+        )
+
+
+#: Engine -> what weights and cache leave to activations, graphs, libraries and the device's context, and why that much.
+#: vLLM: 1.15 GiB in a recorded run with 2,048 batched tokens (tests/golden), more with more; transformers: the copy that a
+#: growing cache makes of its largest tensor is in it; llama.cpp: its own --fit leaves 1024 MiB free (common/fit.cpp).
+RESERVES: Final[dict[str, tuple[int, str]]] = {
+    "vllm": (2 * GIB, "activations, graphs, context"),
+    "transformers": (2 * GIB, "activations, context, copies"),
+    "llama.cpp": (GIB, "compute buffers, context"),
+}
+_OTHER_RESERVE: Final = (GIB, "activations, context")
+#: The share of unified memory that Metal lends the GPU: 0.667 to 0.78 in recorded logs (gpus.yaml).
+APPLE_SHARE: Final = 2 / 3
+
+
+def gpu_memory(gpu: Gpu) -> Line:
+    """What one device has, as its driver reports it; the number on the box where no source has more.
+
+    Raises:
+        OptionError: it is sold in several sizes and none was chosen.
+    """
+    name = f"GPU memory ({gpu.id})"
+    if gpu.cuda_total_bytes is not None:
+        return Line(name=name, bytes=gpu.cuda_total_bytes, basis="measured", source="the total that CUDA reports")
+    if gpu.reported_bytes is not None:
+        return Line(name=name, bytes=gpu.reported_bytes, basis="measured", source=gpu.reported_by or "the driver's total")
+    if len(gpu.marketed_gb) != 1:
+        raise OptionError(
+            f"{gpu.id} is sold with {gpu.sizes}", hint=f"say which with --memory, such as --memory {gpu.marketed_gb[-1]}GB"
+        )
+    size = gpu.marketed_gb[0]
+    return Line(name=name, bytes=size * 10**9, basis="assumed", source=f"{size} GB on the box")
+
+
+def given_memory(gpu_id: str, amount_bytes: int) -> Line:
+    """A figure that whoever asks knows better."""
+    return Line(name=f"GPU memory ({gpu_id})", bytes=amount_bytes, basis="given", source="--memory")
+
+
+def default_reserve(engine: str) -> Line:
+    """What an engine needs beside weights and cache, unless told otherwise."""
+    amount, reason = RESERVES.get(engine, _OTHER_RESERVE)
+    return Line(name="activations and runtime", bytes=amount, basis="assumed", source=reason)
+
+
+def given_reserve(amount_bytes: int) -> Line:
+    """A reserve that whoever asks has measured or chosen."""
+    return Line(name="activations and runtime", bytes=amount_bytes, basis="given", source="--reserve")
+
+
+def unused(memory: Line, utilization: float, basis: Basis, source: str) -> Line:
+    """What is left alone: the total less ceil(total x utilization), as vLLM computes it in floating point.
+
+    Source: vLLM `v1/worker/utils.py:request_memory`.
+
+    Raises:
+        OptionError: a utilization that is no share.
+    """
+    if not 0 < utilization <= 1:
+        raise OptionError(f"--utilization must be above 0 and at most 1, got {utilization:g}", hint="0.9 is nine tenths")
+    kept = memory.bytes if utilization == 1 else ceil(memory.bytes * utilization)
+    return Line(name=f"left alone ({100 * (1 - utilization):.3g}%)", bytes=memory.bytes - kept, basis=basis, source=source)
+
+
+def counted_weights(parameters: int, dtype: str) -> Line:
+    """Every parameter at one dtype: quantisers that leave some layers alone take a little more.
+
+    Raises:
+        OptionError: no such dtype.
+    """
+    row = lookup(dtype, what="--weights-dtype")
+    size = ceil_div(parameters * row.block_bytes, row.block)
+    return Line(name="weights", bytes=size, basis="derived", source=f"{parameters:,} parameters in {row.name}")
+
+
+def share_of_weights(weights: Line, devices: int) -> Line:
+    """One device's weights when `devices` split every matrix; what is replicated (norms, routers) is not counted twice."""
+    if devices == 1:
+        return weights
+    return Line(
+        name="weights",
+        bytes=ceil_div(weights.bytes, devices),
+        basis="derived" if weights.basis == "measured" else weights.basis,
+        source=f"{weights.source}; split over {devices}",
+    )

@@ -1,0 +1,192 @@
+"""Cache element types: how many bytes one row of elements takes, scales included.
+
+Adding a type is adding a row to `DTYPES`.
+"""
+
+from typing import Final
+
+from kvplan.domain.records import dataclass
+from kvplan.errors import OptionError, nearest
+from kvplan.units import ceil_div
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DType:
+    """How a cache stores its elements: `block` elements in `block_bytes` bytes.
+
+    `head_scale_bytes` is added once per head and token, for formats that keep a scale there.
+    `torch` names the torch type of one storage item; packed formats are stored as bytes (`uint8`).
+    """
+
+    name: str
+    block: int = 1  # elements
+    block_bytes: int  # bytes, scales included
+    head_scale_bytes: int = 0  # bytes per head and token
+    torch: str = "uint8"
+    scales: str = ""  # where the scales are, in words
+    flags: tuple[tuple[str, str], ...] = ()  # (engine, what to type)
+
+    @property
+    def packed(self) -> bool:
+        """Whether one element is not one torch item."""
+        return self.torch == "uint8"
+
+    def row_bytes(self, heads: int, dim: int) -> int:
+        """Bytes of one token's row of `heads * dim` elements (one of K or V).
+
+        >>> lookup("q8_0").row_bytes(8, 128)
+        1088
+        """
+        if heads == 0 or dim == 0:
+            return 0
+        return ceil_div(heads * dim, self.block) * self.block_bytes + heads * self.head_scale_bytes
+
+
+def _ggml(name: str, block_bytes: int) -> DType:
+    return DType(
+        name=name,
+        block=32,
+        block_bytes=block_bytes,
+        scales="fp16 scale in each block of 32 (source: ggml-common.h)",
+        flags=(("llama.cpp", f"-ctk {name} -ctv {name}"),),
+    )
+
+
+_VLLM_FP8 = "--kv-cache-dtype "
+_ROWS = (
+    DType(name="float32", block_bytes=4, torch="float32", flags=(("llama.cpp", "-ctk f32 -ctv f32"),)),
+    DType(
+        name="bfloat16",
+        block_bytes=2,
+        torch="bfloat16",
+        flags=(
+            ("vllm", "--kv-cache-dtype bfloat16"),
+            ("sglang", "--kv-cache-dtype bf16"),
+            ("llama.cpp", "-ctk bf16 -ctv bf16"),
+            ("transformers", 'dtype="bfloat16"'),
+        ),
+    ),
+    DType(
+        name="float16",
+        block_bytes=2,
+        torch="float16",
+        flags=(("llama.cpp", "-ctk f16 -ctv f16"), ("transformers", 'dtype="float16"')),
+    ),
+    DType(
+        name="fp8_e4m3",
+        block_bytes=1,
+        torch="float8_e4m3fn",
+        scales="one per tensor or head, outside the cache",
+        flags=(
+            ("vllm", _VLLM_FP8 + "fp8"),
+            ("sglang", "--kv-cache-dtype fp8_e4m3"),
+            ("tensorrt-llm", "kv_cache_config.dtype: fp8"),
+        ),
+    ),
+    DType(
+        name="fp8_e5m2",
+        block_bytes=1,
+        torch="float8_e5m2",
+        scales="none",
+        flags=(("vllm", _VLLM_FP8 + "fp8_e5m2"), ("sglang", "--kv-cache-dtype fp8_e5m2")),
+    ),
+    DType(
+        name="int8",
+        block_bytes=1,
+        torch="int8",
+        scales="one per tensor, outside the cache",
+        flags=(("tensorrt-llm", "--int8_kv_cache (checkpoint conversion)"),),
+    ),
+    DType(name="int4", block=2, block_bytes=1, scales="none counted: two elements a byte"),
+    DType(
+        name="fp8_per_token_head",
+        block_bytes=1,
+        head_scale_bytes=4,
+        scales="one fp32 per token and head, beside each of K and V",
+        flags=(("vllm", _VLLM_FP8 + "fp8_per_token_head"),),
+    ),
+    DType(
+        name="int8_per_token_head",
+        block_bytes=1,
+        head_scale_bytes=4,
+        scales="one fp32 per token and head, beside each of K and V",
+        flags=(("vllm", _VLLM_FP8 + "int8_per_token_head"),),
+    ),
+    DType(
+        name="int4_per_token_head",
+        block=2,
+        block_bytes=1,
+        head_scale_bytes=4,
+        scales="one fp32 per token and head, beside each of K and V",
+        flags=(("vllm", _VLLM_FP8 + "int4_per_token_head"),),
+    ),
+    DType(
+        name="hqq_int4",
+        block=64,
+        block_bytes=36,
+        scales="16-bit scale and zero for each group of 64",
+        flags=(("transformers", 'cache_implementation="quantized"'),),
+    ),
+    DType(
+        name="hqq_int2",
+        block=64,
+        block_bytes=20,
+        scales="16-bit scale and zero for each group of 64",
+        flags=(("transformers", 'cache_implementation="quantized", cache_config={"nbits": 2}'),),
+    ),
+    _ggml("q8_0", 34),
+    _ggml("q5_1", 24),
+    _ggml("q5_0", 22),
+    _ggml("q4_1", 20),
+    _ggml("q4_0", 18),
+    _ggml("iq4_nl", 18),
+    DType(
+        name="nvfp4",
+        block=16,
+        block_bytes=9,
+        scales="one fp8 for each 16 elements",
+        flags=(("vllm", _VLLM_FP8 + "nvfp4"), ("tensorrt-llm", "kv_cache_config.dtype: nvfp4")),
+    ),
+    DType(
+        name="mxfp4",
+        block=32,
+        block_bytes=17,
+        scales="one e8m0 byte for each 32 elements",
+        flags=(("sglang", "--kv-cache-dtype fp4_e2m1"),),
+    ),
+)
+DTYPES: Final[dict[str, DType]] = {row.name: row for row in _ROWS}
+ALIASES: Final[dict[str, str]] = {
+    "fp32": "float32", "f32": "float32", "float": "float32", "bf16": "bfloat16", "fp16": "float16", "f16": "float16",
+    "half": "float16", "16-bit": "bfloat16", "fp8": "fp8_e4m3", "fp8e4m3": "fp8_e4m3", "float8_e4m3fn": "fp8_e4m3",
+    "float8_e5m2": "fp8_e5m2", "fp8e5m2": "fp8_e5m2", "i8": "int8", "i4": "int4", "fp4": "nvfp4",
+}  # fmt: skip
+#: State tensors and model weights may have these types too; they are never cache element types.
+STATE_ITEM_BYTES: Final[dict[str, int]] = {"float64": 8, "int64": 8, "int32": 4}
+
+
+def lookup(name: str, *, what: str = "kv_dtype") -> DType:
+    """The row for `name` or one of its spellings (`bf16`, `fp8`, `f16`, `torch.bfloat16` …).
+
+    Raises:
+        OptionError: no such type; the message names the nearest.
+    """
+    key = name.strip().lower().removeprefix("torch.")
+    row = DTYPES.get(ALIASES.get(key, key))
+    if row is None:
+        near = nearest(key, [*DTYPES, *ALIASES])
+        raise OptionError(
+            f"{what}: unknown dtype `{name[:40]}`",
+            hint=f"did you mean `{near}`?" if near else "see `kvplan dtypes` for all of them",
+        )
+    return row
+
+
+def item_bytes(name: str) -> int:
+    """Bytes of one element of a plain (unpacked) type, for state tensors."""
+    return STATE_ITEM_BYTES.get(name) or lookup(name).block_bytes
+
+
+def torch_name(name: str) -> str:
+    """The torch dtype of a plain type, for state tensors."""
+    return name if name in STATE_ITEM_BYTES else lookup(name).torch

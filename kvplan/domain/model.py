@@ -1,0 +1,334 @@
+"""What a model must remember from one token to the next: layers of memories, and nothing about engines.
+
+A memory kind is a closed union, consumed with `match` and `assert_never`, so that the type checker
+finds every engine that forgot one. How a memory is *stored* (absorbed or expanded, paged, padded,
+sharded) is an engine's business, in `kvplan.engines`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Final, Literal
+
+from kvplan.domain.records import dataclass
+
+MAX_LAYERS: Final = 10_000
+MAX_ELEMENTS: Final = 2**40  # one dimension; no real tensor is near it
+
+
+class ModelError(ValueError):
+    """A description that contradicts itself; loaders turn it into an `InputError` that names the file."""
+
+
+def _require(name: str, value: object, minimum: int = 1, maximum: int = MAX_ELEMENTS) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise ModelError(f"`{name}` must be an integer from {minimum} to {maximum}, got `{str(value)[:40]}`")
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """Every earlier token stays visible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Only the last `size` tokens are visible, the current one included (sliding window)."""
+
+    size: int  # tokens
+
+    def __post_init__(self) -> None:
+        _require("sliding_window", self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Only tokens of the current chunk of `size` are visible (Llama 4)."""
+
+    size: int  # tokens
+
+    def __post_init__(self) -> None:
+        _require("chunk", self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """One entry stands for `ratio` tokens (DeepSeek V4). `overlap`: an entry also looks at the group before."""
+
+    ratio: int  # tokens per entry
+    overlap: bool = False
+
+    def __post_init__(self) -> None:
+        _require("ratio", self.ratio)
+
+
+Reach = Full | Window | Chunk | Compressed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Softmax:
+    """Keys and values of `kv_heads` heads per token: MHA, MQA and GQA are names for that number.
+
+    `value_dim` 0 means that the values *are* the keys (DeepSeek V4 stores one latent for both).
+    """
+
+    kv_heads: int
+    key_dim: int  # elements per head
+    value_dim: int  # elements per head
+    reach: Reach = field(default_factory=Full)
+
+    def __post_init__(self) -> None:
+        _require("kv_heads", self.kv_heads)
+        _require("key_dim", self.key_dim)
+        _require("value_dim", self.value_dim, minimum=0)
+
+    @property
+    def elements(self) -> int:
+        """Elements per token, keys and values together."""
+        return self.kv_heads * (self.key_dim + self.value_dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """Multi-head latent attention: one compressed vector per token, shared by all heads.
+
+    Engines that absorb the up-projections keep `rank + rope_dim` elements per token; those that do
+    not keep `heads * (nope_dim + rope_dim + value_dim)`. Both are here: the model does not decide.
+    """
+
+    rank: int  # elements: width of the compressed key-value
+    rope_dim: int  # elements: width of the rotary key, shared by all heads
+    heads: int
+    nope_dim: int  # elements per head: key without rotation
+    value_dim: int  # elements per head
+    reach: Reach = field(default_factory=Full)
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "heads", "value_dim"):
+            _require(name, getattr(self, name))
+        for name in ("rope_dim", "nope_dim"):
+            _require(name, getattr(self, name), minimum=0)
+
+    @property
+    def absorbed_elements(self) -> int:
+        """Elements per token when the latent itself is stored.
+
+        >>> Latent(rank=512, rope_dim=64, heads=128, nope_dim=128, value_dim=128).absorbed_elements
+        576
+        """
+        return self.rank + self.rope_dim
+
+    @property
+    def expanded_elements(self) -> int:
+        """Elements per token when every head's key and value are stored.
+
+        >>> Latent(rank=512, rope_dim=64, heads=128, nope_dim=128, value_dim=128).expanded_elements
+        40960
+        """
+        return self.heads * (self.nope_dim + self.rope_dim + self.value_dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """The key cache of a sparse-attention indexer (DeepSeek V3.2 and later): `heads * dim` elements a token."""
+
+    dim: int  # elements per head
+    heads: int = 1
+    dtype: str | None = None  # None: the cache dtype
+    reach: Reach = field(default_factory=Full)
+
+    def __post_init__(self) -> None:
+        _require("index dim", self.dim)
+        _require("index heads", self.heads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """One state tensor of one sequence.
+
+    A short convolution gives its channels as `shape` and its width as `kernel`; the columns kept
+    (kernel - 1, or kernel) are the engine's choice. `groups` of `group_elements` channels, counted
+    inside `shape[0]`, are replicated rather than split when tensor parallelism exceeds them (Mamba-2 B and C).
+    """
+
+    name: str
+    shape: tuple[int, ...]  # elements
+    dtype: str | None = None  # None: the model dtype
+    kernel: int = 0  # taps of a short convolution; 0: not one
+    groups: int = 0
+    group_elements: int = 0
+    shard: bool = True  # axis 0 is split by tensor parallelism
+
+    def __post_init__(self) -> None:
+        if not self.shape or len(self.shape) > 8:
+            raise ModelError(f"state `{self.name[:40]}` needs a shape of 1 to 8 dimensions")
+        for size in self.shape:
+            _require(f"shape of state {self.name[:40]}", size)
+        for name in ("kernel", "groups", "group_elements"):
+            _require(name, getattr(self, name), minimum=0)
+        if self.groups * self.group_elements > self.shape[0]:
+            raise ModelError(f"state `{self.name[:40]}`: its groups are larger than its first dimension")
+
+
+RecurrentKind = Literal["mamba", "mamba2", "gated_delta", "kda", "linear", "short_conv", "rg_lru", "rwkv", "xlstm", "state"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurrent:
+    """A fixed-size state per *sequence*: Mamba, gated DeltaNet, KDA, RWKV, short convolutions."""
+
+    states: tuple[State, ...]
+    kind: RecurrentKind = "state"
+
+    def __post_init__(self) -> None:
+        if not self.states:
+            raise ModelError("a recurrent memory needs at least one state")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cross:
+    """Keys and values of encoder output or image tokens: written once, read at every step.
+
+    `tokens` is a length that the model fixes (Whisper: 1,500); None means the workload's `encoder_len`.
+    """
+
+    kv_heads: int
+    key_dim: int  # elements per head
+    value_dim: int  # elements per head
+    tokens: int | None = None
+    reach: Reach = field(default_factory=Full)  # of the layer it sits in; some engines apply it here too
+
+    def __post_init__(self) -> None:
+        for name in ("kv_heads", "key_dim", "value_dim"):
+            _require(name, getattr(self, name))
+        if self.tokens is not None:
+            _require("tokens", self.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """This layer reads the keys and values of layer `source` and owns none (CLA, YOCO, Gemma 3n)."""
+
+    source: int  # layer index, earlier than this layer
+
+    def __post_init__(self) -> None:
+        _require("source", self.source, minimum=0, maximum=MAX_LAYERS)
+
+
+Memory = Softmax | Latent | Index | Recurrent | Cross | Shared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer: no memory (an MLP), one, or several (Falcon-H1: attention and state)."""
+
+    index: int
+    memories: tuple[Memory, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Where a number came from: `key` of the config, its `value`, and `origin` (`config`, `class default` …)."""
+
+    key: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model as a list of layers.
+
+    `dtype` is the type of the activations, so of an unquantised cache. `attention_heads` are the query
+    heads. `drafts` are multi-token-prediction layers, which only speculative decoding builds.
+    `weights_bytes` and `parameters` are the checkpoint's, where known.
+    `config` is what the file said, for engines that read keys of their own, and `text_config` the section of it that
+    describes the text decoder, whose model type is `text_type`; they never decide equality.
+    """
+
+    name: str
+    model_type: str
+    layers: tuple[Layer, ...]
+    drafts: tuple[Layer, ...] = ()
+    dtype: str = "bfloat16"
+    max_tokens: int | None = None
+    attention_heads: int | None = None
+    weights_bytes: int | None = None
+    parameters: int | None = None
+    inferred: bool = False  # read by shape, on request
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    provenance: tuple[Fact, ...] = field(default=(), compare=False)
+    config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    text_type: str = field(default="", compare=False)
+    text_config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.layers) <= MAX_LAYERS:
+            raise ModelError(f"a model needs 1 to {MAX_LAYERS} layers, got {len(self.layers)}")
+        owners: set[int] = set()
+        for position, layer in enumerate(self.layers):
+            if layer.index != position:
+                raise ModelError(f"layer {position} says that it is layer {layer.index}")
+            shared = [m for m in layer.memories if isinstance(m, Shared)]
+            for memory in shared:
+                if memory.source >= position:
+                    raise ModelError(f"layer {position} shares layer {memory.source}, which is not earlier")
+                if memory.source not in owners:
+                    raise ModelError(f"layer {position} shares layer {memory.source}, which owns no keys and values")
+            if any(isinstance(m, Softmax | Latent | Cross) for m in layer.memories):
+                owners.add(position)
+
+    def collapsed(self) -> dict[tuple[Memory, ...], tuple[int, ...]]:
+        """Equal layers together: memories -> the indices of the layers that hold them, in first-seen order."""
+        groups: dict[tuple[Memory, ...], list[int]] = {}
+        for layer in self.layers:
+            groups.setdefault(layer.memories, []).append(layer.index)
+        return {memories: tuple(indices) for memories, indices in groups.items()}
+
+
+def reach_words(reach: Reach) -> str:
+    """How far back a memory sees, in words; empty when it sees everything."""
+    match reach:
+        case Full():
+            return ""
+        case Window(size=size):
+            return f"window {size:,}"
+        case Chunk(size=size):
+            return f"chunk {size:,}"
+        case Compressed(ratio=ratio):
+            return f"1 in {ratio:,}"
+
+
+def head_words(kv_heads: int, attention_heads: int | None) -> str:
+    """The field's name for a number of KV heads: MQA for one, MHA when equal to the query heads, else GQA."""
+    if kv_heads == attention_heads:
+        return "MHA"
+    return "MQA" if kv_heads == 1 else "GQA"
+
+
+def memory_words(memory: Memory, attention_heads: int | None = None) -> str:
+    """A memory's kind in a few words, as tables print it.
+
+    >>> memory_words(Softmax(kv_heads=8, key_dim=128, value_dim=128, reach=Window(1024)), 32)
+    'GQA 8x128, window 1,024'
+    """
+    match memory:
+        case Softmax():
+            dims = f"{memory.key_dim}" if memory.value_dim in {memory.key_dim, 0} else f"({memory.key_dim}+{memory.value_dim})"
+            words = f"{head_words(memory.kv_heads, attention_heads)} {memory.kv_heads}x{dims}"
+            words += " K=V" if memory.value_dim == 0 else ""
+        case Latent():
+            words = f"MLA {memory.rank}+{memory.rope_dim}"
+        case Index():
+            words = f"indexer {memory.heads}x{memory.dim}" if memory.heads > 1 else f"indexer {memory.dim}"
+        case Cross():
+            words = f"cross {memory.kv_heads}x{memory.key_dim}"
+        case Recurrent():
+            return f"{memory.kind.replace('_', ' ')} state"
+        case Shared():
+            return "shared"
+    reach = reach_words(memory.reach)
+    return f"{words}, {reach}" if reach else words
+
+
+def layer_words(memories: tuple[Memory, ...], attention_heads: int | None = None) -> str:
+    """A layer's memories in a few words; shared layers do not name their source, so that runs collapse."""
+    return " + ".join(memory_words(memory, attention_heads) for memory in memories) or "no cache"

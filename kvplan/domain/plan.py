@@ -1,0 +1,74 @@
+"""What a committee is asked about: members on one card or a node. Plain values; `kvplan.loading.plan.read` reads them."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any
+
+from kvplan.domain.budget import Line
+from kvplan.domain.gpus import Gpu
+from kvplan.domain.model import Model
+from kvplan.domain.records import dataclass
+from kvplan.questions.committee.shares import pipeline_stages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One engine, on one card or on several that split its model.
+
+    `users` requests of `context` tokens at once, or a `share` of each of its cards, or both (then the users must fit the
+    share). A member without a model has `cache_bytes` (perhaps 0) on each card instead. `weights` are of the whole model,
+    `reserve` and `share` of one card. `cards` are those it must be on; empty leaves that open. `lines` says where each key
+    stands, for errors.
+    """
+
+    name: str
+    engine: str
+    weights: Line
+    model: Model | None = None
+    source: str = ""
+    context: int = 1
+    users: int | None = None
+    share: float | None = None
+    reserve: Line | None = None  # None: what kvplan assumes for the engine
+    cache_bytes: int | None = None
+    tensor_parallel: int = 1
+    cards: tuple[int, ...] = ()
+    encoder_len: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def devices(self) -> int:
+        """Cards that it takes: those that split each layer, times the pipeline's stages."""
+        return self.tensor_parallel * pipeline_stages(self.options)
+
+    def where(self, key: str) -> str:
+        """`file:line` of a key, or of the member."""
+        return self.lines.get(key, self.lines.get("", self.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Members on `gpus` cards of one kind. `memory` is one card's; `reserve` is kept free on each, whatever members need."""
+
+    gpu: Gpu
+    memory: Line
+    reserve: Line
+    members: tuple[Member, ...]
+    gpus: int = 1
+    source: str = ""
+
+    @property
+    def room_bytes(self) -> int:
+        """What the members may take of one card."""
+        return self.memory.bytes - self.reserve.bytes
+
+    @property
+    def hardware(self) -> str:
+        """The card, or how many of which."""
+        return self.gpu.id if self.gpus == 1 else f"{self.gpus} x {self.gpu.id}"
+
+    @property
+    def typed(self) -> str:
+        """The cards as they are typed: `NAME` or `NAME:N`."""
+        return self.gpu.id if self.gpus == 1 else f"{self.gpu.id}:{self.gpus}"

@@ -1,0 +1,84 @@
+"""The neutral table: columns with a kind, rows of raw values (bytes are ints in every machine format)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from kvplan.domain.records import dataclass
+from kvplan.units import byte_unit, in_unit
+
+Kind = Literal["text", "bytes", "tokens", "count", "ratio", "bar", "verdict"]
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column: `title` for people, `key` for machines, `kind` for unit and alignment.
+
+    `exact` also shows whole bytes beside the human unit; `optional` columns go first when the terminal is narrow.
+    """
+
+    title: str
+    key: str
+    kind: Kind = "text"
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows of raw values under columns; `total` is a closing row, `notes` stand beneath."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    total: tuple[Cell, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A table as people read it: headers and cells as text, one unit per bytes column."""
+
+    headers: list[str]
+    rows: list[list[str]]
+    total: list[str] | None
+
+
+def printable(text: object) -> str:
+    """Text for a terminal or a page: one line, and no character that could steer the terminal.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\ufffd[31mb'
+    """
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(text)[:400])
+
+
+def printed(table: Table, unit: str | None = None) -> Printed:
+    """Format every cell; a bytes column takes one unit, chosen from its largest value unless `unit` is given."""
+    everything = [*table.rows, *([table.total] if table.total else [])]
+    headers: list[str] = []
+    columns: list[list[str]] = []
+    for index, column in enumerate(table.columns):
+        values = [row[index] for row in everything]
+        header, texts = _column(column, values, unit)
+        headers.append(header)
+        columns.append(texts)
+    rows = [list(cells) for cells in zip(*columns, strict=True)] if everything else []
+    return Printed(headers, rows[: len(table.rows)], rows[-1] if table.total else None)
+
+
+def _column(column: Column, values: Sequence[Cell], unit: str | None) -> tuple[str, list[str]]:
+    numbers = [v for v in values if isinstance(v, int)]
+    if column.kind == "bytes":
+        chosen = unit or byte_unit(max((abs(v) for v in numbers), default=0))
+        return f"{column.title} [{chosen}]", [in_unit(v, chosen) if isinstance(v, int) else _text(v) for v in values]
+    if column.kind in {"count", "tokens"}:
+        return column.title, [f"{v:,}" if isinstance(v, int) else _text(v) for v in values]
+    if column.kind == "ratio":
+        return column.title, [f"{v:.2f}x" if isinstance(v, int | float) else _text(v) for v in values]
+    if column.kind == "bar":
+        return column.title, ["\u2588" * round(24 * v) if isinstance(v, int | float) else _text(v) for v in values]
+    return column.title, [_text(v) for v in values]
+
+
+def _text(value: Cell) -> str:
+    return "" if value is None else printable(value)

@@ -1,0 +1,1 @@
+"""The theory: the least that a model must keep."""

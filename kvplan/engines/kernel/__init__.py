@@ -1,0 +1,1 @@
+"""What engines really share: values and functions, no class hierarchy."""

@@ -1,0 +1,55 @@
+"""What an audit says: facts beside predictions, one verdict a case."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Status = Literal["exact", "differs", "not_predicted", "invalid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedFact:
+    """One named fact: what kvplan says (None: nothing), and what was recorded."""
+
+    name: str
+    predicted: Any
+    recorded: Any
+
+    @property
+    def agrees(self) -> bool:
+        """Whether they are the same value; true and 1 are not."""
+        return self.predicted == self.recorded and isinstance(self.predicted, bool) == isinstance(self.recorded, bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The verdict on one case; `reason` says why it was not predicted or not read, or what a reader must know."""
+
+    id: str
+    engine: str
+    status: Status
+    facts: tuple[ComparedFact, ...] = ()
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/audit.md)."""
+        answer: dict[str, Any] = {"id": self.id, "engine": self.engine, "status": self.status}
+        answer["facts"] = [{"name": f.name, "predicted": f.predicted, "recorded": f.recorded} for f in self.facts]
+        if self.reason:
+            answer["reason"] = self.reason
+        return answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """The verdicts on all cases, in the order of the files."""
+
+    results: tuple[Result, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether every case is exact."""
+        return all(result.status == "exact" for result in self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/audit.md)."""
+        return {"schema": 1, "results": [result.to_dict() for result in self.results]}

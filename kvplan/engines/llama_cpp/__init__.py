@@ -1,0 +1,1 @@
+"""llama.cpp: contexts of GGUF files."""

@@ -1,0 +1,1 @@
+"""Recorded contexts and logs of llama.cpp."""

@@ -1,0 +1,151 @@
+"""Facts of recorded llama.cpp contexts: what `llama_init_from_model` normalised and allocated, or that it failed.
+
+`config` holds GGUF keys, or a hub config, which then goes through the converter's mapping. Cases of the Python class
+`llama_cpp.Llama` carry its arguments in `options.python_kwargs`; its own defaults are predicted from them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kvplan import architectures
+from kvplan.domain.allocation import NotPredicted
+from kvplan.engines.kernel.cases import Case, InvalidCase, whole
+from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
+from kvplan.engines.llama_cpp.convert import gguf_keys
+from kvplan.engines.llama_cpp.memory import Params, Part
+from kvplan.engines.llama_cpp.options import LlamaCppOptions
+from kvplan.errors import GgufError
+from kvplan.gguf.ggml import GGML_TYPES
+from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.gguf.known import DRAFTERS
+
+_TOTALS: Final = (
+    "total_bytes", "k_bytes", "v_bytes", "state_bytes", "n_ctx", "n_ctx_seq", "n_seq_max", "n_batch", "n_ubatch",
+    "output_buffer_bytes",
+)  # fmt: skip
+#: Sizes of a cache object, by the roles of its tensors.
+_ROLES: Final = {f"{role}_bytes": (role,) for role in "kvrsp"} | {"bytes": ("state",)}
+_PART: Final = ("name", "cells", "streams", "n_layers")
+
+
+def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether the engine made the context, its totals, and each cache object."""
+    facts = {name: expected[name] for name in ("ok", *_TOTALS) if expected.get(name) is not None}
+    parts = expected.get("parts", [])
+    if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
+        raise InvalidCase("`expected.parts` must be a list of objects")
+    for i, part in enumerate(parts):
+        facts |= {f"parts[{i}].{name}": part[name] for name in (*_PART, *_ROLES) if name in part}
+        if "layers" in part:  # compressor states call it so
+            facts[f"parts[{i}].n_layers"] = part["layers"]
+    return facts
+
+
+def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+    """The same facts from the keys and the parameters; only `ok` where the engine refuses."""
+    keys = _keys(case)
+    if isinstance(keys, NotPredicted):
+        return keys
+    try:
+        h = read_hparams(keys, case.id)
+    except GgufError:
+        return {"ok": False}
+    if h.arch in DRAFTERS:
+        return NotPredicted(reason=f"a {h.arch} drafter works in another model's context, which was not studied")
+    context = make_context(h, _params(case, h))
+    if isinstance(context, Refusal):
+        return {"ok": False}
+    facts: dict[str, Any] = {"ok": True} | {name: getattr(context, name) for name in _TOTALS}
+    for i, part in enumerate(context.parts):
+        facts |= {f"parts[{i}].{name}": value for name, value in _part_facts(part, context).items()}
+    return facts
+
+
+def _part_facts(part: Part[int], context: Context[int]) -> dict[str, Any]:
+    """One cache object; a compressor state counts its streams without the rows for rolling back."""
+    is_state = part.name.endswith("_state")
+    facts: dict[str, Any] = {"name": part.name, "cells": part.cells, "n_layers": part.n_layers}
+    facts["streams"] = context.n_seq_max if is_state else part.streams
+    return facts | {name: part.sum(*roles) for name, roles in _ROLES.items()}
+
+
+def _keys(case: Case) -> Mapping[str, Any] | NotPredicted:
+    if not case.config:
+        raise InvalidCase("`config` is missing or empty: GGUF keys, or a hub config, are needed")
+    if "general.architecture" in case.config:
+        return case.config
+    return gguf_keys(architectures.read(case.config, source=case.id, name=case.model))
+
+
+def _params(case: Case, h: Hparams) -> Params[int]:
+    arguments = case.options.get("python_kwargs")
+    if isinstance(arguments, Mapping):
+        return _python_params(arguments, h)
+    o = case.options
+    return Params(
+        n_ctx=case.option("n_ctx", default=512) or h.context_length,
+        n_seq_max=case.option("n_seq_max", default=1),
+        n_batch=case.option("n_batch", default=2048, minimum=1),
+        n_ubatch=case.option("n_ubatch", default=512),
+        n_rs_seq=case.option("n_rs_seq", default=0),
+        kv_unified=_flag(o, "kv_unified", default=False),
+        swa_full=_flag(o, "swa_full", default=True),
+        flash_attn=_options(flash_attn=o.get("flash_attn")).flash,
+        type_k=_options(cache_type_k=o.get("type_k")).type_k,
+        type_v=_options(cache_type_v=o.get("type_v")).type_v,
+        ctx_type="mtp" if o.get("ctx_type") == "mtp" else "default",
+        embeddings=_flag(o, "embeddings", default=False),
+    )
+
+
+def _flag(options: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    value = options.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise InvalidCase(f"`options.{name}` must be true or false")
+    return value
+
+
+def _options(**given: Any) -> LlamaCppOptions:
+    """Options by name; what is absent has the library's default."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise InvalidCase(f"`options.{name}` must be a text")
+    return LlamaCppOptions(frontend="library", **{name: value for name, value in given.items() if value is not None})
+
+
+def _python_params(arguments: Mapping[str, Any], h: Hparams) -> Params[int]:
+    """`llama_cpp.Llama(...)`: its own defaults, and ggml's numbers for types."""
+
+    def number(name: str, default: int) -> int:
+        value = arguments.get(name)
+        return default if value is None else whole(value, f"options.python_kwargs.{name}")
+
+    def cache_type(name: str) -> str | None:
+        value = arguments.get(name)
+        row = GGML_TYPES.get(whole(value, f"options.python_kwargs.{name}")) if value is not None else None
+        return row[0] if row else None
+
+    options = LlamaCppOptions(
+        frontend="python",
+        batch=number("n_batch", 512),
+        ubatch_size=number("n_ubatch", 512),
+        cache_type_k=cache_type("type_k"),
+        cache_type_v=cache_type("type_v"),
+        flash_attn="on" if _flag(arguments, "flash_attn", default=False) else "off",
+        swa_full=_flag(arguments, "swa_full", default=True),
+        embeddings=_flag(arguments, "embedding", default=False),
+    )
+    return Params(
+        n_ctx=number("n_ctx", 512) or h.context_length,
+        n_seq_max=options.sequences or 1,
+        n_batch=options.n_batch,
+        n_ubatch=options.n_ubatch,
+        kv_unified=options.unified,
+        swa_full=options.keeps_all,
+        flash_attn=options.flash,
+        type_k=options.type_k,
+        type_v=options.type_v,
+        embeddings=options.embeddings,
+    )

@@ -1,0 +1,54 @@
+"""From a hub config to the GGUF keys that llama.cpp's converter writes for it: those that decide the cache.
+
+The memories were read from the hub config already (`kvplan.architectures`), class defaults included; here they are written
+as llama.cpp's converter does, with its quirks. A model type without a row has no mapping that kvplan knows.
+
+Source: llama.cpp 0c1e57098, `conversion/base.py` (`TextModel.set_gguf_parameters`) and the classes of `conversion/*.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.model import Model
+from kvplan.engines.llama_cpp.convert.row import Row
+from kvplan.engines.llama_cpp.convert.rows import ROWS
+from kvplan.engines.llama_cpp.convert.written import Inconvertible, Written
+
+_OUTSIDE: Final = "llama.cpp runs GGUF files, and this description has no hub config that its converter could read"
+
+
+def gguf_keys(model: Model) -> Mapping[str, Any] | NotPredicted:
+    """The GGUF keys of a model: the file's own, or those that the converter writes.
+
+    >>> from kvplan.loading import load
+    >>> gguf_keys(load("llama-3.1-8b"))["llama.attention.head_count_kv"]
+    8
+    """
+    if model.config is None:
+        return NotPredicted(reason=_OUTSIDE)
+    if "general.architecture" in model.config:
+        return model.config
+    kind = model.text_type or model.model_type
+    row = ROWS.get(f"{model.model_type}/{kind}") or ROWS.get(kind)
+    if row is None:
+        return NotPredicted(
+            reason=f"the GGUF keys that llama.cpp's converter writes for model type {kind} are not known here",
+            see="give the GGUF file itself",
+        )
+    if model.inferred:
+        return NotPredicted(reason=f"model type {kind} was read by its shape: its GGUF keys are not known")
+    try:
+        return _written(model, row)
+    except Inconvertible as problem:
+        return NotPredicted(reason=f"llama.cpp's converter has no form for this {kind} model: {problem}")
+
+
+def _written(model: Model, row: Row) -> Mapping[str, Any]:
+    config = model.text_config or model.config or {}
+    written = Written(row.arch, model, config)
+    written.common(context=row.context)
+    row.build(written, row)
+    return written.keys

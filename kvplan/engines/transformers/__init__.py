@@ -1,0 +1,1 @@
+"""The transformers library: cache classes by release and model type."""

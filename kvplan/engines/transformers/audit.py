@@ -1,0 +1,147 @@
+"""Facts of recorded `transformers` caches: the tensors found in a real cache after a prompt and some decode steps.
+
+A record's `per_layer` groups equal layers; here it is one int a layer. Tensors that live outside the cache's layers (states
+held by a module, a cache class's own lists) are recorded without a layer, and then count in the totals only.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kvplan import architectures
+from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.model import MAX_LAYERS, Model
+from kvplan.domain.workload import Workload
+from kvplan.engines import make_engine
+from kvplan.engines.kernel.cases import Case, InvalidCase, whole
+
+#: What records call a cache -> the engine's option.
+_CACHES: Final = {
+    "generate-default": "auto",
+    "model_forward_default": "auto",
+    "dynamic_full": "plain",
+    "DynamicCache_without_config": "plain",
+    "DynamicCache() passed by the user": "plain",
+}
+#: Classes whose `forward` has no `past_key_values` parameter. A recorder that calls `forward` cannot hand them a cache, so
+#: whatever these records ask for, their `cache_class` is the DynamicCache that the class makes (`generate()` passes it on).
+_TAKES_NO_CACHE: Final = frozenset({"blip", "blip-2", "evolla", "instructblip", "instructblipvideo", "vibevoice"})
+_OPTIONS: Final = ("backend", "nbits", "axis_key", "axis_value", "q_group_size", "residual_length")
+#: Names of tensors that hang on modules or on the cache itself, not on one of its layers.
+_OUTSIDE: Final = frozenset(
+    {"linear_cache", "conv1d_state", "recurrent_states", *"01234", "rnn_state.0", "rnn_state.1", "rnn_state.2"}
+)
+
+
+def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """The totals, and the bytes of each layer where the record places them."""
+    facts: dict[str, Any] = {
+        name: expected[name] for name in ("total_bytes", "storage_bytes", "bookkeeping_bytes") if name in expected
+    }
+    prefill = expected.get("after_prefill")
+    if isinstance(prefill, Mapping):
+        facts |= {f"prefill_{name}": prefill[name] for name in ("total_bytes", "storage_bytes") if name in prefill}
+    layers = _per_layer(expected)
+    if layers:
+        facts["per_layer_bytes"] = layers
+    return facts
+
+
+def _per_layer(expected: Mapping[str, Any]) -> list[int]:
+    sums: list[int] = []
+    for entry in _entries(expected):
+        first, last = entry["layers"]
+        if first is None:
+            continue
+        first, last = whole(first, "per_layer.layers"), whole(last, "per_layer.layers")
+        if not first <= last < MAX_LAYERS:
+            raise InvalidCase(f"`per_layer.layers` must be two layer numbers in order, got {first} and {last}")
+        sums += [0] * (last + 1 - len(sums))
+        for layer in range(first, last + 1):
+            sums[layer] += whole(entry["bytes"], "per_layer.bytes")
+    return sums
+
+
+def _entries(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    entries = expected.get("per_layer", [])
+    if not isinstance(entries, list) or not all(isinstance(e, Mapping) and len(e.get("layers", ())) == 2 for e in entries):
+        raise InvalidCase("`expected.per_layer` must be a list of objects with `layers` and `bytes`")
+    return entries
+
+
+def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether the record lists some tensors without a layer: which facts are asked for, never their values."""
+    return {"outside": any(entry["layers"][0] is None for entry in _entries(expected))}
+
+
+def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+    """The facts of the `transformers` engine at the record's release, after all tokens and after the prompt."""
+    model = architectures.read(case.config, source=case.id, name=case.model)
+    options = _options(case)
+    engine = make_engine(f"transformers@{case.engine_version}" if case.engine_version else "transformers", options)
+    prompt, tokens = case.count("prefill", minimum=1), case.count("seq_len", minimum=1)
+    workload = Workload(
+        batch_size=case.count("batch", minimum=1), seq_len=tokens, prompt_len=prompt, encoder_len=_encoder_len(case, model)
+    )
+    answer = engine.footprint(model, workload)
+    if isinstance(answer, NotPredicted):
+        return answer
+    first = engine.footprint(
+        model, Workload(batch_size=workload.batch_size, seq_len=prompt, prompt_len=prompt, encoder_len=workload.encoder_len)
+    )
+    if isinstance(first, NotPredicted):
+        return first
+    return {
+        "total_bytes": answer.payload_bytes,
+        "storage_bytes": answer.allocated_bytes,
+        "bookkeeping_bytes": answer.bookkeeping_bytes,
+        "prefill_total_bytes": first.payload_bytes,
+        "prefill_storage_bytes": first.allocated_bytes,
+        "per_layer_bytes": _layer_bytes(answer, outside=asked.get("outside", False)),
+    }
+
+
+def _layer_bytes(answer: Allocation, *, outside: bool) -> list[int]:
+    """One int a layer; RWKV's cache is a list of five tensors over all layers, and each of them is an entry."""
+    names = dict.fromkeys(buffer.name for buffer in answer.buffers)
+    if set(names) == {"0", "1", "2", "3", "4"}:
+        return [sum(b.payload_bytes for b in answer.buffers if b.name == name) for name in sorted(names)]
+    sums = [0] * len(answer.kinds)
+    for buffer in answer.buffers:
+        if outside and buffer.name in _OUTSIDE:
+            continue
+        for layer in buffer.layers:
+            sums[layer] += buffer.payload_bytes // buffer.count
+    return sums
+
+
+def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
+    """Layers without a tensor at the end of the list are in some records and not in others (lazily added, dummies)."""
+    if name != "per_layer_bytes" or any(predicted[len(recorded) :]):
+        return predicted
+    return predicted[: len(recorded)]
+
+
+def _options(case: Case) -> dict[str, Any]:
+    cache = case.options.get("cache_implementation", "auto")
+    if case.config.get("model_type") in _TAKES_NO_CACHE and not case.options.get("generate_max_length"):
+        cache = "auto"
+    options: dict[str, Any] = {"cache": _CACHES.get(cache, cache), "dtype": case.options.get("kv_dtype", "auto")}
+    options |= {name: case.options[name] for name in _OPTIONS if case.options.get(name) is not None}
+    longest = case.options.get("generate_max_length")
+    if longest is not None:
+        options["max_length"] = whole(longest, "options.generate_max_length", 1)
+    if case.workload.get("max_cache_len") is not None:
+        options["max_cache_len"] = case.count("max_cache_len", minimum=1)
+    return options
+
+
+def _encoder_len(case: Case, model: Model) -> int:
+    """Encoder positions; images become positions as the vision part cuts them."""
+    images = case.workload.get("images_per_sequence")
+    if images is None:
+        return case.count("encoder_seq_len", default=0)
+    vision = (model.config or {}).get("vision_config", {})
+    side = whole(vision.get("image_size", 448), "vision_config.image_size", 1) // whole(
+        vision.get("patch_size", 14), "vision_config.patch_size", 1
+    )
+    return case.count("images_per_sequence") * case.count("tiles_per_image", default=4) * (side * side + 1)

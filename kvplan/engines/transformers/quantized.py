@@ -1,0 +1,132 @@
+"""Quantized caches: codes and scales of all tokens but the last few, which wait in full precision.
+
+The prompt is quantized whole. Decoded tokens pile up until there are `residual_length` of them; then everything is
+quantized again and none wait. fp8 appends and keeps no residual. Sources: `QuantizedLayer.update`,
+`QuantoQuantizedLayer`, `HQQQuantizedLayer`, `Fp8QuantizedLayer` in `cache_utils.py`; optimum-quanto 0.2.7, hqq 0.2.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.dtypes import item_bytes, torch_name
+from kvplan.domain.model import Full, Memory, Model, Softmax, memory_words
+from kvplan.engines.kernel.engine import Count, Piece, at_least
+from kvplan.engines.transformers.releases import general
+from kvplan.engines.transformers.rules import Rules
+from kvplan.engines.transformers.tensors import Moment
+
+if TYPE_CHECKING:
+    from kvplan.domain.workload import Workload
+    from kvplan.engines.transformers.engine import TransformersOptions
+
+_BITS: Final = {"quanto": (2, 4), "hqq": (1, 2, 4, 8)}
+_AXES: Final = {"quanto": (0, -1), "hqq": (0, 1)}
+
+
+def quantized_refusal(options: TransformersOptions, model: Model) -> NotPredicted | None:
+    """What the quantized cache classes refuse."""
+    plain = all(isinstance(m, Softmax) and isinstance(m.reach, Full) for layer in model.layers for m in layer.memories) and all(
+        layer.memories for layer in model.layers
+    )
+    if not plain:
+        return NotPredicted(
+            reason="QuantizedCache takes models whose layers are all full attention, and raises a ValueError here"
+        )
+    if options.backend == "fp8":
+        return None
+    if options.backend not in _BITS:
+        return NotPredicted(reason=f"unknown quantization backend `{options.backend[:40]}`: available are quanto, hqq and fp8")
+    if options.nbits not in _BITS[options.backend]:
+        words = ", ".join(map(str, _BITS[options.backend]))
+        return NotPredicted(reason=f"`nbits` for the {options.backend} backend has to be one of {words}, got {options.nbits}")
+    for name in ("axis_key", "axis_value"):
+        axis = getattr(options, name)
+        if axis is not None and axis not in _AXES[options.backend]:
+            words = " or ".join(map(str, _AXES[options.backend]))
+            return NotPredicted(reason=f"`{name}` for the {options.backend} backend has to be {words}, got {axis}")
+    return None
+
+
+def uneven_groups(options: TransformersOptions, model: Model, workload: Workload) -> NotPredicted | None:
+    """Both backends refuse a tensor that its groups do not divide.
+
+    Source: `group` in optimum-quanto 0.2.7 (along the axis), the assertion in hqq's `Quantizer.quantize`.
+    """
+    if options.backend == "fp8":
+        return None
+    prompt = workload.seq_len - 1 if options.prompt_len is None else min(options.prompt_len, workload.seq_len)
+    waiting = (workload.seq_len - prompt) % options.residual_length
+    for memory in {m for layer in model.layers for m in layer.memories if isinstance(m, Softmax)}:
+        for dim, axis in ((memory.key_dim, options.axis_key), (memory.value_dim, options.axis_value)):
+            for tokens in {prompt, workload.seq_len - waiting}:
+                elements = memory.kv_heads * tokens * dim * workload.batch_size
+                if options.backend == "quanto":
+                    elements //= dim if axis == -1 else workload.batch_size or 1
+                if elements % options.q_group_size:
+                    words = f"{elements:,} elements, which groups of {options.q_group_size} do not divide"
+                    return NotPredicted(reason=f"{options.backend} refuses {words}")
+    return None
+
+
+def quantized_pieces(
+    options: TransformersOptions,
+    release: tuple[int, ...],
+    rules: Rules,
+    memories: tuple[Memory, ...],
+    layers: tuple[int, ...],
+    at: Moment[Count],
+    heads: int | None,
+) -> Iterator[Piece[Count]]:
+    """Codes, scales and the tokens that wait, for keys and values."""
+    decoded = at_least(at.seq_len - at.prompt_len, 0)
+    waiting = decoded % options.residual_length if options.backend != "fp8" else decoded * 0
+    for memory in memories:
+        if not isinstance(memory, Softmax):
+            continue
+        for part, dim in (("keys", memory.key_dim), ("values", memory.value_dim)):
+            row = memory.kv_heads * dim
+            elements = at.batch_size * (at.seq_len - waiting) * row
+            yield from _quantized(options, release, rules, f"_quantized_{part}", elements, layers, memory_words(memory, heads))
+            size = at.batch_size * waiting * (row * item_bytes(rules.dtype))
+            yield Piece(
+                layers=layers,
+                name=part,
+                kind=memory_words(memory, heads),
+                shape=(at.batch_size, memory.kv_heads, waiting, dim),
+                dtype=torch_name(rules.dtype),
+                payload=size,
+                padded=size,
+                per="token",
+            )
+
+
+def _quantized(
+    options: TransformersOptions,
+    release: tuple[int, ...],
+    rules: Rules,
+    name: str,
+    elements: Count,
+    layers: tuple[int, ...],
+    kind: str,
+) -> Iterator[Piece[Count]]:
+    def piece(part: str, count: Count, dtype: str, each: int) -> Piece[Count]:
+        size = count * each
+        return Piece(
+            layers=layers, name=f"{name}.{part}", kind=kind, shape=(count,), dtype=dtype, payload=size, padded=size, per="token"
+        )
+
+    if options.backend == "fp8":
+        yield piece("0", elements, "float8_e4m3fn", 1)
+        yield piece("1", elements * 0 + 1, "float32", 4)
+        return
+    quanto = options.backend == "quanto"
+    groups = elements // options.q_group_size
+    scale = item_bytes(rules.dtype)
+    yield piece("_data._data" if quanto else "0", elements * options.nbits // 8, "uint8", 1)
+    yield piece("_scale" if quanto else "1.scale", groups, torch_name(rules.dtype), scale)
+    zeropoint = quanto and int(general("zeropoint", release))
+    shift = "_zeropoint" if zeropoint else "_shift" if quanto else "1.zero"
+    yield piece(shift, groups, "int8" if zeropoint else torch_name(rules.dtype), zeropoint or scale)

@@ -1,0 +1,64 @@
+"""What `transformers` cannot do, in its own words where it has some: a reason, or ""."""
+
+from __future__ import annotations
+
+from kvplan.domain.model import Compressed, Index, Model, Recurrent, Softmax
+from kvplan.engines.transformers.models import (
+    NEEDS_ATTENTION,
+    NO_CACHE,
+    NO_STATIC,
+    OWN_CACHE,
+    shares,
+    surplus_layers,
+    text_type,
+)
+from kvplan.engines.transformers.releases import FIRST_RELEASE, OLDEST, family
+
+
+def refusal(model: Model, built: str, release: tuple[int, ...], version: str) -> str:
+    """Why nothing can be predicted for `model` in this release, with a cache that is `built` in this way."""
+    kind = text_type(model)
+    if release[:2] < OLDEST:
+        return "releases of transformers before 4.36 have not been studied"
+    if kind in NO_CACHE:
+        return f"transformers keeps no cache for model type {kind}: {NO_CACHE[kind]}"
+    first = FIRST_RELEASE.get(kind)
+    if first and release < first:
+        return f"transformers {version} has no model type {kind}: it came with {'.'.join(map(str, first))}"
+    kept = [memory for layer in model.layers for memory in layer.memories]
+    if kind in NEEDS_ATTENTION and release >= (5, 5) and not any(isinstance(m, Softmax) for m in kept):
+        words = "`get_seq_length` can only be called on attention layers"
+        return f"transformers {version} raises a ValueError ({words}): this {kind} model has none"
+    if built == "static":
+        return _no_static(model, release, version)
+    return _no_dynamic(model, built, release, version)
+
+
+def _no_static(model: Model, release: tuple[int, ...], version: str) -> str:
+    kind = text_type(model)
+    if kind in NO_STATIC:
+        return f"transformers has no static cache for {kind}: StaticCache raises a KeyError"
+    if family("static_index_error", kind, release, False) and not shares(model):
+        return f"transformers {version} raises an IndexError for a static cache of this {kind} model"
+    return _too_few_layers(model, release, version)
+
+
+def _no_dynamic(model: Model, built: str, release: tuple[int, ...], version: str) -> str:
+    kind = text_type(model)
+    kept = [memory for layer in model.layers for memory in layer.memories]
+    states = any(isinstance(m, Recurrent | Index) or isinstance(getattr(m, "reach", None), Compressed) for m in kept)
+    if built == "plain" and states and kind not in OWN_CACHE | {"recurrent_gemma"}:
+        return f"a DynamicCache made without a config has no place for what layers of {kind} keep, and raises"
+    return _too_few_layers(model, release, version)
+
+
+def _too_few_layers(model: Model, release: tuple[int, ...], version: str) -> str:
+    """T5 and its kin: the cache has as many layers as the encoder. 5.0 is the one release in between that works."""
+    missing = -surplus_layers(model)
+    if missing <= 0 or release < (4, 56) or release[:2] == (5, 0):
+        return ""
+    kind = text_type(model)
+    return (
+        f"transformers {version} raises an IndexError: it makes as many cache layers as {kind} has encoder layers, "
+        f"and the decoder has {missing} more"
+    )

@@ -1,0 +1,1 @@
+"""vLLM: blocks of a pool that all layers share."""

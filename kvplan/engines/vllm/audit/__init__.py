@@ -1,0 +1,1 @@
+"""Recorded plans, pools and logs of vLLM."""

@@ -1,0 +1,184 @@
+"""What vLLM prints at start-up, predicted from the memory that it prints: every value that the rounded figure allows.
+
+A server prints its memory with two decimals and its blocks and tokens exactly. A printed size stands for an interval of
+bytes, so a prediction is the set of values that memory in the interval gives; the record agrees when its value is
+one of them. The memory itself is predicted the other way, from the blocks or tokens. Flags that a record does not
+tell (the release, the drafter's tokens, the batch) are tried in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from typing import Any, Final
+
+from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.model import Model
+from kvplan.engines import make_engine
+from kvplan.engines.kernel.printed import read_printed
+from kvplan.engines.vllm.engine import Vllm
+from kvplan.engines.vllm.plan import Plan
+from kvplan.engines.vllm.pool import Reserved, format_gib, needed_bytes
+from kvplan.engines.vllm.releases import rule
+from kvplan.errors import KvplanError
+from kvplan.units import GIB, ceil_div
+
+#: Names under which records keep the memory for the cache, in GiB.
+AVAILABLE: Final = ("available_kv_gib_printed", "available_gib_printed", "kv_cache_gib_printed")
+#: Facts of the pool, and of a refusal.
+POOL: Final = ("num_gpu_blocks", "num_tokens", "max_concurrency_printed", "num_cpu_blocks")
+REFUSAL: Final = ("needed_gib_printed", "estimated_max_model_len_printed", "max_tokens_stored_printed")
+HYBRID: Final = ("attention_block_size_printed", "mamba_padding_percent_printed")
+_MOST: Final = 10_000  # values of one fact
+
+
+@dataclass(frozen=True)
+class Values:
+    """Every value that a fact may have, in order of preference."""
+
+    options: tuple[Any, ...]
+
+    def like(self, recorded: Any) -> Any:
+        """The recorded value if it is one of them, else the nearest."""
+        if recorded in self.options:
+            return recorded
+        numbers = [value for value in self.options if isinstance(value, int | float)]
+        if not numbers or not isinstance(recorded, int | float):
+            return self.options[0]
+        return min(numbers, key=lambda value: abs(value - recorded))
+
+
+def interval(printed: float | int) -> tuple[int, int]:
+    """The bytes that a printed number of GiB may stand for: lowest and highest."""
+    shown = read_printed(printed, "available memory")
+    half = Fraction(1, 2 * 10 ** max(shown.decimals, 2))
+    low, high = (shown.value - half) * GIB, (shown.value + half) * GIB
+    return max(0, int(low) + (low.denominator != 1)), int(high)
+
+
+def predict(
+    model: Model, versions: tuple[str, ...], options: tuple[Mapping[str, Any], ...], asked: Mapping[str, Any]
+) -> dict[str, Any] | NotPredicted:
+    """The facts under every release and set of flags that the record leaves open.
+
+    Args:
+        model: the model.
+        versions: releases, the likeliest first.
+        options: flags, the likeliest first.
+        asked: the memory (`available`), and `blocks` or `tokens`, from which the memory is predicted.
+    """
+    found: dict[str, list[Any]] = {}
+    refusal: NotPredicted | None = None
+    for version in versions:
+        for flags in options:
+            engine = make_engine(f"vllm@{version}", flags)
+            if not isinstance(engine, Vllm):
+                raise TypeError("the engine of these records is `vllm`")
+            refused = _refused(engine, model)
+            if refused is not None:
+                refusal = refusal or refused
+                continue
+            for name, values in _facts(engine, model, asked):
+                found.setdefault(name, []).extend(islice(values, _MOST))
+    if not found:
+        return refusal or NotPredicted(reason="the record says neither the memory nor the blocks")
+    return {name: Values(tuple(dict.fromkeys(values))) for name, values in found.items()}
+
+
+def _refused(engine: Vllm, model: Model) -> NotPredicted | None:
+    try:
+        return engine.refuse(model)
+    except KvplanError as problem:
+        return NotPredicted(reason=str(problem))
+
+
+def _facts(engine: Vllm, model: Model, asked: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[Any]]]:
+    plan = engine.plan(model)
+    yield "attention_block_size_printed", iter((plan.block_size,))
+    padding = _padding(plan)
+    if padding is not None:
+        yield "mamba_padding_percent_printed", iter((padding,))
+    needed = [needed_bytes(plan, stage, plan.max_model_len) for stage in range(len(plan.stages))]
+    yield "needed_gib_printed", iter([float(format_gib(plan, amount)) for amount in needed])
+    pools = list(_pools(engine, model, plan, asked))
+    started, refused = [p for p in pools if not p.refused], [p for p in pools if p.refused]
+    if started:
+        yield "num_gpu_blocks", iter([p.num_blocks for p in started])
+        yield "num_tokens", iter([p.num_tokens for p in started])
+        yield "max_concurrency_printed", iter([round(p.concurrency, 2) for p in started])
+        yield "num_cpu_blocks", iter([p.num_cpu_blocks for p in started])
+    if refused:
+        yield "estimated_max_model_len_printed", iter([p.estimated_max_model_len for p in refused])
+        yield "max_tokens_stored_printed", iter([p.estimated_max_model_len for p in refused])
+    known = _memory(engine, model, plan, asked)
+    if known is not None:
+        sizes = _printed_sizes(*known)
+        yield from ((name, iter(sizes)) for name in AVAILABLE)
+
+
+def _padding(plan: Plan) -> float | None:
+    """By how much of a state its page is larger, in percent, as the log says it."""
+    specs = [held.spec for held in plan.caches if held.spec.kind == "state"]
+    if not specs:
+        return None
+    return round(100 * (specs[0].page_bytes - specs[0].content_bytes) / specs[0].content_bytes, 2)
+
+
+def _pools(engine: Vllm, model: Model, plan: Plan, asked: Mapping[str, Any]) -> Iterator[Reserved]:
+    """The pool of each number of blocks that the memory allows."""
+    if asked.get("available") is None:
+        blocks = asked.get("blocks") or _blocks_of(engine, model, plan, asked.get("tokens"))
+        if blocks:
+            yield engine.reserved(model, (blocks * max(plan.block_bytes),))
+        return
+    size = max(plan.block_bytes)
+    low, high = interval(asked["available"])
+    if "estimated" in asked and rule("fit_by_groups", plan.version):  # a refusal prints what is left without the null block
+        low, high = low + size, high + size
+    budgets = [low, *range(ceil_div(low + 1, size) * size, high + 1, size)[:_MOST]] if size else [low]
+    for budget in budgets:
+        yield engine.reserved(model, (budget,))
+    yield engine.reserved(model, (high,))
+
+
+def _blocks_of(engine: Vllm, model: Model, plan: Plan, tokens: int | None) -> int | None:
+    """The blocks of a pool of so many tokens: the fewest that reach them."""
+    if not tokens or not plan.groups:
+        return None
+    size, high = max(plan.block_bytes), 1
+    ceiling = 2**40
+
+    def reached(blocks: int) -> bool:
+        return engine.reserved(model, (blocks * size,)).num_tokens >= tokens
+
+    while high < ceiling and not reached(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return high
+
+
+def _memory(engine: Vllm, model: Model, plan: Plan, asked: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The bytes that the printed blocks, tokens or longest request need, and the next one's."""
+    if asked.get("estimated"):
+        longest = asked["estimated"]
+        return needed_bytes(plan, 0, longest), needed_bytes(plan, 0, longest + 1) - 1
+    size, blocks = max(plan.block_bytes), asked.get("blocks")
+    if blocks:
+        return blocks * size, (blocks + 1) * size - 1
+    tokens = asked.get("tokens")
+    fewest = _blocks_of(engine, model, plan, tokens)
+    if not tokens or not fewest:
+        return None
+    more = _blocks_of(engine, model, plan, tokens + 1) or fewest + 1
+    return fewest * size, more * size - 1
+
+
+def _printed_sizes(low: int, high: int) -> list[float]:
+    """Every number of GiB with two decimals that an amount in the interval is printed as."""
+    first, last = round(low / GIB * 100), round(high / GIB * 100)
+    return [hundredths / 100 for hundredths in range(first, min(last, first + _MOST) + 1)]

@@ -1,0 +1,215 @@
+"""Which layers share a block table: vLLM's groups, and the bytes of one block of the pool.
+
+Every group takes blocks of the same pool, so a block is as large as the widest group; narrower groups leave the rest
+of their blocks empty. Source: `vllm/v1/core/kv_cache_utils.py:get_kv_cache_groups` and the functions named below.
+"""
+
+from __future__ import annotations
+
+from math import lcm
+from typing import Final
+
+from kvplan.domain.records import dataclass
+from kvplan.engines.vllm.specs import Held, Spec, same_kind
+from kvplan.units import ceil_div
+
+_BALANCE: Final = 1.5  # a bucket less than this much longer than the shortest is kept in one group
+
+
+class CannotGroup(ValueError):
+    """vLLM refuses to start with these layers; the message is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The release's grouping rules and the physical layout."""
+
+    hybrid_manager: bool = True
+    block_outermost: bool = False  # layouts BLHNC, BLNHC, BHLNC
+    balanced: bool = True
+    unified_pages: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CacheGroup:
+    """Caches that share one block table; all have the same tokens a block."""
+
+    members: tuple[Held, ...]
+
+    @property
+    def spec(self) -> Spec:
+        """The first member's spec: kind, reach and block size are those of all."""
+        return self.members[0].spec
+
+    @property
+    def page_bytes(self) -> int:
+        """One block of all members."""
+        return sum(held.spec.page_bytes for held in self.members)
+
+    @property
+    def strided_bytes(self) -> int:
+        """One block of all members where each layer has its own region of the pool."""
+        return sum(_round_up(held.spec.page_bytes, held.spec.stride_alignment) for held in self.members)
+
+
+def _round_up(amount: int, step: int) -> int:
+    return ceil_div(amount, step) * step
+
+
+def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ...]:
+    """The groups of a model's caches, in first-seen order; none for a model that keeps nothing.
+
+    Raises:
+        CannotGroup: vLLM refuses them.
+    """
+    if not rules.hybrid_manager:
+        caches = _one_type(caches)
+    if not caches:
+        return ()
+    first = caches[0].spec
+    if all(held.spec == first for held in caches) or all(same_kind(first, held.spec) for held in caches):
+        return (CacheGroup(caches),)
+    pages = {held.spec.page_bytes for held in caches}
+    if rules.block_outermost and len(pages) > 1:
+        return _packed(caches)
+    if len(pages) > 1:
+        if not rules.unified_pages:
+            raise CannotGroup("this release cannot serve layers whose pages differ in size (NotImplementedError)")
+        if any(held.spec.latent and max(pages) % held.spec.page_bytes for held in caches):
+            return _whole_windows(caches)
+        caches = tuple(_with(held, _to_page(held.spec, max(pages))) for held in caches)
+    return _uniform_page(caches, rules)
+
+
+def _one_type(caches: tuple[Held, ...]) -> tuple[Held, ...]:
+    """Local layers held like full ones. Source: `unify_hybrid_kv_cache_specs`."""
+    kinds = {held.spec.kind for held in caches}
+    if "full" in kinds and kinds & {"sliding", "chunked"}:
+        caches = tuple(_with(held, held.spec.without_reach()) for held in caches)
+    first = caches[0].spec if caches else None
+    if first is not None and not all(same_kind(first, held.spec) for held in caches):
+        raise CannotGroup("Failed to promote local KV cache specs to one unified type.")
+    return caches
+
+
+def _with(held: Held, spec: Spec) -> Held:
+    return Held(layer=held.layer, memory=held.memory, name=held.name, spec=spec, draft=held.draft)
+
+
+def _whole_windows(caches: tuple[Held, ...]) -> tuple[CacheGroup, ...]:
+    """Pages of MLA cannot be padded; beside ordinary windows, those are held whole and all share one group.
+
+    Source: `_try_get_full_allocation_fallback_groups`.
+    """
+    windows = [held for held in caches if held.spec.kind == "sliding"]
+    local = any(held.spec.kind == "chunked" for held in caches) or any(held.spec.latent for held in windows)
+    whole = tuple(_with(held, held.spec.without_reach()) for held in caches)
+    if not windows or local or not all(same_kind(whole[0].spec, held.spec) for held in whole):
+        raise CannotGroup("the pages of the MLA layers cannot be unified with the others' (NotImplementedError)")
+    return (CacheGroup(whole),)
+
+
+def _to_page(spec: Spec, page: int) -> Spec:
+    if spec.page_bytes == page:
+        return spec
+    if spec.kind == "state" or page % spec.page_bytes:
+        return spec.padded(page)
+    return spec.with_block_size(spec.block_size * (page // spec.page_bytes))
+
+
+def _uniform_page(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ...]:
+    """Equal specs in buckets, each cut into groups of about the same length.
+
+    Source: `_get_kv_cache_groups_uniform_page_size`.
+    """
+    buckets: dict[Spec, list[Held]] = {}
+    for held in caches:
+        buckets.setdefault(held.spec, []).append(held)
+    lengths = [len(bucket) for bucket in buckets.values()]
+    size = min(lengths)
+    if rules.balanced and max(lengths) < _BALANCE * size:
+        size = max(lengths)
+    groups: list[CacheGroup] = []
+    for bucket in buckets.values():
+        groups += _strided(bucket, ceil_div(len(bucket), size))
+    return tuple(groups)
+
+
+def _strided(bucket: list[Held], count: int) -> list[CacheGroup]:
+    """Every `count`-th cache of each page size together."""
+    sizes: dict[int, list[Held]] = {}
+    for held in bucket:
+        sizes.setdefault(held.spec.page_bytes, []).append(held)
+    return [CacheGroup(tuple(held for same in sizes.values() for held in same[i::count])) for i in range(count)]
+
+
+def _packed(caches: tuple[Held, ...]) -> tuple[CacheGroup, ...]:
+    """Groups for a pool whose outermost axis is the block: pages of different sizes lie side by side in one block.
+
+    Source: `_get_packed_kv_cache_groups`.
+    """
+    buckets: list[list[Held]] = []
+    for held in caches:
+        bucket = next((b for b in buckets if same_kind(b[0].spec, held.spec)), None)
+        if bucket is None:
+            buckets.append([held])
+        else:
+            bucket.append(held)
+    counts = [_by_page(bucket) for bucket in buckets]
+    anchored = max((max(c.values()) for c in counts if len(c) > 1 and _balanced(c)), default=0)
+    parts = [1] * len(buckets)
+    if anchored:
+        width = _pack_width([max(c.values()) for c in counts if _balanced(c)], anchored)
+        parts = [ceil_div(max(c.values()), width) if _balanced(c) else 1 for c in counts]
+    stateful = [_is_state(bucket[0].spec, sliding=not anchored) for bucket in buckets]
+    anchor = max(
+        sum(_by_page(bucket)) if state else max(group.page_bytes for group in _strided(bucket, n))
+        for bucket, state, n in zip(buckets, stateful, parts, strict=True)
+    )
+    groups: list[CacheGroup] = []
+    for bucket, state, n in zip(buckets, stateful, parts, strict=True):
+        narrow = ceil_div(len(bucket), max(anchor // bucket[0].spec.page_bytes, 1)) if state else 0
+        groups += _strided(bucket, max(n, narrow))
+    return tuple(groups)
+
+
+def _by_page(bucket: list[Held]) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for held in bucket:
+        counts[held.spec.page_bytes] = counts.get(held.spec.page_bytes, 0) + 1
+    return counts
+
+
+def _balanced(counts: dict[int, int]) -> bool:
+    return len(set(counts.values())) == 1
+
+
+def _pack_width(counts: list[int], least: int) -> int:
+    """Layers of one page size in a group: the width that pads the balanced buckets least, the larger of equals.
+
+    Source: `_approximate_gcd`.
+    """
+
+    def padding(width: int) -> int:
+        return sum(_round_up(count, width) - count for count in counts)
+
+    return min(range(least, max(counts) + 1), key=lambda width: (padding(width), -width))
+
+
+def _is_state(spec: Spec, *, sliding: bool) -> bool:
+    return spec.kind == "state" or (sliding and spec.kind == "sliding")
+
+
+def block_bytes(groups: tuple[CacheGroup, ...], rules: Rules) -> int:
+    """Bytes of one block of the pool: the widest group. Source: `_get_kv_cache_bytes_per_block`."""
+    if not groups:
+        return 0
+    if not rules.block_outermost:
+        return max(group.strided_bytes for group in groups)
+    step = lcm(*(held.spec.stride_alignment for group in groups for held in group.members))
+    return _round_up(max(group.page_bytes for group in groups), step)
+
+
+def on_stage(groups: tuple[CacheGroup, ...], layers: range) -> tuple[CacheGroup, ...]:
+    """The part of each group that one pipeline stage holds; a group may be empty there."""
+    return tuple(CacheGroup(tuple(held for held in group.members if held.layer in layers)) for group in groups)

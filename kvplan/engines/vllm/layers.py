@@ -1,0 +1,285 @@
+"""The specs that a model's layers register with vLLM, at a block size.
+
+One function a memory kind. Sources: each layer class's `get_kv_cache_spec` (`model_executor/layers/attention/`,
+`mla_attention.py`, `mamba/abstract.py`), `mamba_utils.py` for states, `models/deepseek_v4` for the compressors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final, assert_never
+
+from kvplan.domain.dtypes import item_bytes
+from kvplan.domain.model import (
+    Chunk,
+    Compressed,
+    Cross,
+    Full,
+    Index,
+    Latent,
+    Layer,
+    Memory,
+    Model,
+    Recurrent,
+    Shared,
+    Softmax,
+    Window,
+)
+from kvplan.engines.kernel.engine import split_heads
+from kvplan.engines.vllm.dtypes import COMPRESSED_BLOCK, PLAIN, SPARSE_ROWS, head_bytes
+from kvplan.engines.vllm.releases import ENCODER_ONLY
+from kvplan.engines.vllm.specs import Held, Spec
+from kvplan.engines.vllm.states import NotServed, Storage, state_spec
+from kvplan.units import ceil_div
+
+_ALIGNMENT: Final = {True: 576, False: 512}  # bytes: DeepSeek V4 pages, with fp8_ds_mla rows or not
+_V4_ROW: Final = 584  # bytes: 448 fp8, 64 rope keys in bf16, 8 scale bytes
+_V4_WINDOW_BLOCK: Final = 64  # tokens
+_BOUNDARY: Final = 2  # layers
+_EXPANDED_WIDTH: Final = 256  # elements: heads before MLA was served as such
+_INDEX_GROUP: Final = 128  # elements that share one fp32 scale
+_COMPRESSOR_BLOCK: Final = {True: 4, False: 8}  # tokens; overlapping groups or not
+#: Text model types whose blocks of attention are built before the layers that use them (shared blocks).
+_ATTENTION_FIRST: Final = frozenset({"zamba2"})
+#: MLA that vLLM expands: keys and values of all heads, values as wide as keys. Source: models/minicpm3.py.
+_EXPANDED: Final = frozenset({"minicpm3"})
+#: Sharing in the config that vLLM does not read: every layer caches. Source: models/registry.py (Transformers backend).
+IGNORES_SHARING: Final = frozenset({"hunyuan", "hunyuan_v1_moe", "hunyuan_v1_dense"})
+
+
+def sparse_mla(model: Model) -> bool:
+    """Whether MLA layers read what an indexer picks (DeepSeek V3.2, GLM-5)."""
+    kinds = {type(memory) for memories in model.collapsed() for memory in memories}
+    return {Index, Latent} <= kinds
+
+
+def compressed(model: Model) -> bool:
+    """Whether entries stand for several tokens (DeepSeek V4)."""
+    return any(isinstance(getattr(memory, "reach", None), Compressed) for memories in model.collapsed() for memory in memories)
+
+
+def layer_caches(model: Model, storage: Storage, block_size: int) -> tuple[Held, ...]:
+    """Every cache of the target's layers, in the order in which vLLM registers them.
+
+    Raises:
+        NotServed: a memory that vLLM has no cache for.
+        OptionError: tensor parallelism does not divide the heads.
+    """
+    if model.text_type in ENCODER_ONLY:
+        return ()
+    shared = model.text_type in IGNORES_SHARING or model.model_type in IGNORES_SHARING
+    plain = replace(storage, cache="auto")
+    skipped = boundary_layers(model) if storage.cache.startswith("turboquant") else frozenset()
+    made: dict[tuple[tuple[Memory, ...], bool], list[tuple[int, str, Spec]]] = {}
+    caches: list[Held] = []
+    for layer in model.layers:
+        memories = model.layers[_owner(layer)].memories if shared else layer.memories
+        key = (memories, layer.index in skipped)
+        if key not in made:
+            made[key] = list(_specs(memories, model, plain if key[1] else storage, block_size))
+        caches += [Held(layer=layer.index, memory=m, name=name, spec=spec) for m, name, spec in made[key]]
+    if storage.whole_windows:
+        caches = [replace(held, spec=held.spec.without_reach()) for held in caches]
+    if model.text_type in _ATTENTION_FIRST:
+        caches.sort(key=lambda held: held.spec.kind == "state")
+    return tuple(caches)
+
+
+def boundary_layers(model: Model) -> frozenset[int]:
+    """The layers that TurboQuant leaves in the model's dtype: the first and last two, in models without states.
+
+    Source: `config/vllm.py`, the boundary skip of `TurboQuantConfig`.
+    """
+    if has_states(model):
+        return frozenset()
+    count = len(model.layers)
+    return frozenset(i for i in range(count) if i < _BOUNDARY or i >= count - _BOUNDARY)
+
+
+def has_states(model: Model) -> bool:
+    """Whether some layer keeps a state."""
+    return any(isinstance(memory, Recurrent) for memories in model.collapsed() for memory in memories)
+
+
+def _owner(layer: Layer) -> int:
+    return next((memory.source for memory in layer.memories if isinstance(memory, Shared)), layer.index)
+
+
+def draft_caches(model: Model, drafter: Model | None, method: str, storage: Storage, block_size: int) -> tuple[Held, ...]:
+    """The caches of a drafter's layers: the model's own MTP layers, or those of a draft model; none for n-grams.
+
+    Raises:
+        NotServed: MTP is asked for and the model has no MTP layers.
+    """
+    if method == "mtp":
+        layers, source = model.drafts, model
+        if not any(layer.memories for layer in layers):
+            raise NotServed("the config has no multi-token-prediction layers to draft with")
+    elif drafter is not None:
+        layers, source = drafter.layers, drafter
+    else:
+        return ()
+    start = len(model.layers)
+    found = tuple(
+        Held(layer=start + i, memory=m, name=name, spec=spec, draft=True)
+        for i, layer in enumerate(layers)
+        for m, name, spec in _specs(layer.memories, source, storage, block_size)
+    )
+    extra = storage.spec_tokens - 1 if method == "mtp" and sum(bool(layer.memories) for layer in layers) > 1 else 0
+    return tuple(_looking_ahead(held, extra) for held in found) if extra else found
+
+
+def _looking_ahead(held: Held, extra: int) -> Held:
+    spec = replace(held.spec, lookahead=extra) if held.spec.kind == "sliding" else held.spec
+    return replace(held, spec=spec)
+
+
+def _specs(memories: tuple[Memory, ...], model: Model, storage: Storage, block_size: int) -> Iterator[tuple[int, str, Spec]]:
+    """One layer's caches: indexers register before the attention that they serve."""
+    sparse = any(isinstance(memory, Index) for memory in memories) or sparse_mla(model)
+    order = sorted(range(len(memories)), key=lambda i: not isinstance(memories[i], Index) and not _plain_window(memories[i]))
+    for i in order:
+        for name, spec in _memory(memories[i], model, storage, block_size, sparse=sparse):
+            yield (i if not name.endswith("compressor state") else -1), name, spec
+
+
+def _plain_window(memory: Memory) -> bool:
+    return isinstance(memory, Softmax) and memory.value_dim == 0 and isinstance(memory.reach, Window)
+
+
+def _memory(memory: Memory, model: Model, storage: Storage, block_size: int, *, sparse: bool) -> Iterator[tuple[str, Spec]]:
+    match memory:
+        case Softmax(value_dim=0):
+            yield from _single_latent(memory, storage)
+        case Softmax():
+            yield "keys and values", _softmax(memory, memory.kv_heads, memory.key_dim, memory.value_dim, storage, block_size)
+        case Latent() if model.text_type in _EXPANDED or storage.expand_latents:
+            step = _EXPANDED_WIDTH if storage.expand_latents else 1
+            width = ceil_div(memory.nope_dim + memory.rope_dim, step) * step
+            yield "keys and values", _softmax(memory, memory.heads, width, width, storage, block_size)
+        case Latent():
+            yield "latent", _latent(memory, storage, block_size, sparse=sparse)
+        case Index():
+            yield from _index(memory, storage, block_size, latent=sparse_mla(model))
+        case Recurrent():
+            yield "state", state_spec(memory, model, storage, block_size)
+        case Cross():
+            heads = split_heads(memory.kv_heads, storage.tensor_parallel)
+            entry = heads * head_bytes(storage.cache, memory.key_dim, memory.value_dim, storage.dtype)
+            content = (heads, memory.key_dim, memory.value_dim, storage.cache)
+            yield "cross keys and values", Spec(kind="cross", content=content, block_size=block_size, entry_bytes=entry)
+        case Shared():
+            return
+        case _:
+            assert_never(memory)
+
+
+def _softmax(memory: Softmax | Latent, kv_heads: int, key: int, value: int, storage: Storage, block_size: int) -> Spec:
+    """Ordinary attention: K and V of each head, side by side. Source: `AttentionSpec.unpadded_page_size_bytes`."""
+    heads = split_heads(kv_heads, storage.tensor_parallel)
+    shared = {
+        "content": (heads, key, value, storage.cache),
+        "block_size": block_size,
+        "entry_bytes": heads * head_bytes(storage.cache, key, value, storage.dtype),
+    }
+    match memory.reach:
+        case Full():
+            return Spec(kind="full", **shared)  # type: ignore[arg-type]
+        case Window(size=size):
+            return Spec(kind="sliding", reach=size, **shared)  # type: ignore[arg-type]
+        case Chunk(size=size):
+            return Spec(kind="chunked", reach=size, **shared)  # type: ignore[arg-type]
+        case Compressed():
+            raise NotServed("compressed keys beside values: vLLM serves DeepSeek V4's single latent only")
+
+
+def _latent(memory: Latent, storage: Storage, block_size: int, *, sparse: bool) -> Spec:
+    """MLA: one row a token, on every device whole. Source: `mla_attention.py:get_kv_cache_spec`."""
+    if not isinstance(memory.reach, Full | Window):
+        raise NotServed("latent attention that sees only a chunk or compressed entries")
+    width = memory.rank + memory.rope_dim
+    row = SPARSE_ROWS.get(storage.cache) or head_bytes(storage.cache, width, 0, storage.dtype)
+    if storage.cache.endswith("_per_token_head"):
+        row = head_bytes(storage.cache, width, 0, storage.dtype)
+    window = memory.reach.size if isinstance(memory.reach, Window) else 0
+    return Spec(
+        kind="sliding" if window else "full",
+        content=("latent", width, storage.cache),
+        block_size=block_size,
+        entry_bytes=row,
+        latent=True,
+        reach=window,
+        stride_alignment=row if sparse and storage.cache in PLAIN else 1,
+    )
+
+
+def _index(memory: Index, storage: Storage, block_size: int, *, latent: bool) -> Iterator[tuple[str, Spec]]:
+    """An indexer's keys: fp8 with fp32 scales beside MLA and in DeepSeek V4, the cache's own dtype beside softmax (M3)."""
+    quantised = memory.dim + memory.dim // _INDEX_GROUP * 4
+    row = memory.heads * (quantised if latent or isinstance(memory.reach, Compressed) else memory.dim * item_bytes(storage.dtype))
+    content = ("index", memory.heads, memory.dim, row)
+    if not isinstance(memory.reach, Compressed):
+        yield "index keys", Spec(kind="full", content=content, block_size=block_size, entry_bytes=row, latent=True)
+        return
+    align = _ALIGNMENT[storage.cache == "fp8_ds_mla"]
+    yield (
+        "index keys",
+        Spec(
+            kind="full", content=content, block_size=COMPRESSED_BLOCK, entry_bytes=row, tokens_per_entry=memory.reach.ratio,
+            latent=True, alignment=align,
+        ),
+    )  # fmt: skip
+    yield "index compressor state", _compressor(memory.dim, memory.reach, align)
+
+
+def _compressor(width: int, reach: Compressed, alignment: int) -> Spec:
+    """What a compressor must remember of the group that it is filling: keys and weights in float32, of two groups
+    where they overlap."""
+    groups = 2 if reach.overlap else 1
+    return Spec(
+        kind="sliding",
+        content=("compressor", groups, width),
+        block_size=_COMPRESSOR_BLOCK[reach.overlap],
+        entry_bytes=groups * 2 * width * 4,
+        latent=True,
+        reach=groups * reach.ratio,
+        alignment=alignment,
+    )
+
+
+def _single_latent(memory: Softmax, storage: Storage) -> Iterator[tuple[str, Spec]]:
+    """DeepSeek V4: one latent that is key and value, of every token in a window or of every `ratio` tokens."""
+    row = _V4_ROW if storage.cache == "fp8_ds_mla" else memory.key_dim * item_bytes(storage.dtype)
+    align = _ALIGNMENT[storage.cache == "fp8_ds_mla"]
+    content = ("v4", memory.key_dim, row)
+    match memory.reach:
+        case Window(size=size):
+            yield (
+                "window latent",
+                Spec(
+                    kind="sliding",
+                    content=content,
+                    block_size=_V4_WINDOW_BLOCK,
+                    entry_bytes=row,
+                    latent=True,
+                    reach=size,
+                    alignment=align,
+                ),
+            )
+        case Compressed(ratio=ratio):
+            yield (
+                "compressed latent",
+                Spec(
+                    kind="full",
+                    content=content,
+                    block_size=COMPRESSED_BLOCK,
+                    entry_bytes=row,
+                    tokens_per_entry=ratio,
+                    latent=True,
+                    alignment=align,
+                ),
+            )
+            yield "compressor state", _compressor(memory.key_dim, memory.reach, align)
+        case _:
+            raise NotServed("keys that are their own values, for every token: no model that vLLM serves has them")

@@ -1,0 +1,165 @@
+"""vLLM's flags that decide how large the cache is, and what its engine makes of those that are not given."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kvplan.domain.model import Model
+from kvplan.domain.records import dataclass
+from kvplan.errors import OptionError
+from kvplan.units import GIB
+
+_GPU_TOTAL: Final = 80 * GIB
+#: `usage_context` -> max_num_batched_tokens for (large GPUs, other GPUs, CPUs). Source: engine/arg_utils.py:get_batch_defaults.
+_BATCH_TOKENS: Final = {"OPENAI_API_SERVER": (8192, 2048, 2048), "LLM_CLASS": (16384, 8192, 4096)}
+_HUGE_SERVER_TOKENS: Final = 16384  # `vllm serve` on GPUs of 160 GiB and more
+#: Drafting methods under which the scheduler still runs ahead of the GPU. Source: config/vllm.py.
+_ASYNC_METHODS: Final = frozenset({"", "eagle", "eagle3", "mtp", "draft_model", "ngram_gpu", "dflash"})
+_OUTERMOST: Final = frozenset({"BLHNC", "BLNHC", "BHLNC"})
+_PARALLEL: Final = (
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "decode_context_parallel_size",
+    "prefill_context_parallel_size",
+)
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "kv_cache_layout": ("", "NHD", "HND", "LBNHC", "LBHNC", *sorted(_OUTERMOST)),
+    "usage_context": tuple(_BATCH_TOKENS),
+    "device": ("cuda", "cpu"),
+    "mamba_cache_mode": ("auto", "none", "align", "all"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmOptions:
+    """Flags by vLLM's own names (`--max-model-len` is `max_model_len`); None and "auto" are what vLLM decides.
+
+    Those below the line say what the machine is: vLLM looks, kvplan is told. `speculative_config` is the flag's JSON;
+    the model that its `model` names is given as `draft`.
+    """
+
+    block_size: int | None = None  # tokens
+    kv_cache_dtype: str = "auto"
+    dtype: str = "auto"
+    max_model_len: int | None = None  # tokens; -1: the longest that fits
+    max_num_batched_tokens: int | None = None
+    enable_chunked_prefill: bool = True
+    enable_prefix_caching: bool | None = None
+    async_scheduling: bool | None = None
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    decode_context_parallel_size: int = 1
+    prefill_context_parallel_size: int = 1
+    cp_kv_cache_interleave_size: int = 1  # tokens; changes where tokens lie, never how many blocks there are
+    mamba_cache_dtype: str = "auto"
+    mamba_ssm_cache_dtype: str = "auto"
+    mamba_cache_mode: str = "auto"  # none, align or all
+    disable_hybrid_kv_cache_manager: bool = False
+    speculative_config: str = ""
+    draft: Model | None = None
+    kv_cache_layout: str = ""  # VLLM_KV_CACHE_LAYOUT
+    swap_space: float = 4.0  # GiB of blocks on the CPU; V0 only
+    num_gpu_blocks_override: int | None = None
+    gpu_memory_utilization: float = 0.9
+    kv_cache_memory_bytes: int | None = None
+    usage_context: str = "OPENAI_API_SERVER"  # or LLM_CLASS
+    # the machine
+    device: str = "cuda"  # or cpu
+    device_name: str = "NVIDIA H100 80GB HBM3"
+    device_memory_bytes: int = _GPU_TOTAL
+    compute_capability: int = 90  # 90 is sm_90
+
+    def __post_init__(self) -> None:
+        for name in _PARALLEL:
+            _within(name, getattr(self, name), 1, 65_536)
+        for name in ("block_size", "max_num_batched_tokens", "num_gpu_blocks_override"):
+            if getattr(self, name) is not None:
+                _within(name, getattr(self, name), 1, 2**40)
+        if self.max_model_len is not None and self.max_model_len != -1:
+            _within("max_model_len", self.max_model_len, 1, 2**53)
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise OptionError(f"gpu_memory_utilization must be above 0 and at most 1, got {self.gpu_memory_utilization}")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                shown = ", ".join(f"`{k}`" for k in known if k)
+                raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}")
+        if self.speculative_config:
+            parse_speculative(self.speculative_config)
+
+    @property
+    def block_outermost(self) -> bool:
+        """Whether the layout asked for puts the block before the layer."""
+        return self.kv_cache_layout in _OUTERMOST
+
+    @property
+    def speculative(self) -> Speculative:
+        """The drafter, if any."""
+        return parse_speculative(self.speculative_config) if self.speculative_config else Speculative()
+
+    def batch_tokens(self, max_model_len: int) -> int:
+        """`max_num_batched_tokens` as the engine resolves it. Source: `engine/arg_utils.py:get_batch_defaults`."""
+        if self.max_num_batched_tokens is not None:
+            return self.max_num_batched_tokens
+        large, small, cpu = _BATCH_TOKENS[self.usage_context]
+        name = self.device_name.lower()
+        if self.device == "cpu":
+            tokens = cpu
+        elif self.device_memory_bytes >= 160 * GIB and self.usage_context == "OPENAI_API_SERVER":
+            tokens = _HUGE_SERVER_TOKENS
+        else:
+            tokens = large if self.device_memory_bytes >= 70 * GIB and "a100" not in name else small
+        return tokens if self.enable_chunked_prefill else max(tokens, max_model_len)
+
+    @property
+    def batches_in_flight(self) -> int:
+        """Batches that may be scheduled and not settled. Source: `config/vllm.py:max_concurrent_batches`."""
+        ahead = self.async_scheduling
+        if ahead is None:
+            ahead = self.device != "cpu" and self.speculative.method in _ASYNC_METHODS
+        return self.pipeline_parallel_size + (1 if ahead else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speculative:
+    """The drafter: its method ("" is none) and how many tokens it proposes."""
+
+    method: str = ""
+    num_speculative_tokens: int = 0
+
+
+def parse_speculative(text: str) -> Speculative:
+    """`--speculative-config` from its JSON.
+
+    Raises:
+        OptionError: not a JSON object, or a value of the wrong type.
+    """
+    import json
+
+    try:
+        data: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise OptionError(
+            "speculative_config: expected a JSON object",
+            hint='for example \'{"method": "mtp", "num_speculative_tokens": 1}\'',
+        )
+    method, tokens = data.get("method", ""), data.get("num_speculative_tokens", 1)
+    if (
+        not isinstance(method, str)
+        or not method
+        or isinstance(tokens, bool)
+        or not isinstance(tokens, int)
+        or not 1 <= tokens <= 1024
+    ):
+        raise OptionError(
+            "speculative_config: `method` must be a text and `num_speculative_tokens` a whole number from 1 to 1,024",
+            hint='for example \'{"method": "eagle3", "num_speculative_tokens": 3}\'',
+        )
+    name = "mtp" if method.endswith("_mtp") else method
+    return Speculative(method=name, num_speculative_tokens=tokens)
+
+
+def _within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise OptionError(f"{name} must be from {least:,} to {most:,}, got {value}")

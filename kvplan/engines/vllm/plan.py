@@ -1,0 +1,300 @@
+"""From a model and flags to what vLLM settles before it looks at memory: block sizes, groups, bytes of a block.
+
+The steps are those of the engine core: resolve the flags, choose the block size (`platforms/interface.py`), let every layer
+register its spec, align attention pages with states, group the layers (`kv_cache_utils.py`), and cut the groups for
+pipeline stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import lcm
+from typing import Final, Literal
+
+from kvplan.domain.dtypes import item_bytes, lookup
+from kvplan.domain.model import Cross, Index, Latent, Model, Softmax
+from kvplan.domain.records import dataclass
+from kvplan.engines.kernel.engine import Count
+from kvplan.engines.vllm import dtypes as dt
+from kvplan.engines.vllm.groups import CacheGroup, Rules, block_bytes, cache_groups, on_stage
+from kvplan.engines.vllm.layers import (
+    compressed,
+    draft_caches,
+    has_states,
+    layer_caches,
+    sparse_mla,
+)
+from kvplan.engines.vllm.options import VllmOptions
+from kvplan.engines.vllm.releases import rule
+from kvplan.engines.vllm.specs import Held, Scheduling, Spec, request_blocks
+from kvplan.engines.vllm.states import Storage
+from kvplan.errors import OptionError
+from kvplan.units import MAX_COUNT, ceil_div
+
+StateMode = Literal["none", "align", "all"]
+_STATES: Final = {"none": 1, "align": 2, "all": 0}  # blocks of states a request, tokens aside
+_BLACKWELL: Final = 100  # sm_100
+#: Text model types whose cache is fp8 on Blackwell unless told otherwise. Source: `platforms/cuda.py`, 0.32.0.
+_FP8_ON_BLACKWELL: Final = frozenset({"glm_moe_dsa"})
+_MLA_LEAST: Final = 128  # tokens: the least block of MLA beside states
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is settled before memory is profiled. `stages` are each pipeline stage's parts of `groups`."""
+
+    options: VllmOptions
+    version: tuple[int, ...]
+    rules: Rules
+    scheduling: Scheduling
+    max_model_len: int
+    model_dtype: str
+    cache_dtype: str
+    block_size: int  # after alignment
+    state_block_size: int | None
+    caches: tuple[Held, ...]
+    groups: tuple[CacheGroup, ...]
+    stages: tuple[tuple[CacheGroup, ...], ...]
+    stage_layers: tuple[range, ...]
+
+    @property
+    def block_bytes(self) -> tuple[int, ...]:
+        """Bytes of one block of the pool on each stage."""
+        return tuple(block_bytes(stage, self.rules) for stage in self.stages)
+
+    def group_blocks(self, tokens: Count) -> tuple[Count, ...]:
+        """Blocks of each group that a request of `tokens` tokens may hold."""
+        return tuple(request_blocks(group.spec, tokens, self.scheduling) for group in self.groups)
+
+    def blocks(self, tokens: Count) -> Count:
+        """Blocks of all groups together."""
+        return sum(self.group_blocks(tokens), start=tokens * 0)
+
+
+def model_length(model: Model, options: VllmOptions) -> int:
+    """`max_model_len`: the flag's, else the config's with its rope scaling, else 2,048.
+
+    Source: `config/model.py:_get_and_verify_max_len`.
+    """
+    given = options.max_model_len
+    if given is not None and given != -1:
+        return given
+    known = model.max_tokens or (model.text_config or {}).get("max_target_positions")
+    length = known if isinstance(known, int) and known > 0 else 2048
+    return _scaled(length, model)
+
+
+def _scaled(length: int, model: Model) -> int:
+    """The context that rope scaling makes of the trained one; Gemma 3's config has it in already."""
+    config = model.text_config or {}
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, Mapping) or model.text_type.startswith("gemma3"):
+        return length
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor", 1)
+    if kind in {None, "su", "longrope", "llama3"} or isinstance(factor, bool) or not isinstance(factor, int | float):
+        return length
+    trained = rope.get("original_max_position_embeddings") if kind == "yarn" else None
+    base = trained if isinstance(trained, int) and not isinstance(trained, bool) else length
+    scaled = base * factor
+    return int(scaled) if 1 <= scaled < MAX_COUNT else length
+
+
+def model_dtype(model: Model, options: VllmOptions) -> str:
+    """The dtype of the activations: float32 checkpoints run in bfloat16 unless the flag says otherwise.
+
+    Source: `config/model.py:_resolve_auto_dtype`.
+    """
+    if options.dtype != "auto":
+        return lookup(options.dtype, what="dtype").name
+    return "bfloat16" if model.dtype == "float32" else model.dtype
+
+
+def resolved_cache_dtype(model: Model, options: VllmOptions) -> str:
+    """`kv_cache_dtype` as the attention backends take it: sparse latents have a row format of their own for fp8."""
+    name = dt.cache_dtype(options.kv_cache_dtype)
+    if name == "auto" and model.text_type in _FP8_ON_BLACKWELL and options.compute_capability >= _BLACKWELL:
+        name = "fp8_e4m3"
+    if compressed(model) and (name == "auto" or name in dt.FP8):
+        return "fp8_ds_mla"
+    return "fp8_ds_mla" if sparse_mla(model) and name in dt.FP8 else name
+
+
+def prefix_caching(model: Model, options: VllmOptions) -> bool:
+    """Whether prefixes are cached: by default in models with attention and without an encoder."""
+    if options.enable_prefix_caching is not None:
+        return options.enable_prefix_caching
+    kinds = {type(memory) for memories in model.collapsed() for memory in memories}
+    return bool(kinds & {Softmax, Latent}) and Cross not in kinds
+
+
+def state_mode(model: Model, options: VllmOptions, version: tuple[int, ...]) -> StateMode:
+    """How states are cached: not at all, copied at block boundaries, or kept for every block.
+
+    Source: `config/vllm.py`, `mamba_cache_mode`.
+    """
+    if not prefix_caching(model, options) or not rule("state_caching", version) or options.mamba_cache_mode == "none":
+        return "none"
+    return "all" if options.mamba_cache_mode == "all" else "align"
+
+
+def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> Plan:
+    """Settle everything.
+
+    Raises:
+        NotServed, CannotGroup: vLLM cannot serve the model so.
+        OptionError: flags that do not fit the model.
+    """
+    length = model_length(model, options)
+    mode = state_mode(model, options, version)
+    storage = _storage(model, options, version, mode)
+    batch_tokens = options.batch_tokens(length)
+    batches = options.batches_in_flight if rule("in_flight_batches", version) else 1
+    caches, block_size = _caches(model, options, storage, version)
+    state_size: int | None = None
+    if has_states(model):
+        state_size = length if mode == "none" else block_size
+        caches = tuple(_state_sized(held, state_size) for held in caches)
+    rules = Rules(
+        hybrid_manager=not options.disable_hybrid_kv_cache_manager,
+        block_outermost=options.block_outermost or compressed(model),
+        balanced=bool(rule("balanced_groups", version)),
+        unified_pages=bool(rule("unified_pages", version)),
+    )
+    groups = cache_groups(caches, rules)
+    stages = _stage_layers(model, options)
+    return Plan(
+        options=options,
+        version=version,
+        rules=rules,
+        scheduling=Scheduling(
+            in_flight_tokens=batch_tokens * batches,
+            batch_tokens=batch_tokens,
+            context_parallel=options.decode_context_parallel_size,
+        ),
+        max_model_len=length,
+        model_dtype=storage.dtype,
+        cache_dtype=storage.cache,
+        block_size=block_size,
+        state_block_size=state_size,
+        caches=caches,
+        groups=groups,
+        stages=tuple(on_stage(groups, layers) for layers in stages),
+        stage_layers=stages,
+    )
+
+
+def _state_sized(held: Held, size: int) -> Held:
+    return replace(held, spec=held.spec.with_block_size(size)) if held.spec.kind == "state" else held
+
+
+def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], mode: StateMode) -> Storage:
+    dtype = model_dtype(model, options)
+    spec_tokens = options.speculative.num_speculative_tokens
+    conv = dtype if options.mamba_cache_dtype == "auto" else lookup(options.mamba_cache_dtype, what="mamba_cache_dtype").name
+    state = options.mamba_ssm_cache_dtype
+    return Storage(
+        dtype=dtype,
+        cache=resolved_cache_dtype(model, options),
+        tensor_parallel=options.tensor_parallel_size,
+        conv_dtype=conv,
+        state_dtype=state if state == "auto" else lookup(state, what="mamba_ssm_cache_dtype").name,
+        spec_tokens=spec_tokens,
+        states=_STATES[mode] + (spec_tokens if rule("state_caching", version) else 0),
+        every_block=mode == "all",
+        nemotron_states=rule("nemotron_states", version),
+        checkpoint=mode == "align",
+        device=options.device,
+        expand_latents=bool(rule("latent_expanded", version)),
+        whole_windows=bool(rule("v0", version)),
+    )
+
+
+def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple[int, ...]) -> tuple[tuple[Held, ...], int]:
+    """Every cache, the drafter's last, and the block size after alignment."""
+    kernels = _kernel_blocks(model, options, storage, version)
+    default = dt.DEFAULT_BLOCK[options.device]
+    size = options.block_size or dt.preferred_block(default, kernels)
+
+    def build(block_size: int) -> tuple[Held, ...]:
+        drafts = draft_caches(model, options.draft, options.speculative.method, storage, block_size)
+        return layer_caches(model, storage, block_size) + drafts
+
+    caches = build(size)
+    attention = next((h.spec for h in caches if h.spec.kind in {"full", "sliding", "chunked"} and not h.draft), None)
+    state_page = max((h.spec.content_bytes for h in caches if h.spec.kind == "state"), default=0)
+    if attention is not None and state_page:
+        size = _aligned_block(size, attention, state_page, kernels, _chunk_size(model) if storage.every_block else 1)
+        page = size * attention.entry_bytes
+        caches = tuple(_padded_state(held, page) for held in build(size))
+    elif storage.cache.startswith("turboquant"):
+        size = _mixed_block(size, storage)
+        caches = build(size)
+    return caches, size
+
+
+def _padded_state(held: Held, page: int) -> Held:
+    spec = held.spec
+    return replace(held, spec=spec.padded(page)) if spec.kind == "state" and spec.content_bytes < page else held
+
+
+def _chunk_size(model: Model) -> int:
+    """Tokens that a state's kernel takes at once. Source: `config/model.py:get_mamba_chunk_size`."""
+    config = model.text_config or {}
+    found = config.get("mamba_chunk_size") or config.get("chunk_size")
+    return found if isinstance(found, int) and 0 < found < 2**20 else 2048
+
+
+def _aligned_block(size: int, attention: Spec, state_page: int, kernels: list[int], chunk: int) -> int:
+    """The attention block whose page is at least as large as a state; whole chunks where every block keeps a state.
+
+    Source: `platforms/interface.py:_align_hybrid_block_size`.
+    """
+    least = max(*kernels, size)
+    least = lcm(chunk, max(least, _MLA_LEAST) if attention.latent else least)
+    wanted = least * ceil_div(state_page, least * attention.entry_bytes)
+    step = lcm(*kernels)
+    return max(size, ceil_div(wanted, step) * step)
+
+
+def _mixed_block(size: int, storage: Storage) -> int:
+    """Longer blocks where quantised layers share the pool with plain ones: by the ratio of their element sizes.
+
+    Source: `platforms/interface.py:_align_heterogeneous_kv_block_size`.
+    """
+    return size * item_bytes(storage.dtype)
+
+
+def _kernel_blocks(model: Model, options: VllmOptions, storage: Storage, version: tuple[int, ...]) -> list[int]:
+    """The smallest block of each attention backend that the model's layers get, states aside."""
+    memories = {memory for group in model.collapsed() for memory in group}
+    if compressed(model):
+        return [dt.COMPRESSED_BLOCK]
+    found: set[int] = set()
+    if any(isinstance(memory, Latent) for memory in memories):
+        sparse = any(isinstance(memory, Index) for memory in memories)
+        mla = dt.mla_kernel_block(storage.cache, options.compute_capability, int(rule("hopper_mla_block", version)))
+        found.add(dt.SPARSE_MLA_BLOCK if sparse else mla)
+    heads = [max(m.key_dim, m.value_dim) for m in memories if isinstance(m, Softmax | Cross)]
+    if heads:
+        sparse = any(isinstance(memory, Index) for memory in memories) and not sparse_mla(model)
+        plain = dt.softmax_kernel_block(max(heads), storage.cache, options.compute_capability)
+        found |= {dt.SPARSE_SOFTMAX_BLOCK, plain} if sparse else {plain}
+    return sorted(found) or [dt.SMALLEST_BLOCK]
+
+
+def _stage_layers(model: Model, options: VllmOptions) -> tuple[range, ...]:
+    """The layers of each pipeline stage; what does not divide goes to the stages before the last, drafts to the last.
+
+    Source: `distributed/utils.py:get_pp_indices`.
+    """
+    count, stages = len(model.layers), options.pipeline_parallel_size
+    if stages > count:
+        raise OptionError(f"pipeline_parallel_size {stages} is larger than the model's {count} layers")
+    sizes = [count // stages] * stages
+    for back in range(2, count % stages + 2):
+        sizes[-back] += 1
+    starts = [sum(sizes[:i]) for i in range(stages)]
+    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    ends[-1] = 2**40
+    return tuple(range(start, end) for start, end in zip(starts, ends, strict=True))

@@ -1,0 +1,79 @@
+"""What vLLM refuses before it plans anything: removed models, parallelism and cache dtypes that no backend takes.
+
+Sources: `models/registry.py`, `config/parallel.py`, `config/model.py:verify_with_parallel_config`,
+`platforms/cuda.py:get_attn_backend_cls`; recorded in `tests/golden/vllm_refusals.jsonl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from kvplan.domain.model import Latent, Memory, Model, Recurrent, Softmax, Window
+from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS, cache_dtype
+from kvplan.engines.vllm.layers import compressed, sparse_mla
+from kvplan.engines.vllm.options import VllmOptions
+from kvplan.engines.vllm.releases import REMOVED, UNDESCRIBED
+
+_V4_PACKED: Final = (0, 26)  # the first release whose grouping of DeepSeek V4 is known here
+
+
+def refusal(model: Model, options: VllmOptions, version: tuple[int, ...]) -> str:
+    """Why vLLM does not start with this model and these flags; empty when it does."""
+    return next(_reasons(model, options, version), "")
+
+
+def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> Iterator[str]:
+    for name in (model.model_type, model.text_type):
+        since, why = REMOVED.get(name, ((), ""))
+        if since and version >= since:
+            yield why
+        if name in UNDESCRIBED:
+            yield f"kvplan knows no rule for it: {UNDESCRIBED[name]}"
+    if compressed(model) and version < _V4_PACKED:
+        yield "kvplan knows no rule for it: before 0.26 DeepSeek V4 was grouped by rules of its own"
+    memories = {memory for group in model.collapsed() for memory in group}
+    yield from _parallel(model, options, memories)
+    if options.device == "cuda":
+        yield from _cache(model, options, memories)
+
+
+def _parallel(model: Model, options: VllmOptions, memories: set[Memory]) -> Iterator[str]:
+    tp, dcp = options.tensor_parallel_size, options.decode_context_parallel_size
+    heads = [memory.kv_heads for memory in memories if isinstance(memory, Softmax)]
+    latent = any(isinstance(memory, Latent) for memory in memories)
+    if model.attention_heads and model.attention_heads % tp:
+        yield f"the {model.attention_heads} attention heads must be divisible by tensor_parallel_size {tp}"
+    if options.prefill_context_parallel_size > 1 and heads and not latent:
+        yield "no attention backend of ordinary attention takes prefill_context_parallel_size above 1"
+    if dcp > 1:
+        if tp % dcp:
+            yield f"tensor_parallel_size {tp} must be divisible by decode_context_parallel_size {dcp}"
+        if any(isinstance(getattr(memory, "reach", None), Window) for memory in memories):
+            yield "decode_context_parallel_size above 1 is not taken by sliding-window layers"
+        if heads and not latent and (tp <= max(heads) or tp // max(heads) < dcp):
+            yield (
+                f"decode_context_parallel_size {dcp} needs that many copies of each KV head: "
+                f"tensor_parallel_size {tp} over {max(heads)} heads makes {max(tp // max(heads), 1)}"
+            )
+
+
+def _cache(model: Model, options: VllmOptions, memories: set[Memory]) -> Iterator[str]:
+    dtype, capability = cache_dtype(options.kv_cache_dtype), options.compute_capability
+    latent = any(isinstance(memory, Latent) for memory in memories)
+    if dtype in SPARSE_ROWS and not (sparse_mla(model) or compressed(model)):
+        yield f"no attention backend takes kv_cache_dtype {dtype} without sparse latent attention"
+    if dtype == "nvfp4" and capability < 100:
+        yield "no attention backend takes kv_cache_dtype nvfp4 before compute capability 10.0"
+    if latent and dtype in FP8 and capability < 89:
+        yield "FP8 KV cache is not supported by the Triton MLA backend before compute capability 8.9"
+    if dtype.startswith("turboquant") and (latent or compressed(model)):
+        yield f"no attention backend takes kv_cache_dtype {dtype} with latent attention"
+    if compressed(model) and dtype not in {"auto", "fp8_ds_mla", "bfloat16", *FP8}:
+        yield f"no attention backend takes kv_cache_dtype {dtype} with compressed entries"
+    if (
+        options.disable_hybrid_kv_cache_manager
+        and any(isinstance(m, Recurrent) for m in memories)
+        and (latent or any(isinstance(m, Softmax) for m in memories))
+    ):
+        yield "Failed to promote local KV cache specs to one unified type."

@@ -1,0 +1,90 @@
+"""What an estimate shows beside the layers when the engine is vLLM: its groups, and where the bytes beyond `ideal` go."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kvplan.domain.allocation import Allocation
+from kvplan.domain.tables import Cell, Column, Table
+from kvplan.report.answers.estimate import layer_range
+from kvplan.units import human_bytes
+
+#: Part of the waste -> what causes it, in words.
+CAUSES: Final = {
+    "block_rounding": "blocks that are not full",
+    "page_padding": "pages enlarged to be equal",
+    "group_padding": "groups narrower than a block",
+    "replication": "held alike by several devices or layers",
+    "retention": "tokens in flight, copies of states, drafters",
+    "precision": "scales and formats, less what they save",
+}
+_ALIKE: Final = ("kind", "block_size", "page_bytes", "content_bytes", "request_blocks")
+
+
+def tables(a: Allocation) -> tuple[Table, ...]:
+    """The groups of one request, and the split of what it takes."""
+    return group_table(a.details["cache_groups"], a.details["block_bytes"], notes=_notes(a)), waste_table(a)
+
+
+def _notes(a: Allocation) -> tuple[str, ...]:
+    d = a.details
+    at_most = human_bytes(d["bytes_one_request_at_max_model_len"])
+    state = f", states for {d['mamba_block_size']:,}" if d["mamba_block_size"] else ""
+    return (
+        f"blocks of {d['block_size']:,} tokens{state}; a block of all layers is {d['block_bytes']:,} bytes",
+        f"one request of {d['max_model_len']:,} tokens (max_model_len) may take {at_most}; "
+        f"{d['max_in_flight_tokens']:,} tokens may be in flight (max_num_batched_tokens {d['max_num_batched_tokens']:,})",
+    )
+
+
+def group_table(groups: Sequence[Mapping[str, Any]], block_bytes: int, *, notes: tuple[str, ...] = ()) -> Table:
+    """One row a run of equal groups: caches, tokens a block, a page with and without padding, and the blocks of one request."""
+    columns = (
+        Column(title="groups", key="group"),
+        Column(title="kind", key="kind"),
+        Column(title="caches", key="caches", kind="count"),
+        Column(title="tokens a block", key="block_size", kind="count"),
+        Column(title="page", key="page_bytes", kind="count"),
+        Column(title="content", key="content_bytes", kind="count", optional=True),
+        Column(title="blocks a request", key="request_blocks", kind="count"),
+        Column(title="bytes", key="bytes", kind="bytes"),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for alike in _runs(groups):
+        first, blocks = groups[alike[0]], sum(groups[i]["request_blocks"] for i in alike)
+        caches = sum(groups[i]["caches"] for i in alike)
+        sizes = (first["block_size"], first["page_bytes"], first["content_bytes"])
+        rows.append((layer_range(alike), first["kind"], caches, *sizes, blocks, blocks * block_bytes))
+    blocks = sum(g["request_blocks"] for g in groups)
+    total: tuple[Cell, ...] = ("total", None, sum(g["caches"] for g in groups), None, None, None, blocks, blocks * block_bytes)
+    return Table(title="groups of one request", columns=columns, rows=tuple(rows), total=total, notes=notes)
+
+
+def _runs(groups: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Neighbors that differ in nothing but their layers, together."""
+    runs: list[list[int]] = []
+    for i, group in enumerate(groups):
+        if runs and all(groups[runs[-1][0]][key] == group[key] for key in _ALIKE):
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
+
+
+def waste_table(a: Allocation) -> Table:
+    """From `ideal`'s fair share of one device to what vLLM takes."""
+    waste, ideal = a.details["waste"], a.details["ideal_bytes"]
+    columns = (
+        Column(title="part", key="part"),
+        Column(title="cause", key="cause"),
+        Column(title="cache", key="cache_bytes", kind="bytes"),
+        Column(title="bytes", key="bytes", kind="count"),
+        Column(title="vs ideal", key="ratio", kind="ratio"),
+    )
+    rows: list[tuple[Cell, ...]] = [("ideal", "what must be remembered, once", ideal, ideal, 1.0)]
+    rows += [(part.replace("_", " "), CAUSES[part], n, n, _ratio(n, ideal)) for part, n in waste.items() if n]
+    total: tuple[Cell, ...] = ("total", None, a.total_bytes, a.total_bytes, _ratio(a.total_bytes, ideal))
+    return Table(title="why it is more than `ideal`", columns=columns, rows=tuple(rows), total=total)
+
+
+def _ratio(amount: int, ideal: int) -> float | None:
+    return amount / ideal if ideal else None

@@ -1,0 +1,143 @@
+"""The MODEL argument: whatever a person has, turned into a `Model`.
+
+First match wins, and the error lists what was tried: a YAML spec, a GGUF file, a folder or config.json, a name in the
+catalogue (also by hub id), a repository on the hub, a GGUF file on the hub.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kvplan.domain.model import Model
+from kvplan.errors import UnknownModel, nearest
+
+
+def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = False) -> Model:
+    """Load a model.
+
+    Args:
+        source: a catalogue name (`llama-3.1-8b`), a hub id (`meta-llama/Llama-3.1-8B`), a path to a YAML spec,
+            a config.json or its folder, a dict (a hub config, or a spec), or a `Model` (returned as it is).
+        infer: read an unknown architecture by the shape of its config; the result is marked `inferred`.
+
+    Raises:
+        UnknownModel: nothing answers to that name.
+        ConfigError, SpecError, GgufError, UnknownArchitecture: the file is there but cannot be read as a model.
+        EnvironmentMissing: a hub id, and the hub (or huggingface_hub) is out of reach.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, Mapping):
+        return _load_mapping(source, infer=infer)
+    text = str(source)
+    if not text or len(text) > 4096 or "\0" in text:
+        raise UnknownModel("a model name or path of 1 to 4,096 characters is needed", hint="try `kvplan models`")
+    found = _load_file(text, infer=infer) if isinstance(source, Path) or _looks_like_path(text) else None
+    if found is not None:
+        return found
+    from kvplan.loading.catalogue import find, load_entry
+
+    entry = find(text)
+    if entry is not None:
+        return load_entry(entry)
+    found = _load_file(text, infer=infer)
+    if found is not None:
+        return found
+    return _load_remote(text, infer=infer)
+
+
+def _looks_like_path(text: str) -> bool:
+    return text.startswith(("/", "./", "../", "~")) or text.lower().endswith((".yaml", ".yml", ".json", ".gguf"))
+
+
+def _names_hub_file(text: str) -> bool:
+    """Whether a path without a file behind it can be `owner/name/file` on the hub."""
+    return text.count("/") >= 2 and not text.startswith(("/", ".", "~"))
+
+
+def _load_mapping(data: Mapping[str, Any], *, infer: bool) -> Model:
+    from kvplan import architectures
+
+    if _is_spec(data):
+        from kvplan.loading.yaml_spec.read import model_from_data
+
+        return model_from_data(data, source="dict", infer=infer)
+    return architectures.read(data, source="dict", infer=infer)
+
+
+def _is_spec(data: Mapping[str, Any]) -> bool:
+    """Whether a dict is a description rather than a hub config (which has a `model_type` and none of these)."""
+    if "model_type" not in data:
+        return any(key in data for key in ("layers", "attention", "config"))
+    return isinstance(data.get("attention"), Mapping) or isinstance(data.get("layers"), list | tuple)
+
+
+def _load_file(text: str, *, infer: bool) -> Model | None:
+    """The model in a file or folder, or None when there is no such path."""
+    path = Path(text).expanduser()
+    try:
+        is_folder, is_file = path.is_dir(), path.exists()
+    except OSError:
+        return None
+    if is_folder:
+        return _load_folder(path, infer=infer)
+    if is_file:
+        return _load_by_suffix(path, infer=infer)
+    return None
+
+
+def _load_folder(path: Path, *, infer: bool) -> Model:
+    from kvplan.loading.config_json import load_config
+
+    config = path / "config.json"
+    if not config.is_file():
+        raise UnknownModel(
+            f"`{path}` is a folder without a config.json", hint="give the folder of a downloaded model, or a config.json"
+        )
+    return load_config(config, infer=infer)
+
+
+def _load_by_suffix(path: Path, *, infer: bool) -> Model:
+    suffix = path.suffix.lower()
+    if suffix == ".gguf" or _begins_as_gguf(path):
+        from kvplan.loading.gguf_file import load_gguf
+
+        return load_gguf(path, infer=infer)
+    if suffix in {".yaml", ".yml"}:
+        from kvplan.loading.yaml_spec.read import load_spec
+
+        return load_spec(path, infer=infer)
+    from kvplan.loading.config_json import load_config
+
+    return load_config(path, infer=infer)
+
+
+def _begins_as_gguf(path: Path) -> bool:
+    """Whether a file without a suffix of its own is GGUF all the same, as Ollama keeps them (`blobs/sha256-…`)."""
+    if path.suffix.lower() in {".json", ".yaml", ".yml"} or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
+def _load_remote(text: str, *, infer: bool) -> Model:
+    """A hub id, or the error that says what was tried."""
+    from kvplan.loading.catalogue import names
+
+    if text.lower().endswith(".gguf") and (text.startswith("hf://") or _names_hub_file(text)):
+        from kvplan.loading.gguf_hub import load_gguf_from_hub
+
+        return load_gguf_from_hub(text.removeprefix("hf://"), infer=infer)
+    owner, slash, repository = text.partition("/")
+    if slash and owner and repository and "/" not in repository and not _looks_like_path(text):
+        from kvplan.loading.hub import load_from_hub
+
+        return load_from_hub(text, infer=infer)
+    near = nearest(text.lower(), names())
+    raise UnknownModel(
+        f"no model `{text[:120]}`: not a file or folder, not in the catalogue, not a hub id (owner/name)",
+        hint=(f"did you mean `{near}`? " if near else "") + "`kvplan models` lists the catalogue",
+    )

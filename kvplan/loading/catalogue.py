@@ -1,0 +1,117 @@
+"""The catalogue: one YAML spec a published model, in `model_specs/`, found by name or by hub id.
+
+Finding costs a few look-ups of file names: no spec is parsed to resolve another.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from kvplan.domain.model import Model
+
+#: What a hub id adds to a model's name without changing its layers: storage formats, then tuning, then dates and versions.
+_FORMATS: Final = frozenset({
+    "bf16", "fp16", "fp8", "nvfp4", "mxfp4", "fp4", "int4", "int8", "awq", "gptq", "gguf", "mlx", "4bit", "8bit", "bnb", "hf",
+    "w4a16", "w8a8", "dynamic", "static", "pertensor", "quantized",
+})  # fmt: skip
+_TUNINGS: Final = frozenset({"instruct", "chat", "it", "base", "pt", "thinking", "inst", "dpo", "sft"})
+_DATE: Final = re.compile(r"\d{4}")
+_FIRST_VERSION: Final = re.compile(r"v(0\.\d+|01|1(\.0)?)")
+_VENDOR_PREFIXES: Final = ("meta-", "nvidia-", "tencent-", "c4ai-", "gpt-bigcode-")
+#: A bare family name means its newest release; a hub id never does.
+_NEWEST: Final = {"mistral-7b": "mistral-7b-v0.3", "mistral-7b-instruct": "mistral-7b-v0.3"}
+_LONGEST: Final = 200  # characters; a hub id has at most 193
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")
+_HUB_LINE: Final = re.compile(r'^hub: "?([^"\n]+)"?$', re.MULTILINE)
+#: Organizations that republish others' models under the same names.
+_MIRRORS: Final = frozenset({
+    "nvidia", "redhatai", "neuralmagic", "unsloth", "thebloke", "bartowski", "sgl-project", "lmstudio-community",
+    "mlx-community", "hugging-quants", "ggml-org", "huggyllama", "nousresearch", "casperhansen", "amd",
+})  # fmt: skip
+#: One organization under several names.
+_RENAMED: Final = {
+    "cohereforai": "coherelabs", "thudm": "zai-org", "openai-community": "openai", "google-t5": "google", "meta": "meta-llama",
+    "deepseek": "deepseek-ai", "mistral-community": "mistralai", "ibm-fms": "ibm-ai-platform", "codellama": "meta-llama",
+}  # fmt: skip
+
+
+@cache
+def folder() -> Path:
+    """Where the specs are: inside the installed package, or beside it in a checkout."""
+    inside = Path(__file__).resolve().parent.parent / "model_specs"
+    return inside if inside.is_dir() else inside.parent.parent / "model_specs"
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every name, sorted; a paper's rows have the paper's folder in front (`cla-paper/…`)."""
+    root = folder()
+    return tuple(sorted(p.relative_to(root).with_suffix("").as_posix() for p in root.rglob("*.yaml")))
+
+
+def find(text: str) -> Path | None:
+    """The spec that `text` names: the name itself, or a hub id or tuned variant of it.
+
+    A hub id counts only when the entry's own `hub` is of the same organization, or the organization is one that
+    republishes models: `acme/gpt2` may be anything.
+    """
+    if len(text) > _LONGEST:
+        return None
+    root = folder()
+    whole = _NEWEST.get(text.lower(), text.lower())
+    exact = root / f"{whole}.yaml"
+    if _NAME.fullmatch(whole) and exact.is_file():
+        return exact
+    owner, slash, name = whole.rpartition("/")
+    for candidate in candidates(name):
+        path = root / f"{candidate}.yaml"
+        if _NAME.fullmatch(candidate) and path.is_file() and (not slash or _published_by(owner, path)):
+            return path
+    return None
+
+
+def candidates(name: str) -> Iterator[str]:
+    """Names to try for a hub repository's name, the most specific first.
+
+    >>> list(candidates("meta-llama-3.1-8b-instruct-fp8"))
+    ['llama-3.1-8b-instruct-fp8', 'llama-3.1-8b-instruct', 'llama-3.1-8b']
+    """
+    plain = re.sub(r"(?<=\d)_(?=\d)", ".", name.lower()).replace("_", "-").replace(".inst", "-inst")
+    for prefix in _VENDOR_PREFIXES:
+        plain = plain.removeprefix(prefix)
+    words = plain.split("-")
+    yield plain
+    for is_extra in (_FORMATS.__contains__, _TUNINGS.__contains__, _DATE.fullmatch, _FIRST_VERSION.fullmatch):
+        kept = [word for place, word in enumerate(words) if place == 0 or not is_extra(word)]
+        if kept != words:
+            words = kept
+            yield "-".join(words)
+
+
+def _published_by(owner: str, path: Path) -> bool:
+    """Whether an entry is this organization's, read from its `hub` line alone."""
+    found = _HUB_LINE.search(path.read_text(encoding="utf-8")[:1000])
+    if found is None:
+        return False
+    publisher = found[1].partition("/")[0].lower()
+    return owner in _MIRRORS or _RENAMED.get(owner, owner) == _RENAMED.get(publisher, publisher)
+
+
+def listed(pattern: str = "") -> Iterator[tuple[Model, str]]:
+    """Every model whose name has `pattern` in it (or matches it, when it has a `*`), with its hub id."""
+    from fnmatch import fnmatchcase
+
+    wanted = pattern.lower()
+    for name in names():
+        if fnmatchcase(name, wanted if "*" in wanted else f"*{wanted}*"):
+            model = load_entry(folder() / f"{name}.yaml")
+            yield model, next((fact.value for fact in model.provenance if fact.key == "hub"), "")
+
+
+def load_entry(path: Path) -> Model:
+    """Load a catalogue spec."""
+    from kvplan.loading.yaml_spec.read import load_spec
+
+    return load_spec(path)

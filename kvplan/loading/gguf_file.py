@@ -1,0 +1,160 @@
+"""GGUF files as models: on disk, in several parts, or on the hub; only the header is read, never the weights."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from kvplan.domain.model import Fact, Model
+from kvplan.errors import GgufError, UnknownArchitecture
+from kvplan.gguf.header import GgufHeader, read_header
+from kvplan.gguf.known import KNOWN_ARCHITECTURES
+from kvplan.gguf.memories import model_from_keys
+from kvplan.units import human_bytes
+
+#: A header is not larger than this; vocabularies of half a million strings take about 15 MB.
+MAX_HEADER_BYTES: Final = 128 * 2**20
+_PART: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
+_MAX_PARTS: Final = 1000
+
+#: Reads bytes start..end of a file.
+ReadRange = Callable[[int, int], bytes]
+
+
+class Prefix:
+    """The beginning of a file, fetched as it is asked for."""
+
+    def __init__(self, size: int, read: ReadRange) -> None:
+        self.size = size
+        self._read = read
+        self._buffer = bytearray()
+
+    def first(self, end: int) -> bytearray:
+        """The first `end` bytes, or all there are, but never more than a header needs."""
+        end = min(end, self.size, MAX_HEADER_BYTES)
+        if end > len(self._buffer):
+            self._buffer += self._read(len(self._buffer), end)
+        return self._buffer
+
+
+def load_gguf(path: Path, *, infer: bool = False) -> Model:
+    """Read a GGUF file, and the other parts of a split one beside it.
+
+    Args:
+        path: the file, or the first part of a split model.
+        infer: read an architecture that llama.cpp did not have as plain attention.
+
+    Raises:
+        GgufError: not GGUF, damaged, big-endian, or its metadata is not a model's.
+        UnknownArchitecture: llama.cpp has no such architecture.
+    """
+
+    def header_of(name: str) -> tuple[GgufHeader, int] | None:
+        part = path.with_name(name)
+        if part != path and not part.is_file():
+            return None
+        with _opened(part) as (size, read):
+            return read_header(Prefix(size, read), str(part)), size
+
+    return model_of(path.name, header_of, source=str(path), infer=infer)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, ReadRange]]:
+    """A regular file's size, and a reader of its ranges."""
+    try:
+        # non-blocking, so that a named pipe cannot hang the tool before it is seen not to be a file
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as problem:
+        raise GgufError(f"cannot read `{path}`: {problem.strerror or problem}", hint="check the path") from problem
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise GgufError(f"`{path}` is not a regular file", hint="give a .gguf file")
+
+        def read(start: int, end: int) -> bytes:
+            try:
+                return os.pread(descriptor, end - start, start)
+            except OSError as problem:
+                raise GgufError(f"cannot read `{path}`: {problem.strerror or problem}", hint="check the disk") from problem
+
+        yield status.st_size, read
+    finally:
+        os.close(descriptor)
+
+
+def model_of(name: str, header_of: Callable[[str], tuple[GgufHeader, int] | None], *, source: str, infer: bool) -> Model:
+    """A model from a file's header and those of its other parts.
+
+    Args:
+        name: the file's name.
+        header_of: header and size of the file of that name in the same place; None when there is none.
+        source: what errors call the file.
+        infer: see `load_gguf`.
+    """
+    part = _PART.fullmatch(name)
+    count = int(part["count"]) if part else 1
+    if part and int(part["number"]) != 1:
+        raise GgufError(
+            f"{source}: is part {int(part['number'])} of {count}; the metadata is in the first part",
+            hint=f"give {part['stem']}-00001-of-{part['count']}.gguf, as for llama.cpp",
+        )
+    first = header_of(name)
+    if first is None:
+        raise GgufError(f"cannot read `{source}`", hint="check the path")
+    header, size = first
+    arch = _architecture(header, source, infer=infer)
+    headers, notes = [header], []
+    if part and count > 1:
+        found = [header_of(f"{part['stem']}-{i:05d}-of-{part['count']}.gguf") for i in range(2, min(count, _MAX_PARTS) + 1)]
+        headers += [other[0] for other in found if other is not None]
+        if len(headers) < count:
+            notes.append(f"{len(headers)} of {count} parts are here: the weights are not known, and llama.cpp would not load it")
+    elif size < header.data_end:
+        notes.append(f"the file ends before its weights do ({size:,} of {header.data_end:,} bytes): llama.cpp would not load it")
+    weights = sum(h.tensor_bytes for h in headers)
+    model = model_from_keys(
+        header.keys,
+        source=source,
+        name=part["stem"] if part else re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE) or name,
+        weights_bytes=weights if len(headers) == count and weights else None,
+        notes=tuple(notes),
+    )
+    return _with_facts(model, headers, arch, inferred=arch not in KNOWN_ARCHITECTURES)
+
+
+def _architecture(header: GgufHeader, source: str, *, infer: bool) -> str:
+    arch = header.keys.get("general.architecture")
+    if not isinstance(arch, str) or not arch:
+        raise GgufError(f"{source}: `general.architecture` is missing", hint="is it a language model's GGUF file?")
+    if arch == "clip" or header.keys.get("general.type") in {"mmproj", "adapter"}:
+        raise GgufError(
+            f"{source}: holds a projector or an adapter, which keeps no cache of its own", hint="give the language model's file"
+        )
+    if arch not in KNOWN_ARCHITECTURES and not infer:
+        raise UnknownArchitecture(arch, KNOWN_ARCHITECTURES, source)
+    return arch
+
+
+def _with_facts(model: Model, headers: list[GgufHeader], arch: str, *, inferred: bool) -> Model:
+    """What the tensors take, beside the keys; and the mark of an architecture that is not known."""
+    from dataclasses import replace
+
+    by_type: dict[str, int] = {}
+    for header in headers:
+        for kind, size in header.bytes_by_type.items():
+            by_type[kind] = by_type.get(kind, 0) + size
+    largest = sorted(by_type.items(), key=lambda item: -item[1])
+    words = ", ".join(f"{kind} {human_bytes(size)}" for kind, size in largest[:4])
+    fact = Fact(key="tensors", value=f"{sum(h.n_tensors for h in headers):,}: {words}"[:80], origin="GGUF")
+    notes = (
+        (*model.notes, f"architecture `{arch[:40]}` is not one of llama.cpp's: read as its keys suggest")
+        if inferred
+        else model.notes
+    )
+    return replace(model, provenance=(*model.provenance, fact), notes=notes, inferred=inferred)

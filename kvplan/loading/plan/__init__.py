@@ -1,0 +1,1 @@
+"""The files of a committee: reading and including them."""

@@ -1,0 +1,1 @@
+"""Bytes of a model's weights: where they are known from."""

@@ -1,0 +1,97 @@
+"""How much memory a model's weights take: given, measured in a checkpoint, counted, or not known; never guessed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kvplan.domain.budget import Line, counted_weights
+from kvplan.domain.dtypes import lookup
+from kvplan.domain.model import Model
+from kvplan.errors import OptionError
+from kvplan.loading.catalogue import find
+from kvplan.loading.weights.safetensors import TensorBytes, checkpoint_bytes
+
+Source = str | Path | Mapping[str, Any] | Model
+
+
+def find_weights(source: Source, model: Model, *, given_bytes: int | None = None, dtype: str | None = None) -> Line:
+    """The weights of `model` as a budget line.
+
+    First match wins: `given_bytes`; the checkpoint beside a local config.json or on the hub (safetensors headers or
+    index); what the model's file says (GGUF tensors, a description's `weights_bytes`); its parameters at its dtype. A
+    `dtype` asks for the parameters at that type instead.
+
+    Raises:
+        OptionError: nothing is known; the message names what was looked at.
+        InputError: a checkpoint that is there and cannot be read.
+    """
+    if given_bytes is not None:
+        if dtype is not None:
+            raise OptionError("--weights and --weights-dtype are two answers to one question", hint="give one of them")
+        return Line(name="weights", bytes=given_bytes, basis="given", source="--weights")
+    checkpoint = _checkpoint(source)
+    if dtype is not None:
+        return _at_dtype(model, dtype, checkpoint)
+    if checkpoint is not None:
+        return Line(name="weights", bytes=checkpoint.bytes, basis="measured", source=checkpoint.source)
+    if model.weights_bytes is not None:
+        gguf = str(source).lower().endswith(".gguf")
+        said = "the tensors that the GGUF file lists" if gguf else "weights_bytes in its description"
+        return Line(name="weights", bytes=model.weights_bytes, basis="measured" if gguf else "given", source=said)
+    if model.parameters is not None and not quantised(model):
+        return counted_weights(model.parameters, model.dtype)
+    raise _unknown(model)
+
+
+def quantised(model: Model) -> bool:
+    """Whether the model's config says that its checkpoint is stored in another type than its dtype."""
+    configs = (model.config or {}, model.text_config or {})
+    return any(config.get("quantization_config") for config in configs)
+
+
+def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
+    """The parameters at another type; every one of them, so quantisers that leave some layers alone take a little more."""
+    elements = checkpoint.elements if checkpoint is not None and not quantised(model) else None
+    parameters = elements or model.parameters
+    lookup(dtype, what="--weights-dtype")
+    if parameters is None:
+        raise OptionError(
+            f"--weights-dtype {dtype[:20]}: the number of parameters of {model.name} is not known",
+            hint="give --weights SIZE, such as --weights 16GB, or `parameters` in a YAML description",
+        )
+    return counted_weights(parameters, dtype)
+
+
+def _checkpoint(source: Source) -> TensorBytes | None:
+    """The safetensors files beside a local config.json, or of a hub repository."""
+    if isinstance(source, Model | Mapping):
+        return None
+    path = Path(source).expanduser()
+    try:
+        folder = path if path.is_dir() else path.parent if path.name == "config.json" and path.is_file() else None
+    except OSError:
+        return None
+    if folder is not None:
+        return checkpoint_bytes(folder)
+    if _on_hub(str(source)):
+        from kvplan.loading.weights.hub import hub_checkpoint
+
+        return hub_checkpoint(str(source))
+    return None
+
+
+def _on_hub(text: str) -> bool:
+    """Whether a model that loaded came from the hub: neither a file nor an entry of the catalogue."""
+    owner, slash, name = text.partition("/")
+    if not (owner and slash and name) or "/" in name or Path(text).expanduser().exists():
+        return False
+    return find(text) is None
+
+
+def _unknown(model: Model) -> OptionError:
+    tried = ["safetensors files or index beside its config.json", "GGUF tensors", "weights_bytes in its description"]
+    counted = "its checkpoint is quantised, so parameters x dtype would be wrong" if quantised(model) else "no parameter count"
+    return OptionError(
+        f"the weights of {model.name} are not known: no {', no '.join(tried)}; {counted}",
+        hint="give --weights SIZE (such as --weights 16GB)" + (", or --weights-dtype" if model.parameters else ""),
+    )

@@ -1,0 +1,1 @@
+"""Models described by hand in YAML: read, written, and checked line by line."""

@@ -1,0 +1,42 @@
+"""Recorded facts against predictions.
+
+The module that knows an engine's facts lies in the engine's folder and is named by its `About`. It has:
+
+`recorded(case, expected) -> Mapping[str, Any]`
+    The facts that the record holds, under the names of docs/reference/audit.md; nested ones are flattened
+    (`memory[0].num_blocks`), runs of equal layers are spelled out (one int a layer). A fact that the record
+    lacks is left out. Only this function sees the recorded values.
+`predict(case, asked, read) -> Mapping[str, Any] | NotPredicted`
+    What kvplan says, by the same names; more names than were recorded do no harm. `case` carries no recorded
+    value. A name that was recorded and is missing here counts as a difference. `read(config, name="")` makes a model of
+    a hub config: an engine knows no front ends.
+`asked(case, expected) -> Mapping[str, Any]` (optional)
+    Inputs that the record keeps among its facts (vLLM: the memory budgets; the lengths asked about), and
+    nothing else: what it returns is handed to `predict`.
+`as_recorded(name, predicted, recorded) -> Any` (optional)
+    The predicted value written as the record writes that fact (rounded to its digits, in its unit). Two values
+    agree when this equals `recorded`; without it, they agree when they are equal.
+`remark(case) -> str` (optional)
+    What a reader must know beside the verdict (an erratum of the source), or "".
+
+`InvalidCase(reason)` says that a record cannot be read; errors of kvplan's own (`KvplanError`) are turned into
+`not_predicted` or `invalid` for it by `judge`. Tests: `tests/engines/<engine>/`.
+"""
+
+from importlib import import_module
+from typing import Any, Final
+
+#: Engine name in a case -> its module.
+AUDITORS: Final[dict[str, str]] = {
+    "fieldlog": "kvplan.questions.audit.fieldlog",
+    "llama.cpp": "kvplan.engines.llama_cpp.audit.cases",
+    "paper": "kvplan.questions.audit.papers",
+    "transformers": "kvplan.engines.transformers.audit",
+    "vllm": "kvplan.engines.vllm.audit.cases",
+}
+
+
+def auditor(engine: str) -> Any | None:
+    """The module that knows an engine's facts, or None."""
+    name = AUDITORS.get(engine)
+    return import_module(name) if name else None

@@ -1,0 +1,76 @@
+"""Facts of field logs: what people's servers printed, to the printed digits, with the hub config of the model.
+
+One row of `READERS` for each engine whose logs are predicted; the engine is the first word of `engine_version`. A reader
+has `predict(case, asked) -> dict[name, value] | NotPredicted`, where a value is bytes as a Fraction, an int or
+`vllm_printed.Values`, and may have `asked(case, expected)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from importlib import import_module
+from typing import Any, Final
+
+from kvplan.domain.allocation import NotPredicted
+from kvplan.engines.kernel.cases import Case
+from kvplan.engines.kernel.printed import written_like
+
+#: First word of `engine_version` -> its module.
+READERS: Final[dict[str, str]] = {
+    "llama.cpp": "kvplan.engines.llama_cpp.audit.fieldlog",
+    "vllm": "kvplan.engines.vllm.audit.fieldlog",
+}
+_EXACT: Final = ("num_tokens", "num_gpu_blocks", "cells")
+_UNITS: Final = {"mib": "MiB", "gib": "GiB", "gb": "GiB"}  # vLLM, SGLang and TensorRT-LLM mean GiB by either
+
+
+def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Every printed number, and the counts that are exact; numbers by length are spelled out."""
+    facts: dict[str, Any] = {}
+    for name, value in expected.items():
+        if name.startswith("weights_"):  # not of the cache
+            continue
+        if isinstance(value, Mapping) and name.endswith("_printed"):
+            facts |= {f"{name}[{key}]": inner for key, inner in value.items()}
+        elif (name.endswith("_printed") and isinstance(value, int | float) and not isinstance(value, bool)) or name in _EXACT:
+            facts[name] = value
+    return facts
+
+
+def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """What the reader takes as an input."""
+    module = _reader(case)
+    found: dict[str, Any] = module.asked(case, expected) if module is not None and hasattr(module, "asked") else {}
+    return found
+
+
+def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+    """What the engine would have printed, in bytes."""
+    module = _reader(case)
+    if module is None:
+        return NotPredicted(reason=f"kvplan predicts no facts of logs of {(case.engine_version or 'an unnamed engine')[:40]}")
+    found: dict[str, Any] | NotPredicted = module.predict(case, asked)
+    return found
+
+
+def _reader(case: Case) -> Any | None:
+    name = READERS.get(case.engine_version.partition(" ")[0])
+    return import_module(name) if name else None
+
+
+def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
+    """Bytes in the unit that the fact's name says, with the digits that were printed."""
+    if hasattr(predicted, "like"):  # several values, of which the record may name any
+        return predicted.like(recorded)
+    bare = name.partition("[")[0]
+    unit = next((_UNITS[part] for part in bare.split("_") if part in _UNITS), "")
+    if not unit or not isinstance(predicted, int | Fraction):
+        return predicted
+    return written_like(recorded, (Fraction(predicted),), name, unit=unit, convention="binary")
+
+
+def remark(case: Case) -> str:
+    """Whether the model was named in the log, or matched to it by its bytes."""
+    confidence = case.more.get("model_confidence", "named")
+    return "" if confidence == "named" else f"the log does not name the model: it was {confidence} from the numbers"

@@ -1,0 +1,56 @@
+"""One case: predict without the recorded values, then compare fact by fact."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kvplan.domain.allocation import NotPredicted
+from kvplan.engines.kernel.cases import Case, InvalidCase, Record
+from kvplan.engines.kernel.verdicts import ComparedFact, Result, Status
+from kvplan.errors import ConfigError, KvplanError
+from kvplan.questions.audit import auditor
+
+
+def judge(record: Record) -> Result:
+    """The verdict on one record. Nothing that a record holds raises."""
+    case = record.case
+    if record.invalid:
+        return Result(id=case.id, engine=case.engine, status="invalid", reason=record.invalid)
+    module = auditor(case.engine)
+    if module is None:
+        return _without(case, "not_predicted", f"kvplan predicts no facts of engine `{case.engine[:60]}`")
+    try:
+        recorded = module.recorded(case, record.expected)
+        if not recorded:
+            return _without(case, "not_predicted", "the record holds none of the facts that kvplan predicts for this engine")
+        asked = module.asked(case, record.expected) if hasattr(module, "asked") else {}
+        predicted = module.predict(case, asked)
+        return _compared(case, module, predicted, recorded)
+    except (InvalidCase, ConfigError) as problem:
+        return _without(case, "invalid", str(problem))
+    except KvplanError as problem:
+        return _without(case, "not_predicted", str(problem))
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as problem:
+        # a record of an unforeseen form; a bug in a predictor shows here too, and its test fails
+        return _without(case, "invalid", f"the record cannot be read as a case: {type(problem).__name__}: {str(problem)[:120]}")
+
+
+def _without(case: Case, status: Status, reason: str) -> Result:
+    return Result(id=case.id, engine=case.engine, status=status, reason=reason)
+
+
+def _compared(case: Case, module: Any, predicted: Mapping[str, Any] | NotPredicted, recorded: Mapping[str, Any]) -> Result:
+    if isinstance(predicted, NotPredicted):
+        facts = tuple(ComparedFact(name=name, predicted=None, recorded=value) for name, value in recorded.items())
+        return Result(id=case.id, engine=case.engine, status="not_predicted", facts=facts, reason=predicted.reason)
+    as_recorded = getattr(module, "as_recorded", lambda name, predicted, recorded: predicted)
+    facts = tuple(
+        ComparedFact(
+            name=name,
+            predicted=as_recorded(name, predicted[name], value) if name in predicted else None,
+            recorded=value,
+        )
+        for name, value in recorded.items()
+    )
+    status: Status = "exact" if all(fact.agrees for fact in facts) else "differs"
+    remark = module.remark(case) if hasattr(module, "remark") else ""
+    return Result(id=case.id, engine=case.engine, status=status, facts=facts, reason=remark)

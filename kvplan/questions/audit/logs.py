@@ -1,0 +1,59 @@
+"""Logs of engines as something to audit: which engine's it is, then every printed number against the prediction.
+
+A file is a log when one of its first lines looks like an engine's and it does not begin as JSON lines do. To add an
+engine, write its reader (`judge_log(name, lines, model) -> list[Result]`, and `MARKS`) and add its row to `READERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from kvplan.engines.kernel.verdicts import Result
+
+if TYPE_CHECKING:
+    from kvplan.domain.model import Model
+
+#: Modules that read one family of logs.
+READERS: Final = ("kvplan.engines.llama_cpp.audit.log", "kvplan.engines.vllm.audit.log")
+_HEAD_BYTES: Final = 2**20
+_LINE_BYTES: Final = 2**16
+_MAX_BYTES: Final = 2**30
+
+
+def reader_of(path: Path) -> Any | None:
+    """The module that reads this log, or None when the file is not a log that kvplan knows."""
+    path = path.expanduser()
+    try:
+        if not path.is_file():  # the reader of cases says what is wrong with it
+            return None
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return None
+    if head.lstrip()[:1] in {"", "{"}:
+        return None
+    for name in READERS:
+        module = import_module(name)
+        if any(mark in head for mark in module.MARKS):
+            return module
+    return None
+
+
+def judge_log(path: Path, reader: Any, model: Model | None) -> list[Result]:
+    """Every context that the log shows; one result that says so when it shows none."""
+    found: list[Result] = reader.judge_log(path.name, _lines(path), model)
+    if found:
+        return found
+    return [Result(id=path.name, engine="log", status="invalid", reason="the log shows no cache being created")]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a log, long ones cut, bounded."""
+    left = _MAX_BYTES
+    with path.expanduser().open("rb") as file:
+        while left > 0 and (line := file.readline(_LINE_BYTES)):
+            left -= len(line)
+            yield line.decode("utf-8", "replace").rstrip("\r\n")

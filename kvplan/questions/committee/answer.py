@@ -1,0 +1,185 @@
+"""Several models on one card or node: who takes what, whether it fits, how each engine is told, and what would change it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from kvplan.domain.allocation import Allocation
+from kvplan.domain.plan import Plan
+from kvplan.domain.pool import Pool
+from kvplan.errors import OptionError
+from kvplan.loading.plan.read import load_plan
+from kvplan.questions.commands import engine_flags, served_name
+from kvplan.questions.committee.demand import Demand, member_options
+from kvplan.questions.committee.placing import Node, place, spread_out
+from kvplan.questions.committee.result import Committee, Part
+from kvplan.questions.committee.shares import of_free, of_total, sharing_of, visible_cards
+from kvplan.questions.committee.splitting import largest_scale, scaled_up, split
+from kvplan.questions.fit.room import Room
+
+__all__ = ["Committee", "Part", "committee", "parse_scale", "started"]
+
+
+def committee(
+    plan: str | Path | Mapping[str, Any] | Plan,
+    *,
+    solve: bool = False,
+    scale: Fraction | float | int | str = 1,
+    overrides: Mapping[str, str] | None = None,
+    advise: bool = True,
+) -> Committee:
+    """Several models on one card or node: the budget of each, the verdict, flags, a start order, and changes that would help.
+
+    Args:
+        plan: a YAML file, a mapping of the same form, or a `Plan`.
+        solve: choose the users: as many as fit in the plan's proportions, what is left to members in the plan's order.
+        scale: multiply every member's users (rounded up).
+        overrides: `gpu`, `memory`, or `MEMBER.KEY`, and the value that replaces the plan's.
+        advise: look for changes when it does not fit.
+
+    Returns:
+        A `Committee`: `.fits`, `.parts`, `.cards`, `.order`, `.scale`, `.changes`, `.to_dict()`.
+
+    Raises:
+        SpecError: a bad plan; the message names the line.
+        KvplanError: see `kvplan.errors`.
+    """
+    loaded = plan if isinstance(plan, Plan) else load_plan(plan, overrides)
+    factor = parse_scale(scale)
+    demands, node = tuple(Demand(member, loaded) for member in loaded.members), Node(loaded.gpus, loaded.room_bytes)
+    wanted = tuple(None if d.member.users is None else scaled_up(d.member.users * factor) for d in demands)
+    if solve:
+        solved = split(demands, node)
+        wanted = tuple(w if n is None else n for w, n in zip(wanted, solved, strict=True))
+    parts = _parts(loaded, demands, wanted)
+    answer = Committee(
+        plan=loaded,
+        parts=parts,
+        order=tuple(part.member.name for part in started(parts)),
+        scale=largest_scale(demands, node),
+        solved=solve,
+        exact=not node.gave_up,
+        notes=tuple(_notes(parts, exact=not node.gave_up)),
+    )
+    if not answer.fits:
+        answer = replace(answer, parts=tuple(replace(part, flag="") for part in parts))
+    if answer.fits or solve or not advise:
+        return answer
+    from kvplan.questions.committee.changes import changes
+
+    return replace(answer, changes=tuple(changes(answer, plan, overrides or {}, factor)))
+
+
+def parse_scale(value: Fraction | float | int | str) -> Fraction:
+    """A positive factor: `2`, `0.75` or `3/4`.
+
+    Raises:
+        OptionError: it is not one.
+    """
+    try:
+        factor = Fraction(str(value)[:40])
+    except (ValueError, ZeroDivisionError):
+        factor = Fraction(0)
+    if not 0 < factor <= 10**9:
+        raise OptionError(f"--scale: expected a factor above 0, got `{str(value)[:40]}`", hint="write 2, 0.75 or 3/4")
+    return factor
+
+
+def _parts(plan: Plan, demands: tuple[Demand, ...], wanted: tuple[int | None, ...]) -> tuple[Part, ...]:
+    parts = tuple(_part(demand, users) for demand, users in zip(demands, wanted, strict=True))
+    items = [demand.item(part.users) for demand, part in zip(demands, parts, strict=True)]
+    where = place(items, plan.gpus, plan.room_bytes) or spread_out(items, plan.gpus)
+    parts = tuple(replace(part, cards=cards) for part, cards in zip(parts, where, strict=True))
+    free, flagged = [plan.room_bytes] * plan.gpus, {}
+    for part in started(parts):
+        flagged[part.member.name] = _flagged(part, min(free[card] for card in part.cards), plan)
+        for card in part.cards:
+            free[card] -= part.bytes
+    return tuple(flagged[part.member.name] for part in parts)
+
+
+def _part(demand: Demand, wanted: int | None) -> Part:
+    """A member's part before it has its cards and its flag, which may depend on those that start earlier."""
+    share = demand.member.share
+    users = wanted or 0
+    if share is not None and demand.engine is not None:
+        most = demand.most_users(demand.part_bytes(0))
+        users = most if wanted is None else min(wanted, most)
+    shown = users if users or wanted is None else wanted
+    found = demand.footprint(max(shown, 1)) if demand.engine is not None else None
+    return Part(
+        member=demand.member,
+        weights=demand.weights,
+        reserve=demand.reserve,
+        cache_bytes=demand.cache_bytes(users),
+        bytes=demand.part_bytes(users),
+        users=users,
+        wanted=wanted,
+        allocation=found if isinstance(found, Allocation) else None,
+    )
+
+
+def _flagged(part: Part, free_bytes: int, plan: Plan) -> Part:
+    """The part with the flag that gives the engine its share, and what a server then reserves.
+
+    `free_bytes` are free on the fullest of its cards when it starts: engines that measure go by the least of their ranks.
+    """
+    environment = visible_cards(plan.gpu.vendor, part.cards) if plan.gpus > 1 else ""
+    return replace(
+        part,
+        flag=_command(part, _fraction(part, free_bytes, plan)),
+        meaning=sharing_of(part.member.engine).meaning,
+        environment=environment,
+        pool=_pool(part, plan),
+    )
+
+
+def _fraction(part: Part, free_bytes: int, plan: Plan) -> str:
+    """What the engine is told of its share; empty for one that is told nothing."""
+    row = sharing_of(part.member.engine)
+    if row.meaning == "of total" or row.rank == 2:
+        if part.member.share is not None:
+            return f"{part.member.share:g}"
+        return of_total(part.needed_bytes, plan.memory.bytes)[0]
+    return of_free(part.cache_bytes, part.weights.bytes + part.reserve.bytes, free_bytes, row.meaning) if row.flag else ""
+
+
+def _command(part: Part, share: str) -> str:
+    """What to type: the engine's command where kvplan writes it, and the flag of its share where that is not in it."""
+    row, a, member = sharing_of(part.member.engine), part.allocation, part.member
+    told = row.flag.format(share) if share else ""
+    if a is None or not part.users:
+        splits = member.tensor_parallel > 1 and row.split_flag
+        return f"{told} {row.split_flag.format(member.tensor_parallel)}".strip() if splits else told
+    utilization = float(share) if row.meaning == "of total" else 1.0
+    typed = engine_flags(a, member.options, model=served_name(a.model, member.source), utilization=utilization, replicas=1)
+    return typed if told in typed else f"{typed}; {told}" if typed else told
+
+
+def _pool(part: Part, plan: Plan) -> Pool | None:
+    """What a server makes of its cache's bytes, on each of its cards."""
+    if part.allocation is None:
+        return None
+    budget_bytes = part.bytes - part.weights.bytes - part.reserve.bytes
+    return Room(part.allocation.model, part.member.engine, member_options(part.member, plan), budget_bytes).pool(
+        part.member.context
+    )
+
+
+def started(parts: tuple[Part, ...]) -> Iterator[Part]:
+    """The parts in an order that works: fixed shares first, the largest before the smaller; then engines that measure what
+    is free; last those that grow as they go, whose growth nobody else may count on."""
+    yield from sorted(parts, key=lambda part: (sharing_of(part.member.engine).rank, -part.bytes))
+
+
+def _notes(parts: tuple[Part, ...], *, exact: bool) -> Iterator[str]:
+    for part in parts:
+        limit = part.member.model.max_tokens if part.member.model else None
+        if limit and part.member.context > limit:
+            yield f"{part.member.name}: {part.member.context:,} tokens are more than the model's own limit of {limit:,}"
+    if not exact:
+        yield "not every placement was tried: more users may fit; `cards` in some members shortens the search"
+    if any(part.reserve.basis == "assumed" for part in parts):
+        yield "assumed reserves are kvplan's guesses: `reserve: SIZE` in a member overrides them"

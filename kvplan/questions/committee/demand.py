@@ -1,0 +1,153 @@
+"""What each member of a committee takes of a card, as a function of its users."""
+
+from fractions import Fraction
+from typing import Any, Final
+
+from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.budget import default_reserve, share_of_weights
+from kvplan.domain.plan import Member, Plan
+from kvplan.domain.pool import Pool
+from kvplan.domain.workload import Workload
+from kvplan.engines import ENGINES, engine_class, make_engine
+from kvplan.errors import OptionError, SpecError, nearest
+from kvplan.questions.committee.placing import Item
+from kvplan.questions.committee.shares import SHARINGS, of_total, sharing_of
+from kvplan.questions.fit.answer import machine_options
+from kvplan.questions.fit.room import largest, option_names
+from kvplan.units import MAX_COUNT, ceil_div
+
+#: More memory than any card has: a server's block size does not depend on it.
+_AMPLE: Final = 2**50
+
+
+class Demand:
+    """What one member takes of each of its cards as a function of its users; every answer is kept.
+
+    Monotone in the users, so that the largest number under a limit is found by bisection.
+    """
+
+    def __init__(self, member: Member, plan: Plan) -> None:
+        self.member = member
+        self.total_bytes = plan.memory.bytes
+        self.weights = share_of_weights(member.weights, member.devices)
+        self.reserve = member.reserve or default_reserve(member.engine.partition("@")[0])
+        self._caches: dict[int, int] = {}
+        self.engine = None if member.model is None or member.cache_bytes is not None else _engine(member, plan)
+        self._pool: Pool | None = None
+        if self.engine is not None:
+            self._look()
+
+    def _look(self) -> None:
+        """One user's cache, so that what the engine refuses is said with the plan's line."""
+        member = self.member
+        try:
+            first = self.footprint(1)
+            self._pool = self._empty_pool()
+        except OptionError as problem:
+            raise _at_option(member, problem) from problem
+        if isinstance(first, NotPredicted):
+            key = "tensor_parallel" if "tensor_parallel" in first.reason and "tensor_parallel" in member.lines else "model"
+            raise SpecError(f"{member.where(key)}: {member.name} is not predicted: {first.reason}", hint=first.see)
+
+    def _empty_pool(self) -> Pool | None:
+        if self.engine is None or self.member.model is None:
+            return None
+        found = self.engine.reserve(self.member.model, _AMPLE)
+        return found if isinstance(found, Pool) and found.block_bytes else None
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it takes of a card before its cache."""
+        return self.weights.bytes + self.reserve.bytes
+
+    def footprint(self, users: int) -> Allocation | NotPredicted | None:
+        """One card's cache of that many users, or None for a member whose cache was given."""
+        if self.engine is None or self.member.model is None:
+            return None
+        workload = Workload(batch_size=users, seq_len=self.member.context, encoder_len=self.member.encoder_len)
+        answer: Allocation | NotPredicted = self.engine.footprint(self.member.model, workload)
+        return answer
+
+    def cache_bytes(self, users: int) -> int:
+        """Bytes of one card's cache in whole blocks, the blocks that no request gets included."""
+        if self.engine is None:
+            return self.member.cache_bytes or 0
+        if users not in self._caches:
+            found = self.footprint(users) if users else None
+            size = found.total_bytes if isinstance(found, Allocation) else 0
+            if self._pool is not None:
+                size = (ceil_div(size, self._pool.block_bytes) + self._pool.null_blocks) * self._pool.block_bytes
+            self._caches[users] = size
+        return self._caches[users]
+
+    def part_bytes(self, users: int) -> int:
+        """What the engine takes of each of its cards when it is told to hold that many users."""
+        needed = self.kept_bytes + self.cache_bytes(users)
+        if self.member.share is not None:
+            return int(self.total_bytes * Fraction(str(self.member.share)))
+        return of_total(needed, self.total_bytes)[1] if sharing_of(self.member.engine).meaning == "of total" else needed
+
+    def item(self, users: int) -> Item:
+        """Its part with that many users, as something to be placed on cards."""
+        return Item(bytes=self.part_bytes(users), devices=self.member.devices, pinned=self.member.cards)
+
+    def most_users(self, limit_bytes: int) -> int:
+        """The most users whose weights, reserve and cache take at most `limit_bytes`."""
+        if self.engine is None or self.kept_bytes + self.cache_bytes(0) > limit_bytes:
+            return 0
+        found = largest(lambda users: self.kept_bytes + self.cache_bytes(users) <= limit_bytes)
+        return 0 if found == MAX_COUNT else found
+
+
+def member_options(member: Member, plan: Plan) -> dict[str, Any]:
+    """The options that the member's engine gets: its own, how its model is split, and what the machine is."""
+    machine = machine_options(member.engine, plan.gpu, plan.memory.bytes, member.options)
+    split = {"tensor_parallel": member.tensor_parallel} if member.tensor_parallel > 1 else {}
+    return {**member.options, **machine, **split}
+
+
+def _engine(member: Member, plan: Plan) -> Any:
+    """The member's engine; complaints about its name and options get the plan's line."""
+    if not member.engine:
+        raise SpecError(f"{member.where('')}: {member.name} needs `engine`", hint=f"one of {', '.join(ENGINES)}")
+    try:
+        cls = engine_class(member.engine.partition("@")[0])
+    except OptionError as problem:
+        given = f"; {member.engine} can stand here with `cache: SIZE`" if member.engine in SHARINGS else ""
+        raise SpecError(f"{member.where('engine')}: {problem}", hint=problem.hint + given) from problem
+    known = {*option_names(member.engine), *cls.aliases}
+    if member.tensor_parallel > 1 and "tensor_parallel" not in known:
+        raise SpecError(
+            f"{member.where('tensor_parallel')}: engine {member.engine} does not split a model over cards here",
+            hint="give it one card, or an engine with tensor parallelism (`kvplan engines`)",
+        )
+    for key in member.options:
+        if key in {"tensor_parallel", cls.aliases.get("tensor_parallel")}:
+            raise SpecError(
+                f"{member.where('options')}: how many cards split {member.name} is not one of its `options`",
+                hint=f"write `tensor_parallel: {member.options[key]}` beside them",
+            )
+        if key not in known:
+            near = nearest(key, known)
+            raise SpecError(
+                f"{member.where('options')}: engine {member.engine} has no option `{key[:60]}`",
+                hint=f"did you mean `{near}`?" if near else "see `kvplan engines`",
+            )
+    options = member_options(member, plan)
+    if "max_model_len" in option_names(member.engine):
+        options.setdefault("max_model_len", member.context)
+    try:
+        return make_engine(member.engine, options)
+    except OptionError as problem:
+        raise _at_option(member, problem) from problem
+
+
+def _at_option(member: Member, problem: OptionError) -> SpecError:
+    """An engine's complaint, with the line of the option that it is about."""
+    said = str(problem)
+    key = "options"
+    if "dtype" in said and "kv_dtype" in member.lines:
+        key = "kv_dtype"
+    elif "tensor_parallel" in said and "tensor_parallel" in member.lines:
+        key = "tensor_parallel"
+    return SpecError(f"{member.where(key)}: {problem}", hint=problem.hint)

@@ -1,0 +1,169 @@
+"""What a committee answers: each member's part of its cards, and the whole. Plain values."""
+
+from fractions import Fraction
+from typing import Any
+
+from kvplan.domain.allocation import Allocation
+from kvplan.domain.budget import Line
+from kvplan.domain.plan import Member, Plan
+from kvplan.domain.pool import Pool
+from kvplan.domain.records import dataclass
+from kvplan.questions.fit.question import Fix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One member's part of each of its `cards`: `bytes` = weights + reserve + cache + slack.
+
+    `slack` is what its flag gives beyond that (fractions have four digits, shares are as given). `users` requests of its
+    context fit at once; `wanted` were asked for (None: as many as fit its share). `environment` is the variable that shows
+    its process these cards only, on a node.
+    """
+
+    member: Member
+    weights: Line
+    reserve: Line
+    cache_bytes: int
+    bytes: int
+    users: int
+    wanted: int | None
+    cards: tuple[int, ...] = (0,)
+    allocation: Allocation | None = None
+    pool: Pool | None = None
+    flag: str = ""
+    meaning: str = ""
+    environment: str = ""
+
+    @property
+    def needed_bytes(self) -> int:
+        """Weights, reserve and cache."""
+        return self.weights.bytes + self.reserve.bytes + self.cache_bytes
+
+    @property
+    def slack_bytes(self) -> int:
+        """What it gets beyond its needs; negative when its share is too small."""
+        return self.bytes - self.needed_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether its part holds what it needs and the users that were asked for."""
+        return self.slack_bytes >= 0 and (self.allocation is None or self.users >= max(1, self.wanted or 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/formats.md)."""
+        a, m = self.allocation, self.member
+        return {
+            "name": m.name,
+            "model": m.model.name if m.model else "",
+            "engine": m.engine.partition("@")[0],
+            "engine_version": a.engine_version if a else "",
+            "kv_dtype": a.kv_dtype if a else "",
+            "context": m.context if m.model and m.cache_bytes is None else 0,
+            "users": self.users,
+            "weights": self.weights.to_dict(),
+            "reserve": self.reserve.to_dict(),
+            "cache_bytes": self.cache_bytes,
+            "slack_bytes": self.slack_bytes,
+            "bytes": self.bytes,
+            "fits": self.fits,
+            "cards": list(self.cards),
+            "environment": self.environment,
+            "meaning": self.meaning,
+            "flag": self.flag,
+            "evidence": a.evidence if a else "",
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One card of the plan: who is on it, what they take together, and what is left (negative: missing)."""
+
+    index: int
+    members: tuple[str, ...]
+    taken_bytes: int
+    free_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "card": self.index,
+            "members": list(self.members),
+            "taken_bytes": self.taken_bytes,
+            "free_bytes": self.free_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committee:
+    """The answer for a plan. `parts` are in the plan's order, `order` names them as they should start.
+
+    `scale` is the largest factor by which all users can grow together (below 1 when the plan does not fit, None when no
+    member has users that count); `solved` says that the users were chosen rather than given. Both are `exact` unless a
+    search for a placement was given up on the way: then they are what was found, and more may fit.
+    """
+
+    plan: Plan
+    parts: tuple[Part, ...]
+    order: tuple[str, ...]
+    scale: Fraction | None
+    changes: tuple[Fix, ...] = ()
+    solved: bool = False
+    exact: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        """Every card of the plan, the plan's own reserve taken out of what is left."""
+        found = []
+        for index in range(self.plan.gpus):
+            here = [part for part in self.parts if index in part.cards]
+            taken = sum(part.bytes for part in here)
+            names = tuple(part.member.name for part in here)
+            found.append(Card(index=index, members=names, taken_bytes=taken, free_bytes=self.plan.room_bytes - taken))
+        return tuple(found)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all cards have."""
+        return self.plan.gpus * self.plan.memory.bytes
+
+    @property
+    def total_bytes(self) -> int:
+        """What the members take together, on all cards."""
+        return sum(part.bytes * len(part.cards) for part in self.parts)
+
+    @property
+    def free_bytes(self) -> int:
+        """What is left of all cards, the plan's own reserve taken out; negative when it does not fit on one card."""
+        return self.plan.gpus * self.plan.room_bytes - self.total_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        """What the fullest card lacks; 0 when every card holds its members."""
+        return max(0, *(-card.free_bytes for card in self.cards))
+
+    @property
+    def fits(self) -> bool:
+        """Whether every part holds its member and every card its parts."""
+        return not self.missing_bytes and all(part.fits for part in self.parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/formats.md), every bytes value an exact int."""
+        return {
+            "plan": self.plan.source,
+            "gpu": self.plan.gpu.id,
+            "gpus": self.plan.gpus,
+            "fits": self.fits,
+            "solved": self.solved,
+            "exact": self.exact,
+            "memory": self.plan.memory.to_dict(),
+            "reserve": self.plan.reserve.to_dict(),
+            "total_bytes": self.total_bytes,
+            "free_bytes": self.free_bytes,
+            "scale": None if self.scale is None else str(self.scale),
+            "cards": [card.to_dict() for card in self.cards],
+            "members": [part.to_dict() for part in self.parts],
+            "order": list(self.order),
+            "changes": [change.to_dict() for change in self.changes],
+            "notes": list(self.notes),
+        }

@@ -1,0 +1,182 @@
+"""Models side by side: models x engines x cache dtypes, each against a baseline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.dtypes import DTYPES, lookup
+from kvplan.domain.model import Model
+from kvplan.domain.workload import Workload
+from kvplan.engines import engine_class
+from kvplan.errors import OptionError, nearest
+from kvplan.questions.estimate import plan
+
+#: A comparison is read by a person; larger grids are `kvplan sweep`'s.
+MAX_ROWS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One model in one engine at one cache dtype; `relative` is its total over the baseline's (None: unknown)."""
+
+    model: Model
+    engine: str
+    kv_dtype: str
+    answer: Allocation | NotPredicted
+    relative: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, every bytes value an exact int (docs/reference/formats.md)."""
+        if isinstance(self.answer, NotPredicted):
+            known = {"model": self.model.name, "engine": self.engine, "kv_dtype": self.kv_dtype}
+            return {**known, "not_predicted": self.answer.reason, "see": self.answer.see}
+        return {**self.answer.to_dict(), "relative": self.relative}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Rows in the order asked for; `baseline` is the index of the row that the others are measured against."""
+
+    rows: tuple[Row, ...]
+    workload: Workload
+    baseline: int | None
+    savings: bool = False  # every cache dtype, each row against its own model's dtype
+
+
+def compare(
+    models: Sequence[Model],
+    workload: Workload,
+    *,
+    engines: Sequence[str] = ("ideal",),
+    kv_dtypes: Sequence[str] = ("auto",),
+    options: Mapping[str, Any] | None = None,
+    baseline: str | None = None,
+) -> Comparison:
+    """Estimate every combination.
+
+    Args:
+        engines: each `NAME` or `NAME@VERSION`.
+        kv_dtypes: cache dtypes; `auto` is the model's own, and `("all",)` is every one that kvplan knows, each
+            measured against the model's own.
+        options: engine options; one that only some of the engines have is given to those.
+        baseline: a row's number (from 1) or a model's name; the first row that is predicted when None.
+
+    Raises:
+        OptionError: an unknown engine, dtype, option or baseline; or no combination is possible.
+    """
+    savings = tuple(kv_dtypes) == ("all",)
+    dtypes = _dtypes(kv_dtypes)
+    if savings and baseline is not None:
+        raise OptionError("--baseline: `--kv-dtype all` measures each dtype against the model's own", hint="leave one out")
+    for engine in engines:
+        engine_class(engine.partition("@")[0])
+    given = _options_by_engine(engines, options or {})
+    if len(models) * len(engines) * (len(dtypes) + savings) > MAX_ROWS:
+        raise OptionError(f"more than {MAX_ROWS:,} rows to compare", hint="use `kvplan sweep` for a grid")
+    rows: list[Row] = []
+    refusals: list[OptionError] = []
+    for model in models:
+        for engine in engines:
+            wanted = _own_first(model, dtypes) if savings else dtypes
+            rows.extend(_row(model, workload, engine, dtype, given[engine], refusals) for dtype in wanted)
+    if len(refusals) == len(rows):
+        raise refusals[0]
+    if savings:
+        return Comparison(rows=_against_own(rows), workload=workload, baseline=None, savings=True)
+    index = _baseline(rows, baseline)
+    return Comparison(rows=_against(rows, index), workload=workload, baseline=index)
+
+
+def _dtypes(names: Sequence[str]) -> tuple[str, ...]:
+    if tuple(names) == ("all",):
+        return tuple(DTYPES)
+    if "all" in names:
+        raise OptionError("--kv-dtype: `all` stands alone", hint="give `all`, or a list of dtypes")
+    return tuple(dict.fromkeys(name if name == "auto" else lookup(name).name for name in names))
+
+
+def _own_first(model: Model, dtypes: Sequence[str]) -> tuple[str, ...]:
+    own = lookup(model.dtype).name
+    return (own, *(name for name in dtypes if name != own))
+
+
+def _options_by_engine(engines: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each engine is given: all of it when alone, else the options that it has."""
+    if len(set(engines)) == 1:
+        return {engines[0]: dict(options)}
+    known = {}
+    for engine in engines:
+        cls = engine_class(engine.partition("@")[0])
+        known[engine] = {*(item.name for item in fields(cls.Options)), *cls.aliases}
+    for name in options:
+        if not any(name in names for names in known.values()):
+            near = nearest(name, set().union(*known.values()))
+            raise OptionError(
+                f"none of the engines has an option `{name[:60]}`",
+                hint=f"did you mean `{near}`?" if near else "see `kvplan engines`",
+            )
+    return {engine: {name: value for name, value in options.items() if name in known[engine]} for engine in engines}
+
+
+def _row(model: Model, workload: Workload, engine: str, dtype: str, options: dict[str, Any], refusals: list[OptionError]) -> Row:
+    """One estimate; what an engine refuses for this model or dtype is a row that says so."""
+    answer: Allocation | NotPredicted
+    try:
+        answer = plan(model, workload, engine, **{**options, **({} if dtype == "auto" else {"kv_dtype": dtype})})
+    except OptionError as problem:
+        refusals.append(problem)
+        answer = NotPredicted(reason=str(problem), see=problem.hint)
+    if isinstance(answer, Allocation):
+        dtype = answer.kv_dtype
+    return Row(model=model, engine=engine, kv_dtype=dtype, answer=answer)
+
+
+def _baseline(rows: Sequence[Row], wanted: str | None) -> int | None:
+    if wanted is None:
+        return next((i for i, row in enumerate(rows) if isinstance(row.answer, Allocation)), None)
+    index = _find(rows, wanted.strip())
+    answer = rows[index].answer
+    if isinstance(answer, NotPredicted):
+        raise OptionError(f"--baseline: row {index + 1} is not predicted: {answer.reason}", hint="choose another row")
+    return index
+
+
+def _find(rows: Sequence[Row], wanted: str) -> int:
+    if wanted.isdecimal() and len(wanted) < 8:
+        if not 1 <= int(wanted) <= len(rows):
+            raise OptionError(f"--baseline: there is no row {wanted}", hint=f"rows are numbered 1 to {len(rows)}")
+        return int(wanted) - 1
+    names = [label for row in rows for label in _labels(row)]
+    for index, row in enumerate(rows):
+        if wanted.lower() in _labels(row):
+            return index
+    near = nearest(wanted.lower(), names)
+    raise OptionError(
+        f"--baseline: no row is called `{wanted[:60]}`",
+        hint=f"did you mean `{near}`?" if near else "give a model's name or a row's number",
+    )
+
+
+def _labels(row: Row) -> tuple[str, ...]:
+    """What a row may be called: its model (with or without the rewrite in brackets), the rewrite, engine or dtype."""
+    name = row.model.name.lower()
+    rewrite = name.rpartition(" [")[2].removesuffix("]") if name.endswith("]") else name
+    return (name, rewrite, row.engine.lower(), row.kv_dtype)
+
+
+def _against(rows: Sequence[Row], index: int | None) -> tuple[Row, ...]:
+    base = rows[index].answer if index is not None else None
+    return tuple(_relative(row, base) for row in rows)
+
+
+def _against_own(rows: Sequence[Row]) -> tuple[Row, ...]:
+    own = {(row.model.name, row.engine): row.answer for row in reversed(rows) if row.kv_dtype == lookup(row.model.dtype).name}
+    return tuple(_relative(row, own.get((row.model.name, row.engine))) for row in rows)
+
+
+def _relative(row: Row, base: Allocation | NotPredicted | None) -> Row:
+    if not isinstance(base, Allocation) or not isinstance(row.answer, Allocation) or not base.total_bytes:
+        return row
+    ratio = row.answer.total_bytes / base.total_bytes
+    return Row(model=row.model, engine=row.engine, kv_dtype=row.kv_dtype, answer=row.answer, relative=ratio)

@@ -1,0 +1,74 @@
+"""Everything that `kvplan explain` says about one model and workload, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.dtypes import lookup
+from kvplan.domain.model import Model
+from kvplan.domain.workload import Workload
+from kvplan.questions.estimate import plan
+from kvplan.questions.explain.formula import Line, formula
+from kvplan.questions.explain.layer_map import Run, layer_map
+from kvplan.questions.explain.rules import ENGINE_SOURCES, Rule, rules_for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What is kept and why (`rules`), where (`layers`), how much (`lines` sum to the total), and who says so."""
+
+    model: Model
+    engine: str
+    answer: Allocation | NotPredicted
+    rules: tuple[Rule, ...]
+    layers: tuple[Run, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum of the lines."""
+        return sum(line.bytes for line in self.lines)
+
+    @property
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """What each rule rests on, the engine's storage last."""
+        engine = self.engine.partition("@")[0]
+        storage = ((f"storage in {engine}", ENGINE_SOURCES[engine]),) if engine in ENGINE_SOURCES else ()
+        dtype = self.answer.kv_dtype if isinstance(self.answer, Allocation) else ""
+        scales = ((f"scales of {dtype}", lookup(dtype).scales),) if dtype and lookup(dtype).scales else ()
+        return (*((rule.title, rule.source) for rule in self.rules), *storage, *scales)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/formats.md)."""
+        answer: Mapping[str, Any]
+        if isinstance(self.answer, NotPredicted):
+            answer = {"model": self.model.name, "engine": self.engine, "not_predicted": self.answer.reason}
+        else:
+            answer = {key: value for key, value in self.answer.to_dict().items() if key != "groups"}
+        return {
+            **answer,
+            "model_type": self.model.model_type,
+            "rules": [rule._asdict() for rule in self.rules],
+            "layer_map": [run._asdict() for run in self.layers],
+            "formula": [line._asdict() for line in self.lines],
+            "facts": [{"key": f.key, "value": f.value, "origin": f.origin} for f in self.model.provenance],
+            "sources": [{"rule": rule, "source": source} for rule, source in self.sources],
+        }
+
+
+def explain(model: Model, workload: Workload, engine: str = "ideal", **options: Any) -> Explanation:
+    """Explain one model's cache for one workload in one engine.
+
+    Raises:
+        OptionError: an unknown engine or option.
+    """
+    answer = plan(model, workload, engine, **options)
+    return Explanation(
+        model=model,
+        engine=engine,
+        answer=answer,
+        rules=tuple(rules_for(model)),
+        layers=tuple(layer_map(model)),
+        lines=tuple(formula(answer)) if isinstance(answer, Allocation) else (),
+    )

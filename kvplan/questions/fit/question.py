@@ -1,0 +1,222 @@
+"""What `fit` is asked and what it answers: plain values."""
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, Literal
+
+from kvplan.domain.allocation import Allocation
+from kvplan.domain.budget import Budget, Line
+from kvplan.domain.gpus import Gpu
+from kvplan.domain.model import Model
+from kvplan.domain.pool import Pool
+from kvplan.domain.records import dataclass
+from kvplan.questions.committee.shares import pipeline_stages
+from kvplan.units import MAX_COUNT, ceil_div
+
+Asked = Literal["target", "batch", "context", "table"]
+Limit = Literal["memory", "model", "engine", "nothing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One thing to find out. None for `context` or `batch_size` means: find it.
+
+    `options` are the engine's own and kvplan's shared ones; `memory_bytes`, `reserve_bytes` and `utilization` override
+    what kvplan knows or assumes. `gpus` devices serve together: `tensor_parallel` of them, times the pipeline's stages,
+    hold one copy of the model, and the rest are replicas.
+    """
+
+    model: Model
+    weights: Line
+    gpu: Gpu
+    engine: str = "ideal"
+    gpus: int = 1
+    tensor_parallel: int = 1
+    context: int | None = None  # tokens
+    batch_size: int | None = None  # requests held at once, by all replicas together
+    encoder_len: int = 0
+    average: int | None = None  # tokens that a request holds on average, for servers with a shared pool
+    memory_bytes: int | None = None
+    reserve_bytes: int | None = None
+    utilization: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""  # MODEL as it was typed, for commands
+    weights_flag: str = ""  # as it was typed
+
+    @property
+    def asked(self) -> Asked:
+        """Which of the two numbers is wanted."""
+        if self.context is None:
+            return "table" if self.batch_size is None else "context"
+        return "batch" if self.batch_size is None else "target"
+
+    @property
+    def pipeline(self) -> int:
+        """Stages that share the layers, for engines that have them."""
+        return pipeline_stages(self.options)
+
+    @property
+    def devices(self) -> int:
+        """Devices that one copy of the model takes."""
+        return self.tensor_parallel * self.pipeline
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model, each on `devices` of them."""
+        return self.gpus // self.devices
+
+    @property
+    def each(self) -> int | None:
+        """Requests that one replica must hold."""
+        return None if self.batch_size is None else ceil_div(self.batch_size, self.replicas)
+
+    @property
+    def ceiling(self) -> int:
+        """The longest context that the model takes."""
+        return self.model.max_tokens or MAX_COUNT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One point of the trade-off: what fits, and its cache on one device. `decisive` is the one that was asked for."""
+
+    context: int
+    batch_size: int  # requests of all replicas; 0: not even one
+    cache_bytes: int
+    fits: bool
+    decisive: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "context": self.context,
+            "batch_size": self.batch_size,
+            "cache_bytes": self.cache_bytes,
+            "fits": self.fits,
+            "decisive": self.decisive,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """The same question at another cache dtype: what fits then, and what the engine takes for it."""
+
+    kv_dtype: str
+    context: int
+    batch_size: int
+    fits: bool
+    flag: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "kv_dtype": self.kv_dtype,
+            "context": self.context,
+            "batch_size": self.batch_size,
+            "fits": self.fits,
+            "flag": self.flag,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """A change that makes it fit, what it gives, and what to type."""
+
+    change: str
+    result: str
+    command: str
+
+    def to_dict(self) -> dict[str, str]:
+        """The JSON form."""
+        return {"change": self.change, "result": self.result, "command": self.command}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """The answer to a `Question`.
+
+    `context` and `batch_size` are what fits (or the target that does not); `limited_by` is what stops the next larger
+    one. `allocation` is one device's cache at the answer, `pool` what a server reserves. `fixes` are filled in when it
+    does not fit, `tried` when several GPUs were compared.
+    """
+
+    question: Question
+    budget: Budget
+    fits: bool
+    context: int
+    batch_size: int
+    limited_by: Limit
+    rows: tuple[Row, ...] = ()
+    allocation: Allocation | None = None
+    pool: Pool | None = None
+    typical: int | None = None  # requests of `average` tokens, where a pool is shared
+    flags: str = ""
+    not_predicted: str = ""
+    notes: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+    fixes: tuple[Fix, ...] = ()
+    tried: "tuple[Fit, ...]" = ()
+
+    @property
+    def cache_bytes(self) -> int:
+        """The cache on one device at the answer; at the target where that does not fit."""
+        return self.allocation.total_bytes if self.allocation else 0
+
+    @property
+    def evidence(self) -> str:
+        """What stands behind the cache's bytes."""
+        return self.allocation.evidence if self.allocation else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/formats.md), every bytes value an exact int."""
+        q, a = self.question, self.allocation
+        return {
+            "model": q.model.name,
+            "engine": q.engine.partition("@")[0],
+            "engine_version": a.engine_version if a else "",
+            "kv_dtype": a.kv_dtype if a else "",
+            "gpu": q.gpu.id,
+            "gpus": q.gpus,
+            "tensor_parallel": q.tensor_parallel,
+            "asked": q.asked,
+            "fits": self.fits,
+            "context": self.context,
+            "batch_size": self.batch_size,
+            "limited_by": self.limited_by,
+            "average": q.average,
+            "typical_batch_size": self.typical,
+            "cache_bytes": self.cache_bytes,
+            "budget_bytes": self.budget.cache_bytes,
+            "budget": [line.to_dict() for line in self.budget.lines],
+            "pool": _pool_dict(self.pool),
+            "evidence": self.evidence,
+            "flags": self.flags,
+            "rows": [row.to_dict() for row in self.rows],
+            "alternatives": [other.to_dict() for other in self.alternatives],
+            "fixes": [fix.to_dict() for fix in self.fixes],
+            "tried": [_summary(fit) for fit in self.tried],
+            "notes": list(self.notes),
+            "not_predicted": self.not_predicted,
+        }
+
+
+def _pool_dict(pool: Pool | None) -> dict[str, Any] | None:
+    if pool is None:
+        return None
+    keys = ("num_blocks", "block_bytes", "num_tokens", "max_model_len", "concurrency", "refused")
+    return {key: getattr(pool, key) for key in keys}
+
+
+def _summary(fit: Fit) -> dict[str, Any]:
+    q = fit.question
+    return {
+        "gpu": q.gpu.id,
+        "gpus": q.gpus,
+        "tensor_parallel": q.tensor_parallel,
+        "memory_bytes": fit.budget.memory.bytes * q.gpus,
+        "budget_bytes": fit.budget.cache_bytes,
+        "fits": fit.fits,
+        "context": fit.context,
+        "batch_size": fit.batch_size,
+        "not_predicted": fit.not_predicted,
+    }

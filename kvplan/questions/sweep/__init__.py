@@ -1,0 +1,1 @@
+"""A grid of estimates, evaluated with numpy and written in columns."""

@@ -1,0 +1,127 @@
+"""What `kvplan audit` shows: a table by engine, then what differs."""
+
+from collections import Counter
+from typing import Any, Final
+
+from kvplan.domain.tables import Cell, Column, Table
+from kvplan.engines.kernel.verdicts import Audit, ComparedFact, Result
+from kvplan.report.formats.csv import to_csv
+from kvplan.report.formats.json import to_json
+from kvplan.report.formats.markdown import to_markdown
+
+#: The columns of the CSV, one row a fact (docs/reference/audit.md).
+CSV_COLUMNS: Final = ("id", "engine", "status", "name", "predicted", "recorded", "reason")
+#: Rows of detail that a person gets; machines get all of them.
+MAX_ROWS: Final = 60
+
+
+def engine_table(audit: Audit) -> Table:
+    """One row an engine: its cases by status."""
+    counts: dict[str, Counter[str]] = {}
+    for result in audit.results:
+        counts.setdefault(result.engine or "(none)", Counter())[result.status] += 1
+    statuses = ("exact", "differs", "not_predicted", "invalid")
+    columns = (
+        Column(title="engine", key="engine"),
+        Column(title="cases", key="cases", kind="count"),
+        Column(title="exact", key="exact", kind="count"),
+        Column(title="differing", key="differs", kind="count"),
+        Column(title="not predicted", key="not_predicted", kind="count"),
+        Column(title="invalid", key="invalid", kind="count"),
+    )
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (engine, found.total(), *(found[s] for s in statuses)) for engine, found in counts.items()
+    )
+    everything = sum(counts.values(), Counter[str]())
+    total: tuple[Cell, ...] = ("total", everything.total(), *(everything[s] for s in statuses))
+    return Table(title="recorded cases against predictions", columns=columns, rows=rows, total=total if len(rows) > 1 else None)
+
+
+def difference_table(audit: Audit) -> Table:
+    """One row a differing fact."""
+    rows = [
+        (result.id, fact.name, _shown(fact.predicted), _shown(fact.recorded), _difference(fact))
+        for result in audit.results
+        if result.status == "differs"
+        for fact in result.facts
+        if not fact.agrees
+    ]
+    columns = (
+        Column(title="case", key="id"),
+        Column(title="fact", key="name"),
+        Column(title="predicted", key="predicted"),
+        Column(title="recorded", key="recorded"),
+        Column(title="difference", key="difference"),
+    )
+    notes = (f"{len(rows) - MAX_ROWS:,} more differing facts: `-f json` has them all",) if len(rows) > MAX_ROWS else ()
+    return Table(title="differing", columns=columns, rows=tuple(rows[:MAX_ROWS]), notes=notes)
+
+
+def reason_table(audit: Audit) -> Table:
+    """One row for each reason why cases were not compared, and for each remark on one that was."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in audit.results:
+        if result.reason:
+            found.setdefault((result.status.replace("_", " "), result.reason), []).append(result)
+    rows = [(status, len(results), results[0].id, reason) for (status, reason), results in found.items()]
+    columns = (
+        Column(title="status", key="status"),
+        Column(title="cases", key="cases", kind="count"),
+        Column(title="first", key="first"),
+        Column(title="reason", key="reason"),
+    )
+    notes = (f"{len(rows) - MAX_ROWS:,} more reasons: `-f json` has them all",) if len(rows) > MAX_ROWS else ()
+    return Table(title="remarks", columns=columns, rows=tuple(rows[:MAX_ROWS]), notes=notes)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _difference(fact: ComparedFact) -> str:
+    """Predicted less recorded, where both are numbers; the first unequal entry of two lists."""
+    predicted, recorded = fact.predicted, fact.recorded
+    if isinstance(predicted, list | tuple) and isinstance(recorded, list | tuple):
+        if len(predicted) != len(recorded):
+            return f"{len(predicted)} entries, not {len(recorded)}"
+        for index, (a, b) in enumerate(zip(predicted, recorded, strict=True)):
+            if a != b:
+                return f"[{index}]: {_shown(a)} / {_shown(b)}"
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (predicted, recorded))
+    if not numbers:
+        return ""
+    return f"{predicted - recorded:+,}" if isinstance(predicted - recorded, int) else f"{predicted - recorded:+.6g}"
+
+
+def render(audit: Audit, fmt: str, *, width: int = 80, color: bool = False) -> str:
+    """The audit in one of the formats: `table`, `json`, `csv`, `markdown`."""
+    if fmt == "json":
+        return to_json("results", audit.to_dict()["results"])
+    if fmt == "csv":
+        return to_csv((row for result in audit.results for row in _csv_rows(result)), CSV_COLUMNS)
+    tables = [engine_table(audit), *(t for t in (difference_table(audit), reason_table(audit)) if t.rows)]
+    if fmt == "markdown":
+        return "\n".join(to_markdown(table) for table in tables)
+    from kvplan.report.formats.table import to_text
+
+    return "\n".join(to_text(table, width=width, color=color) for table in tables)
+
+
+def _csv_rows(result: Result) -> list[dict[str, Any]]:
+    shared = {"id": result.id, "engine": result.engine, "status": result.status, "reason": result.reason}
+    facts = [{"name": f.name, "predicted": _flat(f.predicted), "recorded": _flat(f.recorded)} for f in result.facts]
+    return [{**shared, **fact} for fact in facts or [{}]]
+
+
+def _flat(value: Any) -> Any:
+    """A cell: a number or text as it is, a list or an object as JSON."""
+    if not isinstance(value, list | tuple | dict):
+        return value
+    import json
+
+    return json.dumps(value)

@@ -1,0 +1,180 @@
+"""What `kvplan committee` shows: the verdict, who takes what, how to start them, and what would make it fit."""
+
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import Any
+
+from kvplan.domain.tables import Column, Table, printable
+from kvplan.questions.committee.answer import Committee, Part
+from kvplan.report.formats.csv import to_csv
+from kvplan.report.formats.json import to_json
+from kvplan.units import byte_unit, human_bytes, in_unit
+
+#: The columns of the CSV: one row a member.
+CSV_COLUMNS = (
+    "plan", "gpu", "plan_fits", "name", "model", "engine", "engine_version", "kv_dtype", "context", "users", "weights_bytes",
+    "weights_basis", "reserve_bytes", "reserve_basis", "cache_bytes", "slack_bytes", "bytes", "fits", "start", "meaning", "flag",
+    "evidence", "gpus", "cards", "environment",
+)  # fmt: skip
+
+
+#: What begins a command line; other engines are told by an argument or in Python.
+_PROGRAMS = ("vllm ", "llama-")
+
+
+def verdict(committee: Committee) -> str:
+    """The answer in one line."""
+    plan, count = committee.plan, len(committee.parts)
+    members = f"{count} member{'s' if count > 1 else ''}"
+    one = "" if count > 1 else "s"
+    taken = f"{human_bytes(committee.total_bytes)} of {human_bytes(committee.memory_bytes)}"
+    if committee.fits:
+        return f"FITS on {plan.hardware}: {members} take{one} {taken}{_growth(committee)}"
+    if committee.missing_bytes:
+        missing = human_bytes(-committee.free_bytes if committee.free_bytes < 0 else committee.missing_bytes)
+        where = "too much" if committee.free_bytes < 0 else "too much for one card, however they are placed"
+        return f"DOES NOT FIT on {plan.hardware}: {members} need{one} {taken}: {missing} {where}"
+    short = [part for part in committee.parts if not part.fits]
+    return f"DOES NOT FIT on {plan.hardware}: {'; '.join(_shortage(part) for part in short)}"
+
+
+def _growth(committee: Committee) -> str:
+    if committee.solved:
+        return "; no plan of these proportions serves more" if committee.exact else ""
+    if committee.scale is None:
+        return ""
+    room = f"; the plan has room for {float(committee.scale):.4g}x its users"
+    return room if committee.scale > 1 else "; it has no room for more users"
+
+
+def _shortage(part: Part) -> str:
+    if part.slack_bytes < 0:
+        return f"{part.member.name} needs {human_bytes(-part.slack_bytes)} more than its share"
+    wanted = f" of {part.wanted:,}" if part.wanted else ""
+    return f"{part.member.name} holds {part.users:,}{wanted} requests in its part"
+
+
+def parts_table(committee: Committee, unit: str) -> Table:
+    """One row a member: what its part of each of its cards is made of, all in one unit; then what is left."""
+    node = committee.plan.gpus > 1
+    names = ("weights", "reserve", "cache", "slack", "part")
+    columns = (
+        Column(title="member", key="name"),
+        Column(title="engine", key="engine"),
+        *((Column(title="cards", key="cards"),) if node else ()),
+        Column(title="users", key="users", kind="count"),
+        Column(title="context", key="context", kind="count", optional=True),
+        *(Column(title=name, key=name, kind="count") for name in names),
+    )
+    rows: list[tuple[Any, ...]] = []
+    for p in committee.parts:
+        on = (card_words(p.cards),) if node else ()
+        at = (p.users, p.member.context) if p.allocation else (None, None)
+        figures = (p.weights.bytes, p.reserve.bytes, p.cache_bytes, p.slack_bytes, p.bytes)
+        rows.append((p.member.name, p.member.engine, *on, *at, *(in_unit(figure, unit) for figure in figures)))
+    blank = (None,) * (len(columns) - 2)
+    if committee.plan.reserve.bytes:
+        rows.append(("kept free", *blank, in_unit(committee.plan.reserve.bytes, unit)))
+    alike: dict[int, list[int]] = {}
+    for card in committee.cards:
+        alike.setdefault(card.free_bytes, []).append(card.index)
+    for free, cards in alike.items():
+        words = "left" if free >= 0 else "missing"
+        on = (card_words(tuple(cards)),) if node else ()
+        rows.append((words, None, *on, *blank[len(on) + 1 :], in_unit(free, unit)))
+    total = ("card", *blank, in_unit(committee.plan.memory.bytes, unit))
+    title = f"{committee.plan.hardware}, in {unit}" + (" on each card" if node else "")
+    return Table(title=title, columns=columns, rows=tuple(rows), total=total)
+
+
+def card_words(cards: tuple[int, ...]) -> str:
+    """Cards as people write them.
+
+    >>> card_words((0, 1, 2, 5))
+    '0-2, 5'
+    """
+    runs: list[list[int]] = []
+    for card in cards:
+        if runs and card == runs[-1][-1] + 1:
+            runs[-1].append(card)
+        else:
+            runs.append([card])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _start(committee: Committee) -> Iterator[str]:
+    """How to start them, in an order that works."""
+    parts = {part.member.name: part for part in committee.parts}
+    for number, name in enumerate(committee.order, 1):
+        part = parts[name]
+        share = f" ({part.meaning})" if part.meaning else ""
+        alone = part.environment + (" " if part.flag.startswith(_PROGRAMS) else "; ") if part.environment else ""
+        yield f"start {number}: {name}{share}: {alone}{part.flag or 'as it is'}"
+
+
+def _notes(committee: Committee) -> Iterator[str]:
+    for part in committee.parts:
+        weights = f"weights {part.weights.basis} ({part.weights.source})"
+        yield f"{part.member.name}: {weights}, reserve {part.reserve.basis}, cache {_basis(part)}"
+    for part in committee.parts:
+        pool = part.pool
+        if pool is not None and not pool.refused:
+            yield f"{part.member.name}: {pool.num_blocks:,} blocks, {pool.num_tokens:,} tokens, {pool.concurrency:.2f}x"
+    memory = committee.plan.memory
+    yield f"card: {memory.basis} ({memory.source})"
+    yield from committee.notes
+
+
+def _basis(part: Part) -> str:
+    return part.allocation.evidence if part.allocation else "given"
+
+
+def render(committee: Committee, fmt: str, *, unit: str | None = None, width: int = 80, color: bool = False) -> str:
+    """The answer in one of the formats: `table`, `json`, `csv`, `markdown`."""
+    if fmt == "json":
+        return to_json("committee", committee.to_dict())
+    if fmt == "csv":
+        return to_csv(_csv_rows(committee), CSV_COLUMNS)
+    unit = unit or byte_unit(committee.plan.memory.bytes)
+    if fmt == "markdown":
+        return _markdown(committee, unit)
+    from kvplan.report.formats.table import to_text
+
+    table = to_text(parts_table(committee, unit), width=width, color=color)
+    lines = [*wrap(printable(verdict(committee)), width, break_on_hyphens=False), table.rstrip("\n"), ""]
+    if committee.fits:
+        lines += [printable(line) for line in _start(committee)] + [""]
+    for change in committee.changes:
+        lines += [f"FIX: {printable(change.change)} -> {change.result}", f"     {printable(change.command)}"]
+    lines += [""] if committee.changes else []
+    for note in _notes(committee):
+        lines += wrap(f"note: {printable(note)}", width, break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(committee: Committee, unit: str) -> str:
+    from kvplan.report.formats.markdown import to_markdown
+
+    lines = [f"**{printable(verdict(committee))}**", "", to_markdown(parts_table(committee, unit))]
+    if committee.fits:
+        lines += [f"- {printable(line)}" for line in _start(committee)]
+    lines += [f"- FIX: {printable(c.change)} -> {c.result}: `{printable(c.command)}`" for c in committee.changes]
+    lines += [f"- {printable(note)}" for note in _notes(committee)]
+    return "\n".join(lines) + "\n"
+
+
+def _csv_rows(committee: Committee) -> Iterator[dict[str, Any]]:
+    for part in committee.parts:
+        yield {
+            **part.to_dict(),
+            "plan": committee.plan.source,
+            "gpu": committee.plan.gpu.id,
+            "plan_fits": committee.fits,
+            "weights_bytes": part.weights.bytes,
+            "weights_basis": part.weights.basis,
+            "reserve_bytes": part.reserve.bytes,
+            "reserve_basis": part.reserve.basis,
+            "start": committee.order.index(part.member.name) + 1,
+            "gpus": committee.plan.gpus,
+            "cards": " ".join(map(str, part.cards)),
+        }

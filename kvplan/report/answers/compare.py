@@ -1,0 +1,165 @@
+"""What `kvplan compare` shows: one row a combination, and for `--kv-dtype all` the savings of every cache dtype."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.dtypes import lookup
+from kvplan.domain.tables import Cell, Column, Table
+from kvplan.questions.compare import Comparison, Row
+from kvplan.report.formats.csv import to_csv
+from kvplan.report.formats.json import to_json
+from kvplan.report.formats.markdown import to_markdown
+
+#: The columns of the CSV, in order; docs/reference/formats.md says what each means.
+CSV_COLUMNS: Final = (
+    "model", "engine", "engine_version", "kv_dtype", "tensor_parallel", "batch_size", "seq_len", "encoder_len",
+    "total_bytes", "payload_bytes", "allocated_bytes", "bookkeeping_bytes", "bytes_per_token", "state_bytes",
+    "relative", "evidence", "not_predicted",
+)  # fmt: skip
+
+
+def compare_table(c: Comparison) -> Table:
+    """One row a combination; columns that would say the same in every row go into the title or the notes."""
+    several_engines = len({row.engine for row in c.rows}) > 1
+    several_dtypes = len({row.kv_dtype for row in c.rows}) > 1
+    evidence = {row.answer.evidence for row in c.rows if isinstance(row.answer, Allocation)}
+    largest = max((row.answer.total_bytes for row in c.rows if isinstance(row.answer, Allocation)), default=0)
+    chosen: list[tuple[Column, Any]] = [(Column(title="model", key="model"), lambda row: row.model.name)]
+    if several_engines:
+        chosen.append((Column(title="engine", key="engine"), lambda row: row.engine))
+    if several_dtypes:
+        chosen.append((Column(title="kv dtype", key="kv_dtype"), lambda row: row.kv_dtype))
+    chosen += [
+        (Column(title="cache", key="cache_bytes", kind="bytes"), lambda row: _of(row, "total_bytes", "not predicted")),
+        (Column(title="bytes", key="total_bytes", kind="count", optional=True), lambda row: _of(row, "total_bytes")),
+        (Column(title="B a token", key="bytes_per_token", kind="count"), lambda row: _of(row, "bytes_per_token")),
+        (Column(title="relative", key="relative", kind="ratio"), lambda row: row.relative),
+    ]
+    if len(evidence) > 1:
+        chosen.append((Column(title="evidence", key="evidence"), lambda row: _of(row, "evidence")))
+    if largest and len(c.rows) > 1:
+        bar = Column(title="", key="bar", kind="bar", optional=True)
+        chosen.append((bar, lambda row: _share(row, largest)))
+    first = c.rows[0]
+    parts = ([] if several_engines else [first.engine]) + ([] if several_dtypes else [first.kv_dtype])
+    notes = (*_baseline_note(c), *([f"evidence: {next(iter(evidence))}"] if len(evidence) == 1 else []), *_row_notes(c))
+    return Table(
+        title=" · ".join([*parts, _workload_words(c)]),
+        columns=tuple(column for column, _ in chosen),
+        rows=tuple(tuple(cell(row) for _, cell in chosen) for row in c.rows),
+        notes=notes,
+    )
+
+
+def savings_table(c: Comparison) -> Table:
+    """Every cache dtype: bytes with scales, the saving against the model's own dtype, and what to type for it."""
+    several_models = len({row.model.name for row in c.rows}) > 1
+    several_engines = len({row.engine for row in c.rows}) > 1
+    columns = [
+        *([Column(title="model", key="model")] if several_models else []),
+        *([Column(title="engine", key="engine")] if several_engines else []),
+        Column(title="kv dtype", key="kv_dtype"),
+        Column(title="cache", key="cache_bytes", kind="bytes"),
+        Column(title="bytes", key="total_bytes", kind="count", optional=True),
+        Column(title="saving", key="saving", kind="count"),
+        Column(title="what to type", key="flags"),
+        Column(title="scales", key="scales", optional=True),
+    ]
+    rows = []
+    for row in c.rows:
+        cells: list[Cell] = [row.model.name] if several_models else []
+        cells += [row.engine] if several_engines else []
+        cells += [row.kv_dtype, _of(row, "total_bytes", "not predicted"), _of(row, "total_bytes"), _saving(row)]
+        cells += ["; ".join(f"{engine}: {flag}" for engine, flag in _flags(row).items()), lookup(row.kv_dtype).scales]
+        rows.append(tuple(cells))
+    first = c.rows[0]
+    name = [] if several_models else [first.model.name]
+    own = sorted({lookup(row.model.dtype).name for row in c.rows})
+    notes = (
+        f"saving is against the model's own dtype ({', '.join(own)}); bytes include scales that lie in the cache",
+        *_row_notes(c),
+    )
+    title = " · ".join([*name, *([] if several_engines else [first.engine]), _workload_words(c)])
+    return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=notes)
+
+
+def _workload_words(c: Comparison) -> str:
+    w = c.workload
+    encoder = f" + {w.encoder_len:,} encoder tokens" if w.encoder_len else ""
+    devices = {row.answer.tensor_parallel for row in c.rows if isinstance(row.answer, Allocation)} - {1}
+    shared = f", 1 of {max(devices)} devices" if devices else ""
+    return f"{w.batch_size:,} x {w.seq_len:,} tokens{encoder}{shared}"
+
+
+def _of(row: Row, name: str, otherwise: Cell = None) -> Cell:
+    value: Cell = getattr(row.answer, name) if isinstance(row.answer, Allocation) else otherwise
+    return value
+
+
+def _share(row: Row, largest: int) -> float | None:
+    return row.answer.total_bytes / largest if isinstance(row.answer, Allocation) else None
+
+
+def _saving(row: Row) -> str | None:
+    if row.relative is None:
+        return None
+    percent = round((1 - row.relative) * 100, 1) + 0.0  # no minus zero
+    return f"{percent:.1f}%"
+
+
+def _flags(row: Row) -> dict[str, str]:
+    """What to type for this dtype: in every engine for `ideal`, else in the engine asked about."""
+    engine = row.engine.partition("@")[0]
+    flags = dict(lookup(row.kv_dtype).flags)
+    return flags if engine == "ideal" else {name: flag for name, flag in flags.items() if name == engine}
+
+
+def _baseline_note(c: Comparison) -> list[str]:
+    if c.baseline is None or len(c.rows) < 2:
+        return []
+    row = c.rows[c.baseline]
+    several = [
+        *([row.engine] if len({r.engine for r in c.rows}) > 1 else []),
+        *([row.kv_dtype] if len({r.kv_dtype for r in c.rows}) > 1 else []),
+    ]
+    return [f"1.00x is {' · '.join([row.model.name, *several])}"]
+
+
+def _row_notes(c: Comparison) -> list[str]:
+    """Reasons of rows that are not predicted, and what engines remark: each once, with the rows it is about."""
+    found: dict[str, list[str]] = {}
+    for row in c.rows:
+        if isinstance(row.answer, NotPredicted):
+            label = f"{row.model.name}, {row.engine}" + (f", {row.kv_dtype}" if row.kv_dtype != "auto" else "")
+            found.setdefault(f"not predicted: {row.answer.reason}", []).append(label)
+            continue
+        for note in row.answer.notes:
+            found.setdefault(note, []).append(row.model.name)
+    notes = []
+    for note, labels in found.items():
+        distinct = list(dict.fromkeys(labels))
+        more = f" and {len(distinct) - 3} more" if len(distinct) > 3 else ""
+        notes.append(f"{', '.join(distinct[:3])}{more}: {note}")
+    return notes
+
+
+def _row_dict(c: Comparison, row: Row) -> Mapping[str, Any]:
+    answer = row.to_dict()
+    if c.savings:
+        answer |= {"scales": lookup(row.kv_dtype).scales, "flags": _flags(row)}
+    return answer
+
+
+def render(c: Comparison, fmt: str, *, unit: str | None = None, width: int = 80, color: bool = False) -> str:
+    """The comparison in one of the formats: `table`, `json`, `csv`, `markdown`."""
+    if fmt == "json":
+        return to_json("comparison", [_row_dict(c, row) for row in c.rows])
+    if fmt == "csv":
+        return to_csv((row.to_dict() for row in c.rows), CSV_COLUMNS)
+    table = savings_table(c) if c.savings else compare_table(c)
+    if fmt == "markdown":
+        return to_markdown(table, unit=unit)
+    from kvplan.report.formats.table import to_text
+
+    return to_text(table, unit=unit, width=width, color=color)

@@ -1,0 +1,233 @@
+"""What `kvplan fit` shows: the verdict, the budget line by line, the trade-off with the decisive row marked, what to type."""
+
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
+from typing import Any
+
+from kvplan.domain.tables import Column, Table, printable
+from kvplan.questions.fit.fixes import served
+from kvplan.questions.fit.question import Fit, Limit
+from kvplan.report.formats.csv import to_csv
+from kvplan.report.formats.json import to_json
+from kvplan.units import human_bytes
+
+#: The columns of the CSV: one row for each point of the trade-off, or for each GPU that was tried.
+CSV_COLUMNS = (
+    "model", "engine", "engine_version", "kv_dtype", "gpu", "gpus", "tensor_parallel", "asked", "context", "batch_size", "fits",
+    "decisive", "limited_by", "cache_bytes", "memory_bytes", "unused_bytes", "weights_bytes", "reserve_bytes", "budget_bytes",
+    "evidence", "flags", "not_predicted",
+)  # fmt: skip
+_MOST_TRIED = 16  # rows; more are in the JSON
+_LIMITS: dict[Limit, str] = {
+    "memory": "one more does not fit",
+    "model": "that is the model's own limit",
+    "engine": "the engine takes no more",
+    "nothing": "its cache does not grow",
+}
+
+
+def verdict(fit: Fit) -> str:
+    """The answer in one line."""
+    q = fit.question
+    where = f"{q.gpus} x {q.gpu.id}" if q.gpus > 1 else q.gpu.id
+    if fit.not_predicted:
+        return f"NOT PREDICTED on {where}: {fit.not_predicted}"
+    if fit.limited_by == "nothing" and fit.fits:
+        grows = "requests" if q.asked != "context" else "tokens"
+        return f"FITS on {where}: the cache does not grow with the {grows}, so memory sets no limit"
+    if fit.fits:
+        if q.asked == "target":
+            return f"FITS on {where}: {served(fit)} take {human_bytes(fit.cache_bytes)} of {_left(fit)}"
+        return f"FITS on {where}: {served(fit)}; {_LIMITS[fit.limited_by]}"
+    if fit.budget.cache_bytes <= 0:
+        return f"DOES NOT FIT on {where}: weights and reserve leave no memory for a cache ({_left(fit)})"
+    if q.asked == "target":
+        return f"DOES NOT FIT on {where}: {served(fit)} need {human_bytes(fit.cache_bytes)} of cache, and there are {_left(fit)}"
+    wanted = f"one request of {fit.context:,} tokens" if q.asked != "context" else f"{fit.batch_size:,} requests of any length"
+    return f"DOES NOT FIT on {where}: not even {wanted} in {_left(fit)}"
+
+
+def _left(fit: Fit) -> str:
+    return human_bytes(fit.budget.cache_bytes)
+
+
+def budget_table(fit: Fit) -> Table:
+    """Where one device's memory goes."""
+    columns = (
+        Column(title="where the memory goes", key="name"),
+        Column(title="memory", key="bytes", kind="bytes"),
+        Column(title="basis", key="basis"),
+        Column(title="source", key="source"),
+    )
+    lines = (line for line in fit.budget.lines if line.bytes)
+    rows: list[tuple[Any, ...]] = [(line.name, line.bytes, line.basis, line.source) for line in lines]
+    rows.append(("for the cache", fit.budget.cache_bytes, "derived", "what is left"))
+    if fit.allocation is not None and fit.limited_by != "nothing":
+        about = f"{fit.allocation.engine} {fit.allocation.engine_version}, {fit.allocation.kv_dtype}"
+        at = fit.allocation.workload
+        rows.append((f"cache of {at.batch_size:,} x {at.seq_len:,} tokens", -fit.cache_bytes, fit.evidence, about))
+    return Table(title=_identity(fit), columns=columns, rows=tuple(rows))
+
+
+def _identity(fit: Fit) -> str:
+    q, a = fit.question, fit.allocation
+    parts = [q.model.name, q.engine, *([a.kv_dtype] if a else []), q.gpu.id]
+    if q.gpus > 1:
+        split = f"{q.tensor_parallel} GPUs split the model" if q.tensor_parallel > 1 else ""
+        stages = f"{q.pipeline} stages" if q.pipeline > 1 else ""
+        parts += [
+            *([split] if split else []),
+            *([stages] if stages else []),
+            *([f"{q.replicas} replicas"] if q.replicas > 1 else []),
+            "figures of one GPU",
+        ]
+    return " · ".join(parts)
+
+
+def rows_table(fit: Fit) -> Table:
+    """The trade-off: how many requests at which context; `->` is the row that was asked for."""
+    columns = (
+        Column(title="", key="mark"),
+        Column(title="context", key="context", kind="count"),
+        Column(title="requests", key="batch_size", kind="count"),
+        Column(title="cache", key="cache_bytes", kind="bytes"),
+        Column(title="bytes", key="bytes", kind="count", optional=True),
+        Column(title="", key="fits", kind="verdict"),
+    )
+    rows = tuple(
+        ("->" if row.decisive else "", row.context, row.batch_size, row.cache_bytes, row.cache_bytes, "" if row.fits else "no")
+        for row in fit.rows
+    )
+    return Table(title="", columns=columns, rows=rows)
+
+
+def tried_table(fit: Fit) -> Table:
+    """The GPUs that were compared, least memory first; `->` is the smallest that serves."""
+    columns = (
+        Column(title="", key="mark"),
+        Column(title="gpu", key="gpu"),
+        Column(title="GPUs", key="gpus", kind="count"),
+        Column(title="memory", key="memory", kind="bytes"),
+        Column(title="for the cache", key="budget", kind="bytes"),
+        Column(title="", key="fits", kind="verdict"),
+    )
+    q = fit.question
+
+    def is_best(other: Fit) -> bool:
+        return (other.question.gpu, other.question.gpus) == (q.gpu, q.gpus)
+
+    place = next((i for i, other in enumerate(fit.tried) if is_best(other)), 0)
+    start = max(0, min(place - _MOST_TRIED // 2, len(fit.tried) - _MOST_TRIED))
+    shown = fit.tried[start : start + _MOST_TRIED]
+    rows = tuple(
+        (
+            "->" if is_best(other) else "",
+            other.question.gpu.id,
+            other.question.gpus,
+            other.budget.memory.bytes * other.question.gpus,
+            other.budget.cache_bytes * other.question.gpus,
+            "serves" if other.fits else "not predicted" if other.not_predicted else "no",
+        )
+        for other in shown
+    )
+    hidden = len(fit.tried) - len(shown)
+    notes = (f"{hidden:,} more were tried; --format json lists them",) if hidden else ()
+    return Table(title="", columns=columns, rows=rows, notes=notes)
+
+
+def alternatives_table(fit: Fit) -> Table:
+    """The same question at each cache dtype, with the engine's flag."""
+    columns = (
+        Column(title="cache dtype", key="kv_dtype"),
+        Column(title="context", key="context", kind="count"),
+        Column(title="requests", key="batch_size", kind="count"),
+        Column(title="", key="fits", kind="verdict"),
+        Column(title="what to type", key="flag", optional=True),
+    )
+    rows = tuple((o.kv_dtype, o.context, o.batch_size, "" if o.fits else "no", o.flag) for o in fit.alternatives)
+    return Table(title="", columns=columns, rows=rows)
+
+
+def _tables(fit: Fit) -> Iterator[Table]:
+    yield budget_table(fit)
+    if fit.tried:
+        yield tried_table(fit)
+    if fit.rows and fit.limited_by != "nothing":
+        yield rows_table(fit)
+    if fit.alternatives and fit.limited_by != "nothing":
+        yield alternatives_table(fit)
+
+
+def _notes(fit: Fit) -> Iterator[str]:
+    if fit.pool is not None and not fit.pool.refused:
+        pool = fit.pool
+        yield (
+            f"{pool.engine} reserves {pool.num_blocks:,} blocks of {pool.block_bytes:,} bytes: {pool.num_tokens:,} tokens, "
+            f"{pool.concurrency:.2f}x at {pool.max_model_len:,} tokens"
+        )
+        if fit.typical is not None:
+            yield f"requests that hold {fit.question.average:,} tokens on average: {fit.typical:,} at once, as the pool is shared"
+    elif fit.pool is not None:
+        yield f"{fit.pool.engine} would say: {fit.pool.refused}"
+    if fit.question.average is not None and fit.pool is None and not fit.not_predicted:
+        yield f"--average says nothing here: {fit.question.engine} shares no pool between requests"
+    yield from fit.notes
+    if any(line.basis == "assumed" for line in fit.budget.lines):
+        yield "assumed lines are kvplan's guesses: override them with --reserve, --utilization, --memory or --weights"
+
+
+def render(fits: Sequence[Fit], fmt: str, *, unit: str | None = None, width: int = 80, color: bool = False) -> str:
+    """The answers in one of the formats: `table`, `json`, `csv`, `markdown`."""
+    if fmt == "json":
+        return to_json("fits", [fit.to_dict() for fit in fits])
+    if fmt == "csv":
+        return to_csv((row for fit in fits for row in _csv_rows(fit)), CSV_COLUMNS)
+    if fmt == "markdown":
+        return "\n".join(_markdown(fit, unit) for fit in fits)
+    return "\n".join(_text(fit, unit, width, color) for fit in fits)
+
+
+def _text(fit: Fit, unit: str | None, width: int, color: bool) -> str:
+    from kvplan.report.formats.table import to_text
+
+    blocks = ["\n".join(wrap(printable(verdict(fit)), width, break_on_hyphens=False)) + "\n"]
+    blocks += [to_text(table, unit=unit, width=width, color=color).rstrip("\n") + "\n" for table in _tables(fit)]
+    if fit.flags:
+        blocks.append(f"\ntype: {printable(fit.flags)}\n")
+    if fit.fixes:
+        blocks.append("\n" + "".join(f"FIX: {fix.change} -> {fix.result}\n     {printable(fix.command)}\n" for fix in fit.fixes))
+    notes = "".join("\n".join(wrap(f"note: {printable(n)}", width, break_on_hyphens=False)) + "\n" for n in _notes(fit))
+    return "".join([*blocks, *(["\n" + notes] if notes else [])])
+
+
+def _markdown(fit: Fit, unit: str | None) -> str:
+    from kvplan.report.formats.markdown import to_markdown
+
+    blocks = [f"**{printable(verdict(fit))}**\n", *(to_markdown(table, unit=unit) for table in _tables(fit))]
+    if fit.flags:
+        blocks.append(f"```sh\n{printable(fit.flags)}\n```\n")
+    blocks += [f"- FIX: {fix.change} -> {fix.result}: `{printable(fix.command)}`\n" for fix in fit.fixes]
+    blocks += [f"- {printable(note)}\n" for note in _notes(fit)]
+    return "\n".join(blocks)
+
+
+def _csv_rows(fit: Fit) -> Iterator[dict[str, Any]]:
+    for other in fit.tried:
+        yield {**_shared(other), "decisive": other.question == fit.question}
+    if fit.tried:
+        return
+    if not fit.rows:
+        yield {**_shared(fit), "decisive": True}
+    for row in fit.rows:
+        flags = fit.flags if row.decisive else ""
+        yield {**_shared(fit), **row.to_dict(), "flags": flags}
+
+
+def _shared(fit: Fit) -> dict[str, Any]:
+    lines = {
+        "memory_bytes": fit.budget.memory.bytes,
+        "unused_bytes": fit.budget.unused.bytes,
+        "weights_bytes": fit.budget.weights.bytes,
+        "reserve_bytes": fit.budget.reserve.bytes,
+    }
+    return {**fit.to_dict(), **lines}

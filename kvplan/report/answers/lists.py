@@ -1,0 +1,177 @@
+"""What `kvplan dtypes`, `engines` and `gpus` show: a table for people, rows of plain values for machines."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from fractions import Fraction
+from typing import Any, Final, NamedTuple
+
+from kvplan.domain.dtypes import ALIASES, DType
+from kvplan.domain.gpus import Gpu
+from kvplan.domain.tables import Column, Table
+from kvplan.engines import ENGINES, PLANNED, engine_class
+from kvplan.engines.kernel.evidence import RECORDED
+from kvplan.report.formats.csv import to_csv
+from kvplan.report.formats.json import to_json
+from kvplan.report.formats.markdown import to_markdown
+
+#: kvplan's shared option -> what to type for it.
+_FLAGS: Final = {"kv_dtype": "--kv-dtype", "tensor_parallel": "--tp"}
+
+
+class Listing(NamedTuple):
+    """A catalogue: its name, its table for people, and its rows for JSON; the CSV takes the rows' plain values."""
+
+    name: str
+    table: Table
+    rows: Sequence[Mapping[str, Any]]
+
+
+def dtype_listing(dtypes: Sequence[DType]) -> Listing:
+    """Every cache dtype: block, bits an element, scales, what to type."""
+    rows: list[dict[str, Any]] = []
+    for d in dtypes:
+        bits = Fraction(d.block_bytes * 8, d.block)
+        rows.append(
+            {
+                "name": d.name,
+                "block_elements": d.block,
+                "block_bytes": d.block_bytes,
+                "bits_per_element": int(bits) if bits.denominator == 1 else float(bits),
+                "head_scale_bytes": d.head_scale_bytes,
+                "torch": d.torch,
+                "scales": d.scales,
+                "flags": dict(d.flags),
+                "aliases": sorted(alias for alias, name in ALIASES.items() if name == d.name),
+            }
+        )
+    columns = (
+        Column(title="kv dtype", key="name"),
+        Column(title="block", key="block", kind="count"),
+        Column(title="bytes", key="block_bytes", kind="count"),
+        Column(title="bits", key="bits", kind="count"),
+        Column(title="what to type", key="flags"),
+        Column(title="scales", key="scales", optional=True),
+        Column(title="also", key="aliases", optional=True),
+    )
+    cells = tuple(
+        (
+            r["name"],
+            r["block_elements"],
+            r["block_bytes"],
+            f"{r['bits_per_element']:g}" + ("*" if r["head_scale_bytes"] else ""),
+            "; ".join(f"{engine}: {flag}" for engine, flag in r["flags"].items()),
+            r["scales"],
+            ", ".join(r["aliases"]),
+        )
+        for r in rows
+    )
+    notes = (
+        "`block` elements take `bytes` bytes, scales in the block included; `bits` is a bare element's share",
+        "* and 4 bytes for each head and token, beside each of K and V",
+    )
+    return Listing("dtypes", Table(title="cache dtypes", columns=columns, rows=cells, notes=notes), rows)
+
+
+def engine_listing() -> Listing:
+    """Every engine: the version whose rules are current, its options with their defaults, what recorded cases cover."""
+    rows: list[dict[str, Any]] = []
+    for name in ENGINES:
+        cls = engine_class(name)
+        shared = {own: common for common, own in cls.aliases.items()}
+        options = [
+            {
+                "name": f.name,
+                "default": None if f.default is MISSING else f.default,
+                "type": str(f.type),
+                "shared": shared.get(f.name, ""),
+            }
+            for f in fields(cls.Options)
+        ]
+        recorded = sorted({kind for _, _, kinds in RECORDED.get(name, ()) for kind in kinds})
+        rows.append({"name": name, "version": cls.latest, "predicted": True, "options": options, "recorded": recorded})
+    rows += [
+        {"name": name, "version": "", "predicted": False, "options": [], "recorded": []}
+        for name in PLANNED
+        if name not in ENGINES
+    ]
+    columns = (
+        Column(title="engine", key="name"),
+        Column(title="rules of", key="version"),
+        Column(title="option (--set)", key="option"),
+        Column(title="default", key="default"),
+        Column(title="also as", key="shared"),
+    )
+    cells: list[tuple[str, ...]] = []
+    for r in rows:
+        if not r["predicted"]:
+            cells.append((r["name"], "", "not predicted by this release", "", ""))
+        for i, option in enumerate(r["options"]):
+            flag = _FLAGS.get(option["shared"], "")
+            head = (r["name"], r["version"]) if i == 0 else ("", "")
+            cells.append((*head, option["name"], _default(option["default"]), flag))
+    notes = tuple(f"{r['name']}: recorded cases cover {', '.join(r['recorded'])}" for r in rows if r["recorded"])
+    return Listing("engines", Table(title="engines", columns=columns, rows=tuple(cells), notes=notes), rows)
+
+
+def _default(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def gpu_listing(entries: Sequence[Gpu]) -> Listing:
+    """Every GPU: memory on the box, memory as the driver reports it, and who says so."""
+    rows = [
+        {
+            "id": g.id,
+            "vendor": g.vendor,
+            "arch": g.arch,
+            "memory_kind": g.memory_kind,
+            "marketed_gb": list(g.marketed_gb),
+            "reported_bytes": g.reported_bytes,
+            "reported_by": g.reported_by,
+            "cuda_total_bytes": g.cuda_total_bytes,
+            "bandwidth_gb_s": g.bandwidth_gb_s,
+            "bf16_dense_tflops": g.bf16_dense_tflops,
+            "compute_capability": g.compute_capability,
+            "interconnect": g.interconnect,
+            "note": g.note,
+            "unverified": list(g.unverified),
+            "sources": list(g.sources),
+        }
+        for g in entries
+    ]
+    columns = (
+        Column(title="gpu", key="id"),
+        Column(title="marketed", key="marketed"),
+        Column(title="reported", key="reported", kind="bytes"),
+        Column(title="bytes", key="reported_bytes", kind="count"),
+        Column(title="reported by", key="reported_by", optional=True),
+        Column(title="source", key="source", optional=True),
+    )
+    cells = tuple((g.id, g.sizes, g.reported_bytes, g.reported_bytes, g.reported_by, g.sources[0]) for g in entries)
+    notes = (
+        "`reported` is the driver's total, where a source shows it; a process gets less (the driver and each context keep some)",
+        "`-f json` has every source, bandwidth and note",
+    )
+    return Listing("gpus", Table(title="GPUs", columns=columns, rows=cells, notes=notes), rows)
+
+
+def render(listing: Listing, fmt: str, *, width: int = 80, color: bool = False) -> str:
+    """The catalogue in one of the formats: `table`, `json`, `csv`, `markdown`."""
+    if fmt == "json":
+        return to_json(listing.name, listing.rows)
+    if fmt == "csv":
+        return to_csv(({key: _flat(value) for key, value in row.items()} for row in listing.rows), listing.rows[0])
+    if fmt == "markdown":
+        return to_markdown(listing.table)
+    from kvplan.report.formats.table import to_text
+
+    return to_text(listing.table, width=width, color=color)
+
+
+def _flat(value: Any) -> Any:
+    """A cell: several values are joined by `; `."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(f"{v['name']}={_default(v['default'])}" if isinstance(v, Mapping) else str(v) for v in value)
+    return value

@@ -1,0 +1,140 @@
+"""What `kvplan models` lists: one row a catalogue entry, with its layout in words."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from kvplan.domain.allocation import Allocation
+from kvplan.domain.model import (
+    Chunk,
+    Compressed,
+    Cross,
+    Index,
+    Latent,
+    Memory,
+    Model,
+    Recurrent,
+    Shared,
+    Softmax,
+    Window,
+    head_words,
+)
+from kvplan.domain.records import dataclass
+from kvplan.domain.tables import Column, Table
+
+#: The columns of the CSV and the keys of the JSON, in order.
+MODEL_COLUMNS: Final = ("model", "layout", "layers", "bytes_per_token", "max_tokens", "hub")
+#: Every word that `layout_words` may use, in its order.
+LAYOUT_WORDS: Final = (
+    "MHA", "GQA", "MQA", "MLA", "CLA", "shared-KV", "sliding", "chunked", "compressed", "indexer",
+    "state", "hybrid", "cross-attention", "vision", "audio",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row: a model, what it costs, and where it is published."""
+
+    allocation: Allocation
+    hub: str = ""
+
+    @property
+    def model(self) -> Model:
+        """The model itself."""
+        return self.allocation.model
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row for machines; `layout` is a list of words."""
+        return {
+            "model": self.model.name,
+            "layout": list(layout_words(self.model)),
+            "layers": len(self.model.layers),
+            "bytes_per_token": self.allocation.bytes_per_token,
+            "max_tokens": self.model.max_tokens,
+            "hub": self.hub or None,
+        }
+
+
+def layout_words(model: Model) -> tuple[str, ...]:
+    """A model's layout in the field's words, for people and for `--kind`."""
+    kept = model.collapsed()
+    memories = {memory for group in kept for memory in group}
+    found = {word for memory in memories for word in _words(memory, model)}
+    if any(isinstance(memory, Shared) for memory in memories):
+        found.add("CLA" if _shares_neighbors(model) else "shared-KV")
+    if "state" in found and any(isinstance(memory, Softmax | Latent) for memory in memories):
+        found.remove("state")
+        found.add("hybrid")
+    config = model.config or {}
+    found |= {word for word, key in (("vision", "vision_config"), ("audio", "audio_config")) if key in config}
+    return tuple(word for word in LAYOUT_WORDS if word in found)
+
+
+def _words(memory: Memory, model: Model) -> Iterator[str]:
+    match memory:
+        case Softmax():
+            yield head_words(memory.kv_heads, model.attention_heads)
+        case Latent():
+            yield "MLA"
+        case Index():
+            yield "indexer"
+        case Recurrent():
+            yield "state"
+        case Cross():
+            yield "cross-attention"
+        case Shared():
+            return
+    if isinstance(memory, Softmax | Latent | Index):
+        reach = memory.reach
+        if isinstance(reach, Window | Chunk | Compressed):
+            yield {Window: "sliding", Chunk: "chunked", Compressed: "compressed"}[type(reach)]
+
+
+def _shares_neighbors(model: Model) -> bool:
+    """Whether each sharing layer reads the group that it stands in, as in the Cross-Layer Attention paper."""
+    source = -1
+    for layer in model.layers:
+        shared = next((memory.source for memory in layer.memories if isinstance(memory, Shared)), layer.index)
+        if shared not in {source, layer.index}:
+            return False
+        source = shared
+    return True
+
+
+def models_table(entries: Sequence[Entry]) -> Table:
+    """The list for people."""
+    rows = [entry.to_dict() for entry in entries]
+    note = f"{len(rows):,} models; bytes a token: the next token of one sequence after 8,192, at the model's own dtype"
+    return Table(
+        title="",
+        columns=(
+            Column(title="model", key="model"),
+            Column(title="layout", key="layout"),
+            Column(title="layers", key="layers", kind="count"),
+            Column(title="B a token", key="bytes_per_token", kind="count"),
+            Column(title="max tokens", key="max_tokens", kind="tokens", optional=True),
+            Column(title="hub id", key="hub", optional=True),
+        ),
+        rows=tuple((*(", ".join(row[k]) if k == "layout" else row[k] for k in MODEL_COLUMNS),) for row in rows),
+        notes=(note,),
+    )
+
+
+def render(entries: Sequence[Entry], fmt: str, *, width: int = 80, color: bool = False) -> str:
+    """The list in one of the formats: `table`, `json`, `csv`, `markdown`."""
+    if fmt == "json":
+        from kvplan.report.formats.json import to_json
+
+        return to_json("models", [entry.to_dict() for entry in entries])
+    if fmt == "csv":
+        from kvplan.report.formats.csv import to_csv
+
+        dicts = [entry.to_dict() for entry in entries]
+        return to_csv(({**row, "layout": " ".join(row["layout"])} for row in dicts), MODEL_COLUMNS)
+    table = models_table(entries)
+    if fmt == "markdown":
+        from kvplan.report.formats.markdown import to_markdown
+
+        return to_markdown(table)
+    from kvplan.report.formats.table import to_text
+
+    return to_text(table, width=width, color=color)

@@ -1,0 +1,92 @@
+"""What `kvplan reserve` shows: the pool that a server makes of its memory, and the lines that it prints."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.pool import Pool
+from kvplan.domain.tables import Cell, Column, Table
+
+#: The columns of the CSV, one row a pool (docs/reference/formats.md).
+CSV_COLUMNS: Final = (
+    "model", "engine", "engine_version", "budget_bytes", "block_bytes", "num_blocks", "allocated_bytes", "num_tokens",
+    "max_model_len", "concurrency", "refused", "estimated_max_model_len",
+)  # fmt: skip
+
+
+def pool_dict(pool: Pool | NotPredicted) -> dict[str, Any]:
+    """The JSON form of a pool, every bytes value an exact int."""
+    if isinstance(pool, NotPredicted):
+        return {"not_predicted": pool.reason, "see": pool.see}
+    return {
+        "model": pool.details.get("model", ""),
+        "engine": pool.engine,
+        "engine_version": pool.details.get("engine_version", ""),
+        "budget_bytes": pool.budget_bytes,
+        "block_bytes": pool.block_bytes,
+        "num_blocks": pool.num_blocks,
+        "null_blocks": pool.null_blocks,
+        "allocated_bytes": pool.details.get("allocated_bytes", pool.num_blocks * pool.block_bytes),
+        "num_tokens": pool.num_tokens,
+        "max_model_len": pool.max_model_len,
+        "concurrency": pool.concurrency,
+        "refused": pool.refused,
+        "estimated_max_model_len": pool.details.get("estimated_max_model_len"),
+        "budget": [dict(line) for line in pool.details.get("budget", ())],
+        "lines": list(pool.details.get("lines", ())),
+        "groups": [dict(group) for group in pool.groups],
+    }
+
+
+def pool_table(pool: Pool) -> Table:
+    """The pool line by line; the engine's own lines, or its refusal, stand beneath."""
+    d = pool_dict(pool)
+    rows: list[tuple[Cell, ...]] = [(f"{x['name']} ({x['basis']}: {x['source']})", x["bytes"]) for x in d["budget"]]
+    rows += [("memory for the cache", pool.budget_bytes), ("one block of all layers", pool.block_bytes)]
+    if not pool.refused:
+        rows += [
+            ("blocks", pool.num_blocks),
+            ("allocated", d["allocated_bytes"]),
+            ("tokens", pool.num_tokens),
+            (f"requests of {pool.max_model_len:,} tokens", f"{pool.concurrency:.2f}"),
+        ]
+    columns = (Column(title="what", key="what"), Column(title="amount", key="amount", kind="count"))
+    title = f"{d['model']} · {pool.engine} {d['engine_version']}"
+    notes = (pool.refused,) if pool.refused else tuple(d["lines"])
+    return Table(title=title, columns=columns, rows=tuple(rows), notes=notes)
+
+
+def render(
+    pools: Sequence[Pool | NotPredicted], fmt: str, *, unit: str | None = None, width: int = 80, color: bool = False
+) -> str:
+    """Several pools in one of the formats: `table`, `json`, `csv`, `markdown`."""
+    if fmt == "json":
+        from kvplan.report.formats.json import to_json
+
+        return to_json("pools", [pool_dict(pool) for pool in pools])
+    if fmt == "csv":
+        from kvplan.report.formats.csv import to_csv
+
+        return to_csv([pool_dict(pool) for pool in pools], CSV_COLUMNS)
+    texts = []
+    for pool in pools:
+        if isinstance(pool, NotPredicted):
+            texts.append(f"not predicted: {pool.reason}\n")
+            continue
+        if fmt == "markdown":
+            from kvplan.report.formats.markdown import to_markdown
+
+            texts += [to_markdown(table, unit=unit) for table in _tables(pool)]
+        else:
+            from kvplan.report.formats.table import to_text
+
+            texts += [to_text(table, unit=unit, width=width, color=color) for table in _tables(pool)]
+    return "\n".join(texts)
+
+
+def _tables(pool: Pool) -> tuple[Table, ...]:
+    if pool.engine != "vllm" or not pool.groups:
+        return (pool_table(pool),)
+    from kvplan.engines.vllm.tables import group_table
+
+    return pool_table(pool), group_table(pool.groups, pool.block_bytes)

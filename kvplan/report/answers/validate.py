@@ -1,0 +1,112 @@
+"""What `kvplan validate` shows: each figure predicted and real, one block a rank."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from kvplan.domain.tables import Column, Table
+from kvplan.report.answers.estimate import layer_range, title
+from kvplan.report.formats.csv import to_csv
+from kvplan.report.formats.json import to_json
+from kvplan.report.formats.markdown import to_markdown
+
+if TYPE_CHECKING:
+    from kvplan.questions.validate.compare import BufferCheck, Check, Validation
+
+#: The columns of the CSV: one row a check, then one a buffer.
+CSV_COLUMNS = (
+    "model", "engine", "engine_version", "kv_dtype", "tensor_parallel", "batch_size", "seq_len", "encoder_len",
+    "device", "rank", "world_size", "what", "name", "layers", "unit", "predicted", "real", "difference", "exact", "equal",
+)  # fmt: skip
+_MOST_BUFFERS = 16  # rows; more are in the JSON
+
+_COLUMNS = (
+    Column(title="figure", key="name"),
+    Column(title="layers", key="layers", optional=True),
+    Column(title="predicted", key="predicted", kind="count"),
+    Column(title="real", key="real", kind="count"),
+    Column(title="difference", key="difference", kind="count"),
+    Column(title="verdict", key="verdict", kind="verdict"),
+)
+
+
+def validation_table(validations: Sequence["Validation"]) -> Table:
+    """One row a buffer and one a figure of the device, in whole bytes; all ranks in one table."""
+    first = validations[0]
+    rows: list[tuple[Any, ...]] = []
+    notes = [_device_note(first)] if len(validations) == 1 else [_device_note(v) for v in validations]
+    hidden = 0
+    for validation in validations:
+        on = f"rank {validation.rank}: " if validation.world_size > 1 else ""
+        buffers = validation.buffers
+        if len(buffers) > _MOST_BUFFERS:
+            shown = [b for b in buffers if b.difference][:_MOST_BUFFERS]
+            hidden += len(buffers) - len(shown)
+            buffers = tuple(shown)
+        rows += [_buffer_row(on, buffer) for buffer in buffers]
+        rows += [_check_row(on, check) for check in validation.checks]
+    notes += _remarks(validations)
+    if hidden:
+        notes.append(f"{hidden:,} more buffers, all equal; --format json lists them")
+    notes += first.allocation.notes
+    return Table(title=title(first.allocation), columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes))
+
+
+def _remarks(validations: Sequence["Validation"]) -> list[str]:
+    """What the figures have to add; said once when all ranks say the same."""
+    said: dict[str, list[int]] = {}
+    for validation in validations:
+        for check in validation.checks:
+            if check.remark:
+                said.setdefault(f"{check.name}: {check.remark}", []).append(validation.rank)
+    return [text if len(ranks) == len(validations) else f"rank {layer_range(ranks)}: {text}" for text, ranks in said.items()]
+
+
+def _device_note(validation: "Validation") -> str:
+    on = f"rank {validation.rank} on " if validation.world_size > 1 else ""
+    name = f" ({validation.device_name})" if validation.device_name != validation.device else ""
+    return f"{on}{validation.device}{name}, torch {validation.torch_version}; bytes, or sequences for a batch"
+
+
+def _buffer_row(on: str, buffer: "BufferCheck") -> tuple[Any, ...]:
+    verdict = "differs" if buffer.difference else "equal"
+    what = f"{on}{buffer.name} {_shape(buffer.shape)} {buffer.dtype}"
+    change = buffer.real_bytes - buffer.predicted_bytes
+    return (what, layer_range(buffer.layers), buffer.predicted_bytes, buffer.real_bytes, change, verdict)
+
+
+def _check_row(on: str, check: "Check") -> tuple[Any, ...]:
+    change = None if check.predicted is None else check.real - check.predicted
+    verdict = ("equal" if check.equal else "differs") if check.exact else "information"
+    return (f"{on}{check.name}", None, check.predicted, check.real, change, verdict)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def render(validations: Sequence["Validation"], fmt: str, *, width: int = 80, color: bool = False) -> str:
+    """The validations of all ranks in one of the formats: `table`, `json`, `csv`, `markdown`."""
+    if fmt == "json":
+        return to_json("validations", [v.to_dict() for v in validations])
+    if fmt == "csv":
+        return to_csv([row for v in validations for row in _csv_rows(v)], CSV_COLUMNS)
+    table = validation_table(validations)
+    if fmt == "markdown":
+        return to_markdown(table)
+    from kvplan.report.formats.table import to_text
+
+    return to_text(table, width=width, color=color)
+
+
+def _csv_rows(validation: "Validation") -> list[dict[str, Any]]:
+    shared = validation.to_dict()
+    rows = []
+    for check in validation.checks:
+        name, layers, predicted, real, change, _ = _check_row("", check)
+        figures = {"predicted": predicted, "real": real, "difference": change, "exact": check.exact, "equal": check.equal}
+        rows.append({**shared, "what": "check", "name": name, "layers": layers, "unit": check.unit, **figures})
+    for buffer in validation.buffers:
+        _, layers, predicted, real, change, _ = _buffer_row("", buffer)
+        figures = {"predicted": predicted, "real": real, "difference": change, "exact": True, "equal": buffer.difference is None}
+        rows.append({**shared, "what": "buffer", "name": buffer.name, "layers": layers, "unit": "bytes", **figures})
+    return rows

@@ -1,0 +1,165 @@
+"""What-if rewrites: laws over random models, and the words of every refusal."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import models, tokens
+
+import kvplan
+from kvplan.domain.model import Chunk, Full, Latent, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
+from kvplan.domain.variants import parse_variant, variant
+from kvplan.domain.workload import Workload
+from kvplan.errors import OptionError
+from kvplan.questions.estimate import plan
+
+HEAD = Softmax(kv_heads=8, key_dim=128, value_dim=128)
+LOCAL = Softmax(kv_heads=8, key_dim=128, value_dim=128, reach=Window(1024))
+
+
+def model_of(*kept: Memory | tuple[Memory, ...], heads: int | None = 32) -> Model:
+    layers = tuple(Layer(index=i, memories=m if isinstance(m, tuple) else (m,)) for i, m in enumerate(kept))
+    return Model(name="m", model_type="llama", layers=layers, attention_heads=heads)
+
+
+def total(model: Model, seq_len: int = 4096) -> int:
+    return plan(model, Workload(batch_size=2, seq_len=seq_len)).total_bytes
+
+
+def sources(model: Model) -> list[int | None]:
+    """Each layer's source, None where it owns or keeps nothing."""
+    return [next((m.source for m in layer.memories if isinstance(m, Shared)), None) for layer in model.layers]
+
+
+has_attention = models.filter(lambda m: any(isinstance(x, Softmax | Latent) for layer in m.layers for x in layer.memories))
+has_heads = has_attention.filter(lambda m: m.attention_heads is not None)
+
+
+@given(has_attention, tokens)
+def test_sharing_with_nobody_changes_nothing(model: Model, seq_len: int) -> None:
+    same = variant(model, "cla=1")
+    assert same.layers == model.layers
+    assert total(same, seq_len) == total(model, seq_len)
+
+
+@given(has_attention, tokens, st.integers(1, 9))
+def test_sharing_never_costs_bytes(model: Model, seq_len: int, factor: int) -> None:
+    assert total(variant(model, f"cla={factor}"), seq_len) <= total(model, seq_len)
+
+
+@given(has_attention, st.integers(1, 9))
+def test_every_source_owns_what_its_readers_gave_up(model: Model, factor: int) -> None:
+    rewritten = variant(model, f"cla={factor}")
+    for before, after in zip(model.layers, rewritten.layers, strict=True):
+        owned = [m for m in before.memories if isinstance(m, Softmax | Latent)]
+        if owned and not any(isinstance(m, Softmax | Latent) for m in after.memories):
+            new = [m.source for m in after.memories if isinstance(m, Shared)]
+            kept = [[m for m in rewritten.layers[s].memories if isinstance(m, Softmax | Latent)] for s in new]
+            assert owned in kept
+
+
+@given(has_heads, tokens)
+def test_fewer_kv_heads_never_cost_more(model: Model, seq_len: int) -> None:
+    assert model.attention_heads is not None
+    divisors = [k for k in range(1, model.attention_heads + 1) if model.attention_heads % k == 0]
+    totals = [total(variant(model, f"gqa={k}"), seq_len) for k in divisors]
+    assert totals == sorted(totals)
+    assert total(variant(model, "mqa"), seq_len) == totals[0]
+    assert total(variant(model, "mha"), seq_len) == totals[-1]
+
+
+@given(has_attention, tokens, st.integers(1, 5000))
+def test_a_window_never_costs_bytes_and_a_long_one_changes_none(model: Model, seq_len: int, size: int) -> None:
+    assert total(variant(model, f"window={size}"), seq_len) <= total(model, seq_len)
+    assert total(variant(model, f"window={2**30}"), seq_len) == total(model, seq_len)
+
+
+@given(has_attention, st.sampled_from(["mqa", "window=64", "mqa+window=8"]))
+def test_a_rewrite_done_twice_is_done_once(model: Model, text: str) -> None:
+    once = variant(model, text)
+    assert variant(once, text).layers == once.layers
+
+
+@given(models, st.text("mhagqcl=+1234 windowfu", max_size=20))
+def test_any_text_is_a_variant_or_a_sentence(model: Model, text: str) -> None:
+    try:
+        answer = variant(model, text).name
+    except OptionError as problem:
+        answer = f"{model.name}: {problem.hint}" if str(problem) and problem.hint else ""
+    assert answer.startswith(model.name)
+
+
+def test_every_second_layer_shares_the_one_before_and_a_last_group_is_short() -> None:
+    assert sources(variant(model_of(*[HEAD] * 5), "cla=2")) == [None, 0, None, 2, None]
+    assert sources(variant(model_of(*[HEAD] * 5), "cla=3")) == [None, 0, 0, None, 3]
+
+
+def test_only_layers_that_remember_the_same_share() -> None:
+    # five sliding layers to one full: a full layer cannot read what a sliding one has dropped
+    model = model_of(LOCAL, LOCAL, HEAD, LOCAL, LOCAL, HEAD)
+    assert sources(variant(model, "cla=2")) == [None, 0, None, None, 3, 2]
+
+
+def test_states_stay_where_they_are() -> None:
+    state = Recurrent(states=(State(name="ssm", shape=(4, 8)),), kind="mamba2")
+    model = model_of((HEAD, state), state, (HEAD, state))
+    rewritten = variant(model, "cla=2")
+    assert rewritten.layers[2].memories == (Shared(source=0), state)
+    assert rewritten.layers[1].memories == (state,)
+
+
+def test_readers_follow_a_source_that_now_shares() -> None:
+    assert sources(variant(model_of(HEAD, HEAD, Shared(source=1)), "cla=2")) == [None, 0, 0]
+
+
+def test_a_latent_becomes_heads_and_heads_become_a_latent() -> None:
+    latent = Latent(rank=512, rope_dim=64, heads=128, nope_dim=128, value_dim=128)
+    model = model_of(latent, heads=128)
+    assert variant(model, "mha").layers[0].memories == (Softmax(kv_heads=128, key_dim=192, value_dim=128),)
+    assert variant(model_of(HEAD), "mla=512").layers[0].memories == (
+        Latent(rank=512, rope_dim=64, heads=32, nope_dim=128, value_dim=128),
+    )
+
+
+def test_full_lifts_windows_and_chunks() -> None:
+    chunked = Softmax(kv_heads=8, key_dim=128, value_dim=128, reach=Chunk(64))
+    assert {m for layer in variant(model_of(LOCAL, chunked), "full").layers for m in layer.memories} == {HEAD}
+    assert HEAD.reach == Full()
+
+
+def test_the_name_says_what_was_rewritten() -> None:
+    rewritten = kvplan.variant(model_of(HEAD), " MQA + CLA=2 ")
+    assert rewritten.name == "m [mqa+cla=2]"
+    assert rewritten.provenance[-1].key == "variant"
+    assert any("no released engine reads such a map" in note for note in rewritten.notes)
+    assert str(parse_variant("mla=512+32")[0]) == "mla=512+32"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("mqq", "variant: unknown rewrite `mqq`", "did you mean `mqa`?"),
+        ("", "variant: unknown rewrite ``", "rewrites are"),
+        ("cla", "`cla` needs a number", "rewrites are"),
+        ("cla=0", "variant cla: expected a whole number of at least 1, got `0`", "8k"),
+        ("mqa=2", "`mqa` takes no number", "rewrites are"),
+        ("mqa+gqa=4", "`mqa` and `gqa` contradict each other", "name one"),
+        ("window=64+full", "`window` and `full` contradict each other", "name one"),
+        ("gqa=5", "5 KV heads do not divide the 32 query heads of m", "1, 2, 4, 8, 16, 32"),
+        ("gqa=99999999999", "is too large", "rewrites are"),
+    ],
+)
+def test_a_wrong_rewrite_is_one_sentence_and_a_hint(text: str, message: str, hint: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        variant(model_of(HEAD), text)
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_heads_are_not_guessed() -> None:
+    with pytest.raises(OptionError, match="does not say how many query heads"):
+        variant(model_of(HEAD, heads=None), "mha")
+
+
+def test_a_model_without_attention_is_refused() -> None:
+    with pytest.raises(OptionError, match="no self-attention"):
+        variant(model_of(Recurrent(states=(State(name="ssm", shape=(4,)),))), "mqa")

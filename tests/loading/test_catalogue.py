@@ -1,0 +1,186 @@
+"""The catalogue: every entry is its real config, every paper row is exact, and names find what they should."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+from golden import TESTS
+
+import kvplan
+from kvplan import architectures
+from kvplan.domain.model import Model
+from kvplan.engines import ENGINES
+from kvplan.loading.catalogue import candidates, find, folder, load_entry, names
+
+ROOT = TESTS.parent
+INDEX_LINES = (TESTS / "configs" / "INDEX.tsv").read_text(encoding="utf-8").splitlines()
+INDEX = list(csv.DictReader(INDEX_LINES, delimiter="\t", quoting=csv.QUOTE_NONE))
+PUBLISHED = [name for name in names() if "/" not in name]
+#: Hub ids whose copy in tests/configs/hf lacks a key that decides the cache (INDEX.tsv: only the dimensions are known):
+#: the entry has the whole config.
+INCOMPLETE = {"mistralai/Mistral-7B-v0.3", "tencent/Tencent-Hunyuan-Large"}
+#: Hub ids whose copy lacks the null window of the shipped file (the entry says so in its source): the class default would slide.
+WINDOWLESS = {
+    "mistralai/Mistral-7B-Instruct-v0.2",
+    "mistralai/Mistral-Large-Instruct-2407",
+    "mistralai/Mistral-Large-Instruct-2411",
+    "mistralai/Mistral-Small-24B-Instruct-2501",
+    "mistralai/Mistral-Small-3.1-24B-Instruct-2503",
+}
+
+
+@cache
+def recorded() -> dict[str, dict[str, Any]]:
+    """Case id -> config, of the recorded runs that entries are made from."""
+    found = {}
+    for engine in ("transformers", "vllm"):
+        for line in (TESTS / "golden" / f"{engine}.jsonl").read_text(encoding="utf-8").splitlines():
+            case = json.loads(line)
+            found[case["id"]] = case["config"]
+    return found
+
+
+def fact(model: Model, key: str) -> str:
+    return next(fact.value for fact in model.provenance if fact.key == key)
+
+
+def whole_config(entry: Model) -> dict[str, Any]:
+    """The real config behind an entry: the file of its hub id, or the recorded case that its source names."""
+    source = fact(entry, "source")
+    if "tests/golden/" in source:
+        return recorded()[source.partition(".jsonl, ")[2].removesuffix(")")]
+    return file_config(fact(entry, "hub"))
+
+
+def file_config(hub: str) -> dict[str, Any]:
+    """The config of a hub id in tests/configs/hf, its window spelled out where the copy lost it."""
+    config = json.loads((TESTS / "configs" / "hf" / f"{hub.replace('/', '__')}.json").read_text(encoding="utf-8"))
+    if hub in WINDOWLESS:
+        (config.get("text_config") or config)["sliding_window"] = None
+    return config
+
+
+def test_the_catalogue_is_large_and_has_what_people_ask_for() -> None:
+    assert len(PUBLISHED) >= 100
+    wanted = "llama-3.1-8b llama-2-7b gemma-3-27b gpt-oss-20b deepseek-v3 hunyuan-large falcon-7b qwen2.5-7b gpt2"
+    assert set(wanted.split()) <= set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_an_entry_is_its_real_config_in_every_engine(name: str) -> None:
+    entry = kvplan.load(name)
+    real = replace(architectures.read(whole_config(entry), name=name), parameters=entry.parameters)
+    assert entry == real
+    for engine in ENGINES:
+        for seq_len in (1, 10_000):
+            expected = kvplan.estimate(real, seq_len=seq_len, engine=engine)
+            found = kvplan.estimate(entry, seq_len=seq_len, engine=engine)
+            # when this fails, the engine reads a key that the trimmed config lacks: add it to KEEP in tools/make_catalogue.py
+            assert getattr(found, "total_bytes", None) == getattr(expected, "total_bytes", None), engine
+
+
+@pytest.mark.parametrize("row", INDEX, ids=lambda row: row["hub_id"])
+def test_a_hub_id_never_finds_a_model_with_other_layers(row: dict[str, str]) -> None:
+    path = find(row["hub_id"])
+    assert path is not None
+    real, entry = architectures.read(file_config(row["hub_id"])), load_entry(path)
+    assert len(entry.layers) == len(real.layers)
+    if row["hub_id"] not in INCOMPLETE:
+        assert entry.layers == real.layers
+        assert entry.dtype == real.dtype
+
+
+PAPER_CASES = map(json.loads, (TESTS / "golden" / "papers.jsonl").read_text(encoding="utf-8").splitlines())
+PAPER_ROWS = {
+    f"cla-paper/{case['id'].removeprefix('paper/cla-').replace('/', '-').lower()}": case
+    for case in PAPER_CASES
+    if case["id"].startswith("paper/cla-")
+}
+
+
+def test_every_row_of_the_paper_is_there_and_nothing_else() -> None:
+    assert len(PAPER_ROWS) == 25
+    assert PAPER_ROWS.keys() == set(names()) - set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PAPER_ROWS)
+def test_a_row_of_the_paper_costs_what_the_paper_prints(name: str) -> None:
+    case = PAPER_ROWS[name]
+    estimate = kvplan.estimate(name)
+    assert estimate.bytes_per_token == case["expected"]["bytes_per_token"]
+    assert estimate.model.layers == architectures.read(case["config"]).layers
+    assert len(estimate.model.layers) == case["config"]["num_hidden_layers"]
+
+
+def test_hunyuan_large_keeps_half_of_its_layers() -> None:
+    assert kvplan.estimate("hunyuan-large").bytes_per_token == 131_072
+
+
+FOUND = {
+    "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b",
+    "meta-llama/Meta-Llama-3.1-8B": "llama-3.1-8b",
+    "llama-3.1-8b-instruct": "llama-3.1-8b",
+    "Llama-3.1-8B": "llama-3.1-8b",
+    "unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit": "llama-3.1-8b",
+    "Qwen/Qwen2.5-7B-Instruct": "qwen2.5-7b",
+    "Qwen/Qwen3-4B-Instruct-2507": "qwen3-4b-2507",
+    "Qwen/Qwen3-Next-80B-A3B-Thinking": "qwen3-next-80b-a3b",
+    "openai/gpt-oss-20b": "gpt-oss-20b",
+    "google/gemma-3-27b-it": "gemma-3-27b",
+    "mistralai/Mistral-7B-Instruct-v0.3": "mistral-7b-v0.3",
+    "mistralai/Mistral-7B-Instruct-v0.1": "mistral-7b-v0.1",
+    "mistral-7b": "mistral-7b-v0.3",
+    "tiiuae/falcon-7b": "falcon-7b",
+    "tiiuae/falcon-7b-instruct": "falcon-7b",
+    "openai-community/gpt2": "gpt2",
+    "deepseek-ai/DeepSeek-V3-0324": "deepseek-v3",
+    "CohereLabs/c4ai-command-r-v01": "command-r",
+    "tencent/Tencent-Hunyuan-Large": "hunyuan-large",
+    "cla-paper/1B-H128-MQA-CLA2": "cla-paper/1b-h128-mqa-cla2",
+}
+
+
+@pytest.mark.parametrize(("text", "name"), FOUND.items(), ids=FOUND)
+def test_hub_ids_and_tuned_variants_find_their_model(text: str, name: str) -> None:
+    path = find(text)
+    assert path is not None
+    assert path.relative_to(folder()).with_suffix("").as_posix() == name
+
+
+STRANGERS = [
+    "acme/gpt2", "acme/llama-3.1-8b", "llama", "../llama-3.1-8b", "/llama-3.1-8b", "",
+    "llama-3.1-8b/", "model_specs/llama-3.1-8b", "a/b/c", "..", "hf", "instruct", "\u0130", "google/gemma-3-27b-it/x",
+    "cla-paper", "a" * 4000, "a/" + "b-" * 2000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", STRANGERS)
+def test_strangers_and_paths_find_nothing(text: str) -> None:
+    assert find(text) is None
+
+
+def test_words_are_dropped_in_order_and_never_all_of_them() -> None:
+    assert list(candidates("Qwen3-4B-Instruct-2507-FP8")) == [
+        "qwen3-4b-instruct-2507-fp8", "qwen3-4b-instruct-2507", "qwen3-4b-2507", "qwen3-4b",
+    ]  # fmt: skip
+    assert list(candidates("instruct")) == ["instruct"]
+    assert list(candidates("Llama-3_3-Nemotron")) == ["llama-3.3-nemotron"]
+
+
+def test_resolving_a_hub_id_parses_no_spec() -> None:
+    script = (
+        "import sys; from kvplan.loading.catalogue import find; "
+        "print(find('meta-llama/Llama-3.1-8B-Instruct') is not None, 'yaml' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "True False\n"
+
+
+def test_the_specs_are_what_the_tool_makes() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "make_catalogue.py"), "--check"]
+    made = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr

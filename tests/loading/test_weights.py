@@ -1,0 +1,228 @@
+"""Weights: what a checkpoint's headers say equals what its tensors take; what nobody knows is asked for."""
+
+import json
+import os
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kvplan
+from kvplan.errors import InputError, OptionError
+from kvplan.loading.weights.find import find_weights
+from kvplan.loading.weights.safetensors import checkpoint_bytes, header_bytes
+
+numpy = pytest.importorskip("numpy")
+oracle = pytest.importorskip("safetensors.numpy")
+CONFIG = {
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "torch_dtype": "bfloat16", "vocab_size": 100,
+}  # fmt: skip
+shapes = st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=5)
+
+
+def tensors(sizes: "list[list[int]]") -> "dict[str, object]":
+    kinds = ("float32", "float16", "int8", "int64")
+    return {f"t{i}": numpy.zeros(size, dtype=kinds[i % 4]) for i, size in enumerate(sizes)}
+
+
+@given(shapes)
+def test_a_header_says_what_the_tensors_take(tmp_path_factory: pytest.TempPathFactory, sizes: "list[list[int]]") -> None:
+    path = tmp_path_factory.mktemp("st") / "model.safetensors"
+    saved = tensors(sizes)
+    oracle.save_file(saved, path, metadata={"format": "pt"})
+    assert header_bytes(path) == (sum(t.nbytes for t in saved.values()), sum(t.size for t in saved.values()))  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model of two shards with an index whose own total is wrong: the headers are nearer to the truth."""
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    for n in (1, 2):
+        oracle.save_file({f"w{n}": numpy.zeros((10, n), dtype="float16")}, tmp_path / f"model-0000{n}-of-00002.safetensors")
+    index = {"metadata": {"total_size": 999}, "weight_map": {f"w{n}": f"model-0000{n}-of-00002.safetensors" for n in (1, 2)}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    return tmp_path
+
+
+def test_shards_that_are_there_are_read(folder: Path) -> None:
+    line = find_weights(folder, kvplan.load(folder))
+    assert (line.bytes, line.basis) == (60, "measured")
+    assert find_weights(folder / "config.json", kvplan.load(folder)).bytes == 60
+    assert find_weights(folder, kvplan.load(folder), dtype="fp8").bytes == 30
+    (folder / "model.safetensors.index.json").unlink()
+    assert find_weights(folder, kvplan.load(folder)).bytes == 60
+
+
+def test_an_index_stands_for_shards_that_are_not_there(folder: Path) -> None:
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    line = find_weights(folder, kvplan.load(folder))
+    assert (line.bytes, line.source) == (999, "total_size in model.safetensors.index.json")
+    with pytest.raises(OptionError, match="number of parameters"):
+        find_weights(folder, kvplan.load(folder), dtype="fp8")
+    (folder / "model.safetensors.index.json").unlink()
+    assert checkpoint_bytes(folder) is None
+
+
+def test_a_given_size_wins(folder: Path) -> None:
+    line = find_weights(folder, kvplan.load(folder), given_bytes=5)
+    assert (line.bytes, line.basis) == (5, "given")
+
+
+def test_the_catalogue_counts_parameters() -> None:
+    model = kvplan.load("llama-3.1-8b")
+    assert find_weights("llama-3.1-8b", model).bytes == 2 * 8_030_261_248
+    assert find_weights("llama-3.1-8b", model, dtype="int4").bytes == 8_030_261_248 // 2
+    assert find_weights("llama-3.1-8b", model, dtype="q8_0").bytes == 8_030_261_248 // 32 * 34
+
+
+def test_a_quantised_checkpoint_is_not_counted_at_the_models_dtype() -> None:
+    model = kvplan.load({**CONFIG, "quantization_config": {"quant_method": "fp8"}})
+    counted = kvplan.load({"name": "q", "parameters": 10, "config": {**CONFIG, "quantization_config": {"quant_method": "fp8"}}})
+    for each in (model, counted):
+        with pytest.raises(OptionError, match="quantised"):
+            find_weights("q", each)
+    assert find_weights("q", counted, dtype="fp8").bytes == 10
+
+
+def test_a_descriptions_own_size_is_taken() -> None:
+    model = kvplan.load({"layers": 2, "attention": {"kv_heads": 1, "head_dim": 8}, "weights_bytes": 77})
+    assert find_weights({}, model).bytes == 77
+
+
+def header(entries: object) -> bytes:
+    raw = json.dumps(entries).encode()
+    return len(raw).to_bytes(8, "little") + raw
+
+
+GOOD = {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\1", b"\xff" * 8, b"\xff" * 16, (2**40).to_bytes(8, "little") + b"{}", header([1]), header({"a": 1}),
+        header({"a": GOOD}),
+        header({"a": {**GOOD, "data_offsets": [4, 0]}}) + b"    ", header({"a": {**GOOD, "data_offsets": [0, 2**70]}}),
+        header({"a": {**GOOD, "shape": [2**70]}}) + b"    ", header({"a": {**GOOD, "shape": [True]}}) + b"    ",
+        header({"a": {"shape": [2]}}), (4).to_bytes(8, "little") + b"{{{{", (10**6).to_bytes(8, "little") + b"[" * 10**6,
+    ],
+)  # fmt: skip
+def test_files_that_are_no_safetensors_get_one_clear_error(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(InputError) as problem:
+        header_bytes(path)
+    assert str(path) in str(problem.value)
+    assert problem.value.hint
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_a_mangled_header_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, noise: bytes, at: int) -> None:
+    data = header({"a": GOOD}) + b"    "
+    path = tmp_path_factory.mktemp("st") / "model.safetensors"
+    path.write_bytes(data[:at] + noise + data[at:])
+    try:
+        size, elements = header_bytes(path)
+    except InputError:
+        return
+    assert 0 <= size <= path.stat().st_size
+    assert elements >= 0
+
+
+@pytest.mark.parametrize(
+    "index", ["[]", "{}", '{"metadata": {"total_size": -1}}', '{"metadata": {"total_size": true}}', '{"weight_map": 3}']
+)
+def test_an_index_that_says_nothing_is_refused(index: str, folder: Path) -> None:
+    for shard in folder.glob("*.safetensors"):
+        shard.unlink()
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(InputError):
+        checkpoint_bytes(folder)
+
+
+def test_an_index_cannot_lead_out_of_its_folder(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": 7}, "weight_map": {"w1": "../model-00001-of-00002.safetensors"}})
+    )
+    found = checkpoint_bytes(folder / "sub")
+    assert found is not None
+    assert found.bytes == 7
+
+
+class Hub(BaseHTTPRequestHandler):
+    """`acme/sharded` has an index, `acme/whole` one file, `acme/none` only a config."""
+
+    def _answer(self, *, body: bool) -> None:
+        parts = self.path.lstrip("/").split("/")
+        name, file = parts[1], parts[-1]
+        files = {
+            (
+                "sharded",
+                "model.safetensors.index.json",
+            ): b'{"metadata": {"total_size": 4321}, "weight_map": {"a": "x.safetensors"}}',
+            ("whole", "model.safetensors"): header({"a": GOOD}) + b"    ",
+        }
+        content = json.dumps(CONFIG).encode() if file == "config.json" else files.get((name, file))
+        wanted = self.headers.get("Range", "")
+        part = content
+        if content is not None and wanted:
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            part = content[int(first) : int(last) + 1]
+        self.send_response(404 if part is None else 206 if wanted else 200)
+        if part is None:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("X-Repo-Commit", "b" * 40)
+        self.send_header("ETag", f'"{file.encode().hex()}"')
+        self.send_header("Content-Length", str(len(part or b"")))
+        self.end_headers()
+        if body and part is not None:
+            self.wfile.write(part)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.mark.parametrize(
+    ("repository", "said"),
+    [
+        ("sharded", "total_size in model.safetensors.index.json"),
+        ("whole", "the header of model.safetensors on the hub"),
+        ("none", ""),
+    ],
+)
+def test_a_hub_repository_is_asked_for_its_index_or_its_header(repository: str, said: str, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))}
+    hub = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "*",
+    }  # fmt: skip
+    words = ["fit", f"acme/{repository}", "--gpu", "l4", "-e", "ideal", "-f", "json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "kvplan", *words],
+        env={**kept, **hub},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    server.shutdown()
+    server.server_close()
+    if not said:
+        assert (done.returncode, "--weights" in done.stderr) == (2, True)
+        return
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in json.loads(done.stdout)["fits"][0]["budget"] if line["name"] == "weights"]
+    assert (line["basis"], line["source"], -line["bytes"]) == ("measured", said, {"sharded": 4321, "whole": 4}[repository])
