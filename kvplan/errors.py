@@ -77,7 +77,11 @@ class UnknownArchitecture(InputError):
 
 
 class OptionError(InputError):
-    """A command-line value or an engine option is wrong."""
+    """A command-line value or an engine option is wrong; `option` is its name, where one is at fault."""
+
+    def __init__(self, message: str, *, hint: str = "", option: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.option = option
 
 
 class EnvironmentMissing(KvplanError):

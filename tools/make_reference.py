@@ -69,7 +69,7 @@ def architectures_page() -> str:
 def transformers_page() -> str:
     """Every model type of the library that generates: what its layers keep by default, and what stands behind the numbers."""
     from kvplan.architectures import read
-    from kvplan.engines.kernel.evidence import memory_kinds
+    from kvplan.domain.words import memory_kinds
     from kvplan.engines.transformers.engine import Transformers
     from kvplan.errors import ConfigError
 

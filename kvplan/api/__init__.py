@@ -9,6 +9,7 @@ from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.loading import load
 from kvplan.questions.estimate import plan
+from kvplan.report import notebook as _displays  # noqa: F401  (puts them on)
 
 if TYPE_CHECKING:
     from kvplan.questions.sweep.grid import Sweep
@@ -90,7 +91,9 @@ def sweep(
         KvplanError: a bad model, option or value, or a cell that does not fit 64 bits.
     """
     from kvplan.questions.sweep.grid import Sweep
+    from kvplan.report.notebook import show_sweeps
 
+    show_sweeps()
     sources = [models] if isinstance(models, str | Path | Mapping | Model) else list(models)
     return Sweep(
         models=tuple(load(source, infer=infer) for source in sources),

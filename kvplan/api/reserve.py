@@ -1,7 +1,8 @@
 """`kvplan.reserve`: the pool that a server makes of a memory figure, or of a GPU less what weights and runtime take."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from kvplan.api.fit import Source, size_of
 from kvplan.domain.allocation import NotPredicted

@@ -1,12 +1,11 @@
 """`kvplan committee`: several models on one GPU or node."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kvplan.cli import options as o
-from kvplan.errors import Mismatch, OptionError
+from kvplan.errors import OptionError
 
 PlanArg = Annotated[
     str, typer.Argument(metavar="PLAN.yaml", help="What runs on the card; see docs/guides/committee.md", show_default=False)
@@ -33,8 +32,8 @@ def committee(
     output: o.Output = None,
 ) -> None:
     """Budget several models on one GPU or node: who takes what, does it fit, what to type, what would make it fit."""
+    from kvplan.api.committee import committee as asked
     from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
-    from kvplan.questions.committee.answer import committee as asked
     from kvplan.report.answers.committee import render
 
     answer = asked(plan, solve=solve, scale=scale, overrides=_overrides(gpu, memory, settings))
@@ -42,24 +41,6 @@ def committee(
     emit(render(answer, fmt.value, unit=checked_unit(unit), width=terminal_width(), color=color), output)
     if not answer.fits:
         raise typer.Exit(1)
-
-
-def validate_plan(plan: str, device: str, limit_bytes: int | None, fmt: o.Format, output: Path | None) -> None:
-    """What `kvplan validate PLAN.yaml` does: all members' caches at once on the device, each against its prediction."""
-    from kvplan.cli.output import emit, terminal_width, wants_color
-    from kvplan.cli.validate import progress
-    from kvplan.questions.committee.answer import committee as asked
-    from kvplan.questions.validate.choosing import open_device
-    from kvplan.questions.validate.ranks import Ranks
-    from kvplan.questions.validate.together import validate_together
-    from kvplan.report.answers.validate_plan import render
-
-    place, planned = open_device(device, Ranks()), asked(plan, advise=False)
-    with progress(Ranks(), None) as watch:
-        answer = validate_together(planned, place, limit_bytes=limit_bytes, watch=watch)
-    emit(render(answer, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
-    if not answer.passed:
-        raise Mismatch(answer.failure(), hint="prediction and reality differ: please report the plan and this line")
 
 
 def _overrides(gpu: str | None, memory: str | None, settings: list[str] | None) -> dict[str, str]:

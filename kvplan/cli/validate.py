@@ -1,7 +1,6 @@
 """`kvplan validate`: the prediction against real torch allocations."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvplan.cli import options as o
+from kvplan.cli.progress import progress
 from kvplan.errors import InputError, KvplanError, Mismatch
-from kvplan.units import MIB
 
 if TYPE_CHECKING:
     from kvplan.domain.allocation import Allocation
@@ -76,11 +75,9 @@ def validate(
     parse_device(device)
     limit_bytes = None if limit is None else parse_size(limit, what="--limit")
     if is_plan(model):
-        from kvplan.cli.committee import validate_plan
-
         if ranks.several:
             raise InputError("a plan is validated in one process", hint="start it without torchrun")
-        validate_plan(model, device, limit_bytes, fmt, output)
+        _validate_plan(model, device, limit_bytes, fmt, output)
         return
     with joined(ranks, device) as group, _spoken_once(group):
         workload = group.each(lambda: o.workload(seq_len, batch_size, encoder_len))
@@ -183,17 +180,18 @@ def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: o.Format, output: Pa
         emit(render(answers, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
 
 
-@contextmanager
-def progress(ranks: "Ranks", total_bytes: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr when it is a terminal and there is much to touch; `None` is an unknown total."""
-    small = total_bytes is not None and total_bytes < 512 * MIB
-    if ranks.rank or small or not sys.stderr.isatty():
-        yield lambda touched_bytes: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+def _validate_plan(plan: str, device: str, limit_bytes: int | None, fmt: o.Format, output: Path | None) -> None:
+    """What `kvplan validate PLAN.yaml` does: all members' caches at once on the device, each against its prediction."""
+    from kvplan.api.committee import committee as asked
+    from kvplan.cli.output import emit, terminal_width, wants_color
+    from kvplan.questions.validate.choosing import open_device
+    from kvplan.questions.validate.ranks import Ranks
+    from kvplan.questions.validate.together import validate_together
+    from kvplan.report.answers.validate_plan import render
 
-    columns = (TextColumn("touching memory"), BarColumn(), DownloadColumn(binary_units=True), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task("", total=total_bytes)
-        yield lambda touched_bytes: bar.advance(task, touched_bytes)
+    place, planned = open_device(device, Ranks()), asked(plan, advise=False)
+    with progress(Ranks(), None) as watch:
+        answer = validate_together(planned, place, limit_bytes=limit_bytes, watch=watch)
+    emit(render(answer, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
+    if not answer.passed:
+        raise Mismatch(answer.failure(), hint="prediction and reality differ: please report the plan and this line")

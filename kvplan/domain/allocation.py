@@ -1,19 +1,25 @@
 """What an engine says: buffers that equal real tensors, and their sums."""
 
 from collections.abc import Mapping
-from dataclasses import field
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+from msgspec import Struct, field
 
 from kvplan.domain.model import Model
-from kvplan.domain.records import dataclass
 from kvplan.domain.workload import Workload
 
 Per = Literal["token", "block", "sequence", "encoder"]
 Evidence = Literal["measured", "derived", "inferred"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Buffer:
+#: The columns of an estimate in CSV, Parquet and data frames, in order; docs/reference/formats.md says what each means.
+COLUMNS: Final = (
+    "model", "engine", "engine_version", "kv_dtype", "tensor_parallel", "batch_size", "seq_len", "encoder_len",
+    "total_bytes", "payload_bytes", "allocated_bytes", "bookkeeping_bytes", "bytes_per_token", "state_bytes", "evidence",
+)  # fmt: skip
+
+
+class Buffer(Struct, frozen=True, kw_only=True):
     """`count` equal tensors, one for each entry of `layers`; without layers, one tensor that belongs to none of them.
 
     `shape` and `dtype` are of one real tensor as it is allocated; `payload_bytes` counts what the
@@ -35,8 +41,7 @@ class Buffer:
         return len(self.layers) or 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerBytes:
+class LayerBytes(Struct, frozen=True, kw_only=True):
     """One layer's share: its kind in words, and its bytes."""
 
     index: int
@@ -44,8 +49,7 @@ class LayerBytes:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class Group(Struct, frozen=True, kw_only=True):
     """Layers of one kind together."""
 
     kind: str
@@ -54,8 +58,7 @@ class Group:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allocation:
+class Allocation(Struct, frozen=True, kw_only=True):
     """The cache of one workload on one device, as one engine stores it.
 
     `bytes_per_token` is the marginal cost of the next token of one sequence (payload); layers whose
@@ -152,8 +155,7 @@ class Allocation:
         return answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotPredicted:
+class NotPredicted(Struct, frozen=True, kw_only=True):
     """kvplan cannot tell, and says why: a value that tables show, not a crash."""
 
     reason: str

@@ -7,17 +7,17 @@ Nothing is guessed silently: a line is `measured` (a driver or a file said so), 
 from math import ceil
 from typing import Final, Literal
 
+from msgspec import Struct
+
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.gpus import Gpu
-from kvplan.domain.records import dataclass
 from kvplan.errors import OptionError
 from kvplan.units import GIB, ceil_div
 
 Basis = Literal["measured", "derived", "assumed", "given"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Struct, frozen=True, kw_only=True):
     """One entry of a budget: `bytes` on one device, and where the figure comes from."""
 
     name: str
@@ -30,8 +30,7 @@ class Line:
         return {"name": self.name, "bytes": self.bytes, "basis": self.basis, "source": self.source}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class Budget(Struct, frozen=True, kw_only=True):
     """One device: its memory, and what is taken before the cache gets the rest."""
 
     memory: Line

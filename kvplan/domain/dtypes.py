@@ -5,13 +5,13 @@ Adding a type is adding a row to `DTYPES`.
 
 from typing import Final
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
+
 from kvplan.errors import OptionError, nearest
 from kvplan.units import ceil_div
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DType:
+class DType(Struct, frozen=True, kw_only=True):
     """How a cache stores its elements: `block` elements in `block_bytes` bytes.
 
     `head_scale_bytes` is added once per head and token, for formats that keep a scale there.

@@ -5,7 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
+
 from kvplan.errors import InputError, OptionError, nearest
 from kvplan.units import MIB
 
@@ -17,8 +18,7 @@ _LISTS: Final = ("sources", "unverified_fields")
 _KEYS: Final = frozenset({*_TEXTS, *_NUMBERS, *_BYTES, *_LISTS, "marketed_gb"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class Gpu(Struct, frozen=True, kw_only=True):
     """One accelerator. `reported_bytes` is what the driver shows (None: not recorded); a process can take less.
 
     `cuda_total_bytes` is what `torch.cuda` calls the total, where it is known; `marketed_gb` the number on the box,

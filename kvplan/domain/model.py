@@ -6,10 +6,9 @@ sharded) is an engine's business, in `kvplan.engines`.
 """
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any, Final, Literal
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct, field
 
 MAX_LAYERS: Final = 10_000
 MAX_ELEMENTS: Final = 2**40  # one dimension; no real tensor is near it
@@ -24,13 +23,11 @@ def _require(name: str, value: object, minimum: int = 1, maximum: int = MAX_ELEM
         raise ModelError(f"`{name}` must be an integer from {minimum} to {maximum}, got `{str(value)[:40]}`")
 
 
-@dataclass(frozen=True, slots=True)
-class Full:
+class Full(Struct, frozen=True):
     """Every earlier token stays visible."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """Only the last `size` tokens are visible, the current one included (sliding window)."""
 
     size: int  # tokens
@@ -39,8 +36,7 @@ class Window:
         _require("sliding_window", self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """Only tokens of the current chunk of `size` are visible (Llama 4)."""
 
     size: int  # tokens
@@ -49,8 +45,7 @@ class Chunk:
         _require("chunk", self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Compressed:
+class Compressed(Struct, frozen=True):
     """One entry stands for `ratio` tokens (DeepSeek V4). `overlap`: an entry also looks at the group before."""
 
     ratio: int  # tokens per entry
@@ -63,8 +58,7 @@ class Compressed:
 Reach = Full | Window | Chunk | Compressed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Softmax:
+class Softmax(Struct, frozen=True, kw_only=True):
     """Keys and values of `kv_heads` heads per token: MHA, MQA and GQA are names for that number.
 
     `value_dim` 0 means that the values *are* the keys (DeepSeek V4 stores one latent for both).
@@ -86,8 +80,7 @@ class Softmax:
         return self.kv_heads * (self.key_dim + self.value_dim)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Latent:
+class Latent(Struct, frozen=True, kw_only=True):
     """Multi-head latent attention: one compressed vector per token, shared by all heads.
 
     Engines that absorb the up-projections keep `rank + rope_dim` elements per token; those that do
@@ -126,8 +119,7 @@ class Latent:
         return self.heads * (self.nope_dim + self.rope_dim + self.value_dim)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Index:
+class Index(Struct, frozen=True, kw_only=True):
     """The key cache of a sparse-attention indexer (DeepSeek V3.2 and later): `heads * dim` elements a token."""
 
     dim: int  # elements per head
@@ -140,8 +132,7 @@ class Index:
         _require("index heads", self.heads)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Struct, frozen=True, kw_only=True):
     """One state tensor of one sequence.
 
     A short convolution gives its channels as `shape` and its width as `kernel`; the columns kept
@@ -171,8 +162,7 @@ class State:
 RecurrentKind = Literal["mamba", "mamba2", "gated_delta", "kda", "linear", "short_conv", "rg_lru", "rwkv", "xlstm", "state"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recurrent:
+class Recurrent(Struct, frozen=True, kw_only=True):
     """A fixed-size state per *sequence*: Mamba, gated DeltaNet, KDA, RWKV, short convolutions."""
 
     states: tuple[State, ...]
@@ -183,8 +173,7 @@ class Recurrent:
             raise ModelError("a recurrent memory needs at least one state")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cross:
+class Cross(Struct, frozen=True, kw_only=True):
     """Keys and values of encoder output or image tokens: written once, read at every step.
 
     `tokens` is a length that the model fixes (Whisper: 1,500); None means the workload's `encoder_len`.
@@ -203,8 +192,7 @@ class Cross:
             _require("tokens", self.tokens)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
+class Shared(Struct, frozen=True, kw_only=True):
     """This layer reads the keys and values of layer `source` and owns none (CLA, YOCO, Gemma 3n)."""
 
     source: int  # layer index, earlier than this layer
@@ -216,16 +204,14 @@ class Shared:
 Memory = Softmax | Latent | Index | Recurrent | Cross | Shared
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     """One layer: no memory (an MLP), one, or several (Falcon-H1: attention and state)."""
 
     index: int
     memories: tuple[Memory, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True):
     """Where a number came from: `key` of the config, its `value`, and `origin` (`config`, `class default` …)."""
 
     key: str
@@ -233,8 +219,11 @@ class Fact:
     origin: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+#: Fields of a model that never decide equality.
+_BESIDE: Final = frozenset({"notes", "provenance", "config", "text_type", "text_config"})
+
+
+class Model(Struct, frozen=True, kw_only=True, eq=False):
     """A model as a list of layers.
 
     `dtype` is the type of the activations, so of an unquantised cache. `attention_heads` are the query
@@ -254,11 +243,11 @@ class Model:
     weights_bytes: int | None = None
     parameters: int | None = None
     inferred: bool = False  # read by shape, on request
-    notes: tuple[str, ...] = field(default=(), compare=False)
-    provenance: tuple[Fact, ...] = field(default=(), compare=False)
-    config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
-    text_type: str = field(default="", compare=False)
-    text_config: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    notes: tuple[str, ...] = ()
+    provenance: tuple[Fact, ...] = ()
+    config: Mapping[str, Any] | None = None
+    text_type: str = ""
+    text_config: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= MAX_LAYERS:
@@ -276,59 +265,22 @@ class Model:
             if any(isinstance(m, Softmax | Latent | Cross) for m in layer.memories):
                 owners.add(position)
 
+    def _known(self) -> tuple[Any, ...]:
+        """What decides equality: what the model is, not where that was read."""
+        return tuple(getattr(self, name) for name in self.__struct_fields__ if name not in _BESIDE)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Model) and self._known() == other._known())
+
+    def __hash__(self) -> int:
+        return hash(self._known())
+
+    def __rich_repr__(self) -> Any:
+        yield from ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in _BESIDE)
+
     def collapsed(self) -> dict[tuple[Memory, ...], tuple[int, ...]]:
         """Equal layers together: memories -> the indices of the layers that hold them, in first-seen order."""
         groups: dict[tuple[Memory, ...], list[int]] = {}
         for layer in self.layers:
             groups.setdefault(layer.memories, []).append(layer.index)
         return {memories: tuple(indices) for memories, indices in groups.items()}
-
-
-def reach_words(reach: Reach) -> str:
-    """How far back a memory sees, in words; empty when it sees everything."""
-    match reach:
-        case Full():
-            return ""
-        case Window(size=size):
-            return f"window {size:,}"
-        case Chunk(size=size):
-            return f"chunk {size:,}"
-        case Compressed(ratio=ratio):
-            return f"1 in {ratio:,}"
-
-
-def head_words(kv_heads: int, attention_heads: int | None) -> str:
-    """The field's name for a number of KV heads: MQA for one, MHA when equal to the query heads, else GQA."""
-    if kv_heads == attention_heads:
-        return "MHA"
-    return "MQA" if kv_heads == 1 else "GQA"
-
-
-def memory_words(memory: Memory, attention_heads: int | None = None) -> str:
-    """A memory's kind in a few words, as tables print it.
-
-    >>> memory_words(Softmax(kv_heads=8, key_dim=128, value_dim=128, reach=Window(1024)), 32)
-    'GQA 8x128, window 1,024'
-    """
-    match memory:
-        case Softmax():
-            dims = f"{memory.key_dim}" if memory.value_dim in {memory.key_dim, 0} else f"({memory.key_dim}+{memory.value_dim})"
-            words = f"{head_words(memory.kv_heads, attention_heads)} {memory.kv_heads}x{dims}"
-            words += " K=V" if memory.value_dim == 0 else ""
-        case Latent():
-            words = f"MLA {memory.rank}+{memory.rope_dim}"
-        case Index():
-            words = f"indexer {memory.heads}x{memory.dim}" if memory.heads > 1 else f"indexer {memory.dim}"
-        case Cross():
-            words = f"cross {memory.kv_heads}x{memory.key_dim}"
-        case Recurrent():
-            return f"{memory.kind.replace('_', ' ')} state"
-        case Shared():
-            return "shared"
-    reach = reach_words(memory.reach)
-    return f"{words}, {reach}" if reach else words
-
-
-def layer_words(memories: tuple[Memory, ...], attention_heads: int | None = None) -> str:
-    """A layer's memories in a few words; shared layers do not name their source, so that runs collapse."""
-    return " + ".join(memory_words(memory, attention_heads) for memory in memories) or "no cache"

@@ -1,18 +1,26 @@
 """What a committee is asked about: members on one card or a node. Plain values; `kvplan.loading.plan.read` reads them."""
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
+
+from msgspec import Struct, field
 
 from kvplan.domain.budget import Line
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.model import Model
-from kvplan.domain.records import dataclass
-from kvplan.questions.committee.shares import pipeline_stages
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+def pipeline_stages(options: Mapping[str, Any]) -> int:
+    """Stages that share the layers, for engines that have them.
+
+    >>> pipeline_stages({"pipeline_parallel_size": "2"})
+    2
+    """
+    stages = str(options.get("pipeline_parallel_size", 1))
+    return int(stages[:6]) or 1 if stages.isdecimal() else 1
+
+
+class Member(Struct, frozen=True, kw_only=True):
     """One engine, on one card or on several that split its model.
 
     `users` requests of `context` tokens at once, or a `share` of each of its cards, or both (then the users must fit the
@@ -35,7 +43,7 @@ class Member:
     cards: tuple[int, ...] = ()
     encoder_len: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
-    lines: Mapping[str, str] = field(default_factory=dict, compare=False)
+    lines: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def devices(self) -> int:
@@ -47,8 +55,7 @@ class Member:
         return self.lines.get(key, self.lines.get("", self.name))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """Members on `gpus` cards of one kind. `memory` is one card's; `reserve` is kept free on each, whatever members need."""
 
     gpu: Gpu

@@ -1,14 +1,12 @@
 """What a server reserves of a memory budget."""
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class Pool(Struct, frozen=True, kw_only=True):
     """What a server reserves from a memory budget.
 
     `num_blocks` blocks of `block_bytes`; `num_tokens` as the engine prints it; `concurrency` of

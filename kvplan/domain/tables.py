@@ -1,17 +1,18 @@
 """The neutral table: columns with a kind, rows of raw values (bytes are ints in every machine format)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Final, Literal
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
+
 from kvplan.units import byte_unit, in_unit
 
 Kind = Literal["text", "bytes", "tokens", "count", "ratio", "bar", "verdict"]
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 Cell = str | int | float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
+class Column(Struct, frozen=True, kw_only=True):
     """A column: `title` for people, `key` for machines, `kind` for unit and alignment.
 
     `exact` also shows whole bytes beside the human unit; `optional` columns go first when the terminal is narrow.
@@ -23,8 +24,7 @@ class Column:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class Table(Struct, frozen=True, kw_only=True):
     """Rows of raw values under columns; `total` is a closing row, `notes` stand beneath."""
 
     title: str
@@ -34,8 +34,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(Struct, frozen=True):
     """A table as people read it: headers and cells as text, one unit per bytes column."""
 
     headers: list[str]
@@ -50,6 +49,18 @@ def printable(text: object) -> str:
     'a\\ufffd[31mb'
     """
     return "".join(c if c.isprintable() else "\ufffd" for c in str(text)[:400])
+
+
+def safe_cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets a leading apostrophe; control characters go.
+
+    >>> safe_cell("=1+1")
+    "'=1+1"
+    """
+    if not isinstance(value, str):
+        return value
+    text = "".join(c if c.isprintable() else "\ufffd" for c in value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def printed(table: Table, unit: str | None = None) -> Printed:

@@ -19,8 +19,10 @@ source to its new one. An indexer's keys stay with their own layer: only keys an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.model import (
     Chunk,
@@ -53,8 +55,7 @@ _DESIGN_NOTE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(Struct, frozen=True):
     """One step of a variant: its name, its number (0: none) and, for `mla`, the width of the rotary key."""
 
     name: str

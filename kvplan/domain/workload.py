@@ -1,14 +1,12 @@
 """What the model is asked to hold at once."""
 
-from dataclasses import fields
+from msgspec import Struct
 
-from kvplan.domain.records import dataclass
 from kvplan.errors import OptionError
 from kvplan.units import MAX_COUNT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class Workload(Struct, frozen=True, kw_only=True):
     """`batch_size` sequences of `seq_len` tokens (prompt and output together).
 
     `prompt_len` is the part that was prefilled at once, where an engine's storage depends on it;
@@ -23,12 +21,12 @@ class Workload:
     shared_prefix_len: int = 0  # tokens
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is None and item.name == "prompt_len":
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is None and name == "prompt_len":
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
                 raise OptionError(
-                    f"{item.name} must be a whole number from 0 to 2**53, got `{str(value)[:40]}`",
+                    f"{name} must be a whole number from 0 to 2**53, got `{str(value)[:40]}`",
                     hint="counts are tokens or sequences; on the command line `8k` is 8,192",
                 )

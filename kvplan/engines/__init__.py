@@ -46,7 +46,7 @@ def make_engine(spec: str, options: Mapping[str, Any]) -> "Engine":
     Raises:
         OptionError: unknown engine, option or value.
     """
-    from kvplan.engines.kernel.engine import build_options
+    from kvplan.engines.kernel.options import build_options
     from kvplan.engines.kernel.releases import parse_version
 
     name, _, version = spec.partition("@")

@@ -8,16 +8,17 @@ Source: the GGUF specification (ggml `docs/gguf.md`) and llama.cpp `ggml/src/ggu
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from struct import Struct, error, unpack_from
 from typing import Any, Final, NoReturn, Protocol
+
+from msgspec import Struct
 
 from kvplan.errors import GgufError
 from kvplan.gguf.ggml import GGML_TYPES
 
 _MAGIC: Final = b"GGUF"
-_U32, _U64 = Struct("<I"), Struct("<Q")
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 #: Value type -> (format, bytes); 8 is a string, 9 an array.
 _SCALARS: Final = {
     0: ("<B", 1), 1: ("<b", 1), 2: ("<H", 2), 3: ("<h", 2), 4: ("<I", 4), 5: ("<i", 4), 6: ("<f", 4), 7: ("<?", 1),
@@ -41,15 +42,13 @@ class Bytes(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class SkippedArray:
+class SkippedArray(Struct, frozen=True):
     """An array that was walked past: its length is known, its values were not built."""
 
     length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgufHeader:
+class GgufHeader(Struct, frozen=True, kw_only=True):
     """One file's metadata, and what its tensors take by type (bytes of the data, without alignment padding)."""
 
     version: int
@@ -160,7 +159,7 @@ class _Reader:
         if kind in _SCALARS:
             form, size = _SCALARS[kind]
             self.need(self.at + size)
-            (value,) = unpack_from(form, self.buffer, self.at)
+            (value,) = struct.unpack_from(form, self.buffer, self.at)
             self.at += size
             return value
         if kind == _STRING:
@@ -182,7 +181,7 @@ class _Reader:
         self.need(self.at)
         if length > _KEPT_ARRAY:
             return SkippedArray(length)
-        return list(unpack_from(f"<{length}{form[1]}", self.buffer, start))
+        return list(struct.unpack_from(f"<{length}{form[1]}", self.buffer, start))
 
     def skip_strings(self, length: int, key: str) -> None:
         """Walk past strings; the loop is the reader's hot path (a vocabulary and its merges: half a million rounds)."""
@@ -194,7 +193,7 @@ class _Reader:
                 while length:
                     at += 8 + unpack(buffer, at)[0]
                     length -= 1
-            except (error, OverflowError):  # the prefix ends here: get more of the file, or refuse
+            except (struct.error, OverflowError):  # the prefix ends here: get more of the file, or refuse
                 self.need(at + 8)
                 buffer = self.buffer
         self.at = at

@@ -7,8 +7,9 @@ Source: llama.cpp 0c1e57098, `src/llama-model.cpp` (`load_hparams`, `load_swa_pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from kvplan.gguf.keys import Keys
 from kvplan.gguf.known import (
@@ -28,8 +29,7 @@ from kvplan.gguf.known import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hparams:
+class Hparams(Struct, frozen=True, kw_only=True):
     """llama.cpp's view of a model. Lists have one entry for each of `n_layer_all` layers."""
 
     arch: str
@@ -62,7 +62,7 @@ class Hparams:
     p_elements: int  # of one sequence, on `ple_layer` if that is recurrent
     ple_layer: int  # -1: none
     conv_kernel: int  # taps whose last kernel - 1 inputs are R; 0: R is not a convolution's
-    keys: Mapping[str, Any] = field(repr=False, compare=False)
+    keys: Mapping[str, Any]
 
     def n_embd_k(self, layer: int) -> int:
         """Elements of one token's key row in `layer`."""

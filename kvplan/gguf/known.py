@@ -4,8 +4,9 @@ Source: llama.cpp 0c1e57098, `src/llama-arch.cpp` (`LLM_ARCH_NAMES`), `src/llama
 `src/models/*.cpp` (`load_arch_hparams`).
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS
 #: Drafters whose context shares another model's memory, or needs its context: not studied.
@@ -89,8 +90,7 @@ KNOWN_ARCHITECTURES: Final = frozenset(
 # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
-class Swa:
+class Swa(Struct, frozen=True):
     """Which layers slide by default: `period` n means all but every n-th (`dense_first`: the first of each n is dense)."""
 
     period: int | None  # None: the file must carry the pattern

@@ -143,7 +143,7 @@ def _architecture(header: GgufHeader, source: str, *, infer: bool) -> str:
 
 def _with_facts(model: Model, headers: list[GgufHeader], arch: str, *, inferred: bool) -> Model:
     """What the tensors take, beside the keys; and the mark of an architecture that is not known."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     by_type: dict[str, int] = {}
     for header in headers:

@@ -1,8 +1,9 @@
 """Models side by side: models x engines x cache dtypes, each against a baseline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, Final
+
+from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import DTYPES, lookup
@@ -16,8 +17,7 @@ from kvplan.questions.estimate import plan
 MAX_ROWS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One model in one engine at one cache dtype; `relative` is its total over the baseline's (None: unknown)."""
 
     model: Model
@@ -34,8 +34,7 @@ class Row:
         return {**self.answer.to_dict(), "relative": self.relative}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Struct, frozen=True, kw_only=True):
     """Rows in the order asked for; `baseline` is the index of the row that the others are measured against."""
 
     rows: tuple[Row, ...]
@@ -108,7 +107,7 @@ def _options_by_engine(engines: Sequence[str], options: Mapping[str, Any]) -> di
     known = {}
     for engine in engines:
         cls = engine_class(engine.partition("@")[0])
-        known[engine] = {*(item.name for item in fields(cls.Options)), *cls.aliases}
+        known[engine] = {*cls.Options.__struct_fields__, *cls.aliases}
     for name in options:
         if not any(name in names for names in known.values()):
             near = nearest(name, set().union(*known.values()))

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from kvplan.cli.app import main
-from kvplan.report.answers.estimate import CSV_COLUMNS
+from kvplan.domain.allocation import COLUMNS as CSV_COLUMNS
 
 KVPLAN = (sys.executable, "-m", "kvplan")
 GRID = ("llama-3.1-8b", "-s", "1k:8k:x2", "-b", "1,2")

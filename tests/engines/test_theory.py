@@ -5,9 +5,8 @@ dtype is, SSM states in the model's dtype where the reference implementation kee
 in 16 bits. All are granted to the theory before it is compared.
 """
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 import kvplan
 from kvplan.domain.model import Index, Layer, Memory, Model, Recurrent

@@ -4,12 +4,12 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 from golden import TESTS
+from msgspec.structs import replace
 
 import kvplan
 from kvplan import architectures

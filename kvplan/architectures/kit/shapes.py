@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from kvplan.architectures.kit.config import Config
 from kvplan.domain.model import MAX_LAYERS, Chunk, Full, Memory, Reach, Softmax, Window
-from kvplan.domain.records import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoder:
+class Decoder(Struct, frozen=True, kw_only=True):
     """What a family read: each layer's memories in order, the query heads, MTP layers, and remarks for people."""
 
     layers: Sequence[tuple[Memory, ...]]

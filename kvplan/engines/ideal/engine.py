@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any, ClassVar, assert_never
 
+from msgspec import Struct
+
 from kvplan.domain.allocation import Per
 from kvplan.domain.dtypes import DType, item_bytes, lookup, torch_name
 from kvplan.domain.model import (
-    Chunk,
-    Compressed,
     Cross,
-    Full,
     Index,
     Latent,
     Memory,
@@ -29,18 +28,17 @@ from kvplan.domain.model import (
     Recurrent,
     Shared,
     Softmax,
-    State,
-    Window,
-    memory_words,
 )
-from kvplan.domain.records import dataclass
-from kvplan.engines.kernel.engine import Count, Piece, PieceEngine, Totals, at_most, growth_period, split_heads
+from kvplan.domain.words import memory_words
+from kvplan.engines.kernel.engine import PieceEngine
+from kvplan.engines.kernel.heads import split_heads
+from kvplan.engines.kernel.retention import cross_tokens, growth_period, kept_tokens
+from kvplan.engines.kernel.states import state_shape
+from kvplan.engines.kernel.tensors import Count, Piece, Totals
 from kvplan.errors import OptionError
-from kvplan.units import ceil_div
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdealOptions:
+class IdealOptions(Struct, frozen=True, kw_only=True):
     """`kv_dtype` "auto" is the model's dtype; `tensor_parallel` devices split the KV heads."""
 
     kv_dtype: str = "auto"
@@ -51,40 +49,7 @@ class IdealOptions:
             raise OptionError(f"tensor_parallel must be from 1 to 65,536, got {self.tensor_parallel}")
 
 
-# Retention: which tokens are kept.
-
-
-def kept_tokens(reach: Reach, tokens: Count) -> Count:
-    """Entries that remain of `tokens`: all, the last window or chunk, or one for each full group."""
-    match reach:
-        case Full():
-            return tokens
-        case Window(size=size) | Chunk(size=size):
-            return at_most(tokens, size)
-        case Compressed(ratio=ratio):
-            return tokens // ratio
-        case _:
-            assert_never(reach)
-
-
-# Storage: memories -> tensors.
-
-
-def state_shape(state: State, tensor_parallel: int) -> tuple[int, ...]:
-    """One device's share of a state; a short convolution keeps its last kernel - 1 inputs.
-
-    Source: mamba_ssm `causal_conv1d_update`: the state holds width - 1 columns.
-    """
-    first = state.shape[0]
-    if state.shard and tensor_parallel > 1:
-        replicated = max(state.groups, tensor_parallel) if state.groups else 0
-        first = ceil_div(first - state.groups * state.group_elements + replicated * state.group_elements, tensor_parallel)
-    columns = (state.kernel - 1,) if state.kernel else ()
-    return (first, *state.shape[1:], *columns)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slopes:
+class Slopes(Struct, frozen=True, kw_only=True):
     """Bytes of one sequence: for each entry kept under a reach, and whatever the length (encoder's, states')."""
 
     by_reach: Mapping[Reach, int]
@@ -206,7 +171,7 @@ class Ideal(PieceEngine):
                 dtype = lookup(memory.dtype) if memory.dtype else cache
                 yield rows("index keys", memory.heads, memory.dim, kept_tokens(memory.reach, seq_len), dtype)
             case Cross():
-                heads, tokens = split_heads(memory.kv_heads, tp), seq_len * 0 + self._cross_tokens(memory, encoder_len)
+                heads, tokens = split_heads(memory.kv_heads, tp), seq_len * 0 + cross_tokens(memory, encoder_len)
                 yield rows("cross keys", heads, memory.key_dim, tokens, cache, "encoder")
                 yield rows("cross values", heads, memory.value_dim, tokens, cache, "encoder")
             case Recurrent():
@@ -239,8 +204,3 @@ class Ideal(PieceEngine):
                 padded=size,
                 per="sequence",
             )
-
-    @staticmethod
-    def _cross_tokens(memory: Cross, encoder_len: int) -> int:
-        """The encoder positions kept: what the workload has, or the model's fixed length."""
-        return memory.tokens if memory.tokens is not None and not encoder_len else encoder_len

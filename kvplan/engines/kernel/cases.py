@@ -4,9 +4,10 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from kvplan.errors import InputError
 from kvplan.units import MAX_COUNT
@@ -19,8 +20,7 @@ class InvalidCase(ValueError):
     """A record that cannot be read; the message is one clear reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(Struct, frozen=True, kw_only=True):
     """What was asked of an engine, without what it answered.
 
     `config` holds hub keys (llama.cpp: GGUF keys); `more` every other key of the record (`hf_config`, `arch` …).
@@ -63,8 +63,7 @@ def whole(value: object, what: str, minimum: int = 0) -> int:
     return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """A case and what the engine answered; or, when it cannot be read, `invalid` with the reason."""
 
     case: Case

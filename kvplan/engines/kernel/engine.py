@@ -9,66 +9,16 @@ serves a single estimate and, through `kvplan.questions.sweep.grid`, a sweep of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
-from kvplan.domain.allocation import Allocation, Buffer, Evidence, NotPredicted, Per
-from kvplan.domain.model import Compressed, Model, layer_words
+from kvplan.domain.allocation import Allocation, Buffer, Evidence, NotPredicted
+from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
-from kvplan.domain.records import dataclass
+from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.evidence import evidence
-from kvplan.errors import OptionError, nearest
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    IntArray = NDArray[np.int64]
-
-#: A token or sequence count: one `int`, or an int64 array with one entry a grid cell.
-Count = TypeVar("Count", int, "IntArray")
-
-
-def at_most(amount: Count, limit: int | Count) -> Count:
-    """`min(amount, limit)` for an int or an array, whose limit may be one too."""
-    if isinstance(amount, int):
-        return min(amount, limit)
-    return amount.clip(max=limit)
-
-
-def at_least(amount: Count, limit: int | Count) -> Count:
-    """`max(amount, limit)` for an int or an array, whose limit may be one too."""
-    if isinstance(amount, int):
-        return max(amount, limit)
-    return amount.clip(min=limit)
-
-
-def whole_blocks(amount: Count, size: int) -> Count:
-    """Blocks of `size` that hold `amount`, for an int or an array."""
-    return -(-amount // size)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece(Generic[Count]):
-    """One tensor that each of `layers` holds; `payload` and `padded` are bytes of *one* such tensor.
-
-    Without layers it is one tensor that belongs to none of them: padding, or a drafter's cache.
-    """
-
-    layers: tuple[int, ...]
-    name: str
-    kind: str
-    shape: tuple[int | Count, ...]
-    dtype: str
-    payload: Count
-    padded: Count
-    per: Per
-
-    @property
-    def count(self) -> int:
-        """How many such tensors there are."""
-        return len(self.layers) or 1
+from kvplan.engines.kernel.retention import growth_period
+from kvplan.engines.kernel.tensors import Count, Piece, Totals
 
 
 class Engine(Protocol):
@@ -105,105 +55,6 @@ class Engine(Protocol):
     def reserve(self, model: Model, budget_bytes: int) -> Pool | NotPredicted:
         """What a server of this engine would make of `budget_bytes`."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals(Generic[Count]):
-    """What a sweep reports of a workload, in bytes."""
-
-    payload: Count
-    allocated: Count  # the same object as `payload` where an engine pads nothing
-    bookkeeping: Count | int
-    state: Count
-
-
-def layer_kinds(model: Model) -> tuple[str, ...]:
-    """One phrase a layer, for tables."""
-    words: dict[Any, str] = {}
-    return tuple(
-        words.get(layer.memories) or words.setdefault(layer.memories, layer_words(layer.memories, model.attention_heads))
-        for layer in model.layers
-    )
-
-
-def split_heads(kv_heads: int, tensor_parallel: int) -> int:
-    """KV heads on each of `tensor_parallel` devices: split evenly, or replicated when there are fewer heads.
-
-    Raises:
-        OptionError: neither number divides the other.
-
-    Source: vLLM `config/model.py:get_num_kv_heads`; Megatron's column-parallel QKV has the same rule.
-    """
-    if tensor_parallel == 1:
-        return kv_heads
-    if kv_heads % tensor_parallel and tensor_parallel % kv_heads:
-        raise OptionError(
-            f"tensor_parallel {tensor_parallel} neither divides {kv_heads} kv_heads nor is a multiple of them",
-            hint=f"use a divisor of {kv_heads}, or a multiple (heads are then replicated)",
-        )
-    return max(1, kv_heads // tensor_parallel)
-
-
-def growth_period(model: Model) -> int:
-    """Tokens after which every layer's growth repeats: 1, unless entries stand for several tokens."""
-    from math import lcm
-
-    reaches = (getattr(memory, "reach", None) for layer in model.layers for memory in layer.memories)
-    return lcm(*{reach.ratio for reach in reaches if isinstance(reach, Compressed)})
-
-
-_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
-
-
-def build_options(options_type: type[Any], values: Mapping[str, Any], *, engine: str) -> Any:
-    """An engine's options from names and values (text from `--set`, or Python values).
-
-    Raises:
-        OptionError: an unknown option (the message names the nearest) or a value of the wrong type.
-    """
-    known = {item.name: item for item in fields(options_type)}
-    built: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in known:
-            near = nearest(name, known)
-            raise OptionError(
-                f"engine {engine} has no option `{name[:60]}`",
-                hint=f"did you mean `{near}`?" if near else f"its options: {', '.join(known)}",
-            )
-        built[name] = _coerced(name, value, str(known[name].type), engine)
-    return options_type(**built)
-
-
-def _coerced(name: str, value: Any, annotation: str, engine: str) -> Any:
-    """`value` as the annotation asks: `int`, `bool`, `float`, `str`, each possibly `| None`."""
-    from kvplan.units import parse_count
-
-    if value is None and "None" in annotation:
-        return None
-    if isinstance(value, str) and value.strip().lower() in {"none", "null"} and "None" in annotation:
-        return None
-    if "bool" in annotation:
-        if isinstance(value, bool):
-            return value
-        text = str(value).strip().lower()
-        if text in _TRUE | _FALSE:
-            return text in _TRUE
-    elif "int" in annotation:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            sign, digits = (-1, value[1:]) if value.startswith("-") else (1, value)
-            return sign * parse_count(digits, what=f"{engine} option {name}", minimum=0)
-    elif "float" in annotation:
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = float("nan")
-        if number == number and abs(number) != float("inf"):
-            return number
-    elif isinstance(value, str) if annotation == "str" else type(value).__name__ in annotation:
-        return value
-    raise OptionError(f"engine {engine}, option {name}: expected {annotation}, got `{str(value)[:40]}`")
 
 
 class PieceEngine:

@@ -7,7 +7,8 @@ no recorded case covers it. `inferred`: the architecture is unknown and was read
 
 from typing import TYPE_CHECKING, Final
 
-from kvplan.domain.model import Chunk, Compressed, Full, Memory, Model, Recurrent, Window
+from kvplan.domain.model import Model
+from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.releases import parse_version
 
 if TYPE_CHECKING:
@@ -53,25 +54,6 @@ RECORDED: Final[dict[str, tuple[tuple[tuple[int, ...], tuple[int, ...], frozense
         ((0, 32), (0, 32, 0), _VLLM),
     ),
 }
-_REACHES: Final = {Full: "", Window: "/window", Chunk: "/chunk", Compressed: "/compressed"}
-
-
-def memory_kind(memory: Memory) -> str:
-    """A memory's kind as the table names it: `softmax`, `softmax/window`, `latent`, `recurrent/mamba2`, `shared` …
-
-    >>> from kvplan.domain.model import Softmax
-    >>> memory_kind(Softmax(kv_heads=1, key_dim=1, value_dim=1, reach=Window(4)))
-    'softmax/window'
-    """
-    name = type(memory).__name__.lower()
-    if isinstance(memory, Recurrent):
-        return f"{name}/{memory.kind}"
-    return name + _REACHES[type(getattr(memory, "reach", Full()))]
-
-
-def memory_kinds(model: Model) -> frozenset[str]:
-    """Every memory kind that occurs in a model's layers."""
-    return frozenset(memory_kind(memory) for memories in model.collapsed() for memory in memories)
 
 
 def evidence(engine: str, version: str, model: Model) -> "Evidence":

@@ -6,9 +6,10 @@ unit above, excluded.
 """
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from kvplan.engines.kernel.cases import InvalidCase
 
@@ -19,8 +20,7 @@ _POWER: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 Convention = Literal["decimal", "binary", "open"]
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(Struct, frozen=True):
     """A printed number: its value in its own unit, the decimals shown, and the unit (`KB`, `GiB`, `K` or nothing)."""
 
     value: Fraction

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
+
 from kvplan.errors import OptionError
 
 
-@dataclass(frozen=True, slots=True)
-class Quirk:
+class Quirk(Struct, frozen=True):
     """A rule that changed between versions: from `since` on, option or behaviour `field` is `value`."""
 
     since: tuple[int, ...]

@@ -1,13 +1,13 @@
 """What an audit says: facts beside predictions, one verdict a case."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 Status = Literal["exact", "differs", "not_predicted", "invalid"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparedFact:
+class ComparedFact(Struct, frozen=True, kw_only=True):
     """One named fact: what kvplan says (None: nothing), and what was recorded."""
 
     name: str
@@ -20,8 +20,7 @@ class ComparedFact:
         return self.predicted == self.recorded and isinstance(self.predicted, bool) == isinstance(self.recorded, bool)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True):
     """The verdict on one case; `reason` says why it was not predicted or not read, or what a reader must know."""
 
     id: str
@@ -39,8 +38,7 @@ class Result:
         return answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
+class Audit(Struct, frozen=True, kw_only=True):
     """The verdicts on all cases, in the order of the files."""
 
     results: tuple[Result, ...]

@@ -6,11 +6,12 @@ Source: llama.cpp 0c1e57098, `src/llama-context.cpp` (`llama_init_from_model`, `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Generic
 
+from msgspec import Struct
+
 from kvplan.domain.dtypes import lookup
-from kvplan.engines.kernel.engine import Count, at_least, at_most
+from kvplan.engines.kernel.tensors import Count, at_least, at_most
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Memory, Params, Part, pad
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import HYBRID, IGNORES_NEXTN, MTP_GRAPHS, NO_CACHE, PURE_RECURRENT
@@ -18,15 +19,13 @@ from kvplan.gguf.known import HYBRID, IGNORES_NEXTN, MTP_GRAPHS, NO_CACHE, PURE_
 MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """The engine fails instead of allocating; `message` is its own."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context(Generic[Count]):
+class Context(Struct, Generic[Count], frozen=True, kw_only=True):
     """A context as the engine normalised it, and its memory."""
 
     n_ctx: Count

@@ -11,15 +11,18 @@ Source: llama.cpp 0c1e57098 (libllama 0.5.0, ggml 0.25.3), `src/llama-context.cp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, Buffer, NotPredicted
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
-from kvplan.domain.records import dataclass
+from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.engine import Count, PieceEngine, Totals, at_least, at_most, layer_kinds
+from kvplan.engines.kernel.engine import PieceEngine
+from kvplan.engines.kernel.tensors import Count, Totals, at_least, at_most
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context, refused
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.log import log_lines
@@ -35,8 +38,7 @@ _NAMES: Final = {"k": "keys", "v": "values", "r": "rolling state", "s": "state",
 _RATIOS: Final = {"csa": 4, "lid": 4, "hca": 128}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
+class _Read(Struct, frozen=True, kw_only=True):
     """A model as llama.cpp reads it: its hparams, and the memories that follow from them."""
 
     hparams: Hparams

@@ -7,11 +7,12 @@ Source: llama.cpp 0c1e57098, `src/llama-model.cpp` (`create_memory`), `src/llama
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, Literal
 
+from msgspec import Struct
+
 from kvplan.domain.dtypes import lookup
-from kvplan.engines.kernel.engine import Count, at_least, at_most
+from kvplan.engines.kernel.tensors import Count, at_least, at_most
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import (
     DSA,
@@ -33,8 +34,7 @@ CACHE_TYPES: Final = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 CACHE_TYPES.update({name: name for name in ("q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Params(Generic[Count]):
+class Params(Struct, Generic[Count], frozen=True, kw_only=True):
     """`llama_context_params`, by the names of the C API; tokens and sequences may be arrays, one entry a workload."""
 
     n_ctx: Count  # tokens; an int of 0: the model's context length
@@ -51,8 +51,7 @@ class Params(Generic[Count]):
     embeddings: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor(Generic[Count]):
+class Tensor(Struct, Generic[Count], frozen=True, kw_only=True):
     """One tensor of a part: `role` k, v, r, s, p or state."""
 
     layer: int
@@ -62,8 +61,7 @@ class Tensor(Generic[Count]):
     bytes: Count
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part(Generic[Count]):
+class Part(Struct, Generic[Count], frozen=True, kw_only=True):
     """One cache object as the log prints it: cells of one stream, streams, layers stored, and its tensors."""
 
     name: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
+from msgspec import Struct
+
 from kvplan.domain.dtypes import lookup
-from kvplan.domain.records import dataclass
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES
 from kvplan.errors import OptionError, nearest
 from kvplan.gguf.ggml import GGML_TYPES
@@ -18,8 +19,7 @@ AUTO: Final = -1  # `--parallel -1`: the front end chooses
 Flash = Literal["on", "off", "auto"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrontEnd:
+class FrontEnd(Struct, frozen=True, kw_only=True):
     """What a front end passes to `llama_init_from_model` when nothing is typed."""
 
     parallel: int = 1
@@ -44,8 +44,7 @@ _BY_DTYPE: Final = {dtype: name for name, dtype in CACHE_TYPES.items()}
 _TYPE_IDS: Final = {name: number for number, (name, _, _) in GGML_TYPES.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaCppOptions:
+class LlamaCppOptions(Struct, frozen=True, kw_only=True):
     """llama.cpp's flags; None is the front end's default.
 
     `frontend`: `server` (llama-server, Ollama, LM Studio), `cli`, `library` (the C API) or `python` (llama_cpp.Llama).

@@ -11,16 +11,19 @@ Sources: `cache_utils.py`, `generation/utils.py` and `models/*/modeling_*.py` of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Chunk, Compressed, Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax, Window
-from kvplan.domain.records import dataclass
+from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.engine import Count, Piece, PieceEngine, layer_kinds
+from kvplan.engines.kernel.engine import PieceEngine
 from kvplan.engines.kernel.releases import parse_version
+from kvplan.engines.kernel.tensors import Count, Piece
 from kvplan.engines.transformers.models import (
     OWN_CACHE,
     alternating,
@@ -44,8 +47,7 @@ _PREALLOCATED: Final = frozenset({"static", "hybrid", "alternating", "chunked", 
 CACHES: Final = ("auto", "dynamic", "static", "quantized", "plain", "hybrid", "hybrid_chunked", "sliding_window")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransformersOptions:
+class TransformersOptions(Struct, frozen=True, kw_only=True):
     """What `generate()` and the cache classes take.
 
     `cache`: `auto` (what `generate()` builds for the model), `dynamic`, `static`, `quantized`, `plain` (a

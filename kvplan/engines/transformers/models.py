@@ -7,8 +7,9 @@ Each function names the modeling code that it follows. Facts that changed betwee
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from kvplan.domain.model import MAX_LAYERS, Chunk, Cross, Full, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
 from kvplan.engines.transformers.releases import family

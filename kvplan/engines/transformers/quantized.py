@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.dtypes import item_bytes, torch_name
-from kvplan.domain.model import Full, Memory, Model, Softmax, memory_words
-from kvplan.engines.kernel.engine import Count, Piece, at_least
+from kvplan.domain.model import Full, Memory, Model, Softmax
+from kvplan.domain.words import memory_words
+from kvplan.engines.kernel.tensors import Count, Piece, at_least
 from kvplan.engines.transformers.releases import general
 from kvplan.engines.transformers.rules import Rules
 from kvplan.engines.transformers.tensors import Moment

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from msgspec import Struct
+
 from kvplan.domain.model import Recurrent, State
-from kvplan.domain.records import dataclass
-from kvplan.engines.kernel.engine import Count
+from kvplan.engines.kernel.tensors import Count
 
 #: What becomes of a layer's window: dropped; one token less is kept; kept in full; applied to every layer; kept in full
 #: by the attention module itself.
@@ -15,8 +16,7 @@ Windows = Literal["ignored", "less_one", "kept", "everywhere", "on_modules"]
 Fused = Literal["", "values", "both"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(Struct, frozen=True, kw_only=True):
     """Flags that the tensors are built by; every one has its row and source in `transformers_versions`."""
 
     dtype: str  # of keys, values and model-dtype states

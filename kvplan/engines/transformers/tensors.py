@@ -12,29 +12,17 @@ from collections.abc import Iterator
 from math import prod
 from typing import Generic
 
+from msgspec import Struct
+
 from kvplan.domain.allocation import Per
 from kvplan.domain.dtypes import item_bytes, torch_name
-from kvplan.domain.model import (
-    Chunk,
-    Compressed,
-    Cross,
-    Index,
-    Latent,
-    Memory,
-    Model,
-    Reach,
-    Recurrent,
-    Softmax,
-    Window,
-    memory_words,
-)
-from kvplan.domain.records import dataclass
-from kvplan.engines.kernel.engine import Count, Piece, at_least, at_most
+from kvplan.domain.model import Chunk, Compressed, Cross, Index, Latent, Memory, Model, Reach, Recurrent, Softmax, Window
+from kvplan.domain.words import memory_words
+from kvplan.engines.kernel.tensors import Count, Piece, at_least, at_most
 from kvplan.engines.transformers.rules import Rules
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment(Generic[Count]):
+class Moment(Struct, Generic[Count], frozen=True, kw_only=True):
     """What a cache has seen: `seq_len` tokens, of which `prompt_len` went through in one forward pass."""
 
     seq_len: Count
@@ -52,8 +40,7 @@ class Moment(Generic[Count]):
         return prefilled + (decoded - prefilled) * (rest + at_most(self.prompt_len, 1) * (self.prompt_len < 2) > 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens(Generic[Count]):
+class Tokens(Struct, Generic[Count], frozen=True, kw_only=True):
     """Tokens of one kept tensor: those it shows, and those its storage holds."""
 
     view: Count

@@ -12,15 +12,18 @@ the tokens in flight beside them, states with the copies that prefix caching mak
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Final
 
+from msgspec.structs import replace
+
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.model import Model, Shared, memory_words
+from kvplan.domain.model import Model, Shared
 from kvplan.domain.pool import Pool
+from kvplan.domain.words import memory_words
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.engine import Count, Piece, PieceEngine
+from kvplan.engines.kernel.engine import PieceEngine
 from kvplan.engines.kernel.releases import parse_version
+from kvplan.engines.kernel.tensors import Count, Piece
 from kvplan.engines.vllm.groups import CannotGroup
 from kvplan.engines.vllm.layers import IGNORES_SHARING
 from kvplan.engines.vllm.options import VllmOptions

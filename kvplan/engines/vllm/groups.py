@@ -9,7 +9,8 @@ from __future__ import annotations
 from math import lcm
 from typing import Final
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
+
 from kvplan.engines.vllm.specs import Held, Spec, same_kind
 from kvplan.units import ceil_div
 
@@ -20,8 +21,7 @@ class CannotGroup(ValueError):
     """vLLM refuses to start with these layers; the message is its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """The release's grouping rules and the physical layout."""
 
     hybrid_manager: bool = True
@@ -30,8 +30,7 @@ class Rules:
     unified_pages: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class CacheGroup:
+class CacheGroup(Struct, frozen=True):
     """Caches that share one block table; all have the same tokens a block."""
 
     members: tuple[Held, ...]

@@ -7,8 +7,9 @@ One function a memory kind. Sources: each layer class's `get_kv_cache_spec` (`mo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final, assert_never
+
+from msgspec.structs import replace
 
 from kvplan.domain.dtypes import item_bytes
 from kvplan.domain.model import (
@@ -26,7 +27,7 @@ from kvplan.domain.model import (
     Softmax,
     Window,
 )
-from kvplan.engines.kernel.engine import split_heads
+from kvplan.engines.kernel.heads import split_heads
 from kvplan.engines.vllm.dtypes import COMPRESSED_BLOCK, PLAIN, SPARSE_ROWS, head_bytes
 from kvplan.engines.vllm.releases import ENCODER_ONLY
 from kvplan.engines.vllm.specs import Held, Spec

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from msgspec import Struct
+
 from kvplan.domain.model import Model
-from kvplan.domain.records import dataclass
 from kvplan.errors import OptionError
 from kvplan.units import GIB
 
@@ -30,8 +31,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VllmOptions:
+class VllmOptions(Struct, frozen=True, kw_only=True):
     """Flags by vLLM's own names (`--max-model-len` is `max_model_len`); None and "auto" are what vLLM decides.
 
     Those below the line say what the machine is: vLLM looks, kvplan is told. `speculative_config` is the flag's JSON;
@@ -119,8 +119,7 @@ class VllmOptions:
         return self.pipeline_parallel_size + (1 if ahead else 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speculative:
+class Speculative(Struct, frozen=True, kw_only=True):
     """The drafter: its method ("" is none) and how many tokens it proposes."""
 
     method: str = ""

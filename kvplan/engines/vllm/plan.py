@@ -8,14 +8,15 @@ pipeline stages.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import lcm
 from typing import Final, Literal
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from kvplan.domain.dtypes import item_bytes, lookup
 from kvplan.domain.model import Cross, Index, Latent, Model, Softmax
-from kvplan.domain.records import dataclass
-from kvplan.engines.kernel.engine import Count
+from kvplan.engines.kernel.tensors import Count
 from kvplan.engines.vllm import dtypes as dt
 from kvplan.engines.vllm.groups import CacheGroup, Rules, block_bytes, cache_groups, on_stage
 from kvplan.engines.vllm.layers import (
@@ -40,8 +41,7 @@ _FP8_ON_BLACKWELL: Final = frozenset({"glm_moe_dsa"})
 _MLA_LEAST: Final = 128  # tokens: the least block of MLA beside states
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What is settled before memory is profiled. `stages` are each pipeline stage's parts of `groups`."""
 
     options: VllmOptions

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
+
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.releases import rule
 from kvplan.engines.vllm.specs import request_blocks
 from kvplan.units import GIB, ceil_div
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reserved:
+class Reserved(Struct, frozen=True, kw_only=True):
     """What vLLM makes of a memory budget: `refused` holds its words when it does not start."""
 
     num_blocks: int

@@ -6,18 +6,18 @@ Lengths may be ints or int64 arrays, so that a sweep and a single estimate share
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
-from kvplan.domain.records import dataclass
-from kvplan.engines.kernel.engine import Count, at_most, whole_blocks
+from msgspec import Struct
+from msgspec.structs import replace
+
+from kvplan.engines.kernel.tensors import Count, at_most, whole_blocks
 from kvplan.units import ceil_div
 
 Kind = Literal["full", "sliding", "chunked", "state", "cross"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class Spec(Struct, frozen=True, kw_only=True):
     """One layer's cache as vLLM describes it; equal specs may share a group.
 
     `entry_bytes` is one stored entry of all heads, K and V together (0 for states); an entry stands for
@@ -64,8 +64,7 @@ class Spec:
         return replace(self, kind="full", reach=0, lookahead=0) if self.kind in {"sliding", "chunked"} else self
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduling:
+class Scheduling(Struct, frozen=True, kw_only=True):
     """What bounds a request's blocks beside its length."""
 
     in_flight_tokens: int  # tokens scheduled and not settled, at most
@@ -109,8 +108,7 @@ def same_kind(a: Spec, b: Spec) -> bool:
     return a.kind != "state" or (a.page_bytes, a.states) == (b.page_bytes, b.states)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class Held(Struct, frozen=True, kw_only=True):
     """One cache of one layer of the model (or of a drafter: `draft`), in the order in which vLLM registers them.
 
     `layer` is the index in the model (a drafter's caches count on from the model's layers), `memory` the index among

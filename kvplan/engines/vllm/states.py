@@ -9,9 +9,10 @@ from __future__ import annotations
 from math import prod
 from typing import Final
 
+from msgspec import Struct
+
 from kvplan.domain.dtypes import item_bytes
 from kvplan.domain.model import Model, Recurrent, State
-from kvplan.domain.records import dataclass
 from kvplan.engines.vllm.specs import Spec
 from kvplan.errors import OptionError
 
@@ -27,8 +28,7 @@ class NotServed(ValueError):
     """vLLM has no cache for this memory; the message says which."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Storage:
+class Storage(Struct, frozen=True, kw_only=True):
     """How this engine stores what the model's layers keep, resolved from the options and the model."""
 
     dtype: str  # of the model

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.tables import Cell, Column, Table
-from kvplan.report.answers.estimate import layer_range
+from kvplan.domain.words import layer_range
 from kvplan.units import human_bytes
 
 #: Part of the waste -> what causes it, in words.

@@ -14,14 +14,16 @@ precision        scales and row formats, less what quantisation saves: negative 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, assert_never
+
+from msgspec.structs import replace
 
 from kvplan.domain.dtypes import DTYPES
 from kvplan.domain.model import Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax
 from kvplan.domain.workload import Workload
-from kvplan.engines.ideal.engine import Ideal, IdealOptions, kept_tokens
-from kvplan.engines.kernel.engine import Count, at_least, at_most, whole_blocks
+from kvplan.engines.ideal.engine import Ideal, IdealOptions
+from kvplan.engines.kernel.retention import kept_tokens
+from kvplan.engines.kernel.tensors import Count, at_least, at_most, whole_blocks
 from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS
 from kvplan.engines.vllm.specs import Held, Spec, request_blocks
 from kvplan.errors import OptionError

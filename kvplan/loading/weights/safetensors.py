@@ -11,7 +11,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
+
 from kvplan.errors import InputError
 from kvplan.files import read_bounded
 
@@ -23,8 +24,7 @@ _INDEX: Final = "model.safetensors.index.json"
 _SHARD: Final = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorBytes:
+class TensorBytes(Struct, frozen=True, kw_only=True):
     """What a checkpoint's tensors take; `elements` are as stored (packed types count storage items), None when unknown."""
 
     bytes: int

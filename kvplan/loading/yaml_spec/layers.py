@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final, get_args
 
+from msgspec import Struct
+
 from kvplan.domain.model import (
     MAX_LAYERS,
     Chunk,
@@ -22,7 +24,6 @@ from kvplan.domain.model import (
     State,
     Window,
 )
-from kvplan.domain.records import dataclass
 from kvplan.loading.yaml_spec.fields import Fields
 from kvplan.loading.yaml_spec.nodes import ListNode, MapNode, Node
 
@@ -41,8 +42,7 @@ _STATE_KEYS: Final = ("name", "shape", "dtype", "kernel", "groups", "group_eleme
 _EVERY_KEY: Final = tuple(dict.fromkeys(("type", *(key for keys in MEMORY_KEYS.values() for key in keys))))
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """A shared layer before its place is known: it reads layer `source`, or the one `back` layers before it."""
 
     at: Fields

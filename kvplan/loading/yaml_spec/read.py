@@ -91,7 +91,7 @@ def _notes(top: Fields) -> tuple[str, ...]:
 
 def _from_config(top: Fields, name: str, facts: list[Fact], *, infer: bool) -> Model:
     """A hub config inside a description; the description's own `dtype` and `max_tokens` win."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from kvplan import architectures
 

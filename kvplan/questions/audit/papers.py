@@ -7,9 +7,10 @@ left out. A config without a known `model_type` is read by its explicit dimensio
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
+
+from msgspec import Struct
 
 from kvplan import architectures
 from kvplan.architectures.kit.config import Config
@@ -47,8 +48,7 @@ DEFINITIONS: Final[tuple[tuple[str, Convention], ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Erratum:
+class Erratum(Struct, frozen=True):
     """A published number was computed from another config than the one on record: `key` was `value` then."""
 
     source: str
@@ -69,8 +69,7 @@ ERRATA: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True):
     """A predicted quantity that a paper rounds: bytes or elements (several when `16k` may be 16,000 or 16,384)."""
 
     candidates: tuple[int, ...]
@@ -78,8 +77,7 @@ class Amount:
     convention: Convention
 
 
-@dataclass(frozen=True, slots=True)
-class FormulaBytes:
+class FormulaBytes(Struct, frozen=True):
     """Bytes per token that a paper gives as a formula in `sizes` (n_h, n_g, d_h, l …)."""
 
     bytes: int

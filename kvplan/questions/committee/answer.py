@@ -1,16 +1,14 @@
 """Several models on one card or node: who takes what, whether it fits, how each engine is told, and what would change it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.plan import Plan
 from kvplan.domain.pool import Pool
 from kvplan.errors import OptionError
-from kvplan.loading.plan.read import load_plan
 from kvplan.questions.commands import engine_flags, served_name
 from kvplan.questions.committee.demand import Demand, member_options
 from kvplan.questions.committee.placing import Node, place, spread_out
@@ -19,43 +17,17 @@ from kvplan.questions.committee.shares import of_free, of_total, sharing_of, vis
 from kvplan.questions.committee.splitting import largest_scale, scaled_up, split
 from kvplan.questions.fit.room import Room
 
-__all__ = ["Committee", "Part", "committee", "parse_scale", "started"]
 
-
-def committee(
-    plan: str | Path | Mapping[str, Any] | Plan,
-    *,
-    solve: bool = False,
-    scale: Fraction | float | int | str = 1,
-    overrides: Mapping[str, str] | None = None,
-    advise: bool = True,
-) -> Committee:
-    """Several models on one card or node: the budget of each, the verdict, flags, a start order, and changes that would help.
-
-    Args:
-        plan: a YAML file, a mapping of the same form, or a `Plan`.
-        solve: choose the users: as many as fit in the plan's proportions, what is left to members in the plan's order.
-        scale: multiply every member's users (rounded up).
-        overrides: `gpu`, `memory`, or `MEMBER.KEY`, and the value that replaces the plan's.
-        advise: look for changes when it does not fit.
-
-    Returns:
-        A `Committee`: `.fits`, `.parts`, `.cards`, `.order`, `.scale`, `.changes`, `.to_dict()`.
-
-    Raises:
-        SpecError: a bad plan; the message names the line.
-        KvplanError: see `kvplan.errors`.
-    """
-    loaded = plan if isinstance(plan, Plan) else load_plan(plan, overrides)
-    factor = parse_scale(scale)
-    demands, node = tuple(Demand(member, loaded) for member in loaded.members), Node(loaded.gpus, loaded.room_bytes)
+def answered(plan: Plan, *, solve: bool = False, factor: Fraction = Fraction(1)) -> Committee:
+    """The budget of each member, the verdict, flags and a start order; no changes are looked for."""
+    demands, node = tuple(Demand(member, plan) for member in plan.members), Node(plan.gpus, plan.room_bytes)
     wanted = tuple(None if d.member.users is None else scaled_up(d.member.users * factor) for d in demands)
     if solve:
         solved = split(demands, node)
         wanted = tuple(w if n is None else n for w, n in zip(wanted, solved, strict=True))
-    parts = _parts(loaded, demands, wanted)
+    parts = _parts(plan, demands, wanted)
     answer = Committee(
-        plan=loaded,
+        plan=plan,
         parts=parts,
         order=tuple(part.member.name for part in started(parts)),
         scale=largest_scale(demands, node),
@@ -63,13 +35,7 @@ def committee(
         exact=not node.gave_up,
         notes=tuple(_notes(parts, exact=not node.gave_up)),
     )
-    if not answer.fits:
-        answer = replace(answer, parts=tuple(replace(part, flag="") for part in parts))
-    if answer.fits or solve or not advise:
-        return answer
-    from kvplan.questions.committee.changes import changes
-
-    return replace(answer, changes=tuple(changes(answer, plan, overrides or {}, factor)))
+    return answer if answer.fits else replace(answer, parts=tuple(replace(part, flag="") for part in parts))
 
 
 def parse_scale(value: Fraction | float | int | str) -> Fraction:

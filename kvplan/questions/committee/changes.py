@@ -1,18 +1,19 @@
 """When a committee does not fit: single changes to its plan that make it fit, each tried before it is offered."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from kvplan.domain.budget import counted_weights, gpu_memory
 from kvplan.domain.gpus import gpu as by_name
 from kvplan.domain.gpus import gpus
 from kvplan.domain.plan import Plan
 from kvplan.errors import KvplanError, OptionError
-from kvplan.questions.committee.answer import Committee, Part, committee
+from kvplan.questions.committee.result import Committee, Part
 from kvplan.questions.fit.fixes import count, dtypes_of
 from kvplan.questions.fit.question import Fix
 from kvplan.questions.fit.room import option_names
@@ -21,33 +22,32 @@ from kvplan.units import human_bytes
 _WEIGHTS: Final = ("fp8", "int4")
 _SHORTEST: Final = 1024
 _SPLITS: Final = (2, 4, 8)
+Ask = Callable[[Mapping[str, str]], Committee]
 Source = str | Path | Mapping[str, Any] | Plan
 
 
-def changes(answer: Committee, source: Source, given: Mapping[str, str], scale: Fraction) -> Iterator[Fix]:
+def changes(answer: Committee, source: Source, given: Mapping[str, str], scale: Fraction, ask: Ask) -> Iterator[Fix]:
     """The cheapest change of each kind that makes the plan fit, the least painful kind first.
 
     Fewer users for all, one narrower cache, one shorter context, one member's weights quantised, one member split over
     cards that are there, a larger card, more cards.
     """
-    if isinstance(source, Plan):
-        return
     if answer.scale:
         typed = _typed(source, given, {}, answer.scale)
         yield Fix(change=f"{answer.scale} of the plan's users", result="fits", command=typed)
     for kind in (_caches(answer), _contexts(answer), _weights(answer), _splits(answer), _cards(answer), _more_cards(answer)):
         for words, override in kind:
-            found = _fitting(source, {**given, **override}, scale)
+            found = _fitting(ask, {**given, **override})
             if found is not None:
                 spare = f"fits, with {human_bytes(found.free_bytes)} to spare"
                 yield Fix(change=words, result=spare, command=_typed(source, given, override, scale))
                 break
 
 
-def _fitting(source: Source, overrides: Mapping[str, str], scale: Fraction) -> Committee | None:
+def _fitting(ask: Ask, overrides: Mapping[str, str]) -> Committee | None:
     """The changed plan's answer, if it fits."""
     try:
-        answer = committee(source, scale=scale, overrides=overrides, advise=False)
+        answer = ask(overrides)
     except KvplanError:
         return None
     return answer if answer.fits else None

@@ -7,7 +7,8 @@ search is bounded; where it would be too long it says so, and is never taken for
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
+
 from kvplan.errors import OptionError
 
 Cards = tuple[int, ...]
@@ -19,8 +20,7 @@ class TooLong(OptionError):
     """The search for a placement was given up: there may be one or not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(Struct, frozen=True, kw_only=True):
     """One member: `bytes` on each of `devices` different cards, on those of `pinned` where they are named."""
 
     bytes: int

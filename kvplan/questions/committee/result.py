@@ -3,16 +3,16 @@
 from fractions import Fraction
 from typing import Any
 
+from msgspec import Struct
+
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Line
 from kvplan.domain.plan import Member, Plan
 from kvplan.domain.pool import Pool
-from kvplan.domain.records import dataclass
 from kvplan.questions.fit.question import Fix
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """One member's part of each of its `cards`: `bytes` = weights + reserve + cache + slack.
 
     `slack` is what its flag gives beyond that (fractions have four digits, shares are as given). `users` requests of its
@@ -74,8 +74,7 @@ class Part:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class Card(Struct, frozen=True, kw_only=True):
     """One card of the plan: who is on it, what they take together, and what is left (negative: missing)."""
 
     index: int
@@ -93,8 +92,7 @@ class Card:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committee:
+class Committee(Struct, frozen=True, kw_only=True):
     """The answer for a plan. `parts` are in the plan's order, `order` names them as they should start.
 
     `scale` is the largest factor by which all users can grow together (below 1 when the plan does not fit, None when no

@@ -5,18 +5,16 @@ its weights, TensorRT-LLM's and LMDeploy's of what is *free after*. llama.cpp ta
 grows as it goes.
 """
 
-from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from kvplan.domain.records import dataclass
+from msgspec import Struct
 
 Meaning = Literal["of total", "of free before loading", "of free after loading", "what its context needs", "grows as it goes"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sharing:
+class Sharing(Struct, frozen=True, kw_only=True):
     """One engine's way: the flag (with `{}` for the fraction), what the fraction is of, and where that is written.
 
     `split_flag` splits a model over cards, where kvplan does not write the whole command.
@@ -71,16 +69,6 @@ OTHER: Final = Sharing(meaning="what its context needs")
 #: Vendor -> the environment variable that shows a process some of the cards only.
 _VISIBLE: Final = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES", "intel": "ZE_AFFINITY_MASK"}
 _DIGITS: Final = 4
-
-
-def pipeline_stages(options: Mapping[str, Any]) -> int:
-    """Stages that share the layers, for engines that have them.
-
-    >>> pipeline_stages({"pipeline_parallel_size": "2"})
-    2
-    """
-    stages = str(options.get("pipeline_parallel_size", 1))
-    return int(stages[:6]) or 1 if stages.isdecimal() else 1
 
 
 def visible_cards(vendor: str, cards: tuple[int, ...]) -> str:

@@ -1,8 +1,9 @@
 """Everything that `kvplan explain` says about one model and workload, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import lookup
@@ -14,8 +15,7 @@ from kvplan.questions.explain.layer_map import Run, layer_map
 from kvplan.questions.explain.rules import ENGINE_SOURCES, Rule, rules_for
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Struct, frozen=True, kw_only=True):
     """What is kept and why (`rules`), where (`layers`), how much (`lines` sum to the total), and who says so."""
 
     model: Model

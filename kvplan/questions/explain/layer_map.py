@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from kvplan.domain.model import Layer, Memory, Model, Shared, memory_words
+from kvplan.domain.model import Layer, Memory, Model, Shared
+from kvplan.domain.words import memory_words
 
 #: Longest pattern of runs that is looked for: no published model repeats a longer one.
 MAX_PERIOD: Final = 24

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from kvplan.domain.model import Model, Recurrent, Softmax
-from kvplan.engines.kernel.evidence import memory_kinds
+from kvplan.domain.words import memory_kinds
 
 
 class Rule(NamedTuple):

@@ -1,8 +1,9 @@
 """`fit`: what one GPU (or several) can serve, and the verdict on a target. Pure: weights and memory come in as budget lines."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.budget import (

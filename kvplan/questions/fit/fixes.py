@@ -1,9 +1,10 @@
 """When it does not fit: the changes that make it fit, each tried before it is offered, with the command to type."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from shlex import quote
 from typing import Final
+
+from msgspec.structs import replace
 
 from kvplan.domain.budget import counted_weights, gpu_memory
 from kvplan.domain.dtypes import DTYPES, DType

@@ -1,24 +1,23 @@
 """What `fit` is asked and what it answers: plain values."""
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget, Line
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.model import Model
+from kvplan.domain.plan import pipeline_stages
 from kvplan.domain.pool import Pool
-from kvplan.domain.records import dataclass
-from kvplan.questions.committee.shares import pipeline_stages
 from kvplan.units import MAX_COUNT, ceil_div
 
 Asked = Literal["target", "batch", "context", "table"]
 Limit = Literal["memory", "model", "engine", "nothing"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """One thing to find out. None for `context` or `batch_size` means: find it.
 
     `options` are the engine's own and kvplan's shared ones; `memory_bytes`, `reserve_bytes` and `utilization` override
@@ -76,8 +75,7 @@ class Question:
         return self.model.max_tokens or MAX_COUNT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One point of the trade-off: what fits, and its cache on one device. `decisive` is the one that was asked for."""
 
     context: int
@@ -97,8 +95,7 @@ class Row:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alternative:
+class Alternative(Struct, frozen=True, kw_only=True):
     """The same question at another cache dtype: what fits then, and what the engine takes for it."""
 
     kv_dtype: str
@@ -118,8 +115,7 @@ class Alternative:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fix:
+class Fix(Struct, frozen=True, kw_only=True):
     """A change that makes it fit, what it gives, and what to type."""
 
     change: str
@@ -131,8 +127,7 @@ class Fix:
         return {"change": self.change, "result": self.result, "command": self.command}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class Fit(Struct, frozen=True, kw_only=True):
     """The answer to a `Question`.
 
     `context` and `batch_size` are what fits (or the target that does not); `limited_by` is what stops the next larger

@@ -1,7 +1,6 @@
 """The inverse question: the largest workload under a byte limit. Pure."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from kvplan.domain.allocation import Allocation, NotPredicted
@@ -78,7 +77,7 @@ def largest_batch(
 def option_names(engine: str) -> frozenset[str]:
     """The options of an engine (`NAME` or `NAME@VERSION`), kvplan's shared names included."""
     cls = engine_class(engine.partition("@")[0])
-    return frozenset((*(item.name for item in fields(cls.Options)), *cls.aliases))
+    return frozenset((*cls.Options.__struct_fields__, *cls.aliases))
 
 
 class Room:

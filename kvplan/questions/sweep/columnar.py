@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from kvplan.report.answers.estimate import CSV_COLUMNS
-from kvplan.report.formats.csv import safe_cell
+from kvplan.domain.allocation import COLUMNS
+from kvplan.domain.tables import safe_cell
 
 Progress = Callable[[int], None] | None
 _ROW_GROUP: Final = 2**20  # rows of one Parquet row group
@@ -34,7 +34,7 @@ def write_csv(blocks: Iterable[Mapping[str, Any]], target: str | Path | BinaryIO
             progress(rows)
 
     with _opened(target) as file, ThreadPoolExecutor(2, "csv") as pool:
-        file.write((",".join(CSV_COLUMNS) + "\n").encode())
+        file.write((",".join(COLUMNS) + "\n").encode())
         for part in _parts(blocks):
             waiting.append((_rows(part), pool.submit(_csv_rows, part)))
             if len(waiting) > _AHEAD:
@@ -59,7 +59,7 @@ def _csv_rows(block: Mapping[str, Any]) -> memoryview:
     pieces: list[Any] = []
     texts: dict[int, Any] = {}  # columns that are one array (total and allocated bytes) are rendered once
     constant = ""
-    for position, name in enumerate(CSV_COLUMNS):
+    for position, name in enumerate(COLUMNS):
         value = block[name]
         constant += "," if position else ""
         if isinstance(value, str | int):
@@ -104,7 +104,7 @@ def write_parquet(blocks: Iterable[Mapping[str, Any]], target: str | Path | Bina
 
     text = pa.dictionary(pa.int32(), pa.string())
     words = {"model", "engine", "engine_version", "kv_dtype", "evidence"}
-    schema = pa.schema([(name, text if name in words else pa.int64()) for name in CSV_COLUMNS])
+    schema = pa.schema([(name, text if name in words else pa.int64()) for name in COLUMNS])
 
     def column(value: Any, rows: int) -> Any:
         if isinstance(value, str):
@@ -114,7 +114,7 @@ def write_parquet(blocks: Iterable[Mapping[str, Any]], target: str | Path | Bina
     with _opened(target) as file, parquet.ParquetWriter(file, schema) as writer:
         for group in _groups(blocks):
             batches = [
-                pa.RecordBatch.from_arrays([column(block[name], _rows(block)) for name in CSV_COLUMNS], schema=schema)
+                pa.RecordBatch.from_arrays([column(block[name], _rows(block)) for name in COLUMNS], schema=schema)
                 for block in group
             ]
             writer.write_table(pa.Table.from_batches(batches).unify_dictionaries())

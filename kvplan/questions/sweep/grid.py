@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
-from kvplan.domain.records import dataclass
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
-from kvplan.engines.kernel.engine import Engine, growth_period
+from kvplan.engines.kernel.engine import Engine
+from kvplan.engines.kernel.retention import growth_period
 from kvplan.errors import OptionError
 from kvplan.units import MAX_COUNT
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from kvplan.domain.tables import Table
 
 IntArray = NDArray[np.int64]
 #: One block of consecutive rows: texts and numbers that all rows share, and int64 arrays.
@@ -42,8 +42,7 @@ BLOCK_TOKENS: Final = 2**14
 LARGEST_BYTES: Final = 2**60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Combination:
+class Combination(Struct, frozen=True, kw_only=True):
     """One model in one engine at one cache dtype; all cells of the lengths x batch sizes share it."""
 
     model: Model
@@ -168,11 +167,11 @@ class Sweep:
         """Every row as a pandas DataFrame with the columns of the CSV; texts are categories, numbers int64."""
         import pandas as pd
 
-        from kvplan.report.answers.estimate import CSV_COLUMNS
+        from kvplan.domain.allocation import COLUMNS
 
         frames = [self.columns(c) for c in self.combinations]
         data: dict[str, Any] = {}
-        for name in CSV_COLUMNS:
+        for name in COLUMNS:
             if frames and name in frames[0]:
                 data[name] = np.concatenate([f[name] for f in frames]) if len(frames) > 1 else frames[0][name]
                 continue
@@ -183,7 +182,7 @@ class Sweep:
             kinds = list(dict.fromkeys(labels))
             codes = np.repeat(np.array([kinds.index(x) for x in labels], np.int32), self.cells)
             data[name] = pd.Categorical.from_codes(codes, categories=pd.Index(kinds))
-        return pd.DataFrame(data, columns=pd.Index(CSV_COLUMNS), copy=False)
+        return pd.DataFrame(data, columns=pd.Index(COLUMNS), copy=False)
 
     def write_csv(self, path: "str | Path | BinaryIO", progress: Callable[[int], None] | None = None) -> None:
         """Stream every row as CSV; `progress` is told the number of rows after each block."""
@@ -196,24 +195,6 @@ class Sweep:
         from kvplan.questions.sweep.columnar import write_parquet
 
         write_parquet(self.batches(), path, progress)
-
-    def to_table(self, limit: int = 100) -> "Table":
-        """The first `limit` rows for people: lengths by batch sizes where one combination's fit, else one line a cell."""
-        from kvplan.report.answers.sweep import sweep_table
-
-        return sweep_table(self, limit)
-
-    def __rich__(self) -> Any:
-        """Shown by rich as the table that `kvplan sweep` prints."""
-        from kvplan.report.formats.table import rich_table
-
-        return rich_table(self.to_table())
-
-    def _repr_html_(self) -> str:
-        """Shown by notebooks."""
-        from kvplan.report.formats.html import to_html
-
-        return to_html(self.to_table())
 
 
 def _outer(value: "IntArray | int", factor: IntArray, out: IntArray) -> None:

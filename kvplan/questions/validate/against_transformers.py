@@ -9,8 +9,10 @@ Nothing is downloaded, and no code that came with a checkpoint is run.
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import item_bytes
@@ -32,8 +34,7 @@ MAX_OPERATIONS: Final = 10**12  # multiply-adds of all tokens
 _SCORE_BYTES: Final = 32 * 8  # of one pair of tokens: heads, in float32, before and after the softmax
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """What a run left behind: the tensors, where it ran, and what a reader must know."""
 
     tensors: tuple[CacheTensor, ...]

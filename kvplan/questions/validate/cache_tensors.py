@@ -1,8 +1,9 @@
 """The tensors inside a cache object of transformers, under the names that predictions use."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 #: Attributes of a layer that count tokens and hold none of them.
 _COUNTERS: Final = frozenset(
@@ -11,8 +12,7 @@ _COUNTERS: Final = frozenset(
 _FIRST: Final = ("all_keys", "all_values", "keys", "values")  # owners before their views
 
 
-@dataclass(frozen=True, slots=True)
-class CacheTensor:
+class CacheTensor(Struct, frozen=True):
     """One tensor; a storage that another tensor already owns counts 0 bytes here."""
 
     layer: int

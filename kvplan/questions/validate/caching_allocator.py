@@ -12,8 +12,9 @@ Only a cache that starts empty and only allocations on one stream are predicted,
 import re
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from kvplan.units import MIB, ceil_div
 
@@ -25,8 +26,7 @@ LARGE_SEGMENT_BYTES: Final = 20 * MIB  # kLargeBuffer (large_segment_size): segm
 ROUND_LARGE_BYTES: Final = 2 * MIB  # kRoundLarge: own segments are rounded up to a multiple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class Figures(Struct, frozen=True, kw_only=True):
     """`allocated_bytes` as `torch.cuda.memory_allocated` counts, `reserved_bytes` as `memory_reserved` does."""
 
     allocated_bytes: int

@@ -6,8 +6,9 @@ code built can stand where torch's empty tensors stand today.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation
 from kvplan.questions.validate.tensors import PlannedTensor
@@ -15,8 +16,7 @@ from kvplan.questions.validate.tensors import PlannedTensor
 Unit = Literal["bytes", "sequences"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealTensor:
+class RealTensor(Struct, frozen=True, kw_only=True):
     """A tensor that was found on the device: `storage_bytes` is `untyped_storage().nbytes()`."""
 
     layer: int
@@ -26,8 +26,7 @@ class RealTensor:
     storage_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """One figure, predicted and real. `exact`: a difference is a failure; otherwise it is information."""
 
     name: str
@@ -61,8 +60,7 @@ class Check:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(Struct, frozen=True, kw_only=True):
     """The first tensor of a buffer whose bytes are not the predicted ones."""
 
     layer: int
@@ -70,8 +68,7 @@ class Difference:
     real_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BufferCheck:
+class BufferCheck(Struct, frozen=True, kw_only=True):
     """All tensors of one `Buffer` together."""
 
     name: str
@@ -104,8 +101,7 @@ class BufferCheck:
         return f"{where}: predicted {self.difference.predicted_bytes:,} bytes, real {self.difference.real_bytes:,}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One allocation of a search for the largest batch."""
 
     batch_size: int
@@ -113,8 +109,7 @@ class Step:
     fits: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
+class Validation(Struct, frozen=True, kw_only=True):
     """Everything that one device answered about one allocation."""
 
     allocation: Allocation

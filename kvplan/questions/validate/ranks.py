@@ -1,16 +1,16 @@
 """This process among those that torchrun started; one alone when it did not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from kvplan.errors import OptionError
 
 _NEEDED: Final = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranks:
+class Ranks(Struct, frozen=True, kw_only=True):
     """Place of this process: `rank` of `world_size` overall, `local_rank` of `local_world_size` on this machine."""
 
     rank: int = 0

@@ -1,12 +1,11 @@
 """The tensors that an allocation stands for, one by one, in the order in which layers are built."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedTensor:
+class PlannedTensor(Struct, frozen=True, kw_only=True):
     """One tensor to allocate; `buffer` is the position of its `Buffer` in the allocation."""
 
     layer: int

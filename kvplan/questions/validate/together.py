@@ -8,13 +8,15 @@ their heads and layers, so each tensor is still a prediction that can be wrong.
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation
 from kvplan.errors import DoesNotFit, InputError
-from kvplan.questions.committee.answer import Committee, Part
 from kvplan.questions.committee.demand import Demand
+from kvplan.questions.committee.result import Committee, Part
 from kvplan.questions.validate.allocate import Watch, allocated, unwatched
 from kvplan.questions.validate.compare import BufferCheck, Check, compare
 from kvplan.questions.validate.devices import Device
@@ -27,8 +29,7 @@ _CPU_LIMIT: Final = GIB
 _SHORTEST: Final = 256  # tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberCheck:
+class MemberCheck(Struct, frozen=True, kw_only=True):
     """One member's tensors for one card of the plan, as they were found on the device."""
 
     name: str
@@ -67,8 +68,7 @@ class MemberCheck:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Together:
+class Together(Struct, frozen=True, kw_only=True):
     """What one device said of all members at once.
 
     Contexts were divided by `divisor` and users by `users_divisor` (rounded up); both 1 is the plan as it is.

@@ -5,7 +5,7 @@ from textwrap import wrap
 from typing import Any
 
 from kvplan.domain.tables import Column, Table, printable
-from kvplan.questions.committee.answer import Committee, Part
+from kvplan.questions.committee.result import Committee, Part
 from kvplan.report.formats.csv import to_csv
 from kvplan.report.formats.json import to_json
 from kvplan.units import byte_unit, human_bytes, in_unit

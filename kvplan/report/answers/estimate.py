@@ -1,17 +1,12 @@
 """What `kvplan estimate` shows: bytes by kind of layer, or by layer."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
-from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.allocation import COLUMNS, Allocation, NotPredicted
 from kvplan.domain.tables import Column, Table
+from kvplan.domain.words import layer_range
 
-#: The columns of the CSV, in order; docs/reference/csv.md says what each means.
-CSV_COLUMNS = (
-    "model", "engine", "engine_version", "kv_dtype", "tensor_parallel", "batch_size", "seq_len", "encoder_len",
-    "total_bytes", "payload_bytes", "allocated_bytes", "bookkeeping_bytes", "bytes_per_token", "state_bytes", "evidence",
-)  # fmt: skip
 #: Engine -> the module whose `tables` shows its allocations' details beneath the layers.
 _SECTIONS = {"vllm": "kvplan.engines.vllm.tables"}
 LAYER_COLUMNS = ("model", "engine", "kv_dtype", "batch_size", "seq_len", "layer", "kind", "bytes")
@@ -24,23 +19,6 @@ def title(a: Allocation) -> str:
     return (
         f"{a.model.name} · {a.engine} · {a.kv_dtype} · {a.workload.batch_size:,} x {a.workload.seq_len:,} tokens{encoder}{device}"
     )
-
-
-def layer_range(indices: Sequence[int]) -> str:
-    """Layer numbers, compactly: `0-31`, `0-40/2` for every second, `0,3,4 … 30`.
-
-    >>> layer_range([5, 11, 17])
-    '5-17/6'
-    """
-    if len(indices) == 1:
-        return str(indices[0])
-    steps = {b - a for a, b in pairwise(indices)}
-    if len(steps) == 1:
-        step = steps.pop()
-        return f"{indices[0]}-{indices[-1]}" + (f"/{step}" if step > 1 else "")
-    if len(indices) <= 6:
-        return ",".join(map(str, indices))
-    return f"{indices[0]},{indices[1]},{indices[2]} … {indices[-1]}"
 
 
 def estimate_table(a: Allocation, *, per_layer: bool = False) -> Table:
@@ -99,7 +77,7 @@ def render(
 
         dicts = [_as_dict(a, per_layer=per_layer) for a in answers]
         if not per_layer:
-            return to_csv(dicts, CSV_COLUMNS)
+            return to_csv(dicts, COLUMNS)
         rows = [{**d, "layer": x["index"], "kind": x["kind"], "bytes": x["bytes"]} for d in dicts for x in d.get("layers", [])]
         return to_csv(rows, LAYER_COLUMNS)
     texts = []

@@ -1,7 +1,6 @@
 """What `kvplan dtypes`, `engines` and `gpus` show: a table for people, rows of plain values for machines."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +9,7 @@ from kvplan.domain.gpus import Gpu
 from kvplan.domain.tables import Column, Table
 from kvplan.engines import ENGINES, PLANNED, engine_class
 from kvplan.engines.kernel.evidence import RECORDED
+from kvplan.engines.kernel.options import described
 from kvplan.report.formats.csv import to_csv
 from kvplan.report.formats.json import to_json
 from kvplan.report.formats.markdown import to_markdown
@@ -78,15 +78,7 @@ def engine_listing() -> Listing:
     for name in ENGINES:
         cls = engine_class(name)
         shared = {own: common for common, own in cls.aliases.items()}
-        options = [
-            {
-                "name": f.name,
-                "default": None if f.default is MISSING else f.default,
-                "type": str(f.type),
-                "shared": shared.get(f.name, ""),
-            }
-            for f in fields(cls.Options)
-        ]
+        options = [{**option._asdict(), "shared": shared.get(option.name, "")} for option in described(cls.Options)]
         recorded = sorted({kind for _, _, kinds in RECORDED.get(name, ()) for kind in kinds})
         rows.append({"name": name, "version": cls.latest, "predicted": True, "options": options, "recorded": recorded})
     rows += [

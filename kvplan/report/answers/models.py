@@ -3,23 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
 from kvplan.domain.allocation import Allocation
-from kvplan.domain.model import (
-    Chunk,
-    Compressed,
-    Cross,
-    Index,
-    Latent,
-    Memory,
-    Model,
-    Recurrent,
-    Shared,
-    Softmax,
-    Window,
-    head_words,
-)
-from kvplan.domain.records import dataclass
+from kvplan.domain.model import Chunk, Compressed, Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax, Window
 from kvplan.domain.tables import Column, Table
+from kvplan.domain.words import head_words
 
 #: The columns of the CSV and the keys of the JSON, in order.
 MODEL_COLUMNS: Final = ("model", "layout", "layers", "bytes_per_token", "max_tokens", "hub")
@@ -30,8 +19,7 @@ LAYOUT_WORDS: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One row: a model, what it costs, and where it is published."""
 
     allocation: Allocation

@@ -3,8 +3,8 @@
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from kvplan.domain.allocation import COLUMNS as CSV_COLUMNS
 from kvplan.domain.tables import Cell, Column, Table
-from kvplan.report.answers.estimate import CSV_COLUMNS
 from kvplan.units import byte_unit
 
 if TYPE_CHECKING:

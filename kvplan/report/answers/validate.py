@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvplan.domain.tables import Column, Table
-from kvplan.report.answers.estimate import layer_range, title
+from kvplan.domain.words import layer_range
+from kvplan.report.answers.estimate import title
 from kvplan.report.formats.csv import to_csv
 from kvplan.report.formats.json import to_json
 from kvplan.report.formats.markdown import to_markdown

@@ -5,19 +5,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def safe_cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets a leading apostrophe; control characters go.
-
-    >>> safe_cell("=1+1")
-    "'=1+1"
-    """
-    if not isinstance(value, str):
-        return value
-    text = "".join(c if c.isprintable() else "\ufffd" for c in value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+from kvplan.domain.tables import safe_cell
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from strategies import models, tokens
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines.ideal.engine import Ideal, IdealOptions
-from kvplan.engines.kernel.engine import growth_period
+from kvplan.engines.kernel.retention import growth_period
 
 dtypes = st.sampled_from(["auto", "fp8", "q4_0", "nvfp4", "int4", "int8_per_token_head"])
 

@@ -3,7 +3,8 @@
 import golden
 
 from kvplan.domain.model import Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
-from kvplan.engines.kernel.evidence import RECORDED, evidence, memory_kinds
+from kvplan.domain.words import memory_kinds
+from kvplan.engines.kernel.evidence import RECORDED, evidence
 
 FULL = Softmax(kv_heads=1, key_dim=64, value_dim=64)
 LOCAL = Softmax(kv_heads=1, key_dim=64, value_dim=64, reach=Window(8))

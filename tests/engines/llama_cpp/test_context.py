@@ -1,12 +1,12 @@
 """llama.cpp's contexts against every recorded one, and the laws that they obey."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from golden import cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, pad

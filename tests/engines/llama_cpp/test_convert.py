@@ -1,12 +1,12 @@
 """The converter's mapping: from a hub config the same context comes out as from the GGUF keys that llama.cpp wrote for it."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from golden import TESTS
+from msgspec import structs
 
 from kvplan import architectures
 from kvplan.domain.allocation import Allocation, NotPredicted
@@ -54,7 +54,7 @@ def test_there_are_as_many_as_were_recorded() -> None:
 @pytest.mark.parametrize("case", CONVERTED, ids=[case["model"] for case in CONVERTED])
 def test_every_number_that_llama_cpp_reads_is_the_converters(case: dict[str, Any]) -> None:
     mine, theirs = read_hparams(converted(case["hf_config"], case["model"])), read_hparams(case["config"])
-    for field in dataclasses.fields(mine):
+    for field in structs.fields(mine):
         if field.name == "feed_forward":  # only whether a layer has one counts, and only in Nemotron-H
             if mine.arch.startswith("nemotron_h"):
                 assert [bool(n) for n in mine.feed_forward] == [bool(n) for n in theirs.feed_forward]
@@ -72,7 +72,7 @@ def test_what_decides_the_cache_is_what_the_real_converter_wrote(run: dict[str, 
     keys = converted(config_of(run), run["id"])
     assert not isinstance(keys, NotPredicted), keys
     mine, theirs = read_hparams(keys), read_hparams(run["keys"])
-    for field in dataclasses.fields(mine):
+    for field in structs.fields(mine):
         if field.name in {"keys", "feed_forward", "conv_kernel"} or (field.name == "n_vocab" and not theirs.n_vocab):
             continue  # the vocabulary may come from a tokenizer
         assert getattr(mine, field.name) == getattr(theirs, field.name), field.name

@@ -8,8 +8,9 @@ import golden
 import pytest
 
 import kvplan
+from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.cases import record_from
-from kvplan.engines.kernel.evidence import RECORDED, memory_kinds
+from kvplan.engines.kernel.evidence import RECORDED
 from kvplan.engines.kernel.verdicts import Result
 from kvplan.engines.llama_cpp.audit.cases import recorded
 from kvplan.engines.llama_cpp.context import Refusal, make_context

@@ -1,15 +1,15 @@
 """Every recorded cache of transformers, 4.36 to 5.23, to the byte; and that no prediction sees the recorded bytes."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from golden import GOLDEN, cases
+from golden import cases
 
 from kvplan import architectures
+from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.cases import record_from
-from kvplan.engines.kernel.evidence import RECORDED, memory_kinds
+from kvplan.engines.kernel.evidence import RECORDED
 from kvplan.engines.kernel.verdicts import Result
 from kvplan.questions.audit.judge import judge
 
@@ -32,10 +32,6 @@ KNOWN_GAPS = {
         "release with other batch sizes count them as bookkeeping"
     ),
 }
-
-
-def cases(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (GOLDEN / name).read_text(encoding="utf-8").splitlines()]
 
 
 def shown(result: Result) -> str:
@@ -104,7 +100,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("change", "words"), BROKEN, ids=[words for _, words in BROKEN])
 def test_a_broken_record_is_invalid_with_one_reason(change: dict[str, Any], words: str) -> None:
-    case = {**cases("transformers.jsonl")[0], **change}
+    case = {**cases("transformers")[0], **change}
     result = judge(record_from(case, where="test"))
     assert result.status == "invalid"
     assert words in result.reason

@@ -10,9 +10,10 @@ from golden import TESTS, cases
 from kvplan import architectures
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.pool import Pool
+from kvplan.domain.words import memory_kinds
 from kvplan.engines import make_engine
 from kvplan.engines.kernel.cases import Case, record_from
-from kvplan.engines.kernel.evidence import RECORDED, memory_kinds
+from kvplan.engines.kernel.evidence import RECORDED
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.vllm.audit import cases as auditor
 from kvplan.engines.vllm.engine import Vllm

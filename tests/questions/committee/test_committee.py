@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shlex
-from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from math import ceil
@@ -15,16 +14,18 @@ import pytest
 from golden import GUIDES
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tiny_plans import plans
 
 import kvplan
+from kvplan.api.committee import committee
 from kvplan.cli.app import main
 from kvplan.domain.plan import Plan
 from kvplan.engines import make_engine
 from kvplan.loading.plan.read import load_plan
-from kvplan.questions.committee.answer import Committee, committee
 from kvplan.questions.committee.demand import Demand
 from kvplan.questions.committee.placing import Node
+from kvplan.questions.committee.result import Committee
 from kvplan.questions.committee.shares import of_free, of_total
 from kvplan.questions.committee.splitting import split
 from kvplan.units import GIB, MIB

@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations, product
 from pathlib import Path
@@ -14,13 +13,14 @@ import golden
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tiny_plans import plans
 
 import kvplan
+from kvplan.api.committee import committee
 from kvplan.cli.app import main
 from kvplan.domain.budget import share_of_weights
 from kvplan.domain.plan import Plan
-from kvplan.questions.committee.answer import committee
 from kvplan.questions.committee.demand import Demand
 from kvplan.questions.committee.placing import Item, Node, TooLong, _Search, loads_of, place
 from kvplan.questions.committee.shares import of_free

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from strategies import batch_sizes, models, tokens
 
 import kvplan
+from kvplan.domain.allocation import COLUMNS as CSV_COLUMNS
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Compressed, Layer, Model, Softmax, Window
 from kvplan.domain.workload import Workload
@@ -25,8 +26,7 @@ from kvplan.loading import catalogue
 from kvplan.questions.estimate import plan
 from kvplan.questions.sweep import grid
 from kvplan.questions.sweep.grid import Sweep
-from kvplan.report.answers.estimate import CSV_COLUMNS
-from kvplan.report.answers.sweep import sweep_rows
+from kvplan.report.answers.sweep import sweep_rows, sweep_table
 
 SMALL_DTYPES = st.lists(st.sampled_from(["auto", "fp8", "q8_0", "nvfp4"]), min_size=1, max_size=2, unique=True)
 
@@ -175,7 +175,7 @@ def test_what_an_engine_cannot_predict_has_a_note_and_no_rows(monkeypatch: pytes
     nothing = Sweep(models=[_model(FULL, name="b")], seq_lens=[8, 16])
     assert len(nothing) == 0
     assert nothing.to_frame().columns.tolist() == list(CSV_COLUMNS)
-    assert nothing.to_table().rows == ()
+    assert sweep_table(nothing, 100).rows == ()
 
 
 def test_tensor_parallel_is_an_axis() -> None:

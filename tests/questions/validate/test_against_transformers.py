@@ -3,11 +3,11 @@
 import importlib.util
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kvplan import architectures
 from kvplan.cli.app import main

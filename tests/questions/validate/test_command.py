@@ -67,14 +67,14 @@ def test_csv_and_markdown_say_the_same(config_file: Path, tmp_path: Path, capsys
 def test_a_wrong_prediction_exits_1_and_names_the_buffer(
     config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dataclasses
+    from msgspec import structs
 
     right = Ideal.footprint
 
     def wrong(self: Ideal, model: Any, workload: Any) -> Any:
         found: Any = right(self, model, workload)
-        first = dataclasses.replace(found.buffers[0], padded_bytes=found.buffers[0].padded_bytes + 4 * 128)
-        return dataclasses.replace(found, buffers=(first, *found.buffers[1:]))
+        first = structs.replace(found.buffers[0], padded_bytes=found.buffers[0].padded_bytes + 4 * 128)
+        return structs.replace(found, buffers=(first, *found.buffers[1:]))
 
     monkeypatch.setattr(Ideal, "footprint", wrong)
     code, out, err = answer(capsys, config_file, "-s", 10, "--device", "cpu")

@@ -60,14 +60,14 @@ def test_a_device_that_gives_less_than_predicted_is_a_difference(
 
 
 def test_a_prediction_that_is_too_small_is_a_difference(model_of: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
+    from msgspec import structs
 
     right = Ideal.footprint
 
     def half(self: Ideal, model: Model, workload: Workload) -> Any:
         answer: Any = right(self, model, workload)
-        return dataclasses.replace(
-            answer, buffers=tuple(dataclasses.replace(b, padded_bytes=b.padded_bytes // 2) for b in answer.buffers)
+        return structs.replace(
+            answer, buffers=tuple(structs.replace(b, padded_bytes=b.padded_bytes // 2) for b in answer.buffers)
         )
 
     monkeypatch.setattr(Ideal, "footprint", half)

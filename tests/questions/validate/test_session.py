@@ -1,6 +1,5 @@
 """Real torch tensors against predictions, on the CPU."""
 
-import dataclasses
 import json
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 
 from kvplan.domain.allocation import Allocation
 from kvplan.errors import DoesNotFit, EnvironmentMissing
@@ -66,8 +66,8 @@ def test_the_plan_adds_up_to_the_allocation(predicted: Predict, kind: str) -> No
 def spoiled(allocation: Allocation, position: int, more_bytes: int) -> Allocation:
     """The same prediction with one buffer wrong."""
     buffers = list(allocation.buffers)
-    buffers[position] = dataclasses.replace(buffers[position], padded_bytes=buffers[position].padded_bytes + more_bytes)
-    return dataclasses.replace(allocation, buffers=tuple(buffers))
+    buffers[position] = structs.replace(buffers[position], padded_bytes=buffers[position].padded_bytes + more_bytes)
+    return structs.replace(allocation, buffers=tuple(buffers))
 
 
 @pytest.mark.parametrize(

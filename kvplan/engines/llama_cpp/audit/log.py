@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
@@ -43,8 +44,7 @@ MARKS: Final = ("llama_model_loader:", "llama_context:", "llama_kv_cache", "llam
 _LONGEST: Final = 4096  # characters of a line that are looked at
 
 
-@dataclass(slots=True)
-class Logged:
+class Logged(Struct):
     """One context of a log: where it begins, its settings, its model's metadata, and each cache line as numbers."""
 
     line: int

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Literal
 
+from msgspec import Struct
+
 from kvplan.domain.model import Shared
-from kvplan.domain.records import dataclass
 from kvplan.engines.llama_cpp.convert.written import Written
 
 
@@ -21,8 +22,7 @@ def plain(w: Written, row: "Row") -> None:
         w.put("attention.shared_kv_layers", sum(any(isinstance(m, Shared) for m in layer.memories) for layer in w.layers))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One model type: its GGUF architecture and how its keys are written."""
 
     arch: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
@@ -73,8 +74,7 @@ _LENGTHS: Final = (
 )
 
 
-@dataclass(slots=True)
-class Start:
+class Start(Struct):
     """One start of a server: where it begins, its release, its flags and what it printed."""
 
     line: int

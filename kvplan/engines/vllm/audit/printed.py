@@ -9,10 +9,11 @@ tell (the release, the drafter's tokens, the batch) are tried in turn.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from typing import Any, Final
+
+from msgspec import Struct
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
@@ -34,8 +35,7 @@ HYBRID: Final = ("attention_block_size_printed", "mamba_padding_percent_printed"
 _MOST: Final = 10_000  # values of one fact
 
 
-@dataclass(frozen=True)
-class Values:
+class Values(Struct, frozen=True):
     """Every value that a fact may have, in order of preference."""
 
     options: tuple[Any, ...]

@@ -1,0 +1,50 @@
+"""`kvplan.committee`: a plan read, answered, and what would make it fit."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from kvplan.domain.plan import Plan
+from kvplan.loading.plan.read import load_plan
+from kvplan.questions.committee.answer import answered, parse_scale
+from kvplan.questions.committee.changes import changes
+from kvplan.questions.committee.result import Committee
+
+
+def committee(
+    plan: str | Path | Mapping[str, Any] | Plan,
+    *,
+    solve: bool = False,
+    scale: Fraction | float | int | str = 1,
+    overrides: Mapping[str, str] | None = None,
+    advise: bool = True,
+) -> Committee:
+    """Several models on one card or node: the budget of each, the verdict, flags, a start order, and changes that would help.
+
+    Args:
+        plan: a YAML file, a mapping of the same form, or a `Plan`.
+        solve: choose the users: as many as fit in the plan's proportions, what is left to members in the plan's order.
+        scale: multiply every member's users (rounded up).
+        overrides: `gpu`, `memory`, or `MEMBER.KEY`, and the value that replaces the plan's.
+        advise: look for changes when it does not fit.
+
+    Returns:
+        A `Committee`: `.fits`, `.parts`, `.cards`, `.order`, `.scale`, `.changes`, `.to_dict()`.
+
+    Raises:
+        SpecError: a bad plan; the message names the line.
+        KvplanError: see `kvplan.errors`.
+    """
+    loaded = plan if isinstance(plan, Plan) else load_plan(plan, overrides)
+    factor = parse_scale(scale)
+    answer = answered(loaded, solve=solve, factor=factor)
+    if answer.fits or solve or not advise or isinstance(plan, Plan):
+        return answer
+
+    def ask(changed: Mapping[str, str]) -> Committee:
+        return answered(load_plan(plan, changed), factor=factor)
+
+    return replace(answer, changes=tuple(changes(answer, plan, overrides or {}, factor, ask)))
