@@ -8,6 +8,7 @@
     │   ├── UnknownModel               no such file, catalogue name or hub repository
     │   ├── UnknownArchitecture        a `model_type` that no family claims
     │   └── OptionError                a command-line value or engine option
+    ├── Refused               exit 2   kvplan cannot tell, and says why
     ├── EnvironmentMissing    exit 3   torch, the hub or a device is not there
     ├── DoesNotFit            exit 1   the workload needs more memory than there is
     └── Mismatch              exit 1   a prediction and a measurement differ
@@ -82,6 +83,25 @@ class OptionError(InputError):
     def __init__(self, message: str, *, hint: str = "", option: str = "") -> None:
         super().__init__(message, hint=hint)
         self.option = option
+
+
+class Refused(KvplanError):
+    """kvplan cannot tell how much that is, and says why; tables show it as the value `NotPredicted`."""
+
+    exit_code = 2
+
+    def __init__(self, reason: str, see: str = "") -> None:
+        super().__init__(reason, hint=see)
+
+    @property
+    def reason(self) -> str:
+        """Why, in one sentence."""
+        return str(self)
+
+    @property
+    def see(self) -> str:
+        """Where to look, or what to do."""
+        return self.hint
 
 
 class EnvironmentMissing(KvplanError):

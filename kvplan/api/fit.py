@@ -8,13 +8,13 @@ from typing import Any, Final
 from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
 from kvplan.domain.model import Model
+from kvplan.engines import about, default_engine, option_names
 from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.loading.weights.find import find_weights
 from kvplan.questions.fit.answer import answer, smallest, utilization_from
 from kvplan.questions.fit.fixes import with_fixes
 from kvplan.questions.fit.question import Fit, Question
-from kvplan.questions.fit.room import option_names
 from kvplan.units import parse_count, parse_size
 
 Source = str | Path | Mapping[str, Any] | Model
@@ -83,7 +83,7 @@ def fit(
             raise OptionError("--target says both the requests and the context", hint="leave out --context and --batch")
         batch_size, context = parse_target(target)
     loaded = load(model, infer=infer)
-    chosen = engine or ("llama.cpp" if str(model).lower().endswith(".gguf") else "vllm")
+    chosen = engine or default_engine(str(model))
     base = {
         "model": loaded,
         "weights": find_weights(
@@ -126,7 +126,7 @@ def _questions(base: dict[str, Any], names: str, count: int | None, tensor_paral
     splits = "tensor_parallel" in option_names(base["engine"])
     search = (
         len(listed) > 1
-        and "pipeline_parallel_size" not in base["options"]
+        and about(base["engine"]).roles.get("stages") not in base["options"]
         and base["batch_size"] is not None
         and base["context"] is not None
         and splits

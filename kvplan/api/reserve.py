@@ -8,12 +8,12 @@ from kvplan.api.fit import Source, size_of
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.pool import Pool
-from kvplan.engines import make_engine
 from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.loading.weights.find import find_weights
 from kvplan.questions.fit.answer import budget_of, told_options, utilization_from
 from kvplan.questions.fit.question import Question
+from kvplan.questions.reserve import reserved
 from kvplan.units import parse_rounded_size
 
 
@@ -42,7 +42,7 @@ def reserve(
         options: `kv_dtype`, `tensor_parallel`, or any option of the engine by its own name.
 
     Returns:
-        A `Pool`: `.num_blocks`, `.num_tokens`, `.concurrency`, `.refused`, `.details["lines"]`; or `NotPredicted`.
+        A `Pool`: `.num_blocks`, `.num_tokens`, `.concurrency`, `.refused`, `.log`; or `NotPredicted`.
 
     Raises:
         OptionError: neither or both of `memory` and `gpu`, or a bad value.
@@ -61,7 +61,7 @@ def reserve(
         if any(value is not None for value in given):
             raise OptionError("--memory is what is left for the cache: weights, reserve and utilization go with --gpu")
         amount = memory if isinstance(memory, int) else parse_rounded_size(memory, what="--memory")
-        return make_engine(engine, options).reserve(loaded, size_of(amount, "--memory", minimum=0))
+        return reserved(loaded, engine, options, size_of(amount, "--memory", minimum=0))
     shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
     question = Question(
         model=loaded,
@@ -77,7 +77,5 @@ def reserve(
         **shared,
     )
     budget = budget_of(question)
-    pool = make_engine(engine, told_options(question, budget)).reserve(loaded, max(0, budget.cache_bytes))
-    if isinstance(pool, NotPredicted):
-        return pool
-    return replace(pool, details={**pool.details, "budget": [line.to_dict() for line in budget.lines]})
+    pool = reserved(loaded, engine, told_options(question, budget), max(0, budget.cache_bytes))
+    return pool if isinstance(pool, NotPredicted) else replace(pool, budget=budget.lines)

@@ -13,6 +13,7 @@ from kvplan.architectures.index import FAMILIES, WRAPPERS
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.kit.shapes import Decoder
 from kvplan.domain.model import Layer, Model, ModelError
+from kvplan.domain.origin import Origin
 from kvplan.errors import ConfigError, UnknownArchitecture
 
 __all__ = ["FAMILIES", "WRAPPERS", "known_model_types", "read", "read_config"]
@@ -147,9 +148,7 @@ def _model(outer: Config, text: Config, types: tuple[str, str], decoder: Decoder
         inferred=inferred,
         notes=decoder.notes,
         provenance=outer.facts,
-        config=outer.data,
-        text_type=types[1],
-        text_config=text.data,
+        origin=Origin(config=outer.data, text_config=text.data, text_type=types[1], source=outer.source),
     )
 
 

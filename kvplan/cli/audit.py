@@ -29,12 +29,12 @@ def audit(
     quiet: o.Quiet = False,
 ) -> int:
     """Compare recorded cases or an engine's log with predictions; exit 0 when every case is exact, else 1."""
+    from kvplan.api.audit import audit as asked
     from kvplan.cli.output import emit, remark, terminal_width, wants_color
-    from kvplan.questions import audit as auditing
     from kvplan.report.answers.audit import render
 
     with _progress(files, quiet=quiet) as advance:
-        found = auditing.audit(files, model=model, progress=advance)
+        found = asked(files, model=model, progress=advance)
     emit(render(found, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
     if not found.exact and not quiet:
         exact = sum(result.status == "exact" for result in found.results)

@@ -133,7 +133,7 @@ def _progress(rows: int) -> Iterator[Callable[[int], None] | None]:
 def _report(grid: "Sweep", form: str, unit: str | None, output: Path | None) -> None:
     """A table for people, or JSON."""
     from kvplan.cli.output import emit, terminal_width, wants_color
-    from kvplan.report.answers.sweep import common_unit, sweep_rows
+    from kvplan.report.answers.sweep import common_unit, sweep_rows, sweep_table
 
     if form == "json":
         from kvplan.report.formats.json import to_json
@@ -142,7 +142,7 @@ def _report(grid: "Sweep", form: str, unit: str | None, output: Path | None) -> 
             raise OptionError(f"{len(grid):,} rows are too many for JSON", hint="write them with -o report.csv or .parquet")
         emit(to_json("sweep", sweep_rows(grid), notes=list(grid.notes)), output)
         return
-    table = grid.to_table(_TABLE_ROWS)
+    table = sweep_table(grid, _TABLE_ROWS)
     chosen = unit or common_unit(table)
     if form == "markdown":
         from kvplan.report.formats.markdown import to_markdown

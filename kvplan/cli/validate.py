@@ -117,10 +117,10 @@ def _load(model: str, infer: bool) -> "Model":
 
 def _engine(name: str, settings: list[str] | None, kv_dtype: str, tensor_parallel: int | None, ranks: "Ranks") -> "Engine":
     """The engine; unless told otherwise, torchrun's ranks are its tensor-parallel devices."""
-    from kvplan.engines import engine_class, make_engine
+    from kvplan.engines import about, make_engine
 
     given = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel or 1)
-    own = engine_class(name.partition("@")[0]).aliases.get("tensor_parallel", "tensor_parallel")
+    own = about(name).roles.get("tensor_parallel", "tensor_parallel")
     if tensor_parallel is None and ranks.several and own not in given and "tensor_parallel" not in given:
         given["tensor_parallel"] = ranks.world_size
     return make_engine(name, given)
@@ -131,10 +131,11 @@ def _measure(
 ) -> "list[Validation]":
     """Every rank allocates once all have seen that it fits."""
     from kvplan.domain.allocation import NotPredicted
+    from kvplan.questions.estimate import predict as predicted
     from kvplan.questions.validate.session import check_fits, measure
 
     def predict() -> "Allocation":
-        answer = engine.footprint(model, workload)
+        answer = predicted(engine, model, workload)
         if isinstance(answer, NotPredicted):
             raise InputError(f"not predicted: {answer.reason}", hint=answer.see)
         return answer

@@ -1,9 +1,8 @@
 """What an engine says: buffers that equal real tensors, and their sums."""
 
-from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
@@ -77,7 +76,15 @@ class Allocation(Struct, frozen=True, kw_only=True):
     bookkeeping_bytes: int = 0
     evidence: Evidence = "derived"
     notes: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)  # what one engine alone can say (blocks, groups …)
+    facts: Any = None  # what one engine alone can say (blocks, groups …): a value of its own, with `to_dict`
+    log: tuple[str, ...] = ()  # the lines that the engine prints of it
+    typed: str = ""  # what to type to get exactly this, without the model
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What one engine alone can say, as JSON shows it."""
+        found = self.facts.to_dict() if self.facts is not None else {}
+        return found | ({"log": list(self.log)} if self.log else {}) | ({"flags": self.typed} if self.typed else {})
 
     @property
     def payload_bytes(self) -> int:
@@ -148,8 +155,9 @@ class Allocation(Struct, frozen=True, kw_only=True):
             "groups": [{"kind": g.kind, "layers": list(g.layers), "count": g.count, "bytes": g.bytes} for g in self.groups],
             "notes": list(self.notes),
         }
-        if self.details:
-            answer["details"] = dict(self.details)
+        details = self.details
+        if details:
+            answer["details"] = details
         if per_layer:
             answer["layers"] = [{"index": x.index, "kind": x.kind, "bytes": x.bytes} for x in self.layers]
         return answer
@@ -160,3 +168,6 @@ class NotPredicted(Struct, frozen=True, kw_only=True):
 
     reason: str
     see: str = ""
+    model: str = ""  # its name
+    engine: str = ""
+    engine_version: str = ""

@@ -12,7 +12,7 @@ from msgspec import Struct
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.gpus import Gpu
 from kvplan.errors import OptionError
-from kvplan.units import GIB, ceil_div
+from kvplan.units import ceil_div
 
 Basis = Literal["measured", "derived", "assumed", "given"]
 
@@ -54,15 +54,6 @@ class Budget(Struct, frozen=True, kw_only=True):
         )
 
 
-#: Engine -> what weights and cache leave to activations, graphs, libraries and the device's context, and why that much.
-#: vLLM: 1.15 GiB in a recorded run with 2,048 batched tokens (tests/golden), more with more; transformers: the copy that a
-#: growing cache makes of its largest tensor is in it; llama.cpp: its own --fit leaves 1024 MiB free (common/fit.cpp).
-RESERVES: Final[dict[str, tuple[int, str]]] = {
-    "vllm": (2 * GIB, "activations, graphs, context"),
-    "transformers": (2 * GIB, "activations, context, copies"),
-    "llama.cpp": (GIB, "compute buffers, context"),
-}
-_OTHER_RESERVE: Final = (GIB, "activations, context")
 #: The share of unified memory that Metal lends the GPU: 0.667 to 0.78 in recorded logs (gpus.yaml).
 APPLE_SHARE: Final = 2 / 3
 
@@ -89,12 +80,6 @@ def gpu_memory(gpu: Gpu) -> Line:
 def given_memory(gpu_id: str, amount_bytes: int) -> Line:
     """A figure that whoever asks knows better."""
     return Line(name=f"GPU memory ({gpu_id})", bytes=amount_bytes, basis="given", source="--memory")
-
-
-def default_reserve(engine: str) -> Line:
-    """What an engine needs beside weights and cache, unless told otherwise."""
-    amount, reason = RESERVES.get(engine, _OTHER_RESERVE)
-    return Line(name="activations and runtime", bytes=amount, basis="assumed", source=reason)
 
 
 def given_reserve(amount_bytes: int) -> Line:

@@ -24,7 +24,6 @@ class DType(Struct, frozen=True, kw_only=True):
     head_scale_bytes: int = 0  # bytes per head and token
     torch: str = "uint8"
     scales: str = ""  # where the scales are, in words
-    flags: tuple[tuple[str, str], ...] = ()  # (engine, what to type)
 
     @property
     def packed(self) -> bool:
@@ -48,54 +47,38 @@ def _ggml(name: str, block_bytes: int) -> DType:
         block=32,
         block_bytes=block_bytes,
         scales="fp16 scale in each block of 32 (source: ggml-common.h)",
-        flags=(("llama.cpp", f"-ctk {name} -ctv {name}"),),
     )
 
 
-_VLLM_FP8 = "--kv-cache-dtype "
 _ROWS = (
-    DType(name="float32", block_bytes=4, torch="float32", flags=(("llama.cpp", "-ctk f32 -ctv f32"),)),
+    DType(name="float32", block_bytes=4, torch="float32"),
     DType(
         name="bfloat16",
         block_bytes=2,
         torch="bfloat16",
-        flags=(
-            ("vllm", "--kv-cache-dtype bfloat16"),
-            ("sglang", "--kv-cache-dtype bf16"),
-            ("llama.cpp", "-ctk bf16 -ctv bf16"),
-            ("transformers", 'dtype="bfloat16"'),
-        ),
     ),
     DType(
         name="float16",
         block_bytes=2,
         torch="float16",
-        flags=(("llama.cpp", "-ctk f16 -ctv f16"), ("transformers", 'dtype="float16"')),
     ),
     DType(
         name="fp8_e4m3",
         block_bytes=1,
         torch="float8_e4m3fn",
         scales="one per tensor or head, outside the cache",
-        flags=(
-            ("vllm", _VLLM_FP8 + "fp8"),
-            ("sglang", "--kv-cache-dtype fp8_e4m3"),
-            ("tensorrt-llm", "kv_cache_config.dtype: fp8"),
-        ),
     ),
     DType(
         name="fp8_e5m2",
         block_bytes=1,
         torch="float8_e5m2",
         scales="none",
-        flags=(("vllm", _VLLM_FP8 + "fp8_e5m2"), ("sglang", "--kv-cache-dtype fp8_e5m2")),
     ),
     DType(
         name="int8",
         block_bytes=1,
         torch="int8",
         scales="one per tensor, outside the cache",
-        flags=(("tensorrt-llm", "--int8_kv_cache (checkpoint conversion)"),),
     ),
     DType(name="int4", block=2, block_bytes=1, scales="none counted: two elements a byte"),
     DType(
@@ -103,14 +86,12 @@ _ROWS = (
         block_bytes=1,
         head_scale_bytes=4,
         scales="one fp32 per token and head, beside each of K and V",
-        flags=(("vllm", _VLLM_FP8 + "fp8_per_token_head"),),
     ),
     DType(
         name="int8_per_token_head",
         block_bytes=1,
         head_scale_bytes=4,
         scales="one fp32 per token and head, beside each of K and V",
-        flags=(("vllm", _VLLM_FP8 + "int8_per_token_head"),),
     ),
     DType(
         name="int4_per_token_head",
@@ -118,21 +99,18 @@ _ROWS = (
         block_bytes=1,
         head_scale_bytes=4,
         scales="one fp32 per token and head, beside each of K and V",
-        flags=(("vllm", _VLLM_FP8 + "int4_per_token_head"),),
     ),
     DType(
         name="hqq_int4",
         block=64,
         block_bytes=36,
         scales="16-bit scale and zero for each group of 64",
-        flags=(("transformers", 'cache_implementation="quantized"'),),
     ),
     DType(
         name="hqq_int2",
         block=64,
         block_bytes=20,
         scales="16-bit scale and zero for each group of 64",
-        flags=(("transformers", 'cache_implementation="quantized", cache_config={"nbits": 2}'),),
     ),
     _ggml("q8_0", 34),
     _ggml("q5_1", 24),
@@ -145,14 +123,12 @@ _ROWS = (
         block=16,
         block_bytes=9,
         scales="one fp8 for each 16 elements",
-        flags=(("vllm", _VLLM_FP8 + "nvfp4"), ("tensorrt-llm", "kv_cache_config.dtype: nvfp4")),
     ),
     DType(
         name="mxfp4",
         block=32,
         block_bytes=17,
         scales="one e8m0 byte for each 32 elements",
-        flags=(("sglang", "--kv-cache-dtype fp4_e2m1"),),
     ),
 )
 DTYPES: Final[dict[str, DType]] = {row.name: row for row in _ROWS}

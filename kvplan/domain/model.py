@@ -5,10 +5,11 @@ finds every engine that forgot one. How a memory is *stored* (absorbed or expand
 sharded) is an engine's business, in `kvplan.engines`.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from msgspec import Struct, field
+
+from kvplan.domain.origin import Origin
 
 MAX_LAYERS: Final = 10_000
 MAX_ELEMENTS: Final = 2**40  # one dimension; no real tensor is near it
@@ -220,7 +221,7 @@ class Fact(Struct, frozen=True):
 
 
 #: Fields of a model that never decide equality.
-_BESIDE: Final = frozenset({"notes", "provenance", "config", "text_type", "text_config"})
+_BESIDE: Final = frozenset({"notes", "provenance", "origin"})
 
 
 class Model(Struct, frozen=True, kw_only=True, eq=False):
@@ -229,8 +230,8 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     `dtype` is the type of the activations, so of an unquantised cache. `attention_heads` are the query
     heads. `drafts` are multi-token-prediction layers, which only speculative decoding builds.
     `weights_bytes` and `parameters` are the checkpoint's, where known.
-    `config` is what the file said, for engines that read keys of their own, and `text_config` the section of it that
-    describes the text decoder, whose model type is `text_type`; they never decide equality.
+    `origin` is what the file said, for what engines do by model type or key; a model that was described by hand has none,
+    and engines then go by their general rules. `notes`, `provenance` and `origin` never decide equality.
     """
 
     name: str
@@ -245,9 +246,7 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     inferred: bool = False  # read by shape, on request
     notes: tuple[str, ...] = ()
     provenance: tuple[Fact, ...] = ()
-    config: Mapping[str, Any] | None = None
-    text_type: str = ""
-    text_config: Mapping[str, Any] | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= MAX_LAYERS:
@@ -264,6 +263,11 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
                     raise ModelError(f"layer {position} shares layer {memory.source}, which owns no keys and values")
             if any(isinstance(m, Softmax | Latent | Cross) for m in layer.memories):
                 owners.add(position)
+
+    @property
+    def text_type(self) -> str:
+        """The model type of the text decoder; of a model without a wrapper, the model's own."""
+        return self.origin.text_type if self.origin is not None else self.model_type
 
     def _known(self) -> tuple[Any, ...]:
         """What decides equality: what the model is, not where that was read."""

@@ -10,16 +10,6 @@ from kvplan.domain.gpus import Gpu
 from kvplan.domain.model import Model
 
 
-def pipeline_stages(options: Mapping[str, Any]) -> int:
-    """Stages that share the layers, for engines that have them.
-
-    >>> pipeline_stages({"pipeline_parallel_size": "2"})
-    2
-    """
-    stages = str(options.get("pipeline_parallel_size", 1))
-    return int(stages[:6]) or 1 if stages.isdecimal() else 1
-
-
 class Member(Struct, frozen=True, kw_only=True):
     """One engine, on one card or on several that split its model.
 
@@ -40,6 +30,7 @@ class Member(Struct, frozen=True, kw_only=True):
     reserve: Line | None = None  # None: what kvplan assumes for the engine
     cache_bytes: int | None = None
     tensor_parallel: int = 1
+    stages: int = 1  # that share its layers, for engines that have them
     cards: tuple[int, ...] = ()
     encoder_len: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -48,7 +39,7 @@ class Member(Struct, frozen=True, kw_only=True):
     @property
     def devices(self) -> int:
         """Cards that it takes: those that split each layer, times the pipeline's stages."""
-        return self.tensor_parallel * pipeline_stages(self.options)
+        return self.tensor_parallel * self.stages
 
     def where(self, key: str) -> str:
         """`file:line` of a key, or of the member."""

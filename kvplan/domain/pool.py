@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct
+
+from kvplan.domain.budget import Line
 
 
 class Pool(Struct, frozen=True, kw_only=True):
@@ -24,7 +26,28 @@ class Pool(Struct, frozen=True, kw_only=True):
     groups: tuple[Mapping[str, Any], ...] = ()
     refused: str = ""
     null_blocks: int = 0
-    details: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    engine_version: str = ""
+    estimated_max_model_len: int | None = None  # the longest request that would fit, where the engine says so
+    log: tuple[str, ...] = ()  # the lines that the engine prints
+    budget: tuple[Line, ...] = ()  # where `budget_bytes` comes from, if that was worked out
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What the blocks take."""
+        return self.num_blocks * self.block_bytes
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What the engine prints, and what it was told."""
+        return {
+            "model": self.model,
+            "engine_version": self.engine_version,
+            "lines": list(self.log),
+            "estimated_max_model_len": self.estimated_max_model_len,
+            "allocated_bytes": self.allocated_bytes,
+            "budget": [line.to_dict() for line in self.budget],
+        }
 
     @property
     def usable_bytes(self) -> int:

@@ -92,8 +92,7 @@ def variant(model: Model, text: str) -> Model:
         name=f"{model.name} [{shown}]",
         weights_bytes=None,  # other heads are other weights
         parameters=None,
-        config=None,  # they no longer describe these layers
-        text_config=None,
+        origin=rewritten.origin and replace(rewritten.origin, config={}, text_config={}),  # they no longer describe these layers
         provenance=(*model.provenance, Fact("variant", shown, "asked for")),
     )
 

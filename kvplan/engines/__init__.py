@@ -1,57 +1,130 @@
-"""Back ends: how an engine stores what a model must remember. One file an engine, imported when asked for."""
+"""Back ends: how an engine stores what a model must remember. One folder an engine, loaded when asked for."""
 
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from kvplan.engines import exllamav3, ideal, llama_cpp, lmdeploy, mlx_lm, ollama, sglang, tensorrt_llm, transformers, vllm
+from kvplan.engines.kernel.about import SHARED, About, Share
 from kvplan.errors import OptionError, nearest
 
 if TYPE_CHECKING:
     from kvplan.engines.kernel.engine import Engine
 
-#: Engine name -> where its class is. A new engine is one file and one row.
-ENGINES: Final[dict[str, tuple[str, str]]] = {
-    "ideal": ("kvplan.engines.ideal.engine", "Ideal"),
-    "llama.cpp": ("kvplan.engines.llama_cpp.engine", "LlamaCpp"),
-    "transformers": ("kvplan.engines.transformers.engine", "Transformers"),
-    "vllm": ("kvplan.engines.vllm.engine", "Vllm"),
+#: Engine name -> what is known of it. A new engine is one folder and one name here.
+ABOUTS: Final[dict[str, About]] = {
+    found.name: found
+    for found in (
+        ideal.ABOUT,
+        llama_cpp.ABOUT,
+        transformers.ABOUT,
+        vllm.ABOUT,
+        sglang.ABOUT,
+        tensorrt_llm.ABOUT,
+        mlx_lm.ABOUT,
+        exllamav3.ABOUT,
+        lmdeploy.ABOUT,
+        ollama.ABOUT,
+    )
 }
-#: Engines that recorded cases and flags speak of, and that a later release will predict.
-PLANNED: Final = ("sglang", "tensorrt-llm", "mlx-lm")
+#: The engines that are predicted.
+PREDICTED: Final = tuple(name for name, found in ABOUTS.items() if found.predicted)
 
 
-def engine_class(name: str) -> "type[Engine]":
-    """The class behind an engine's name.
+#: Who serves a model when nobody says so.
+_DEFAULT: Final = "vllm"
+
+
+def default_engine(model: str) -> str:
+    """The engine that a model's file means, by its ending; else the usual server."""
+    name = model.lower()
+    return next((found.name for found in ABOUTS.values() if found.suffixes and name.endswith(found.suffixes)), _DEFAULT)
+
+
+def engine_name(spec: str) -> str:
+    """The name in `NAME` or `NAME@VERSION`, as the table has it."""
+    return spec.partition("@")[0].strip().lower()
+
+
+def about(spec: str) -> About:
+    """What is known of an engine (`NAME` or `NAME@VERSION`).
 
     Raises:
         OptionError: no such engine; the message names the nearest.
     """
-    found = ENGINES.get(name.strip().lower())
+    name = engine_name(spec)
+    found = ABOUTS.get(name)
     if found is None:
-        if name.strip().lower() in PLANNED:
-            raise OptionError(f"engine `{name}` is not predicted by this release", hint=f"available: {', '.join(ENGINES)}")
-        near = nearest(name, ENGINES)
+        near = nearest(name, ABOUTS)
         raise OptionError(
-            f"unknown engine `{name[:60]}`",
-            hint=f"did you mean `{near}`?" if near else f"available: {', '.join(ENGINES)}",
+            f"unknown engine `{spec.partition('@')[0][:60]}`",
+            hint=f"did you mean `{near}`?" if near else f"available: {', '.join(PREDICTED)}",
         )
-    module, attribute = found
-    cls: type[Engine] = getattr(import_module(module), attribute)
+    return found
+
+
+def predicted(spec: str) -> About:
+    """As `about`, for an engine whose cache is predicted.
+
+    Raises:
+        OptionError: no such engine, or one that this release does not predict.
+    """
+    found = about(spec)
+    if not found.predicted:
+        raise OptionError(f"engine `{found.name}` is not predicted by this release", hint=f"available: {', '.join(PREDICTED)}")
+    return found
+
+
+def share_of(spec: str) -> Share:
+    """How an engine is told its share of a card; a process of another kind takes what it takes."""
+    found = ABOUTS.get(engine_name(spec))
+    return found.share if found else Share(meaning="what its context needs")
+
+
+def pipeline_stages(spec: str, options: Mapping[str, Any]) -> int:
+    """Stages that share the layers, as the options of an engine say; 1 for engines that have none.
+
+    >>> pipeline_stages("vllm", {"pipeline_parallel_size": "2"})
+    2
+    """
+    found = ABOUTS.get(engine_name(spec))
+    stages = str(options.get(found.roles.get("stages", ""), 1)) if found else "1"
+    return int(stages[:6]) or 1 if stages.isdecimal() else 1
+
+
+def located(where: str) -> Any:
+    """What a string of an `About` names: `module`, or `module:name`."""
+    module, _, name = where.partition(":")
+    loaded = import_module(module)
+    return getattr(loaded, name) if name else loaded
+
+
+def engine_class(spec: str) -> "type[Engine]":
+    """The class behind an engine's name.
+
+    Raises:
+        OptionError: see `predicted`.
+    """
+    cls: type[Engine] = located(predicted(spec).engine)
     return cls
 
 
+def option_names(spec: str) -> frozenset[str]:
+    """The options that an engine takes, kvplan's shared words included."""
+    found = predicted(spec)
+    return frozenset((*engine_class(spec).Options.__struct_fields__, *(word for word in SHARED if word in found.roles)))
+
+
 def make_engine(spec: str, options: Mapping[str, Any]) -> "Engine":
-    """An engine from `NAME` or `NAME@VERSION` and options by the engine's or kvplan's shared names.
+    """An engine from `NAME` or `NAME@VERSION` and options by the engine's names or kvplan's shared words.
 
     Raises:
-        OptionError: unknown engine, option or value.
+        OptionError: unknown engine, option or value, or an option given twice under two names.
     """
-    from kvplan.engines.kernel.options import build_options
     from kvplan.engines.kernel.releases import parse_version
 
-    name, _, version = spec.partition("@")
-    cls = engine_class(name)
+    version = spec.partition("@")[2]
+    cls = engine_class(spec)
     if version:
         parse_version(version)
-    own = {cls.aliases.get(key, key): value for key, value in options.items()}
-    return cls(build_options(cls.Options, own, engine=name), version or None)  # type: ignore[call-arg]
+    return cls.made(options, version or None)

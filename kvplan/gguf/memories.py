@@ -28,6 +28,7 @@ from kvplan.domain.model import (
     State,
     Window,
 )
+from kvplan.domain.origin import Origin
 from kvplan.errors import GgufError
 from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.known import NO_CACHE, PURE_RECURRENT
@@ -89,9 +90,7 @@ def model_from_hparams(
             weights_bytes=weights_bytes,
             notes=(*notes, _LEGACY) if legacy else notes,
             provenance=tuple(_facts(h)),
-            config=h.keys,
-            text_type=h.arch,
-            text_config=h.keys,
+            origin=Origin(config=h.keys, text_config=h.keys, text_type=h.arch, source=source),
         )
     except ModelError as problem:
         raise GgufError(f"{source}: {problem}", hint="check the file's metadata") from problem

@@ -9,7 +9,7 @@ from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import DTYPES, lookup
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
-from kvplan.engines import engine_class
+from kvplan.engines import option_names, predicted
 from kvplan.errors import OptionError, nearest
 from kvplan.questions.estimate import plan
 
@@ -69,7 +69,7 @@ def compare(
     if savings and baseline is not None:
         raise OptionError("--baseline: `--kv-dtype all` measures each dtype against the model's own", hint="leave one out")
     for engine in engines:
-        engine_class(engine.partition("@")[0])
+        predicted(engine)
     given = _options_by_engine(engines, options or {})
     if len(models) * len(engines) * (len(dtypes) + savings) > MAX_ROWS:
         raise OptionError(f"more than {MAX_ROWS:,} rows to compare", hint="use `kvplan sweep` for a grid")
@@ -104,10 +104,7 @@ def _options_by_engine(engines: Sequence[str], options: Mapping[str, Any]) -> di
     """What each engine is given: all of it when alone, else the options that it has."""
     if len(set(engines)) == 1:
         return {engines[0]: dict(options)}
-    known = {}
-    for engine in engines:
-        cls = engine_class(engine.partition("@")[0])
-        known[engine] = {*cls.Options.__struct_fields__, *cls.aliases}
+    known = {engine: option_names(engine) for engine in engines}
     for name in options:
         if not any(name in names for names in known.values()):
             near = nearest(name, set().union(*known.values()))

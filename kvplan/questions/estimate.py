@@ -6,6 +6,8 @@ from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
+from kvplan.engines.kernel.engine import Engine, footprint
+from kvplan.errors import Refused
 
 
 def plan(model: Model, workload: Workload, engine: str = "ideal", **options: Any) -> Allocation | NotPredicted:
@@ -21,4 +23,14 @@ def plan(model: Model, workload: Workload, engine: str = "ideal", **options: Any
     Raises:
         OptionError: unknown engine or option.
     """
-    return make_engine(engine, options).footprint(model, workload)
+    return predict(make_engine(engine, options), model, workload)
+
+
+def predict(engine: Engine, model: Model, workload: Workload) -> Allocation | NotPredicted:
+    """As `plan`, for an engine that is at hand."""
+    try:
+        return footprint(engine.on(model), workload)
+    except Refused as problem:
+        return NotPredicted(
+            reason=problem.reason, see=problem.see, model=model.name, engine=engine.name, engine_version=engine.version
+        )

@@ -160,8 +160,8 @@ def test_a_hub_config_stands_under_its_key_and_the_description_has_the_last_word
     )
     assert model == expected
     assert model.notes[-1] == "a note of mine"
-    assert model.config is not None
-    assert model.config["rms_norm_eps"] == 1e-05
+    assert model.origin is not None
+    assert model.origin.config["rms_norm_eps"] == 1e-05
 
 
 def test_a_dict_of_the_same_form_means_the_same() -> None:

@@ -9,11 +9,16 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
+from kvplan.domain.model import Model
 from kvplan.errors import InputError
 from kvplan.units import MAX_COUNT
 
 MAX_LINE_BYTES: Final = 4 * 2**20
 _OWN: Final = frozenset({"id", "engine", "engine_version", "model", "config", "workload", "options", "how", "source", "expected"})
+
+
+#: What makes a model of a hub config, `(config, name)`: handed to an engine's auditor, which knows no front ends.
+Read = Callable[[Mapping[str, Any], str], Model]
 
 
 class InvalidCase(ValueError):

@@ -1,154 +1,157 @@
-"""What every engine policy is: options, then pieces of cache as a function of the workload.
+"""An engine, and what it has decided of one model: the protocol of every back end, and what is computed of it once for all.
 
-An engine file reads top to bottom: *options* (the engine's own flag names and defaults), *retention and
-rounding* (tokens -> kept tokens -> slots: the only places where token counts change), *storage* (a `match`
-over the memory kinds that yields `Piece`s). The same formulas take ints and int64 arrays, so one code path
-serves a single estimate and, through `kvplan.questions.sweep.grid`, a sweep of millions of cells.
+An engine's `on(model)` decides whatever does not depend on the workload: it gives a `Prepared`, whose `tensors` are the
+cache as a function of the workload, or raises `Refused`. The same formulas take ints and int64 arrays, so one code path
+serves a single estimate and, through `kvplan.questions.sweep`, a sweep of millions of cells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from shlex import quote
+from string import Formatter
+from typing import Any, ClassVar, Protocol, Self
 
-from kvplan.domain.allocation import Allocation, Buffer, Evidence, NotPredicted
+from msgspec import Struct
+
+from kvplan.domain.allocation import Allocation, Buffer, Evidence
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
+from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.evidence import evidence
+from kvplan.engines.kernel.options import own_options
+from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.kernel.retention import growth_period
-from kvplan.engines.kernel.tensors import Count, Piece, Totals
+from kvplan.engines.kernel.tensors import At, Count, Piece, Totals
 
 
-class Engine(Protocol):
-    """One engine at one version with its options: a pure function from model and workload to bytes."""
+class Facts(Protocol):
+    """What one engine alone can say of an allocation; a Struct of its own, shown by the tables that its `About` names."""
 
-    name: ClassVar[str]
-    Options: ClassVar[type[Any]]  # frozen dataclass; field names are the engine's own flag names
-    aliases: ClassVar[Mapping[str, str]]  # kvplan's shared option -> the engine's own name for it
-    latest: ClassVar[str]  # the version whose rules are current here
-    linear_in_batch: ClassVar[bool]  # n sequences take n times the bytes of one
-    options: Any
-    version: str
-
-    def footprint(self, model: Model, workload: Workload) -> Allocation | NotPredicted:
-        """The cache of `workload`, tensor by tensor."""
-        ...
-
-    def refuse(self, model: Model) -> NotPredicted | None:
-        """Why this engine cannot be predicted for `model`, if so."""
-        ...
-
-    def totals(self, model: Model, seq_len: Count, batch_size: Count, encoder_len: int) -> Totals[Count]:
-        """The sums of `footprint`, for one workload or for arrays of them."""
-        ...
-
-    def bookkeeping_bytes(self, model: Model, seq_len: Count, batch_size: Count) -> Count | int:
-        """Small tensors beside the cache."""
-        ...
-
-    def bytes_per_token(self, model: Model, seq_len: Count, payload: Count | None = None) -> Count:
-        """What the next token of one sequence adds; `payload` is what the sequence takes, if known."""
-        ...
-
-    def reserve(self, model: Model, budget_bytes: int) -> Pool | NotPredicted:
-        """What a server of this engine would make of `budget_bytes`."""
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
         ...
 
 
-class PieceEngine:
-    """The shared half of an engine whose cache is a sum of pieces.
+class Serving(Struct, frozen=True, kw_only=True):
+    """A workload that somebody wants to start an engine for, as its command line needs it."""
 
-    A subclass gives `pieces`; footprint and totals follow. `linear_in_batch` says that n sequences take n
-    times the bytes of one (bookkeeping aside), which makes a sweep a single outer product.
-    """
+    model: str  # hub id, path or name, as it comes: quoting is the command's business
+    context: int  # tokens of a request
+    batch_size: int  # requests held at once, by one replica
+    utilization: float = 1.0
+    replicas: int = 1
+    options: Mapping[str, Any] = {}  # what was asked for by name
 
-    name: ClassVar[str]
-    Options: ClassVar[type[Any]]
-    aliases: ClassVar[Mapping[str, str]] = {}
-    latest: ClassVar[str]
-    linear_in_batch: ClassVar[bool] = True
+
+class Engine:
+    """One engine at one release with its options."""
+
+    about: ClassVar[About]
+    Options: ClassVar[type[Any]]  # a Struct; field names are the engine's own flag names
 
     def __init__(self, options: Any = None, version: str | None = None) -> None:
         self.options = self.Options() if options is None else options
-        self.version = version or self.latest
+        self.version = version or self.about.latest
+        self.release = parse_version(self.version)
 
-    def pieces(self, model: Model, seq_len: Count, batch_size: Count, encoder_len: int) -> Iterator[Piece[Count]]:
+    @classmethod
+    def made(cls, options: Mapping[str, Any], version: str | None = None) -> Self:
+        """The engine from options by its own names or kvplan's shared words.
+
+        Raises:
+            OptionError: an unknown option, a bad value, or one option given twice under two names.
+        """
+        return cls(own_options(cls.about, cls.Options, options), version)
+
+    @property
+    def name(self) -> str:
+        """As typed."""
+        return self.about.name
+
+    def on(self, model: Model) -> Prepared:
+        """Everything that does not depend on the workload, decided.
+
+        Raises:
+            Refused: the engine cannot serve the model so, or kvplan cannot tell.
+            OptionError: options that do not fit the model.
+        """
+        raise NotImplementedError
+
+
+class Prepared:
+    """One engine on one model. A subclass gives `kv_dtype` and `tensors`; the rest follows.
+
+    `model` is the model that was asked about, `read` the model as the engine reads it. `linear_in_batch` says that n
+    sequences take n times the bytes of one (bookkeeping aside), which makes a sweep a single outer product.
+    """
+
+    def __init__(self, engine: Engine, model: Model) -> None:
+        self.engine = engine
+        self.model = model
+        self.read = model
+
+    linear_in_batch: bool = True
+    tensor_parallel: int = 1  # devices that share the heads
+
+    @property
+    def kv_dtype(self) -> str:
+        """The name of the cache dtype."""
+        raise NotImplementedError
+
+    def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Every tensor of the cache, one entry for each set of equal layers."""
         raise NotImplementedError
 
-    def kv_dtype(self, model: Model) -> str:
-        """The name of the cache dtype for this model under these options."""
-        raise NotImplementedError
+    def check(self, at: At[int]) -> None:
+        """Refuse what the engine does not take although its tensors could be counted.
 
-    @property
-    def tensor_parallel(self) -> int:
-        """Devices that share the heads."""
-        return 1
+        Raises:
+            Refused: in the engine's words.
+        """
 
-    def refuse(self, model: Model) -> NotPredicted | None:
-        """Why this engine cannot be predicted for `model`, if so."""
-        return None
-
-    def evidence(self, model: Model) -> Evidence:
-        """What stands behind the numbers."""
-        return evidence(self.name, self.version, model)
-
-    def notes(self, model: Model, workload: Workload) -> tuple[str, ...]:
-        """What a reader must know beside the numbers."""
-        return model.notes
-
-    def bookkeeping_bytes(self, model: Model, seq_len: Count, batch_size: Count) -> Count | int:
-        """Small tensors beside the cache (positions, lengths)."""
+    def bookkeeping(self, at: At[Count]) -> Count | int:
+        """Bytes of small tensors beside the cache (positions, lengths)."""
         return 0
 
-    def details(self, model: Model, workload: Workload) -> Mapping[str, Any]:
+    def kinds(self, at: At[int]) -> tuple[str, ...]:
+        """One phrase a layer, for tables."""
+        return layer_kinds(self.read)
+
+    def notes(self, workload: Workload) -> tuple[str, ...]:
+        """What a reader must know beside the numbers."""
+        return self.model.notes
+
+    def facts(self, workload: Workload) -> Facts | None:
         """What this engine alone can say."""
-        return {}
+        return None
 
-    def footprint(self, model: Model, workload: Workload) -> Allocation | NotPredicted:
-        """The cache of `workload`, tensor by tensor."""
-        refusal = self.refuse(model)
-        if refusal is not None:
-            return refusal
-        buffers = tuple(
-            Buffer(
-                layers=p.layers,
-                name=p.name,
-                kind=p.kind,
-                shape=tuple(p.shape),
-                dtype=p.dtype,
-                payload_bytes=p.payload * p.count,
-                padded_bytes=p.padded * p.count,
-                per=p.per,
-            )
-            for p in self.pieces(model, workload.seq_len, workload.batch_size, workload.encoder_len)
-        )
-        return Allocation(
-            model=model,
-            engine=self.name,
-            engine_version=self.version,
-            workload=workload,
-            kv_dtype=self.kv_dtype(model),
-            tensor_parallel=self.tensor_parallel,
-            buffers=buffers,
-            kinds=layer_kinds(model),
-            bytes_per_token=self.bytes_per_token(model, workload.seq_len),
-            bookkeeping_bytes=self.bookkeeping_bytes(model, workload.seq_len, workload.batch_size),
-            evidence=self.evidence(model),
-            notes=self.notes(model, workload),
-            details=self.details(model, workload),
-        )
+    def log(self, workload: Workload) -> tuple[str, ...]:
+        """The lines that the engine prints of this cache."""
+        return ()
 
-    def totals(self, model: Model, seq_len: Count, batch_size: Count, encoder_len: int) -> Totals[Count]:
-        """The sums of `footprint` by the same formulas, for one workload or for arrays of them.
+    def typed(self, workload: Workload) -> str:
+        """What to type to get this cache, where the engine is told so exactly; the model left out."""
+        return ""
 
-        Nothing here can see an int64 overflow; `kvplan.questions.sweep.grid` looks at the largest cell first.
+    def command(self, serving: Serving) -> str:
+        """The command line that starts the engine for a workload; empty for an engine that nobody starts."""
+        return written_command(self.engine.about, serving, self.kv_dtype, self.tensor_parallel)
+
+    def evidence(self) -> Evidence:
+        """What stands behind the numbers."""
+        return evidence(self.engine.about, self.engine.release, self.read, inferred=self.model.inferred)
+
+    def totals(self, at: At[Count]) -> Totals[Count]:
+        """The sums of `tensors` by the same formulas, for one workload or for arrays of them.
+
+        Nothing here can see an int64 overflow; the sweep looks at the largest cell first.
         """
-        zero = seq_len * batch_size * 0
+        zero = at.seq_len * at.batch_size * 0
         payload, padding, state = zero + 0, zero, zero  # `+ 0`: arrays are added to in place
-        for p in self.pieces(model, seq_len, batch_size, encoder_len):
+        for p in self.tensors(at):
             payload += p.payload * p.count
             if p.padded is not p.payload:
                 padding = padding + (p.padded - p.payload) * p.count
@@ -157,24 +160,87 @@ class PieceEngine:
         return Totals(
             payload=payload,
             allocated=payload if padding is zero else payload + padding,
-            bookkeeping=self.bookkeeping_bytes(model, seq_len, batch_size),
+            bookkeeping=self.bookkeeping(at),
             state=state,
         )
 
-    def bytes_per_token(self, model: Model, seq_len: Count, payload: Count | None = None) -> Count:
+    def bytes_per_token(self, seq_len: Count, payload: Count | None = None) -> Count:
         """What the next token of one sequence adds, rounded up where entries stand for several tokens.
 
         Args:
-            model: the model.
             seq_len: tokens that the sequence has.
             payload: what one such sequence takes, if known; with no encoder tokens.
         """
-        period = growth_period(model)
+        period = growth_period(self.read)
         one = seq_len * 0 + 1
-        now = self.totals(model, seq_len, one, 0).payload if payload is None else payload
-        grown = self.totals(model, seq_len + period, one, 0).payload - now
+        now = self.totals(At(seq_len, one)).payload if payload is None else payload
+        grown = self.totals(At(seq_len + period, one)).payload - now
         return grown if period == 1 else -(-grown // period)
 
-    def reserve(self, model: Model, budget_bytes: int) -> Pool | NotPredicted:
-        """Only servers reserve."""
-        return NotPredicted(reason=f"{self.name} reserves no pool: it allocates what a request needs")
+
+class Served(Prepared):
+    """A server: it reserves a pool of its memory when it starts, and requests share that."""
+
+    def pool(self, budget_bytes: int) -> Pool:
+        """What the server makes of `budget_bytes` on each device, with the lines that it prints."""
+        raise NotImplementedError
+
+
+def footprint(prepared: Prepared, workload: Workload) -> Allocation:
+    """The cache of `workload`, tensor by tensor.
+
+    Raises:
+        Refused: the engine does not take this workload.
+    """
+    at = At(workload.seq_len, workload.batch_size, workload.encoder_len)
+    prepared.check(at)
+    buffers = tuple(
+        Buffer(
+            layers=p.layers,
+            name=p.name,
+            kind=p.kind,
+            shape=tuple(p.shape),
+            dtype=p.dtype,
+            payload_bytes=p.payload * p.count,
+            padded_bytes=p.padded * p.count,
+            per=p.per,
+        )
+        for p in prepared.tensors(at)
+    )
+    return Allocation(
+        model=prepared.model,
+        engine=prepared.engine.name,
+        engine_version=prepared.engine.version,
+        workload=workload,
+        kv_dtype=prepared.kv_dtype,
+        tensor_parallel=prepared.tensor_parallel,
+        buffers=buffers,
+        kinds=prepared.kinds(at),
+        bytes_per_token=prepared.bytes_per_token(workload.seq_len),
+        bookkeeping_bytes=prepared.bookkeeping(at),
+        evidence=prepared.evidence(),
+        notes=prepared.notes(workload),
+        facts=prepared.facts(workload),
+        log=prepared.log(workload),
+        typed=prepared.typed(workload),
+    )
+
+
+def written_command(about: About, serving: Serving, kv_dtype: str, devices: int) -> str:
+    """An engine's command line from the pieces of its `About`; a piece whose value is missing is left out."""
+    asked = {"kv_dtype", about.roles.get("kv_dtype"), *about.also.get("kv_dtype", ())} & serving.options.keys()
+    values: dict[str, Any] = {
+        "model": quote(serving.model),
+        "context": serving.context,
+        "batch_size": serving.batch_size,
+        "utilization": f"{serving.utilization:g}",
+        "kv_dtype_flag": about.cache_dtypes.get(kv_dtype, "") if asked else "",
+        "tensor_parallel": devices if devices > 1 else "",
+        "stages": serving.options.get(about.roles.get("stages", ""), ""),
+        "replicas": serving.replicas if serving.replicas > 1 else "",
+    }
+    return "".join(piece.format(**values) for piece in about.command if all(values[name] != "" for name in _named(piece)))
+
+
+def _named(piece: str) -> list[str]:
+    return [name for _, name, _, _ in Formatter().parse(piece) if name]

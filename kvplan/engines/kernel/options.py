@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple, Union, get_args, get_origin
 from msgspec import NODEFAULT, Struct, UnsetType, ValidationError, convert
 from msgspec.structs import FieldInfo, fields
 
+from kvplan.domain.origin import kind_of
+from kvplan.engines.kernel.about import SHARED, About
 from kvplan.errors import OptionError, nearest
 from kvplan.units import parse_count
 
@@ -43,6 +45,26 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
 
 
+def own_options(about: About, options_type: type[Struct], values: Mapping[str, Any]) -> Any:
+    """An engine's options from values by its own names or kvplan's shared words (`kv_dtype`, `tensor_parallel`).
+
+    Raises:
+        OptionError: an unknown option, a bad value, or one option given twice under two names.
+    """
+    own: dict[str, Any] = {}
+    given: dict[str, str] = {}
+    for word, value in values.items():
+        name = next((about.roles[role] for role in SHARED if role == word and role in about.roles), word)
+        if name in own:
+            raise OptionError(
+                f"engine {about.name}: one option is given twice, as `{given[name]}` and as `{word}`",
+                hint="give one of them",
+                option=word,
+            )
+        own[name], given[name] = value, word
+    return build_options(options_type, own, engine=about.name)
+
+
 def build_options(options_type: type[Struct], values: Mapping[str, Any], *, engine: str) -> Any:
     """An engine's options from names and values (text from `--set`, or Python values).
 
@@ -71,14 +93,22 @@ def unknown_option(engine: str, name: str, known: tuple[str, ...]) -> OptionErro
 def _typed(item: FieldInfo, value: Any, engine: str) -> Any:
     """`value` as the field asks; a text is read as people write such values."""
     kinds = _kinds(item.type)
+    if isinstance(value, Struct):  # a model
+        if isinstance(value, kinds):
+            return value
+        raise _wrong(item, value, engine)
     try:
         return convert(_read(value, kinds, f"{engine} option {item.name}"), item.type)
-    except ValidationError as problem:
-        raise OptionError(
-            f"engine {engine}, option {item.name}: expected {type_words(item.type)}, got `{_shown(value)}`", option=item.name
-        ) from problem
+    except (ValidationError, TypeError) as problem:
+        raise _wrong(item, value, engine) from problem
     except OptionError as problem:
         raise OptionError(str(problem), hint=problem.hint, option=item.name) from problem
+
+
+def _wrong(item: FieldInfo, value: Any, engine: str) -> OptionError:
+    return OptionError(
+        f"engine {engine}, option {item.name}: expected {type_words(item.type)}, got {kind_of(value)}", option=item.name
+    )
 
 
 def _read(value: Any, kinds: tuple[Any, ...], what: str) -> Any:
@@ -101,9 +131,3 @@ def _read(value: Any, kinds: tuple[Any, ...], what: str) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and float in kinds and int not in kinds:
         return float(value) if abs(value) < 2**1000 else value
     return value.__index__() if hasattr(value, "__index__") and not isinstance(value, int) else value
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, int) and abs(value) >= 10**18:
-        return "a number of more than 18 digits"
-    return str(value)[:40]

@@ -37,6 +37,14 @@ def whole_blocks(amount: Count, size: int) -> Count:
     return -(-amount // size)
 
 
+class At(Struct, Generic[Count], frozen=True):
+    """A workload, or an array of workloads of one shape: `batch_size` sequences of `seq_len` tokens."""
+
+    seq_len: Count
+    batch_size: Count
+    encoder_len: int = 0  # encoder output (or image) tokens of one sequence
+
+
 class Piece(Struct, Generic[Count], frozen=True, kw_only=True):
     """One tensor that each of `layers` holds; `payload` and `padded` are bytes of *one* such tensor.
 

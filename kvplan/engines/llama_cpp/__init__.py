@@ -1,1 +1,3 @@
 """llama.cpp: contexts of GGUF files."""
+
+from kvplan.engines.llama_cpp.about import ABOUT as ABOUT

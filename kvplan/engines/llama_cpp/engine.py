@@ -11,24 +11,26 @@ Source: llama.cpp 0c1e57098 (libllama 0.5.0, ggml 0.25.3), `src/llama-context.cp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from shlex import quote
 from typing import Any, ClassVar, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kvplan.domain.allocation import Allocation, Buffer, NotPredicted
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.engine import PieceEngine
-from kvplan.engines.kernel.tensors import Count, Totals, at_least, at_most
+from kvplan.engines.kernel.about import About
+from kvplan.engines.kernel.engine import Engine, Prepared, Serving
+from kvplan.engines.kernel.tensors import At, Count, Piece, at_least, at_most
+from kvplan.engines.llama_cpp.about import ABOUT
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context, refused
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.log import log_lines
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part, Tensor, pad
 from kvplan.engines.llama_cpp.options import LlamaCppOptions
-from kvplan.errors import GgufError, OptionError
+from kvplan.errors import GgufError, Refused
 from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.known import DRAFTERS
 from kvplan.gguf.memories import model_from_hparams
@@ -38,61 +40,76 @@ _NAMES: Final = {"k": "keys", "v": "values", "r": "rolling state", "s": "state",
 _RATIOS: Final = {"csa": 4, "lid": 4, "hca": 128}
 
 
-class _Read(Struct, frozen=True, kw_only=True):
-    """A model as llama.cpp reads it: its hparams, and the memories that follow from them."""
-
-    hparams: Hparams
-    model: Model
-
-
-class LlamaCpp(PieceEngine):
+class LlamaCpp(Engine):
     """llama.cpp's contexts; see the module's docstring."""
 
-    name: ClassVar[str] = "llama.cpp"
+    about: ClassVar[About] = ABOUT
     Options: ClassVar[type[Any]] = LlamaCppOptions
-    aliases: ClassVar[Mapping[str, str]] = {"kv_dtype": "kv_dtype"}
-    latest: ClassVar[str] = "0.5.0"
-    linear_in_batch: ClassVar[bool] = False
     options: LlamaCppOptions
 
-    def __init__(self, options: Any = None, version: str | None = None) -> None:
-        super().__init__(options, version)
-        self._last: tuple[Model, _Read | NotPredicted] | None = None
+    def on(self, model: Model) -> LlamaCppOn:
+        """The model through its GGUF keys: the file's own, or those that the converter writes for its hub config.
 
-    def kv_dtype(self, model: Model) -> str:
+        Raises:
+            Refused: a model without GGUF keys, or options that the engine refuses for it.
+        """
+        keys = gguf_keys(model)
+        try:
+            h = read_hparams(keys, model.name)
+            read = model_from_hparams(h, source=model.name, name=model.name)
+        except GgufError as problem:
+            raise Refused(str(problem)) from problem
+        return LlamaCppOn(self, model, read, h)
+
+
+class LlamaCppOn(Prepared):
+    """llama.cpp on one model: its hparams, and the memories that follow from them (`read`)."""
+
+    engine: LlamaCpp
+    linear_in_batch = False
+
+    def __init__(self, engine: LlamaCpp, model: Model, read: Model, hparams: Hparams) -> None:
+        super().__init__(engine, model)
+        self.read = read
+        self.hparams = h = hparams
+        self._words = layer_kinds(read)
+        self._last: tuple[tuple[int, int], Context[int]] | None = None
+        if h.arch in DRAFTERS:
+            raise Refused(f"a {h.arch} drafter works in another model's context, which was not studied")
+        if engine.options.ctx_size == 0 and not h.context_length:
+            raise Refused("the model's own length is not known, and ctx_size 0 asks for it", see="give a ctx_size")
+        message = refused(h, self.params(1, 1))
+        if message:
+            raise Refused(f"llama.cpp refuses: {message}")
+
+    @property
+    def kv_dtype(self) -> str:
         """The key type, and the value type where it is another."""
-        k, v = (lookup(CACHE_TYPES[kind]).name for kind in (self.options.type_k, self.options.type_v))
+        options = self.engine.options
+        k, v = (lookup(CACHE_TYPES[kind]).name for kind in (options.type_k, options.type_v))
         return k if k == v else f"{k}/{v}"
 
-    def _read(self, model: Model) -> _Read | NotPredicted:
-        """The model through its GGUF keys: the file's own, or those that the converter writes for its hub config."""
-        if self._last is None or self._last[0] is not model:
-            keys = gguf_keys(model)
-            if isinstance(keys, NotPredicted):
-                self._last = (model, keys)
-            else:
-                h = read_hparams(keys, model.name)
-                self._last = (model, _Read(hparams=h, model=model_from_hparams(h, source=model.name, name=model.name)))
+    def context(self, seq_len: Count, batch_size: Count) -> Context[Count]:
+        """The context that is made for `batch_size` sequences of `seq_len` tokens.
+
+        Raises:
+            Refused: the engine makes none.
+        """
+        made = make_context(self.hparams, self.params(seq_len, batch_size))
+        if isinstance(made, Refusal):
+            raise Refused(f"llama.cpp refuses: {made.message}")
+        return made
+
+    def _context(self, workload: Workload) -> Context[int]:
+        """As `context`, kept for the next question about the same workload: one answer asks for it several times."""
+        key = (workload.seq_len, workload.batch_size)
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self.context(*key))
         return self._last[1]
 
-    def refuse(self, model: Model) -> NotPredicted | None:
-        """A model without GGUF keys, or options that the engine refuses for it."""
-        try:
-            read = self._read(model)
-        except GgufError as problem:
-            return NotPredicted(reason=str(problem))
-        if isinstance(read, NotPredicted):
-            return read
-        if read.hparams.arch in DRAFTERS:
-            return NotPredicted(reason=f"a {read.hparams.arch} drafter works in another model's context, which was not studied")
-        if self.options.ctx_size == 0 and not read.hparams.context_length:
-            return NotPredicted(reason="the model's own length is not known, and ctx_size 0 asks for it", see="give a ctx_size")
-        message = refused(read.hparams, self.params(read.hparams, 1, 1))
-        return NotPredicted(reason=f"llama.cpp refuses: {message}") if message else None
-
-    def params(self, h: Hparams, seq_len: Count, batch_size: Count) -> Params[Count]:
+    def params(self, seq_len: Count, batch_size: Count) -> Params[Count]:
         """The context's parameters for `batch_size` sequences of `seq_len` tokens."""
-        o, zero = self.options, seq_len * batch_size * 0
+        o, h, zero = self.engine.options, self.hparams, seq_len * batch_size * 0
         n_seq_max = batch_size if o.sequences is None else batch_size * 0 + o.sequences
         # A context of fewer tokens than sequences aborts: what is typed for this workload has at least as many.
         enough = at_least(seq_len * at_least(batch_size, 1), at_least(n_seq_max, 1))
@@ -112,119 +129,121 @@ class LlamaCpp(PieceEngine):
             embeddings=o.embeddings,
         )
 
-    def footprint(self, model: Model, workload: Workload) -> Allocation | NotPredicted:
+    def check(self, at: At[int]) -> None:
+        """A context takes so many sequences and no more."""
+        allowed = self.context(at.seq_len, at.batch_size).n_seq_max
+        if at.batch_size > allowed:
+            raise Refused(f"{at.batch_size} sequences at once are more than n_seq_max, which is {allowed} here")
+
+    def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """The context's memory, tensor by tensor."""
-        refusal = self.refuse(model)
-        if refusal is not None:
-            return refusal
-        read = self._read(model)
-        if isinstance(read, NotPredicted):
-            return read
-        context = make_context(read.hparams, self.params(read.hparams, workload.seq_len, workload.batch_size))
-        if isinstance(context, Refusal):
-            return NotPredicted(reason=f"llama.cpp refuses: {context.message}")
-        if workload.batch_size > context.n_seq_max:
-            return NotPredicted(
-                reason=f"{workload.batch_size} sequences at once are more than n_seq_max, which is {context.n_seq_max} here"
-            )
-        kinds = self._kinds(read.model, context)
-        return Allocation(
-            model=model,
-            engine=self.name,
-            engine_version=self.version,
-            workload=workload,
-            kv_dtype=self.kv_dtype(model),
-            tensor_parallel=1,
-            buffers=tuple(self._buffers(read.hparams, context, workload, kinds)),
-            kinds=kinds,
-            bytes_per_token=self.bytes_per_token(model, workload.seq_len),
-            evidence=self.evidence(replace(read.model, inferred=model.inferred)),
-            notes=(*model.notes, *self._remarks(read, context, workload)),
-            details=self._details(read.hparams, context),
-        )
-
-    def _kinds(self, read: Model, context: Context[int]) -> tuple[str, ...]:
-        """One phrase a layer; NextN layers, where they have memory, come after the others."""
-        kept = {tensor.layer for part in context.parts for tensor in part.tensors}
-        layers, count = layer_kinds(read), len(read.layers)
-        if not any(layer >= count for layer in kept):
-            return layers
-        drafts = layer_kinds(replace(read, layers=tuple(replace(d, index=i) for i, d in enumerate(read.drafts)), drafts=()))
-        unused = self.options.ctx_type == "mtp" and not any(layer < count for layer in kept)
-        return (("not in an MTP context",) * count if unused else layers) + drafts
-
-    def _buffers(self, h: Hparams, context: Context[int], workload: Workload, kinds: tuple[str, ...]) -> Iterator[Buffer]:
+        context = self.context(at.seq_len, at.batch_size)
+        kinds = self._kinds(context)
         for part in context.parts:
-            for tensor, layers in grouped(h, part):
-                if not tensor.bytes:
+            for tensor, layers in grouped(self.hparams, part):
+                if isinstance(tensor.bytes, int) and not tensor.bytes:
                     continue  # layers without heads have tensors of no bytes
                 by_kind: dict[str, list[int]] = {}
                 for layer in layers:
                     by_kind.setdefault(kinds[layer], []).append(layer)
-                row, dtype = tensor.shape[0], lookup(CACHE_TYPES.get(tensor.type, tensor.type))
+                row, dtype = int(tensor.shape[0]), lookup(CACHE_TYPES.get(tensor.type, tensor.type))
                 shape = (*reversed(tensor.shape[1:]), dtype.row_bytes(1, row) if dtype.packed else row)
-                payload = needed(h, part, tensor, workload.seq_len, workload.batch_size)
+                payload = needed(self.hparams, part, tensor, at.seq_len, at.batch_size)
                 for kind, alike in by_kind.items():
-                    yield Buffer(
+                    yield Piece(
                         layers=tuple(alike),
                         name=_NAMES[tensor.role] if part.name != "indexer" and part.name != "lid" else "index keys",
                         kind=kind,
                         shape=shape,
                         dtype=dtype.torch,
-                        payload_bytes=payload * len(alike),
-                        padded_bytes=tensor.bytes * len(alike),
+                        payload=payload,
+                        padded=tensor.bytes + at.seq_len * 0,
                         per="sequence" if tensor.role not in {"k", "v"} else "token",
                     )
 
-    def totals(self, model: Model, seq_len: Count, batch_size: Count, encoder_len: int) -> Totals[Count]:
-        """The sums of `footprint`, for one workload or for arrays of them."""
-        read = self._read(model)
-        if isinstance(read, NotPredicted):
-            raise OptionError(read.reason)
-        context = make_context(read.hparams, self.params(read.hparams, seq_len, batch_size))
-        if isinstance(context, Refusal):
-            raise OptionError(f"llama.cpp refuses: {context.message}")
-        payload = seq_len * batch_size * 0
-        allocated, state = payload, payload
-        for part in context.parts:
-            for tensor, layers in grouped(read.hparams, part):
-                payload = payload + needed(read.hparams, part, tensor, seq_len, batch_size) * len(layers)
-                allocated = allocated + tensor.bytes * len(layers)
-                if tensor.role not in {"k", "v"}:
-                    state = state + tensor.bytes * len(layers)
-        return Totals(payload=payload, allocated=allocated, bookkeeping=0, state=state)
+    def kinds(self, at: At[int]) -> tuple[str, ...]:
+        """One phrase a layer; NextN layers, where they have memory, come after the others."""
+        return self._kinds(self.context(at.seq_len, at.batch_size))
 
-    def _remarks(self, read: _Read, context: Context[int], workload: Workload) -> Iterator[str]:
-        tokens = context.n_ctx_seq * (1 if self.options.unified and workload.batch_size > 1 else workload.batch_size)
+    def _kinds(self, context: Context[Count]) -> tuple[str, ...]:
+        read = self.read
+        kept = {tensor.layer for part in context.parts for tensor in part.tensors}
+        layers, count = self._words, len(read.layers)
+        if not any(layer >= count for layer in kept):
+            return layers
+        drafts = layer_kinds(replace(read, layers=tuple(replace(d, index=i) for i, d in enumerate(read.drafts)), drafts=()))
+        unused = self.engine.options.ctx_type == "mtp" and not any(layer < count for layer in kept)
+        return (("not in an MTP context",) * count if unused else layers) + drafts
+
+    def notes(self, workload: Workload) -> tuple[str, ...]:
+        """What a reader must know beside the numbers."""
+        return (*self.model.notes, *self._remarks(self._context(workload), workload))
+
+    def _remarks(self, context: Context[int], workload: Workload) -> Iterator[str]:
+        tokens = context.n_ctx_seq * (1 if self.engine.options.unified and workload.batch_size > 1 else workload.batch_size)
         if workload.seq_len * workload.batch_size > tokens:
-            each = context.n_ctx_seq // (workload.batch_size if self.options.unified else 1)
+            each = context.n_ctx_seq // (workload.batch_size if self.engine.options.unified else 1)
             yield f"the context holds {each:,} tokens a sequence, not {workload.seq_len:,}: a larger ctx_size is needed"
-        h = read.hparams
+        h = self.hparams
         drafts = {t.layer for part in context.parts for t in part.tensors if t.layer >= h.n_layer}
-        if drafts and self.options.ctx_type != "mtp":
+        if drafts and self.engine.options.ctx_type != "mtp":
             yield f"{len(drafts)} prediction layer(s) counted: llama.cpp holds them here too (files made with --no-mtp have none)"
         trained = h.context_length
         if trained and context.n_ctx_seq > pad(trained):
             yield f"the model was trained for {trained:,} tokens; llama.cpp warns, and allocates all the same"
 
-    def _details(self, h: Hparams, context: Context[int]) -> Mapping[str, Any]:
-        """The engine's own words: the normalised context, each cache object, the lines of the log, what to type."""
-        o = self.options
-        return {
-            "n_ctx": context.n_ctx,
-            "n_ctx_seq": context.n_ctx_seq,
-            "n_seq_max": context.n_seq_max,
-            "n_batch": context.n_batch,
-            "n_ubatch": context.n_ubatch,
-            "kv_unified": o.unified,
-            "flash_attn": context.flash_attn,
-            "output_buffer_bytes": context.output_buffer_bytes,
-            "parts": [part_words(part) for part in context.parts],
-            "backend_buffer_bytes": {"cpu": backend_bytes(context, 32), "cuda": backend_bytes(context, 128, tail=True)},
-            "backend_evidence": {"cpu": "measured", "cuda": "derived"},
-            "log": list(log_lines(h, context, type_k=o.type_k, type_v=o.type_v)),
-            "flags": o.flags(context.n_ctx if o.ctx_size != 0 else 0, context.n_seq_max),
-        }
+    def facts(self, workload: Workload) -> LlamaCppFacts:
+        """The normalised context, and each cache object."""
+        context = self._context(workload)
+        return LlamaCppFacts(
+            n_ctx=context.n_ctx,
+            n_ctx_seq=context.n_ctx_seq,
+            n_seq_max=context.n_seq_max,
+            n_batch=context.n_batch,
+            n_ubatch=context.n_ubatch,
+            kv_unified=self.engine.options.unified,
+            flash_attn=context.flash_attn,
+            output_buffer_bytes=context.output_buffer_bytes,
+            parts=tuple(part_words(part) for part in context.parts),
+            backend_buffer_bytes={"cpu": backend_bytes(context, 32), "cuda": backend_bytes(context, 128, tail=True)},
+            backend_evidence={"cpu": "measured", "cuda": "derived"},
+        )
+
+    def log(self, workload: Workload) -> tuple[str, ...]:
+        """The lines that the library prints of its caches."""
+        options, context = self.engine.options, self._context(workload)
+        return tuple(log_lines(self.hparams, context, type_k=options.type_k, type_v=options.type_v))
+
+    def typed(self, workload: Workload) -> str:
+        """The front end's own words for this context."""
+        options, context = self.engine.options, self._context(workload)
+        return options.flags(context.n_ctx if options.ctx_size != 0 else 0, context.n_seq_max)
+
+    def command(self, serving: Serving) -> str:
+        """`llama-server -m MODEL …`, or what the front end is told in code."""
+        typed = self.typed(Workload(batch_size=serving.batch_size, seq_len=serving.context))
+        program, _, rest = typed.partition(" ")
+        return f"{program} -m {quote(serving.model)} {rest}" if program in {"llama-server", "llama-cli"} else typed
+
+
+class LlamaCppFacts(Struct, frozen=True, kw_only=True):
+    """The context as it is made, in the engine's own words; sizes of one context."""
+
+    n_ctx: int
+    n_ctx_seq: int
+    n_seq_max: int
+    n_batch: int
+    n_ubatch: int
+    kv_unified: bool
+    flash_attn: bool
+    output_buffer_bytes: int
+    parts: tuple[Mapping[str, Any], ...]
+    backend_buffer_bytes: Mapping[str, int]
+    backend_evidence: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {**{name: getattr(self, name) for name in self.__struct_fields__}, "parts": [dict(part) for part in self.parts]}
 
 
 def grouped(h: Hparams, part: Part[Count]) -> list[tuple[Tensor[Count], list[int]]]:

@@ -7,12 +7,12 @@ held by a module, a cache class's own lists) are recorded without a layer, and t
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kvplan import architectures
-from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.allocation import Allocation
 from kvplan.domain.model import MAX_LAYERS, Model
 from kvplan.domain.workload import Workload
-from kvplan.engines import make_engine
-from kvplan.engines.kernel.cases import Case, InvalidCase, whole
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.kernel.engine import footprint
+from kvplan.engines.transformers.engine import Transformers
 
 #: What records call a cache -> the engine's option.
 _CACHES: Final = {
@@ -73,23 +73,14 @@ def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     return {"outside": any(entry["layers"][0] is None for entry in _entries(expected))}
 
 
-def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     """The facts of the `transformers` engine at the record's release, after all tokens and after the prompt."""
-    model = architectures.read(case.config, source=case.id, name=case.model)
-    options = _options(case)
-    engine = make_engine(f"transformers@{case.engine_version}" if case.engine_version else "transformers", options)
+    model = read(case.config, "")
     prompt, tokens = case.count("prefill", minimum=1), case.count("seq_len", minimum=1)
-    workload = Workload(
-        batch_size=case.count("batch", minimum=1), seq_len=tokens, prompt_len=prompt, encoder_len=_encoder_len(case, model)
-    )
-    answer = engine.footprint(model, workload)
-    if isinstance(answer, NotPredicted):
-        return answer
-    first = engine.footprint(
-        model, Workload(batch_size=workload.batch_size, seq_len=prompt, prompt_len=prompt, encoder_len=workload.encoder_len)
-    )
-    if isinstance(first, NotPredicted):
-        return first
+    batch_size, encoder_len = case.count("batch", minimum=1), _encoder_len(case, model)
+    on = Transformers.made({**_options(case), "prompt_len": prompt}, case.engine_version or None).on(model)
+    answer = footprint(on, Workload(batch_size=batch_size, seq_len=tokens, encoder_len=encoder_len))
+    first = footprint(on, Workload(batch_size=batch_size, seq_len=prompt, encoder_len=encoder_len))
     return {
         "total_bytes": answer.payload_bytes,
         "storage_bytes": answer.allocated_bytes,
@@ -140,7 +131,7 @@ def _encoder_len(case: Case, model: Model) -> int:
     images = case.workload.get("images_per_sequence")
     if images is None:
         return case.count("encoder_seq_len", default=0)
-    vision = (model.config or {}).get("vision_config", {})
+    vision = model.origin.config.get("vision_config", {}) if model.origin is not None else {}
     side = whole(vision.get("image_size", 448), "vision_config.image_size", 1) // whole(
         vision.get("patch_size", 14), "vision_config.patch_size", 1
     )

@@ -7,11 +7,12 @@ Each function names the modeling code that it follows. Facts that changed betwee
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final, Literal
 
 from msgspec.structs import replace
 
 from kvplan.domain.model import MAX_LAYERS, Chunk, Cross, Full, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
+from kvplan.domain.origin import NO_SETTINGS, Settings
 from kvplan.engines.transformers.releases import family
 
 Version = tuple[int, ...]
@@ -33,13 +34,12 @@ OWN_CACHE: Final = frozenset({"minimax", "rwkv", "xlstm"})
 
 def text_type(model: Model) -> str:
     """The model type of the text part."""
-    return model.text_type or model.model_type
+    return model.text_type
 
 
-def setting(model: Model, key: str, default: Any = None) -> Any:
-    """A key of the text part's config."""
-    value = (model.text_config or {}).get(key)
-    return default if value is None else value
+def settings(model: Model) -> Settings:
+    """The text part's config, typed; of a model that was described by hand, nothing."""
+    return model.origin.text if model.origin is not None else NO_SETTINGS
 
 
 def as_kept(model: Model, version: Version) -> Model:
@@ -66,7 +66,7 @@ def _falcon(model: Model, version: Version) -> tuple[Layer, ...]:
     Source: `FalconAttention._split_heads` in `models/falcon/modeling_falcon.py`.
     """
     heads = model.attention_heads
-    if not heads or not setting(model, "new_decoder_architecture", False):
+    if not heads or not settings(model).flag("new_decoder_architecture"):
         return model.layers
     return _softmax(model.layers, lambda m: replace(m, kv_heads=heads))
 
@@ -88,11 +88,12 @@ def _mimo(model: Model, version: Version) -> tuple[Layer, ...]:
     The config class adds one to the published window; before 5.20 the cache saw its default instead.
     Source: `MiMoV2FlashAttention.__init__`, `MiMoV2FlashConfig.__post_init__`.
     """
-    heads, size = setting(model, "num_key_value_heads", 4), setting(model, "sliding_window_size")
+    c = settings(model)
+    heads, size = c.whole("num_key_value_heads", 4, least=1), c.whole("sliding_window_size", -1, least=-1)
     window = family("window", text_type(model), version)
     if window == "plus_one":
-        window = size + 1 if size is not None else setting(model, "sliding_window", 129)
-    dims = {"key_dim": setting(model, "head_dim", 192), "value_dim": setting(model, "v_head_dim", 128)}
+        window = size + 1 if size >= 0 else c.whole("sliding_window", 129, least=1)
+    dims = {"key_dim": c.whole("head_dim", 192, least=1), "value_dim": c.whole("v_head_dim", 128, least=1)}
 
     def kept(memory: Softmax) -> Softmax:
         slides = isinstance(memory.reach, Window)
@@ -130,14 +131,16 @@ def surplus_layers(model: Model) -> int:
     """Layers of the cache object that no decoder layer uses; below 0, decoder layers without one."""
     if text_type(model) not in COUNTS_ENCODER_LAYERS:
         return 0
-    return int(setting(model, "num_layers", setting(model, "num_hidden_layers", len(model.layers)))) - len(model.layers)
+    c, decoder = settings(model), len(model.layers)
+    return c.whole("num_layers", c.whole("num_hidden_layers", decoder, most=MAX_LAYERS), most=MAX_LAYERS) - decoder
 
 
 def plain_mlps(model: Model) -> int:
     """Layers that are an MLP and nothing else (Nemotron-H); expert layers are counted elsewhere."""
-    kinds = setting(model, "layers_block_type") or setting(model, "layer_types")
-    if kinds is None:
-        return str(setting(model, "hybrid_override_pattern", "")).count("-")
+    c = settings(model)
+    kinds = c.items("layers_block_type") or c.items("layer_types")
+    if not kinds:
+        return c.text("hybrid_override_pattern", most=MAX_LAYERS).count("-")
     return sum(kind == "mlp" for kind in kinds)
 
 
@@ -172,7 +175,7 @@ def _lfm2(model: Model, version: Version) -> tuple[Layer, ...]:
 
 def _xlstm(model: Model, version: Version) -> tuple[Layer, ...]:
     """The cache has `num_hidden_layers` states (32 when absent), however many blocks there are (`xLSTMCache.__init__`)."""
-    number = min(setting(model, "num_hidden_layers", 32), MAX_LAYERS)
+    number = settings(model).whole("num_hidden_layers", 32, least=1, most=MAX_LAYERS)
     return tuple(Layer(index=i, memories=model.layers[0].memories) for i in range(number))
 
 
@@ -203,8 +206,7 @@ def widest_window(model: Model) -> int | None:
         for m in x.memories
         if isinstance(m, Softmax | Cross) and isinstance(m.reach, Window | Chunk)
     ]
-    given = setting(model, "sliding_window")
-    return max(sizes) if sizes else given if isinstance(given, int) and given > 0 else None
+    return max(sizes) if sizes else settings(model).whole("sliding_window") or None
 
 
 #: Types whose config class has `layer_types` in 4.53 to 4.55, when HybridCache goes by them.
@@ -228,7 +230,7 @@ def alternating(model: Model) -> Model:
     kind, window = text_type(model), widest_window(model)
     if kind in {"gemma2", "gemma3_text", "cohere2"} or window is None:
         return model  # the same rule, or no window at all
-    step = setting(model, "sliding_window_pattern", 2)
+    step = settings(model).whole("sliding_window_pattern", 2, least=1)
     reaches = tuple(Window(window) if (i + 1) % step else Full() for i in range(len(model.layers)))
     layers = tuple(
         replace(
@@ -237,3 +239,26 @@ def alternating(model: Model) -> Model:
         for layer in model.layers
     )
     return replace(model, layers=layers)
+
+
+def asked_cache(model: Model) -> str:
+    """The cache that the model's config asks `generate()` for. Source: `generation/utils.py:_prepare_cache_for_generation`."""
+    return settings(model).text("cache_implementation", "dynamic")
+
+
+def own_window(model: Model) -> int:
+    """Unlimited-OCR keeps a window of its own: models/unlimited_ocr/modeling_unlimited_ocr.py."""
+    return settings(model).whole("sliding_window", 128, least=1)
+
+
+def one_projection(model: Model) -> Literal["", "values", "both"]:
+    """Whose first tensors are views of Falcon's one projection. Source: `FalconAttention._split_heads`."""
+    c = settings(model)
+    if c.flag("new_decoder_architecture") or c.flag("multi_query", True):
+        return ""
+    return "both" if c.flag("alibi") else "values"
+
+
+def ignored_state_dtype(model: Model) -> bool:
+    """Whether the config gives its states a dtype, which the library does not read."""
+    return settings(model).text("mamba_ssm_cache_dtype", "float32") != "float32"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from kvplan.domain.model import Model
-from kvplan.engines.transformers.models import Version, as_kept, setting, text_type
+from kvplan.engines.transformers.models import Version, as_kept, ignored_state_dtype, text_type
 
 _UNSHARED: Final = "transformers reads neither `use_cla` nor `cla_share_factor`: every layer caches"
 _BROADCAST: Final = (
@@ -37,5 +37,5 @@ def departures(model: Model, version: Version) -> Iterator[str]:
     kind = text_type(model)
     if as_kept(model, version).layers != model.layers:
         yield _WHY.get(kind, f"this release of transformers keeps the layers of `{kind}` otherwise than later ones")
-    if setting(model, "mamba_ssm_cache_dtype") not in {None, "float32"}:
+    if ignored_state_dtype(model):
         yield "transformers ignores `mamba_ssm_cache_dtype`: its states are float32"

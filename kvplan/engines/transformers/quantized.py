@@ -8,68 +8,68 @@ quantized again and none wait. fp8 appends and keeps no residual. Sources: `Quan
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.dtypes import item_bytes, torch_name
 from kvplan.domain.model import Full, Memory, Model, Softmax
 from kvplan.domain.words import memory_words
 from kvplan.engines.kernel.tensors import Count, Piece, at_least
+from kvplan.engines.transformers.options import TransformersOptions
 from kvplan.engines.transformers.releases import general
 from kvplan.engines.transformers.rules import Rules
 from kvplan.engines.transformers.tensors import Moment
-
-if TYPE_CHECKING:
-    from kvplan.domain.workload import Workload
-    from kvplan.engines.transformers.engine import TransformersOptions
+from kvplan.errors import Refused
 
 _BITS: Final = {"quanto": (2, 4), "hqq": (1, 2, 4, 8)}
 _AXES: Final = {"quanto": (0, -1), "hqq": (0, 1)}
 
 
-def quantized_refusal(options: TransformersOptions, model: Model) -> NotPredicted | None:
-    """What the quantized cache classes refuse."""
+def refuse_quantized(options: TransformersOptions, model: Model) -> None:
+    """Refuse what the quantized cache classes refuse.
+
+    Raises:
+        Refused: in the library's words.
+    """
     plain = all(isinstance(m, Softmax) and isinstance(m.reach, Full) for layer in model.layers for m in layer.memories) and all(
         layer.memories for layer in model.layers
     )
     if not plain:
-        return NotPredicted(
-            reason="QuantizedCache takes models whose layers are all full attention, and raises a ValueError here"
-        )
+        raise Refused("QuantizedCache takes models whose layers are all full attention, and raises a ValueError here")
     if options.backend == "fp8":
-        return None
+        return
     if options.backend not in _BITS:
-        return NotPredicted(reason=f"unknown quantization backend `{options.backend[:40]}`: available are quanto, hqq and fp8")
+        raise Refused(f"unknown quantization backend `{options.backend[:40]}`: available are quanto, hqq and fp8")
     if options.nbits not in _BITS[options.backend]:
         words = ", ".join(map(str, _BITS[options.backend]))
-        return NotPredicted(reason=f"`nbits` for the {options.backend} backend has to be one of {words}, got {options.nbits}")
+        raise Refused(f"`nbits` for the {options.backend} backend has to be one of {words}, got {options.nbits}")
     for name in ("axis_key", "axis_value"):
         axis = getattr(options, name)
         if axis is not None and axis not in _AXES[options.backend]:
             words = " or ".join(map(str, _AXES[options.backend]))
-            return NotPredicted(reason=f"`{name}` for the {options.backend} backend has to be {words}, got {axis}")
-    return None
+            raise Refused(f"`{name}` for the {options.backend} backend has to be {words}, got {axis}")
 
 
-def uneven_groups(options: TransformersOptions, model: Model, workload: Workload) -> NotPredicted | None:
+def refuse_uneven(options: TransformersOptions, model: Model, seq_len: int, batch_size: int) -> None:
     """Both backends refuse a tensor that its groups do not divide.
+
+    Raises:
+        Refused: its words.
 
     Source: `group` in optimum-quanto 0.2.7 (along the axis), the assertion in hqq's `Quantizer.quantize`.
     """
     if options.backend == "fp8":
-        return None
-    prompt = workload.seq_len - 1 if options.prompt_len is None else min(options.prompt_len, workload.seq_len)
-    waiting = (workload.seq_len - prompt) % options.residual_length
+        return
+    prompt = seq_len - 1 if options.prompt_len is None else min(options.prompt_len, seq_len)
+    waiting = (seq_len - prompt) % options.residual_length
     for memory in {m for layer in model.layers for m in layer.memories if isinstance(m, Softmax)}:
         for dim, axis in ((memory.key_dim, options.axis_key), (memory.value_dim, options.axis_value)):
-            for tokens in {prompt, workload.seq_len - waiting}:
-                elements = memory.kv_heads * tokens * dim * workload.batch_size
+            for tokens in {prompt, seq_len - waiting}:
+                elements = memory.kv_heads * tokens * dim * batch_size
                 if options.backend == "quanto":
-                    elements //= dim if axis == -1 else workload.batch_size or 1
+                    elements //= dim if axis == -1 else batch_size or 1
                 if elements % options.q_group_size:
                     words = f"{elements:,} elements, which groups of {options.q_group_size} do not divide"
-                    return NotPredicted(reason=f"{options.backend} refuses {words}")
-    return None
+                    raise Refused(f"{options.backend} refuses {words}")
 
 
 def quantized_pieces(

@@ -12,13 +12,10 @@ from typing import Final
 from msgspec import Struct
 
 from kvplan.engines.vllm.specs import Held, Spec, same_kind
+from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
 _BALANCE: Final = 1.5  # a bucket less than this much longer than the shortest is kept in one group
-
-
-class CannotGroup(ValueError):
-    """vLLM refuses to start with these layers; the message is its own."""
 
 
 class Rules(Struct, frozen=True):
@@ -59,7 +56,7 @@ def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ..
     """The groups of a model's caches, in first-seen order; none for a model that keeps nothing.
 
     Raises:
-        CannotGroup: vLLM refuses them.
+        Refused: vLLM refuses them.
     """
     if not rules.hybrid_manager:
         caches = _one_type(caches)
@@ -73,7 +70,7 @@ def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ..
         return _packed(caches)
     if len(pages) > 1:
         if not rules.unified_pages:
-            raise CannotGroup("this release cannot serve layers whose pages differ in size (NotImplementedError)")
+            raise Refused("this release cannot serve layers whose pages differ in size (NotImplementedError)")
         if any(held.spec.latent and max(pages) % held.spec.page_bytes for held in caches):
             return _whole_windows(caches)
         caches = tuple(_with(held, _to_page(held.spec, max(pages))) for held in caches)
@@ -87,7 +84,7 @@ def _one_type(caches: tuple[Held, ...]) -> tuple[Held, ...]:
         caches = tuple(_with(held, held.spec.without_reach()) for held in caches)
     first = caches[0].spec if caches else None
     if first is not None and not all(same_kind(first, held.spec) for held in caches):
-        raise CannotGroup("Failed to promote local KV cache specs to one unified type.")
+        raise Refused("Failed to promote local KV cache specs to one unified type.")
     return caches
 
 
@@ -104,7 +101,7 @@ def _whole_windows(caches: tuple[Held, ...]) -> tuple[CacheGroup, ...]:
     local = any(held.spec.kind == "chunked" for held in caches) or any(held.spec.latent for held in windows)
     whole = tuple(_with(held, held.spec.without_reach()) for held in caches)
     if not windows or local or not all(same_kind(whole[0].spec, held.spec) for held in whole):
-        raise CannotGroup("the pages of the MLA layers cannot be unified with the others' (NotImplementedError)")
+        raise Refused("the pages of the MLA layers cannot be unified with the others' (NotImplementedError)")
     return (CacheGroup(whole),)
 
 

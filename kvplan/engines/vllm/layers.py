@@ -29,9 +29,10 @@ from kvplan.domain.model import (
 )
 from kvplan.engines.kernel.heads import split_heads
 from kvplan.engines.vllm.dtypes import COMPRESSED_BLOCK, PLAIN, SPARSE_ROWS, head_bytes
-from kvplan.engines.vllm.releases import ENCODER_ONLY
+from kvplan.engines.vllm.models import any_traits, text_traits
 from kvplan.engines.vllm.specs import Held, Spec
-from kvplan.engines.vllm.states import NotServed, Storage, state_spec
+from kvplan.engines.vllm.states import Storage, state_spec
+from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
 _ALIGNMENT: Final = {True: 576, False: 512}  # bytes: DeepSeek V4 pages, with fp8_ds_mla rows or not
@@ -41,12 +42,6 @@ _BOUNDARY: Final = 2  # layers
 _EXPANDED_WIDTH: Final = 256  # elements: heads before MLA was served as such
 _INDEX_GROUP: Final = 128  # elements that share one fp32 scale
 _COMPRESSOR_BLOCK: Final = {True: 4, False: 8}  # tokens; overlapping groups or not
-#: Text model types whose blocks of attention are built before the layers that use them (shared blocks).
-_ATTENTION_FIRST: Final = frozenset({"zamba2"})
-#: MLA that vLLM expands: keys and values of all heads, values as wide as keys. Source: models/minicpm3.py.
-_EXPANDED: Final = frozenset({"minicpm3"})
-#: Sharing in the config that vLLM does not read: every layer caches. Source: models/registry.py (Transformers backend).
-IGNORES_SHARING: Final = frozenset({"hunyuan", "hunyuan_v1_moe", "hunyuan_v1_dense"})
 
 
 def sparse_mla(model: Model) -> bool:
@@ -64,12 +59,12 @@ def layer_caches(model: Model, storage: Storage, block_size: int) -> tuple[Held,
     """Every cache of the target's layers, in the order in which vLLM registers them.
 
     Raises:
-        NotServed: a memory that vLLM has no cache for.
+        Refused: a memory that vLLM has no cache for.
         OptionError: tensor parallelism does not divide the heads.
     """
-    if model.text_type in ENCODER_ONLY:
+    if text_traits(model).encoder_only:
         return ()
-    shared = model.text_type in IGNORES_SHARING or model.model_type in IGNORES_SHARING
+    shared = any(t.ignores_sharing for t in any_traits(model))
     plain = replace(storage, cache="auto")
     skipped = boundary_layers(model) if storage.cache.startswith("turboquant") else frozenset()
     made: dict[tuple[tuple[Memory, ...], bool], list[tuple[int, str, Spec]]] = {}
@@ -82,7 +77,7 @@ def layer_caches(model: Model, storage: Storage, block_size: int) -> tuple[Held,
         caches += [Held(layer=layer.index, memory=m, name=name, spec=spec) for m, name, spec in made[key]]
     if storage.whole_windows:
         caches = [replace(held, spec=held.spec.without_reach()) for held in caches]
-    if model.text_type in _ATTENTION_FIRST:
+    if text_traits(model).attention_first:
         caches.sort(key=lambda held: held.spec.kind == "state")
     return tuple(caches)
 
@@ -111,12 +106,12 @@ def draft_caches(model: Model, drafter: Model | None, method: str, storage: Stor
     """The caches of a drafter's layers: the model's own MTP layers, or those of a draft model; none for n-grams.
 
     Raises:
-        NotServed: MTP is asked for and the model has no MTP layers.
+        Refused: MTP is asked for and the model has no MTP layers.
     """
     if method == "mtp":
         layers, source = model.drafts, model
         if not any(layer.memories for layer in layers):
-            raise NotServed("the config has no multi-token-prediction layers to draft with")
+            raise Refused("the config has no multi-token-prediction layers to draft with")
     elif drafter is not None:
         layers, source = drafter.layers, drafter
     else:
@@ -155,7 +150,7 @@ def _memory(memory: Memory, model: Model, storage: Storage, block_size: int, *, 
             yield from _single_latent(memory, storage)
         case Softmax():
             yield "keys and values", _softmax(memory, memory.kv_heads, memory.key_dim, memory.value_dim, storage, block_size)
-        case Latent() if model.text_type in _EXPANDED or storage.expand_latents:
+        case Latent() if text_traits(model).expands_latents or storage.expand_latents:
             step = _EXPANDED_WIDTH if storage.expand_latents else 1
             width = ceil_div(memory.nope_dim + memory.rope_dim, step) * step
             yield "keys and values", _softmax(memory, memory.heads, width, width, storage, block_size)
@@ -192,13 +187,13 @@ def _softmax(memory: Softmax | Latent, kv_heads: int, key: int, value: int, stor
         case Chunk(size=size):
             return Spec(kind="chunked", reach=size, **shared)  # type: ignore[arg-type]
         case Compressed():
-            raise NotServed("compressed keys beside values: vLLM serves DeepSeek V4's single latent only")
+            raise Refused("compressed keys beside values: vLLM serves DeepSeek V4's single latent only")
 
 
 def _latent(memory: Latent, storage: Storage, block_size: int, *, sparse: bool) -> Spec:
     """MLA: one row a token, on every device whole. Source: `mla_attention.py:get_kv_cache_spec`."""
     if not isinstance(memory.reach, Full | Window):
-        raise NotServed("latent attention that sees only a chunk or compressed entries")
+        raise Refused("latent attention that sees only a chunk or compressed entries")
     width = memory.rank + memory.rope_dim
     row = SPARSE_ROWS.get(storage.cache) or head_bytes(storage.cache, width, 0, storage.dtype)
     if storage.cache.endswith("_per_token_head"):
@@ -283,4 +278,4 @@ def _single_latent(memory: Softmax, storage: Storage) -> Iterator[tuple[str, Spe
             )
             yield "compressor state", _compressor(memory.key_dim, memory.reach, align)
         case _:
-            raise NotServed("keys that are their own values, for every token: no model that vLLM serves has them")
+            raise Refused("keys that are their own values, for every token: no model that vLLM serves has them")

@@ -7,7 +7,6 @@ pipeline stages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import lcm
 from typing import Final, Literal
 
@@ -26,18 +25,17 @@ from kvplan.engines.vllm.layers import (
     layer_caches,
     sparse_mla,
 )
+from kvplan.engines.vllm.models import state_chunk, text_traits, trained_length
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.releases import rule
 from kvplan.engines.vllm.specs import Held, Scheduling, Spec, request_blocks
 from kvplan.engines.vllm.states import Storage
 from kvplan.errors import OptionError
-from kvplan.units import MAX_COUNT, ceil_div
+from kvplan.units import ceil_div
 
 StateMode = Literal["none", "align", "all"]
 _STATES: Final = {"none": 1, "align": 2, "all": 0}  # blocks of states a request, tokens aside
 _BLACKWELL: Final = 100  # sm_100
-#: Text model types whose cache is fp8 on Blackwell unless told otherwise. Source: `platforms/cuda.py`, 0.32.0.
-_FP8_ON_BLACKWELL: Final = frozenset({"glm_moe_dsa"})
 _MLA_LEAST: Final = 128  # tokens: the least block of MLA beside states
 
 
@@ -80,24 +78,7 @@ def model_length(model: Model, options: VllmOptions) -> int:
     given = options.max_model_len
     if given is not None and given != -1:
         return given
-    known = model.max_tokens or (model.text_config or {}).get("max_target_positions")
-    length = known if isinstance(known, int) and known > 0 else 2048
-    return _scaled(length, model)
-
-
-def _scaled(length: int, model: Model) -> int:
-    """The context that rope scaling makes of the trained one; Gemma 3's config has it in already."""
-    config = model.text_config or {}
-    rope = config.get("rope_parameters") or config.get("rope_scaling")
-    if not isinstance(rope, Mapping) or model.text_type.startswith("gemma3"):
-        return length
-    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor", 1)
-    if kind in {None, "su", "longrope", "llama3"} or isinstance(factor, bool) or not isinstance(factor, int | float):
-        return length
-    trained = rope.get("original_max_position_embeddings") if kind == "yarn" else None
-    base = trained if isinstance(trained, int) and not isinstance(trained, bool) else length
-    scaled = base * factor
-    return int(scaled) if 1 <= scaled < MAX_COUNT else length
+    return trained_length(model)
 
 
 def model_dtype(model: Model, options: VllmOptions) -> str:
@@ -113,7 +94,7 @@ def model_dtype(model: Model, options: VllmOptions) -> str:
 def resolved_cache_dtype(model: Model, options: VllmOptions) -> str:
     """`kv_cache_dtype` as the attention backends take it: sparse latents have a row format of their own for fp8."""
     name = dt.cache_dtype(options.kv_cache_dtype)
-    if name == "auto" and model.text_type in _FP8_ON_BLACKWELL and options.compute_capability >= _BLACKWELL:
+    if name == "auto" and text_traits(model).fp8_on_blackwell and options.compute_capability >= _BLACKWELL:
         name = "fp8_e4m3"
     if compressed(model) and (name == "auto" or name in dt.FP8):
         return "fp8_ds_mla"
@@ -142,7 +123,7 @@ def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> P
     """Settle everything.
 
     Raises:
-        NotServed, CannotGroup: vLLM cannot serve the model so.
+        Refused: vLLM cannot serve the model so.
         OptionError: flags that do not fit the model.
     """
     length = model_length(model, options)
@@ -224,7 +205,7 @@ def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple
     attention = next((h.spec for h in caches if h.spec.kind in {"full", "sliding", "chunked"} and not h.draft), None)
     state_page = max((h.spec.content_bytes for h in caches if h.spec.kind == "state"), default=0)
     if attention is not None and state_page:
-        size = _aligned_block(size, attention, state_page, kernels, _chunk_size(model) if storage.every_block else 1)
+        size = _aligned_block(size, attention, state_page, kernels, state_chunk(model) if storage.every_block else 1)
         page = size * attention.entry_bytes
         caches = tuple(_padded_state(held, page) for held in build(size))
     elif storage.cache.startswith("turboquant"):
@@ -236,13 +217,6 @@ def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple
 def _padded_state(held: Held, page: int) -> Held:
     spec = held.spec
     return replace(held, spec=spec.padded(page)) if spec.kind == "state" and spec.content_bytes < page else held
-
-
-def _chunk_size(model: Model) -> int:
-    """Tokens that a state's kernel takes at once. Source: `config/model.py:get_mamba_chunk_size`."""
-    config = model.text_config or {}
-    found = config.get("mamba_chunk_size") or config.get("chunk_size")
-    return found if isinstance(found, int) and 0 < found < 2**20 else 2048
 
 
 def _aligned_block(size: int, attention: Spec, state_page: int, kernels: list[int], chunk: int) -> int:

@@ -12,24 +12,29 @@ from typing import Final
 from kvplan.domain.model import Latent, Memory, Model, Recurrent, Softmax, Window
 from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS, cache_dtype
 from kvplan.engines.vllm.layers import compressed, sparse_mla
+from kvplan.engines.vllm.models import any_traits
 from kvplan.engines.vllm.options import VllmOptions
-from kvplan.engines.vllm.releases import REMOVED, UNDESCRIBED
+from kvplan.errors import Refused
 
 _V4_PACKED: Final = (0, 26)  # the first release whose grouping of DeepSeek V4 is known here
 
 
-def refusal(model: Model, options: VllmOptions, version: tuple[int, ...]) -> str:
-    """Why vLLM does not start with this model and these flags; empty when it does."""
-    return next(_reasons(model, options, version), "")
+def refuse(model: Model, options: VllmOptions, version: tuple[int, ...]) -> None:
+    """Refuse what vLLM does not start with.
+
+    Raises:
+        Refused: why it does not.
+    """
+    for reason in _reasons(model, options, version):
+        raise Refused(reason)
 
 
 def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> Iterator[str]:
-    for name in (model.model_type, model.text_type):
-        since, why = REMOVED.get(name, ((), ""))
-        if since and version >= since:
-            yield why
-        if name in UNDESCRIBED:
-            yield f"kvplan knows no rule for it: {UNDESCRIBED[name]}"
+    for traits in any_traits(model):
+        if traits.gone_since is not None and version >= traits.gone_since:
+            yield traits.gone
+        if traits.undescribed:
+            yield f"kvplan knows no rule for it: {traits.undescribed}"
     if compressed(model) and version < _V4_PACKED:
         yield "kvplan knows no rule for it: before 0.26 DeepSeek V4 was grouped by rules of its own"
     memories = {memory for group in model.collapsed() for memory in group}

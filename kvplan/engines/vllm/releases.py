@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from kvplan.engines.kernel.releases import Quirk, rule_for
 
-LATEST: Final = "0.32.0"
 _KU: Final = "vllm/v1/core/kv_cache_utils.py"
 _KI: Final = "vllm/v1/kv_cache_interface.py"
 
@@ -61,27 +60,3 @@ QUIRKS: Final = (
 def rule(name: str, version: tuple[int, ...]) -> Any:
     """The value of one rule at a release."""
     return rule_for(QUIRKS, name, version)
-
-
-#: Model types that a range of releases does not serve: type -> (first release without it, why).
-REMOVED: Final[dict[str, tuple[tuple[int, ...], str]]] = {
-    "minimax": ((0, 24), "MiniMaxText01ForCausalLM was supported until v0.23.0"),
-    "minimax_text_01": ((0, 24), "MiniMaxText01ForCausalLM was supported until v0.23.0"),
-    "bart": ((0, 11), "encoder-decoder models other than Whisper's kind went with the V0 engine"),
-    "mbart": ((0, 11), "encoder-decoder models other than Whisper's kind went with the V0 engine"),
-    "mllama": ((0, 11), "MllamaForConditionalGeneration went with the V0 engine"),
-    "t5": ((0,), "T5 needs a relative attention bias, which no attention backend has"),
-    "zamba": ((0,), "Zamba2 is served, the first Zamba is not"),
-    "bamba": ((0, 20), "layer 0 (linear_attention) does not dispatch through the Transformers attention interface"),
-}
-
-#: Text model types that are served, and whose layers keep what no rule here describes.
-UNDESCRIBED: Final[dict[str, str]] = {
-    "glm5_next_text": "its indexer keeps rings of pooled keys, in groups of their own",
-    "inkling_text": "its convolutions keep windows of a few tokens with widened heads",
-    "deepseek_v41": "its layers pool tokens by other ratios than DeepSeek V4's",
-}
-#: Text model types whose attention looks both ways and caches nothing (`EncoderOnlyAttentionSpec`).
-ENCODER_ONLY: Final = frozenset(
-    {"bert", "camembert", "electra", "megatron-bert", "modernbert", "roberta", "roberta-prelayernorm", "roformer", "xlm-roberta"}
-)

@@ -13,19 +13,15 @@ from msgspec import Struct
 
 from kvplan.domain.dtypes import item_bytes
 from kvplan.domain.model import Model, Recurrent, State
+from kvplan.engines.vllm.models import any_traits, own_state_dtype
 from kvplan.engines.vllm.specs import Spec
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, Refused
 
-#: States with a third block, for the checkpoint at the end of the prompt: by kind, by model type.
+#: States with a third block, for the checkpoint at the end of the prompt: by kind.
 _CHECKPOINT_KINDS: Final = frozenset({"mamba2"})
-_CHECKPOINT_TYPES: Final = frozenset({"kimi_k3"})
 #: Kinds of state that vLLM keeps in float32 whatever the cache dtype is, unless it is told.
 _FLOAT32_STATES: Final = {"cuda": frozenset({"kda"}), "cpu": frozenset({"kda", "gated_delta"})}
 _SERVED: Final = frozenset({"mamba", "mamba2", "gated_delta", "kda", "linear", "short_conv"})
-
-
-class NotServed(ValueError):
-    """vLLM has no cache for this memory; the message says which."""
 
 
 class Storage(Struct, frozen=True, kw_only=True):
@@ -49,9 +45,9 @@ class Storage(Struct, frozen=True, kw_only=True):
 def state_spec(memory: Recurrent, model: Model, storage: Storage, block_size: int) -> Spec:
     """States of one sequence, one after the other in a page. Source: `mamba_utils.py:MambaStateShapeCalculator`."""
     if memory.kind not in _SERVED:
-        raise NotServed(f"vLLM serves no model with a state of kind `{memory.kind}`")
+        raise Refused(f"vLLM serves no model with a state of kind `{memory.kind}`")
     shapes = tuple((state_shape(s, storage), state_dtype(s, memory, model, storage)) for s in memory.states)
-    checkpoint = storage.checkpoint and (memory.kind in _CHECKPOINT_KINDS or model.model_type in _CHECKPOINT_TYPES)
+    checkpoint = storage.checkpoint and (memory.kind in _CHECKPOINT_KINDS or any(t.checkpoint_block for t in any_traits(model)))
     return Spec(
         kind="state",
         content=(memory.kind, *shapes),
@@ -85,10 +81,7 @@ def state_dtype(state: State, memory: Recurrent, model: Model, storage: Storage)
         return storage.conv_dtype
     if storage.state_dtype != "auto":
         return storage.state_dtype
-    config = model.text_config or {}
-    own = config.get("mamba_ssm_dtype") if memory.kind == "gated_delta" else None
-    if model.text_type in {"nemotron_h", "nemotron_h_puzzle"} and memory.kind == "mamba2":
-        own = config.get("mamba_ssm_cache_dtype", storage.nemotron_states)
-    if isinstance(own, str):
-        return own.removeprefix("torch.")
+    own = own_state_dtype(model, memory, storage.nemotron_states)
+    if own:
+        return own
     return "float32" if memory.kind in _FLOAT32_STATES[storage.device] else storage.conv_dtype

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from kvplan.domain.allocation import Allocation
+from kvplan.domain.pool import Pool
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.domain.words import layer_range
+from kvplan.engines.vllm.facts import VllmFacts
 from kvplan.units import human_bytes
 
 #: Part of the waste -> what causes it, in words.
@@ -22,17 +24,23 @@ _ALIKE: Final = ("kind", "block_size", "page_bytes", "content_bytes", "request_b
 
 def tables(a: Allocation) -> tuple[Table, ...]:
     """The groups of one request, and the split of what it takes."""
-    return group_table(a.details["cache_groups"], a.details["block_bytes"], notes=_notes(a)), waste_table(a)
+    facts: VllmFacts = a.facts
+    groups = [group.to_dict() for group in facts.cache_groups]
+    return group_table(groups, facts.block_bytes, notes=_notes(facts)), waste_table(a)
 
 
-def _notes(a: Allocation) -> tuple[str, ...]:
-    d = a.details
-    at_most = human_bytes(d["bytes_one_request_at_max_model_len"])
-    state = f", states for {d['mamba_block_size']:,}" if d["mamba_block_size"] else ""
+def pool_tables(pool: Pool) -> tuple[Table, ...]:
+    """The groups of a pool, for one request of its longest."""
+    return (group_table(pool.groups, pool.block_bytes),) if pool.groups else ()
+
+
+def _notes(f: VllmFacts) -> tuple[str, ...]:
+    at_most = human_bytes(f.bytes_one_request_at_max_model_len)
+    state = f", states for {f.mamba_block_size:,}" if f.mamba_block_size else ""
     return (
-        f"blocks of {d['block_size']:,} tokens{state}; a block of all layers is {d['block_bytes']:,} bytes",
-        f"one request of {d['max_model_len']:,} tokens (max_model_len) may take {at_most}; "
-        f"{d['max_in_flight_tokens']:,} tokens may be in flight (max_num_batched_tokens {d['max_num_batched_tokens']:,})",
+        f"blocks of {f.block_size:,} tokens{state}; a block of all layers is {f.block_bytes:,} bytes",
+        f"one request of {f.max_model_len:,} tokens (max_model_len) may take {at_most}; "
+        f"{f.max_in_flight_tokens:,} tokens may be in flight (max_num_batched_tokens {f.max_num_batched_tokens:,})",
     )
 
 
@@ -72,7 +80,7 @@ def _runs(groups: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 def waste_table(a: Allocation) -> Table:
     """From `ideal`'s fair share of one device to what vLLM takes."""
-    waste, ideal = a.details["waste"], a.details["ideal_bytes"]
+    waste, ideal = a.facts.waste, a.facts.ideal_bytes
     columns = (
         Column(title="part", key="part"),
         Column(title="cause", key="cause"),

@@ -18,19 +18,18 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from msgspec.structs import replace
 
-from kvplan.domain.dtypes import DTYPES
+from kvplan.domain.dtypes import DTYPES, lookup
 from kvplan.domain.model import Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax
 from kvplan.domain.workload import Workload
-from kvplan.engines.ideal.engine import Ideal, IdealOptions
 from kvplan.engines.kernel.retention import kept_tokens
-from kvplan.engines.kernel.tensors import Count, at_least, at_most, whole_blocks
+from kvplan.engines.kernel.tensors import At, Count, at_least, at_most, whole_blocks
+from kvplan.engines.kernel.theory import theory
 from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS
 from kvplan.engines.vllm.specs import Held, Spec, request_blocks
 from kvplan.errors import OptionError
 from kvplan.units import ceil_div
 
 if TYPE_CHECKING:
-    from kvplan.engines.vllm.engine import Vllm
     from kvplan.engines.vllm.plan import Plan
 
 PARTS: Final = ("block_rounding", "page_padding", "group_padding", "replication", "retention", "precision")
@@ -88,9 +87,8 @@ def _held_bytes(spec: Spec, plan: Plan, tokens: int) -> int:
             return plan.scheduling.batch_tokens * spec.entry_bytes
 
 
-def waste(engine: Vllm, model: Model, workload: Workload) -> dict[str, Any]:
-    """`ideal_bytes` and the six parts of what vLLM takes beyond it, for the whole workload."""
-    plan, stage = engine.plan(model), engine.stage(model)
+def wasted(plan: Plan, stage: int, model: Model, workload: Workload, tensor_parallel: int) -> tuple[int, dict[str, int]]:
+    """`ideal`'s bytes, and the six parts of what vLLM takes beyond them, for the whole workload."""
     tokens, block = workload.seq_len, plan.block_bytes[stage]
     parts = dict.fromkeys(PARTS, 0)
     payload, shared = 0, 0
@@ -106,26 +104,25 @@ def waste(engine: Vllm, model: Model, workload: Workload) -> dict[str, Any]:
             parts["retention"] += holds - need
             payload += need
             shared += need if isinstance(_memory(held, model, held.layer), Shared) else 0
-    fair = _ideal(engine, model, workload, tensor_parallel=1)
-    device = _ideal(engine, model, workload, tensor_parallel=engine.tensor_parallel)
-    share = ceil_div(fair, engine.tensor_parallel)
+    fair = _ideal(plan, stage, model, workload, tensor_parallel=1)
+    device = _ideal(plan, stage, model, workload, tensor_parallel=tensor_parallel)
+    share = ceil_div(fair, tensor_parallel)
     parts["replication"] = device - share + shared
     parts["precision"] = payload - shared - device
     n = workload.batch_size
-    return {"ideal_bytes": share * n, "waste": {name: value * n for name, value in parts.items()}}
+    return share * n, {name: value * n for name, value in parts.items()}
 
 
-def _ideal(engine: Vllm, model: Model, workload: Workload, *, tensor_parallel: int) -> int:
-    """`ideal`'s bytes of one sequence in the stage's layers, at the nearest cache dtype that `ideal` knows."""
-    plan = engine.plan(model)
-    layers = plan.stage_layers[engine.stage(model)]
+def _ideal(plan: Plan, stage: int, model: Model, workload: Workload, *, tensor_parallel: int) -> int:
+    """The theory's bytes of one sequence in the stage's layers, at the nearest cache dtype that it knows."""
+    layers = plan.stage_layers[stage]
     tokens = workload.seq_len if tensor_parallel == 1 else ceil_div(workload.seq_len, plan.scheduling.context_parallel)
-    theory = Ideal(IdealOptions(kv_dtype=_like(plan.cache_dtype, plan.model_dtype), tensor_parallel=tensor_parallel))
+    cache = lookup(_like(plan.cache_dtype, plan.model_dtype))
     typed = replace(model, dtype=plan.model_dtype)
     try:
-        pieces = list(theory.pieces(typed, tokens, 1, workload.encoder_len))
-    except OptionError:  # heads that `ideal` cannot split so: nothing is replicated evenly
-        return _ideal(engine, model, workload, tensor_parallel=1)
+        pieces = list(theory(typed, cache, tensor_parallel, At(tokens, 1, workload.encoder_len)))
+    except OptionError:  # heads that do not split so: nothing is replicated evenly
+        return _ideal(plan, stage, model, workload, tensor_parallel=1)
     return sum(piece.payload * sum(layer in layers for layer in piece.layers) for piece in pieces)
 
 

@@ -20,6 +20,7 @@ from kvplan.domain.budget import APPLE_SHARE, Line, given_memory, gpu_memory, un
 from kvplan.domain.gpus import Gpu, gpu
 from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
+from kvplan.engines import pipeline_stages
 from kvplan.errors import KvplanError, OptionError, SpecError, nearest
 from kvplan.files import read_bounded
 from kvplan.loading import load
@@ -142,6 +143,7 @@ def _member(f: Fields) -> Member:
     if cache is not None and users is not None:
         f.refuse("users", "and `cache` are two answers to one question", hint="keep one of them")
     reserve = _size(f, "reserve", minimum=0)
+    options = _options(f)
     return Member(
         name=name,
         engine=engine,
@@ -154,9 +156,10 @@ def _member(f: Fields) -> Member:
         reserve=None if reserve is None else Line(name="reserve", bytes=reserve, basis="given", source="`reserve` of the plan"),
         cache_bytes=cache,
         tensor_parallel=_count(f, "tensor_parallel") or 1,
+        stages=pipeline_stages(engine, options),
         cards=_named_cards(f),
         encoder_len=_count(f, "encoder_len", minimum=0) or 0,
-        options=_options(f),
+        options=options,
         lines={"": at(f.source, f.line), **{key: f.where(key) for key in f.entries}},
     )
 

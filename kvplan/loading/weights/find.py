@@ -45,8 +45,7 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
 
 def quantised(model: Model) -> bool:
     """Whether the model's config says that its checkpoint is stored in another type than its dtype."""
-    configs = (model.config or {}, model.text_config or {})
-    return any(config.get("quantization_config") for config in configs)
+    return model.origin is not None and any(s.has("quantization_config") for s in (model.origin.outer, model.origin.text))
 
 
 def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:

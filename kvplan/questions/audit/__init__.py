@@ -23,20 +23,15 @@ The module that knows an engine's facts lies in the engine's folder and is named
 `not_predicted` or `invalid` for it by `judge`. Tests: `tests/engines/<engine>/`.
 """
 
-from importlib import import_module
 from typing import Any, Final
 
-#: Engine name in a case -> its module.
-AUDITORS: Final[dict[str, str]] = {
-    "fieldlog": "kvplan.questions.audit.fieldlog",
-    "llama.cpp": "kvplan.engines.llama_cpp.audit.cases",
-    "paper": "kvplan.questions.audit.papers",
-    "transformers": "kvplan.engines.transformers.audit",
-    "vllm": "kvplan.engines.vllm.audit.cases",
-}
+from kvplan.engines import ABOUTS, located
+
+#: Kinds of record that belong to no single engine.
+_OTHERS: Final[dict[str, str]] = {"fieldlog": "kvplan.questions.audit.fieldlog", "paper": "kvplan.questions.audit.papers"}
 
 
 def auditor(engine: str) -> Any | None:
     """The module that knows an engine's facts, or None."""
-    name = AUDITORS.get(engine)
-    return import_module(name) if name else None
+    name = _OTHERS.get(engine) or (ABOUTS[engine].audit if engine in ABOUTS else "")
+    return located(name) if name else None

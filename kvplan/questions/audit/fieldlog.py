@@ -1,26 +1,21 @@
 """Facts of field logs: what people's servers printed, to the printed digits, with the hub config of the model.
 
-One row of `READERS` for each engine whose logs are predicted; the engine is the first word of `engine_version`. A reader
-has `predict(case, asked) -> dict[name, value] | NotPredicted`, where a value is bytes as a Fraction, an int or
-`vllm_printed.Values`, and may have `asked(case, expected)`.
+The engine is the first word of `engine_version`; its `About` names the reader, which has
+`predict(case, asked, read) -> dict[name, value] | NotPredicted`, where a value is bytes as a Fraction, an int or several
+values of which the record may name any, and may have `asked(case, expected)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from importlib import import_module
 from typing import Any, Final
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.engines.kernel.cases import Case
+from kvplan.engines import ABOUTS, located
+from kvplan.engines.kernel.cases import Case, Read
 from kvplan.engines.kernel.printed import written_like
 
-#: First word of `engine_version` -> its module.
-READERS: Final[dict[str, str]] = {
-    "llama.cpp": "kvplan.engines.llama_cpp.audit.fieldlog",
-    "vllm": "kvplan.engines.vllm.audit.fieldlog",
-}
 _EXACT: Final = ("num_tokens", "num_gpu_blocks", "cells")
 _UNITS: Final = {"mib": "MiB", "gib": "GiB", "gb": "GiB"}  # vLLM, SGLang and TensorRT-LLM mean GiB by either
 
@@ -45,18 +40,18 @@ def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] | NotPredicted:
     """What the engine would have printed, in bytes."""
     module = _reader(case)
     if module is None:
         return NotPredicted(reason=f"kvplan predicts no facts of logs of {(case.engine_version or 'an unnamed engine')[:40]}")
-    found: dict[str, Any] | NotPredicted = module.predict(case, asked)
+    found: dict[str, Any] | NotPredicted = module.predict(case, asked, read)
     return found
 
 
 def _reader(case: Case) -> Any | None:
-    name = READERS.get(case.engine_version.partition(" ")[0])
-    return import_module(name) if name else None
+    found = ABOUTS.get(case.engine_version.partition(" ")[0])
+    return located(found.field_logs) if found and found.field_logs else None
 
 
 def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:

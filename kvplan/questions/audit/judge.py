@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kvplan import architectures
 from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.model import Model
 from kvplan.engines.kernel.cases import Case, InvalidCase, Record
 from kvplan.engines.kernel.verdicts import ComparedFact, Result, Status
-from kvplan.errors import ConfigError, KvplanError
+from kvplan.errors import ConfigError, KvplanError, Refused
 from kvplan.questions.audit import auditor
 
 
@@ -23,8 +25,7 @@ def judge(record: Record) -> Result:
         if not recorded:
             return _without(case, "not_predicted", "the record holds none of the facts that kvplan predicts for this engine")
         asked = module.asked(case, record.expected) if hasattr(module, "asked") else {}
-        predicted = module.predict(case, asked)
-        return _compared(case, module, predicted, recorded)
+        return _compared(case, module, _predicted(case, module, asked), recorded)
     except (InvalidCase, ConfigError) as problem:
         return _without(case, "invalid", str(problem))
     except KvplanError as problem:
@@ -32,6 +33,17 @@ def judge(record: Record) -> Result:
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as problem:
         # a record of an unforeseen form; a bug in a predictor shows here too, and its test fails
         return _without(case, "invalid", f"the record cannot be read as a case: {type(problem).__name__}: {str(problem)[:120]}")
+
+
+def _predicted(case: Case, module: Any, asked: Mapping[str, Any]) -> Mapping[str, Any] | NotPredicted:
+    def read(config: Mapping[str, Any], name: str = "") -> Model:
+        return architectures.read(config, source=f"{case.id}: {name}" if name else case.id, name=name or case.model)
+
+    try:
+        found: Mapping[str, Any] | NotPredicted = module.predict(case, asked, read)
+    except Refused as problem:
+        return NotPredicted(reason=problem.reason, see=problem.see)
+    return found
 
 
 def _without(case: Case, status: Status, reason: str) -> Result:

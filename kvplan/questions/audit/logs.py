@@ -1,23 +1,21 @@
 """Logs of engines as something to audit: which engine's it is, then every printed number against the prediction.
 
 A file is a log when one of its first lines looks like an engine's and it does not begin as JSON lines do. To add an
-engine, write its reader (`judge_log(name, lines, model) -> list[Result]`, and `MARKS`) and add its row to `READERS`.
+engine, write its reader (`judge_log(name, lines, model) -> list[Result]`, and `MARKS`) and name it in the engine's `About`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from kvplan.engines import ABOUTS, located
 from kvplan.engines.kernel.verdicts import Result
 
 if TYPE_CHECKING:
     from kvplan.domain.model import Model
 
-#: Modules that read one family of logs.
-READERS: Final = ("kvplan.engines.llama_cpp.audit.log", "kvplan.engines.vllm.audit.log")
 _HEAD_BYTES: Final = 2**20
 _LINE_BYTES: Final = 2**16
 _MAX_BYTES: Final = 2**30
@@ -35,8 +33,10 @@ def reader_of(path: Path) -> Any | None:
         return None
     if head.lstrip()[:1] in {"", "{"}:
         return None
-    for name in READERS:
-        module = import_module(name)
+    for found in ABOUTS.values():
+        module = located(found.logs) if found.logs else None
+        if module is None:
+            continue
         if any(mark in head for mark in module.MARKS):
             return module
     return None

@@ -20,7 +20,7 @@ from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import MAX_LAYERS, Latent, Layer, Memory, Model, ModelError, Shared
 from kvplan.domain.variants import share_layers, variant
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.cases import Case, InvalidCase, whole
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.kernel.printed import Convention, written_like
 from kvplan.questions.audit.formulas import evaluate
 from kvplan.questions.estimate import plan
@@ -110,7 +110,7 @@ def _kind(name: str) -> tuple[str, re.Match[str]] | None:
 # The prediction.
 
 
-def predict(case: Case, asked: Mapping[str, tuple[str, ...] | None]) -> dict[str, Any] | NotPredicted:
+def predict(case: Case, asked: Mapping[str, tuple[str, ...] | None], read: Read) -> dict[str, Any] | NotPredicted:
     """Bytes and elements of the `ideal` engine for every name asked about."""
     model = model_of(case)
     answers: dict[str, Any] = {}

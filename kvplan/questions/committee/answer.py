@@ -8,14 +8,15 @@ from msgspec.structs import replace
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.plan import Plan
 from kvplan.domain.pool import Pool
+from kvplan.engines import share_of
+from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.errors import OptionError
-from kvplan.questions.commands import engine_flags, served_name
-from kvplan.questions.committee.demand import Demand, member_options
+from kvplan.questions.commands import served_name
+from kvplan.questions.committee.demand import Demand
 from kvplan.questions.committee.placing import Node, place, spread_out
 from kvplan.questions.committee.result import Committee, Part
-from kvplan.questions.committee.shares import of_free, of_total, sharing_of, visible_cards
+from kvplan.questions.committee.shares import of_free, of_total, visible_cards
 from kvplan.questions.committee.splitting import largest_scale, scaled_up, split
-from kvplan.questions.fit.room import Room
 
 
 def answered(plan: Plan, *, solve: bool = False, factor: Fraction = Fraction(1)) -> Committee:
@@ -58,9 +59,11 @@ def _parts(plan: Plan, demands: tuple[Demand, ...], wanted: tuple[int | None, ..
     items = [demand.item(part.users) for demand, part in zip(demands, parts, strict=True)]
     where = place(items, plan.gpus, plan.room_bytes) or spread_out(items, plan.gpus)
     parts = tuple(replace(part, cards=cards) for part, cards in zip(parts, where, strict=True))
+    by_name = {demand.member.name: demand for demand in demands}
     free, flagged = [plan.room_bytes] * plan.gpus, {}
     for part in started(parts):
-        flagged[part.member.name] = _flagged(part, min(free[card] for card in part.cards), plan)
+        demand = by_name[part.member.name]
+        flagged[part.member.name] = _flagged(part, demand, min(free[card] for card in part.cards), plan)
         for card in part.cards:
             free[card] -= part.bytes
     return tuple(flagged[part.member.name] for part in parts)
@@ -87,7 +90,7 @@ def _part(demand: Demand, wanted: int | None) -> Part:
     )
 
 
-def _flagged(part: Part, free_bytes: int, plan: Plan) -> Part:
+def _flagged(part: Part, demand: Demand, free_bytes: int, plan: Plan) -> Part:
     """The part with the flag that gives the engine its share, and what a server then reserves.
 
     `free_bytes` are free on the fullest of its cards when it starts: engines that measure go by the least of their ranks.
@@ -95,49 +98,53 @@ def _flagged(part: Part, free_bytes: int, plan: Plan) -> Part:
     environment = visible_cards(plan.gpu.vendor, part.cards) if plan.gpus > 1 else ""
     return replace(
         part,
-        flag=_command(part, _fraction(part, free_bytes, plan)),
-        meaning=sharing_of(part.member.engine).meaning,
+        flag=_command(part, demand, _fraction(part, free_bytes, plan)),
+        meaning=share_of(part.member.engine).meaning,
         environment=environment,
-        pool=_pool(part, plan),
+        pool=_pool(part, demand),
     )
 
 
 def _fraction(part: Part, free_bytes: int, plan: Plan) -> str:
     """What the engine is told of its share; empty for one that is told nothing."""
-    row = sharing_of(part.member.engine)
-    if row.meaning == "of total" or row.rank == 2:
+    row = share_of(part.member.engine)
+    if row.meaning == "of total" or row.limits:
         if part.member.share is not None:
             return f"{part.member.share:g}"
         return of_total(part.needed_bytes, plan.memory.bytes)[0]
     return of_free(part.cache_bytes, part.weights.bytes + part.reserve.bytes, free_bytes, row.meaning) if row.flag else ""
 
 
-def _command(part: Part, share: str) -> str:
+def _command(part: Part, demand: Demand, share: str) -> str:
     """What to type: the engine's command where kvplan writes it, and the flag of its share where that is not in it."""
-    row, a, member = sharing_of(part.member.engine), part.allocation, part.member
+    row, a, member = share_of(part.member.engine), part.allocation, part.member
     told = row.flag.format(share) if share else ""
-    if a is None or not part.users:
+    if a is None or demand.engine is None or not part.users:
         splits = member.tensor_parallel > 1 and row.split_flag
         return f"{told} {row.split_flag.format(member.tensor_parallel)}".strip() if splits else told
     utilization = float(share) if row.meaning == "of total" else 1.0
-    typed = engine_flags(a, member.options, model=served_name(a.model, member.source), utilization=utilization, replicas=1)
+    serving = Serving(
+        model=served_name(a.model, member.source),
+        context=a.workload.seq_len,
+        batch_size=a.workload.batch_size,
+        utilization=utilization,
+        options=member.options,
+    )
+    typed = demand.engine.command(serving)
     return typed if told in typed else f"{typed}; {told}" if typed else told
 
 
-def _pool(part: Part, plan: Plan) -> Pool | None:
+def _pool(part: Part, demand: Demand) -> Pool | None:
     """What a server makes of its cache's bytes, on each of its cards."""
-    if part.allocation is None:
+    if part.allocation is None or not isinstance(demand.engine, Served):
         return None
-    budget_bytes = part.bytes - part.weights.bytes - part.reserve.bytes
-    return Room(part.allocation.model, part.member.engine, member_options(part.member, plan), budget_bytes).pool(
-        part.member.context
-    )
+    return demand.engine.pool(max(0, part.bytes - part.weights.bytes - part.reserve.bytes))
 
 
 def started(parts: tuple[Part, ...]) -> Iterator[Part]:
     """The parts in an order that works: fixed shares first, the largest before the smaller; then engines that measure what
     is free; last those that grow as they go, whose growth nobody else may count on."""
-    yield from sorted(parts, key=lambda part: (sharing_of(part.member.engine).rank, -part.bytes))
+    yield from sorted(parts, key=lambda part: (share_of(part.member.engine).rank, -part.bytes))
 
 
 def _notes(parts: tuple[Part, ...], *, exact: bool) -> Iterator[str]:

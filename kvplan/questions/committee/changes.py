@@ -12,11 +12,11 @@ from kvplan.domain.budget import counted_weights, gpu_memory
 from kvplan.domain.gpus import gpu as by_name
 from kvplan.domain.gpus import gpus
 from kvplan.domain.plan import Plan
+from kvplan.engines import option_names
 from kvplan.errors import KvplanError, OptionError
 from kvplan.questions.committee.result import Committee, Part
 from kvplan.questions.fit.fixes import count, dtypes_of
 from kvplan.questions.fit.question import Fix
-from kvplan.questions.fit.room import option_names
 from kvplan.units import human_bytes
 
 _WEIGHTS: Final = ("fp8", "int4")

@@ -4,16 +4,19 @@ from fractions import Fraction
 from typing import Any, Final
 
 from kvplan.domain.allocation import Allocation, NotPredicted
-from kvplan.domain.budget import default_reserve, share_of_weights
+from kvplan.domain.budget import share_of_weights
+from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
 from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
-from kvplan.engines import ENGINES, engine_class, make_engine
-from kvplan.errors import OptionError, SpecError, nearest
+from kvplan.engines import ABOUTS, PREDICTED, engine_name, make_engine, option_names, predicted, share_of
+from kvplan.engines.kernel.engine import Engine, Prepared, Served, footprint
+from kvplan.engines.kernel.search import largest
+from kvplan.engines.kernel.tensors import At
+from kvplan.errors import OptionError, Refused, SpecError, nearest
 from kvplan.questions.committee.placing import Item
-from kvplan.questions.committee.shares import SHARINGS, of_total, sharing_of
-from kvplan.questions.fit.answer import machine_options
-from kvplan.questions.fit.room import largest, option_names
+from kvplan.questions.committee.shares import of_total
+from kvplan.questions.fit.answer import assumed_reserve, machine_options
 from kvplan.units import MAX_COUNT, ceil_div
 
 #: More memory than any card has: a server's block size does not depend on it.
@@ -30,30 +33,28 @@ class Demand:
         self.member = member
         self.total_bytes = plan.memory.bytes
         self.weights = share_of_weights(member.weights, member.devices)
-        self.reserve = member.reserve or default_reserve(member.engine.partition("@")[0])
+        self.reserve = member.reserve or assumed_reserve(engine_name(member.engine))
         self._caches: dict[int, int] = {}
-        self.engine = None if member.model is None or member.cache_bytes is not None else _engine(member, plan)
+        self.engine = None if member.model is None or member.cache_bytes is not None else self._prepared(member.model, plan)
         self._pool: Pool | None = None
-        if self.engine is not None:
-            self._look()
+        if isinstance(self.engine, Served):
+            found = self.engine.pool(_AMPLE)
+            self._pool = found if found.block_bytes else None
 
-    def _look(self) -> None:
-        """One user's cache, so that what the engine refuses is said with the plan's line."""
+    def _prepared(self, model: Model, plan: Plan) -> Prepared:
+        """The engine on the member's model; what it refuses is said with the plan's line."""
         member = self.member
         try:
-            first = self.footprint(1)
-            self._pool = self._empty_pool()
+            prepared = _engine(member, plan).on(model)
+            prepared.check(At(member.context, 1, member.encoder_len))
         except OptionError as problem:
             raise _at_option(member, problem) from problem
-        if isinstance(first, NotPredicted):
-            key = "tensor_parallel" if "tensor_parallel" in first.reason and "tensor_parallel" in member.lines else "model"
-            raise SpecError(f"{member.where(key)}: {member.name} is not predicted: {first.reason}", hint=first.see)
-
-    def _empty_pool(self) -> Pool | None:
-        if self.engine is None or self.member.model is None:
-            return None
-        found = self.engine.reserve(self.member.model, _AMPLE)
-        return found if isinstance(found, Pool) and found.block_bytes else None
+        except Refused as problem:
+            key = "tensor_parallel" if "tensor_parallel" in problem.reason and "tensor_parallel" in member.lines else "model"
+            raise SpecError(
+                f"{member.where(key)}: {member.name} is not predicted: {problem.reason}", hint=problem.see
+            ) from problem
+        return prepared
 
     @property
     def kept_bytes(self) -> int:
@@ -62,30 +63,41 @@ class Demand:
 
     def footprint(self, users: int) -> Allocation | NotPredicted | None:
         """One card's cache of that many users, or None for a member whose cache was given."""
-        if self.engine is None or self.member.model is None:
+        if self.engine is None:
             return None
         workload = Workload(batch_size=users, seq_len=self.member.context, encoder_len=self.member.encoder_len)
-        answer: Allocation | NotPredicted = self.engine.footprint(self.member.model, workload)
-        return answer
+        try:
+            return footprint(self.engine, workload)
+        except Refused as problem:
+            return NotPredicted(reason=problem.reason, see=problem.see)
 
     def cache_bytes(self, users: int) -> int:
         """Bytes of one card's cache in whole blocks, the blocks that no request gets included."""
         if self.engine is None:
             return self.member.cache_bytes or 0
         if users not in self._caches:
-            found = self.footprint(users) if users else None
-            size = found.total_bytes if isinstance(found, Allocation) else 0
+            size = self._total(users) if users else 0
             if self._pool is not None:
                 size = (ceil_div(size, self._pool.block_bytes) + self._pool.null_blocks) * self._pool.block_bytes
             self._caches[users] = size
         return self._caches[users]
+
+    def _total(self, users: int) -> int:
+        if self.engine is None:
+            return 0
+        at = At(self.member.context, users, self.member.encoder_len)
+        try:
+            self.engine.check(at)
+            return self.engine.totals(at).allocated
+        except Refused:
+            return 0
 
     def part_bytes(self, users: int) -> int:
         """What the engine takes of each of its cards when it is told to hold that many users."""
         needed = self.kept_bytes + self.cache_bytes(users)
         if self.member.share is not None:
             return int(self.total_bytes * Fraction(str(self.member.share)))
-        return of_total(needed, self.total_bytes)[1] if sharing_of(self.member.engine).meaning == "of total" else needed
+        return of_total(needed, self.total_bytes)[1] if share_of(self.member.engine).meaning == "of total" else needed
 
     def item(self, users: int) -> Item:
         """Its part with that many users, as something to be placed on cards."""
@@ -106,23 +118,23 @@ def member_options(member: Member, plan: Plan) -> dict[str, Any]:
     return {**member.options, **machine, **split}
 
 
-def _engine(member: Member, plan: Plan) -> Any:
+def _engine(member: Member, plan: Plan) -> Engine:
     """The member's engine; complaints about its name and options get the plan's line."""
     if not member.engine:
-        raise SpecError(f"{member.where('')}: {member.name} needs `engine`", hint=f"one of {', '.join(ENGINES)}")
+        raise SpecError(f"{member.where('')}: {member.name} needs `engine`", hint=f"one of {', '.join(PREDICTED)}")
     try:
-        cls = engine_class(member.engine.partition("@")[0])
+        known_of = predicted(member.engine)
     except OptionError as problem:
-        given = f"; {member.engine} can stand here with `cache: SIZE`" if member.engine in SHARINGS else ""
+        given = f"; {member.engine} can stand here with `cache: SIZE`" if engine_name(member.engine) in ABOUTS else ""
         raise SpecError(f"{member.where('engine')}: {problem}", hint=problem.hint + given) from problem
-    known = {*option_names(member.engine), *cls.aliases}
+    known = option_names(member.engine)
     if member.tensor_parallel > 1 and "tensor_parallel" not in known:
         raise SpecError(
             f"{member.where('tensor_parallel')}: engine {member.engine} does not split a model over cards here",
             hint="give it one card, or an engine with tensor parallelism (`kvplan engines`)",
         )
     for key in member.options:
-        if key in {"tensor_parallel", cls.aliases.get("tensor_parallel")}:
+        if key in {"tensor_parallel", known_of.roles.get("tensor_parallel")}:
             raise SpecError(
                 f"{member.where('options')}: how many cards split {member.name} is not one of its `options`",
                 hint=f"write `tensor_parallel: {member.options[key]}` beside them",
@@ -134,8 +146,8 @@ def _engine(member: Member, plan: Plan) -> Any:
                 hint=f"did you mean `{near}`?" if near else "see `kvplan engines`",
             )
     options = member_options(member, plan)
-    if "max_model_len" in option_names(member.engine):
-        options.setdefault("max_model_len", member.context)
+    if "context" in known_of.roles:
+        options.setdefault(known_of.roles["context"], member.context)
     try:
         return make_engine(member.engine, options)
     except OptionError as problem:
@@ -144,10 +156,7 @@ def _engine(member: Member, plan: Plan) -> Any:
 
 def _at_option(member: Member, problem: OptionError) -> SpecError:
     """An engine's complaint, with the line of the option that it is about."""
-    said = str(problem)
-    key = "options"
-    if "dtype" in said and "kv_dtype" in member.lines:
-        key = "kv_dtype"
-    elif "tensor_parallel" in said and "tensor_parallel" in member.lines:
-        key = "tensor_parallel"
+    roles = {own: role for role, own in ABOUTS[engine_name(member.engine)].roles.items()}
+    word = roles.get(problem.option, problem.option)
+    key = word if word in member.lines else "options"
     return SpecError(f"{member.where(key)}: {problem}", hint=problem.hint)

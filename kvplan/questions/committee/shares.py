@@ -1,4 +1,4 @@
-"""How engines are told their share of a card, and in which order they can start. Rows of data and pure arithmetic.
+"""Shares of a card in the words of each engine: pure arithmetic; each engine's way is in its `About`.
 
 The same word means different things: vLLM's fraction is of the card's *total*, SGLang's of what is *free before* it loads
 its weights, TensorRT-LLM's and LMDeploy's of what is *free after*. llama.cpp takes what its context needs, and transformers
@@ -7,65 +7,10 @@ grows as it goes.
 
 from fractions import Fraction
 from math import ceil
-from typing import Final, Literal
+from typing import Final
 
-from msgspec import Struct
+from kvplan.engines.kernel.about import Meaning
 
-Meaning = Literal["of total", "of free before loading", "of free after loading", "what its context needs", "grows as it goes"]
-
-
-class Sharing(Struct, frozen=True, kw_only=True):
-    """One engine's way: the flag (with `{}` for the fraction), what the fraction is of, and where that is written.
-
-    `split_flag` splits a model over cards, where kvplan does not write the whole command.
-    """
-
-    meaning: Meaning
-    flag: str = ""
-    split_flag: str = ""
-    source: str = ""
-    rank: int = 0  # when it starts: 0 anywhere, 1 after those, 2 last
-
-
-#: Engine -> how it is told its share.
-SHARINGS: Final[dict[str, Sharing]] = {
-    "vllm": Sharing(
-        meaning="of total",
-        flag="--gpu-memory-utilization {}",
-        split_flag="--tensor-parallel-size {}",
-        source="vllm/v1/worker/utils.py:request_memory",
-    ),
-    "sglang": Sharing(
-        meaning="of free before loading",
-        flag="--mem-fraction-static {}",
-        split_flag="--tp-size {}",
-        source="sglang model_executor: _profile_available_bytes",
-        rank=1,
-    ),
-    "tensorrt-llm": Sharing(
-        meaning="of free after loading",
-        flag="--kv_cache_free_gpu_memory_fraction {}",
-        split_flag="--tp_size {}",
-        source="tensorrt_llm/_torch/pyexecutor/_util.py",
-        rank=1,
-    ),
-    "lmdeploy": Sharing(
-        meaning="of free after loading",
-        flag="--cache-max-entry-count {}",
-        split_flag="--tp {}",
-        source="lmdeploy docs",
-        rank=1,
-    ),
-    "llama.cpp": Sharing(meaning="what its context needs", source="llama.cpp src/llama-context.cpp"),
-    "transformers": Sharing(
-        meaning="grows as it goes",
-        flag="torch.cuda.set_per_process_memory_fraction({})",
-        source="torch.cuda: a limit, of the total",
-        rank=2,
-    ),
-}
-#: A process of another kind: it takes what it takes.
-OTHER: Final = Sharing(meaning="what its context needs")
 #: Vendor -> the environment variable that shows a process some of the cards only.
 _VISIBLE: Final = {"nvidia": "CUDA_VISIBLE_DEVICES", "amd": "HIP_VISIBLE_DEVICES", "intel": "ZE_AFFINITY_MASK"}
 _DIGITS: Final = 4
@@ -79,11 +24,6 @@ def visible_cards(vendor: str, cards: tuple[int, ...]) -> str:
     """
     name = _VISIBLE.get(vendor)
     return f"{name}={','.join(map(str, cards))}" if name else ""
-
-
-def sharing_of(engine: str) -> Sharing:
-    """The row of an engine (`NAME` or `NAME@VERSION`)."""
-    return SHARINGS.get(engine.partition("@")[0], OTHER)
 
 
 def of_total(needed_bytes: int, total_bytes: int) -> tuple[str, int]:

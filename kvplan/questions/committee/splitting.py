@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
+from kvplan.engines.kernel.search import largest
 from kvplan.questions.committee.demand import Demand
 from kvplan.questions.committee.placing import Node
-from kvplan.questions.fit.room import largest
 
 
 def scaled_up(amount: Fraction) -> int:

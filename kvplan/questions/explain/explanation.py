@@ -9,10 +9,11 @@ from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
+from kvplan.engines import about
 from kvplan.questions.estimate import plan
 from kvplan.questions.explain.formula import Line, formula
 from kvplan.questions.explain.layer_map import Run, layer_map
-from kvplan.questions.explain.rules import ENGINE_SOURCES, Rule, rules_for
+from kvplan.questions.explain.rules import Rule, rules_for
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -33,8 +34,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     @property
     def sources(self) -> tuple[tuple[str, str], ...]:
         """What each rule rests on, the engine's storage last."""
-        engine = self.engine.partition("@")[0]
-        storage = ((f"storage in {engine}", ENGINE_SOURCES[engine]),) if engine in ENGINE_SOURCES else ()
+        known = about(self.engine)
+        storage = ((f"storage in {known.name}", known.rules),) if known.rules else ()
         dtype = self.answer.kv_dtype if isinstance(self.answer, Allocation) else ""
         scales = ((f"scales of {dtype}", lookup(dtype).scales),) if dtype and lookup(dtype).scales else ()
         return (*((rule.title, rule.source) for rule in self.rules), *storage, *scales)

@@ -92,15 +92,6 @@ RECURRENT_SOURCES: Final[dict[str, str]] = {
     "xlstm": "xLSTM, arXiv 2405.04517",
     "state": "the model's own description",
 }
-#: Engine -> where its storage rules were read.
-ENGINE_SOURCES: Final[dict[str, str]] = {
-    "ideal": "kvplan/engines/ideal/engine.py: each element once, no blocks, no padding: the least that the model needs",
-    "transformers": "transformers cache_utils.py: DynamicLayer.update, DynamicSlidingWindowLayer, StaticLayer, QuantizedLayer",
-    "vllm": "vLLM v1/kv_cache_interface.py: KVCacheSpec.page_size_bytes; v1/core/kv_cache_utils.py: get_kv_cache_configs",
-    "llama.cpp": "llama.cpp src/llama-context.cpp, src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp: constructors",
-    "sglang": "SGLang srt/mem_cache/memory_pool.py: MHATokenToKVPool, MLATokenToKVPool, MambaPool",
-    "mlx-lm": "mlx-lm models/cache.py: KVCache, RotatingKVCache, QuantizedKVCache, ArraysCache",
-}
 
 
 def rules_for(model: Model) -> list[Rule]:

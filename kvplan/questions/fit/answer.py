@@ -10,7 +10,6 @@ from kvplan.domain.budget import (
     APPLE_SHARE,
     Budget,
     Line,
-    default_reserve,
     given_memory,
     given_reserve,
     gpu_memory,
@@ -18,11 +17,13 @@ from kvplan.domain.budget import (
     unused,
 )
 from kvplan.domain.gpus import Gpu
-from kvplan.engines import engine_class
+from kvplan.engines import ABOUTS, about, engine_class, option_names
+from kvplan.engines.kernel.about import About
+from kvplan.engines.kernel.engine import Serving
 from kvplan.errors import OptionError
-from kvplan.questions.commands import engine_flags, served_name
+from kvplan.questions.commands import served_name
 from kvplan.questions.fit.question import Fit, Limit, Question, Row
-from kvplan.questions.fit.room import Room, option_names
+from kvplan.questions.fit.room import Room
 from kvplan.units import MAX_COUNT
 
 #: Contexts of a trade-off table start here.
@@ -34,20 +35,27 @@ def budget_of(q: Question) -> Budget:
     name = q.engine.partition("@")[0]
     memory = gpu_memory(q.gpu) if q.memory_bytes is None else given_memory(q.gpu.id, q.memory_bytes)
     share, left = _left_alone(q, name, memory)
-    reserve = default_reserve(name) if q.reserve_bytes is None else given_reserve(q.reserve_bytes)
+    reserve = assumed_reserve(name) if q.reserve_bytes is None else given_reserve(q.reserve_bytes)
     return Budget(memory=memory, utilization=share, unused=left, weights=share_of_weights(q.weights, q.devices), reserve=reserve)
+
+
+def assumed_reserve(engine: str) -> Line:
+    """What an engine needs beside weights and cache, unless told otherwise."""
+    found = ABOUTS[engine].reserve if engine in ABOUTS else About(name="").reserve
+    return Line(name="activations and runtime", bytes=found.bytes, basis="assumed", source=found.reason)
 
 
 def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
     """The utilization: what was asked, the engine's own default, or all of it."""
     if q.utilization is not None:
         return q.utilization, unused(memory, q.utilization, "given", "--utilization")
-    if "gpu_memory_utilization" in q.options:
-        given = utilization_from(q.options["gpu_memory_utilization"])
-        return given, unused(memory, given, "given", "--set gpu_memory_utilization")
+    option = about(engine).roles.get("utilization", "")
+    if option in q.options:
+        given = utilization_from(q.options[option])
+        return given, unused(memory, given, "given", f"--set {option}")
     if q.gpu.vendor == "apple":
         return APPLE_SHARE, unused(memory, APPLE_SHARE, "assumed", "the least that Metal lends the GPU")
-    own = getattr(engine_class(engine).Options(), "gpu_memory_utilization", None)
+    own = getattr(engine_class(engine).Options(), option) if option else None
     if isinstance(own, float):
         return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}")
     return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs")
@@ -95,9 +103,13 @@ def told_options(q: Question, budget: Budget) -> dict[str, Any]:
 
 def machine_options(engine: str, gpu: Gpu, memory_bytes: int, given: Mapping[str, Any]) -> dict[str, Any]:
     """What an engine looks up on the machine, for those whose options say it, where nobody has said otherwise."""
-    names = option_names(engine)
-    machine = {"device_memory_bytes": memory_bytes, "device_name": gpu.id, "compute_capability": _capability(gpu)}
-    return {key: value for key, value in machine.items() if key in names and value and key not in given}
+    roles = about(engine).roles
+    machine: dict[str, Any] = {
+        roles.get("memory", ""): memory_bytes,
+        roles.get("device_name", ""): gpu.id,
+        roles.get("compute_capability", ""): _capability(gpu),
+    }
+    return {key: value for key, value in machine.items() if key and value and key not in given}
 
 
 def _capability(gpu: Gpu) -> int:
@@ -164,7 +176,7 @@ def _solve(q: Question, room: Room) -> tuple[int, int, Limit]:
 
 def _limit(room: Room, batch_size: int, context: int) -> Limit:
     """What stops a workload that does not fit: its bytes, or the engine, which takes no such workload at all."""
-    return "engine" if isinstance(room.footprint(batch_size, context), NotPredicted) else "memory"
+    return "engine" if room.bytes(batch_size, context) is None else "memory"
 
 
 def _answered(
@@ -176,8 +188,15 @@ def _answered(
     batch_size = q.batch_size if q.batch_size is not None else each * q.replicas
     flags = ""
     if fits and kept is not None and limited != "nothing":
-        flags = engine_flags(
-            kept, q.options, model=served_name(q.model, q.source), utilization=budget.utilization, replicas=q.replicas
+        flags = room.prepared(shown[1]).command(
+            Serving(
+                model=served_name(q.model, q.source),
+                context=shown[1],
+                batch_size=shown[0],
+                utilization=budget.utilization,
+                replicas=q.replicas,
+                options=q.options,
+            )
         )
     return Fit(
         question=q,
@@ -229,11 +248,11 @@ def _rows(q: Question, room: Room, context: int, each: int, *, fits: bool) -> tu
 
 
 def _row(q: Question, room: Room, context: int, each: int, *, fits: bool, decisive: bool = False) -> Row:
-    size = room.footprint(each or 1, context or 1)
+    size = room.bytes(each or 1, context or 1)
     return Row(
         context=context,
         batch_size=each * q.replicas,
-        cache_bytes=size.total_bytes if isinstance(size, Allocation) and each < MAX_COUNT else 0,
+        cache_bytes=size if size is not None and each < MAX_COUNT else 0,
         fits=fits,
         decisive=decisive,
     )

@@ -7,12 +7,12 @@ from typing import Final
 from msgspec.structs import replace
 
 from kvplan.domain.budget import counted_weights, gpu_memory
-from kvplan.domain.dtypes import DTYPES, DType
+from kvplan.domain.dtypes import DType, lookup
 from kvplan.domain.gpus import gpus
+from kvplan.engines import about, option_names
 from kvplan.errors import KvplanError, OptionError
 from kvplan.questions.fit.answer import answer, budget_of, room_of
 from kvplan.questions.fit.question import Alternative, Fit, Fix, Question
-from kvplan.questions.fit.room import option_names
 from kvplan.units import BYTE_UNITS, MAX_COUNT
 
 _SPLITS: Final = (2, 4, 8, 16)
@@ -29,15 +29,13 @@ def with_fixes(fit: Fit) -> Fit:
 
 def dtypes_of(engine: str) -> tuple[DType, ...]:
     """The cache dtypes that an engine has a flag for, the widest first."""
-    name = engine.partition("@")[0]
-    rows = [row for row in DTYPES.values() if name in dict(row.flags)]
+    rows = [lookup(name) for name in about(engine).cache_dtypes]
     return tuple(sorted(rows, key=lambda row: -row.row_bytes(1, 128)))
 
 
 def alternatives(q: Question) -> tuple[Alternative, ...]:
     """The same question at every cache dtype that the engine has a flag for; those that it refuses are left out."""
-    name = q.engine.partition("@")[0]
-    found = []
+    flags, found = about(q.engine).cache_dtypes, []
     for row in dtypes_of(q.engine):
         fit = _answer(replace(q, options=_with_dtype(q, row.name)))
         if fit is not None and fit.allocation is not None:
@@ -47,14 +45,15 @@ def alternatives(q: Question) -> tuple[Alternative, ...]:
                     context=fit.context,
                     batch_size=fit.batch_size,
                     fits=fit.fits,
-                    flag=dict(row.flags)[name],
+                    flag=flags[row.name],
                 )
             )
     return tuple(found)
 
 
 def _with_dtype(q: Question, kv_dtype: str) -> dict[str, object]:
-    own = {"kv_cache_dtype", "cache_type_k", "cache_type_v"}
+    known = about(q.engine)
+    own = {known.roles.get("kv_dtype"), *known.also.get("kv_dtype", ())}
     return {**{key: value for key, value in q.options.items() if key not in own}, "kv_dtype": kv_dtype}
 
 

@@ -9,8 +9,8 @@ from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget, Line
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.model import Model
-from kvplan.domain.plan import pipeline_stages
 from kvplan.domain.pool import Pool
+from kvplan.engines import pipeline_stages
 from kvplan.units import MAX_COUNT, ceil_div
 
 Asked = Literal["target", "batch", "context", "table"]
@@ -52,7 +52,7 @@ class Question(Struct, frozen=True, kw_only=True):
     @property
     def pipeline(self) -> int:
         """Stages that share the layers, for engines that have them."""
-        return pipeline_stages(self.options)
+        return pipeline_stages(self.engine, self.options)
 
     @property
     def devices(self) -> int:

@@ -1,43 +1,23 @@
 """The inverse question: the largest workload under a byte limit. Pure."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
-from kvplan.engines import engine_class, make_engine
-from kvplan.errors import OptionError
+from kvplan.engines import about, make_engine, option_names
+from kvplan.engines.kernel.engine import Engine, Prepared, Served, footprint
+from kvplan.engines.kernel.search import largest
+from kvplan.engines.kernel.tensors import At
+from kvplan.errors import OptionError, Refused
+from kvplan.questions.estimate import predict
 from kvplan.units import MAX_COUNT
-
-if TYPE_CHECKING:
-    from kvplan.engines.kernel.engine import Engine
-
-
-def largest(fits: Callable[[int], bool], *, ceiling: int = MAX_COUNT) -> int:
-    """The largest count from 1 to `ceiling` that fits, found by doubling and then bisection; 0 when 1 does not.
-
-    The answer n always has `fits(n)` and not `fits(n + 1)`, unless n is the ceiling.
-
-    >>> largest(lambda n: n * 7 <= 100)
-    14
-    """
-    below, above = 0, 1
-    while above <= ceiling and fits(above):
-        below, above = above, above * 2
-    above = min(above, ceiling + 1)
-    while above - below > 1:
-        middle = (below + above) // 2
-        if fits(middle):
-            below = middle
-        else:
-            above = middle
-    return below
 
 
 def largest_batch(
-    engine: "Engine",
+    engine: Engine,
     model: Model,
     seq_len: int,
     limit_bytes: int,
@@ -54,15 +34,15 @@ def largest_batch(
         OptionError: the cache does not grow with the batch, so no batch is the largest.
     """
 
-    def footprint(batch_size: int) -> Allocation | NotPredicted:
-        return engine.footprint(model, Workload(batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len))
+    def held(batch_size: int) -> Allocation | NotPredicted:
+        return predict(engine, model, Workload(batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len))
 
-    first = footprint(1)
+    first = held(1)
     if isinstance(first, NotPredicted):
         return first
 
     def fits(batch_size: int) -> bool:
-        answer = footprint(batch_size)
+        answer = held(batch_size)
         return isinstance(answer, Allocation) and size(answer) <= limit_bytes
 
     found = largest(fits)
@@ -74,18 +54,12 @@ def largest_batch(
     return found
 
 
-def option_names(engine: str) -> frozenset[str]:
-    """The options of an engine (`NAME` or `NAME@VERSION`), kvplan's shared names included."""
-    cls = engine_class(engine.partition("@")[0])
-    return frozenset((*cls.Options.__struct_fields__, *cls.aliases))
-
-
 class Room:
     """What one device's cache budget holds, asked through the engine alone.
 
-    An engine that reserves a pool (a server) answers through it: a workload fits when the pool starts with that
-    `max_model_len` and its usable blocks hold the requests. The others allocate what a request needs, and that must not
-    exceed the budget.
+    A server answers through its pool: a workload fits when the pool starts with that context as its limit and its usable
+    blocks hold the requests. The others allocate what a request needs, and that must not exceed the budget. Bytes are asked
+    of the totals: an `Allocation` is made for what is shown.
     """
 
     def __init__(self, model: Model, engine: str, options: Mapping[str, Any], budget_bytes: int, *, encoder_len: int = 0) -> None:
@@ -94,57 +68,91 @@ class Room:
         self._spec = engine
         self._options = dict(options)
         self._encoder_len = encoder_len
-        self._limited = "max_model_len" in option_names(engine) and "max_model_len" not in options
-        self._engines: dict[int, tuple[Engine, int]] = {}
+        limit = about(engine).roles.get("context", "")
+        self._limit = limit if limit in option_names(engine) and limit not in options else ""
+        self._known: dict[int, tuple[Prepared, int, Pool | None] | Refused] = {}
 
-    def engine(self, context: int) -> "Engine":
-        """The engine as it would be started for requests of up to `context` tokens."""
+    def _at(self, context: int) -> tuple[Prepared, int, Pool | None]:
+        """The engine as it would be started for requests of up to `context` tokens, the bytes that they may take, its pool.
+
+        Raises:
+            Refused: it would not start.
+        """
+        key = context if self._limit else 0
+        if key not in self._known:
+            try:
+                self._known[key] = self._started(context)
+            except Refused as problem:
+                self._known[key] = problem
+        found = self._known[key]
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+    def _started(self, context: int) -> tuple[Prepared, int, Pool | None]:
+        more = {self._limit: context} if self._limit else {}
+        prepared = make_engine(self._spec, self._options | more).on(self.model)
+        if not isinstance(prepared, Served):
+            return prepared, self.budget_bytes, None
+        pool = prepared.pool(max(0, self.budget_bytes))
+        return prepared, pool.usable_bytes, pool
+
+    def prepared(self, context: int) -> Prepared:
+        """The engine on the model, for requests of up to `context` tokens.
+
+        Raises:
+            Refused: it would not start.
+        """
         return self._at(context)[0]
 
     def pool(self, context: int) -> Pool | None:
         """What a server reserves of the budget, or None for an engine that reserves nothing."""
-        answer = self.engine(context).reserve(self.model, max(0, self.budget_bytes))
-        return answer if isinstance(answer, Pool) else None
-
-    def _at(self, context: int) -> "tuple[Engine, int]":
-        """The engine and the bytes that requests may take."""
-        key = context if self._limited else 0
-        if key not in self._engines:
-            more = {"max_model_len": context} if self._limited else {}
-            engine = make_engine(self._spec, self._options | more)
-            answer = engine.reserve(self.model, max(0, self.budget_bytes))
-            limit = answer.usable_bytes if isinstance(answer, Pool) else self.budget_bytes
-            self._engines[key] = engine, limit
-        return self._engines[key]
+        try:
+            return self._at(context)[2]
+        except Refused:
+            return None
 
     def footprint(self, batch_size: int, context: int) -> Allocation | NotPredicted:
         """The cache of `batch_size` requests of `context` tokens."""
         workload = Workload(batch_size=batch_size, seq_len=context, encoder_len=self._encoder_len)
-        return self.engine(context).footprint(self.model, workload)
+        try:
+            return footprint(self._at(context)[0], workload)
+        except Refused as problem:
+            return NotPredicted(reason=problem.reason, see=problem.see, model=self.model.name, engine=self._spec)
+
+    def bytes(self, batch_size: int, context: int) -> int | None:
+        """What `batch_size` requests of `context` tokens take; None when the engine takes no such workload."""
+        at = At(context, batch_size, self._encoder_len)
+        try:
+            prepared = self._at(context)[0]
+            prepared.check(at)
+            return prepared.totals(at).allocated
+        except Refused:
+            return None
 
     def fits(self, batch_size: int, context: int) -> bool:
         """Whether that many requests of that length are held at once."""
-        answer = self.footprint(batch_size, context)
-        return isinstance(answer, Allocation) and answer.total_bytes <= self._at(context)[1]
+        size = self.bytes(batch_size, context)
+        return size is not None and size <= self._at(context)[1]
 
     def most_requests(self, context: int) -> int:
         """The most requests of `context` tokens; 0 when not even one fits, MAX_COUNT when the cache does not grow."""
-        engine, limit = self._at(context)
-        if engine.linear_in_batch:
-            one = self.footprint(1, context)
-            if isinstance(one, NotPredicted) or one.total_bytes > limit:
+        one = self.bytes(1, context)
+        if one is None:
+            return 0
+        prepared, limit, _ = self._at(context)
+        if prepared.linear_in_batch:
+            if one > limit:
                 return 0
-            return min(limit // one.total_bytes, MAX_COUNT) if one.total_bytes else MAX_COUNT
+            return min(limit // one, MAX_COUNT) if one else MAX_COUNT
         return largest(lambda batch_size: self.fits(batch_size, context))
 
     def most_on_average(self, context: int, average: int) -> int:
         """The most requests of `average` tokens in a server that is started for `context`; MAX_COUNT when none limits."""
-        engine, limit = self._at(context)
+        prepared, limit, _ = self._at(context)
 
         def fits(batch_size: int) -> bool:
-            workload = Workload(batch_size=batch_size, seq_len=average, encoder_len=self._encoder_len)
-            answer = engine.footprint(self.model, workload)
-            return isinstance(answer, Allocation) and answer.total_bytes <= limit
+            return prepared.totals(At(average, batch_size, self._encoder_len)).allocated <= limit
 
         return largest(fits)
 

@@ -17,9 +17,10 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
-from kvplan.engines.kernel.engine import Engine
+from kvplan.engines.kernel.engine import Engine, Prepared, footprint
 from kvplan.engines.kernel.retention import growth_period
-from kvplan.errors import OptionError
+from kvplan.engines.kernel.tensors import At
+from kvplan.errors import OptionError, Refused
 from kvplan.units import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ LARGEST_BYTES: Final = 2**60
 class Combination(Struct, frozen=True, kw_only=True):
     """One model in one engine at one cache dtype; all cells of the lengths x batch sizes share it."""
 
-    model: Model
-    engine: Engine
+    prepared: Prepared
     labels: Mapping[str, str | int]  # model, engine, engine_version, kv_dtype, tensor_parallel, encoder_len, evidence
     has_state: bool
     notes: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Sweep:
         """One combination's axes and results as flat int64 arrays of `cells` entries; total and allocated are one array."""
         shape = (len(self.seq_lens), len(self.batch_sizes))
         whole = {name: np.empty(shape, np.int64) for name in (*AXES, *RESULTS)}
-        for tokens in self._runs(combination.engine):
+        for tokens in self._runs(combination.prepared):
             for name, (value, factor) in self._factors(combination, tokens, slice(None)).items():
                 _outer(value, factor, whole[name][tokens])
         flat = {name: array.reshape(-1) for name, array in whole.items()}
@@ -132,9 +132,9 @@ class Sweep:
                     block[name] = arrays[id(value)]
                 yield {**block, "total_bytes": block["allocated_bytes"]}
 
-    def _runs(self, engine: Engine) -> Iterator[slice]:
+    def _runs(self, prepared: Prepared) -> Iterator[slice]:
         """Lengths whose intermediate arrays fit the processor's cache, for all batch sizes together."""
-        height = BLOCK_TOKENS if engine.linear_in_batch else max(1, BLOCK_CELLS // len(self.batch_sizes))
+        height = BLOCK_TOKENS if prepared.linear_in_batch else max(1, BLOCK_CELLS // len(self.batch_sizes))
         for row in range(0, len(self.seq_lens), height):
             yield slice(row, row + height)
 
@@ -150,16 +150,17 @@ class Sweep:
         """One block's columns, each as two factors whose product has the block's shape, or as a number that all cells share."""
         tokens, batches = self.seq_lens[rows, None], self.batch_sizes[None, columns]
         ones = np.ones_like(batches)
-        totals = c.engine.totals(c.model, tokens, ones[:, :1] if c.engine.linear_in_batch else batches, self.encoder_len)
-        known = totals.payload if c.engine.linear_in_batch and not self.encoder_len else None
-        factor = batches if c.engine.linear_in_batch else ones
+        linear = c.prepared.linear_in_batch
+        totals = c.prepared.totals(At(tokens, ones[:, :1] if linear else batches, self.encoder_len))
+        known = totals.payload if linear and not self.encoder_len else None
+        factor = batches if linear else ones
         return {
             "batch_size": (np.ones_like(tokens), batches),
             "seq_len": (tokens, ones),
             "payload_bytes": (totals.payload, factor),
             "allocated_bytes": (totals.allocated, factor),
-            "bookkeeping_bytes": (c.engine.bookkeeping_bytes(c.model, tokens, batches), ones),
-            "bytes_per_token": (c.engine.bytes_per_token(c.model, tokens, known), ones),
+            "bookkeeping_bytes": (c.prepared.bookkeeping(At(tokens, batches)), ones),
+            "bytes_per_token": (c.prepared.bytes_per_token(tokens, known), ones),
             "state_bytes": (totals.state, factor) if c.has_state else (0, ones),
         }
 
@@ -233,11 +234,13 @@ def _combination(model: Model, engine: Engine, largest: Workload) -> Combination
     Raises:
         OptionError: they do not.
     """
-    answer = engine.footprint(model, largest)
-    if isinstance(answer, NotPredicted):
-        return answer
-    longest = largest.seq_len + growth_period(model)
-    totals = engine.totals(model, longest, largest.batch_size, largest.encoder_len)
+    try:
+        prepared = engine.on(model)
+        answer = footprint(prepared, largest)
+    except Refused as problem:
+        return NotPredicted(reason=problem.reason, see=problem.see)
+    longest = largest.seq_len + growth_period(prepared.read)
+    totals = prepared.totals(At(longest, largest.batch_size, largest.encoder_len))
     sizes = (totals.payload, totals.allocated, totals.bookkeeping, totals.state, longest * max(largest.batch_size, 1))
     if max(sizes) >= LARGEST_BYTES:
         raise OptionError(
@@ -254,4 +257,4 @@ def _combination(model: Model, engine: Engine, largest: Workload) -> Combination
         "encoder_len": largest.encoder_len,
         "evidence": answer.evidence,
     }
-    return Combination(model=model, engine=engine, labels=labels, has_state=answer.state_bytes > 0, notes=answer.notes)
+    return Combination(prepared=prepared, labels=labels, has_state=answer.state_bytes > 0, notes=answer.notes)

@@ -19,8 +19,10 @@ from kvplan.domain.dtypes import item_bytes
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.engine import Engine
-from kvplan.engines.transformers.engine import Transformers, TransformersOptions
+from kvplan.engines.transformers.engine import Transformers
+from kvplan.engines.transformers.options import TransformersOptions
 from kvplan.errors import InputError, KvplanError
+from kvplan.questions.estimate import predict
 from kvplan.questions.validate.cache_tensors import CacheTensor, cache_tensors
 from kvplan.questions.validate.compare import Check, RealTensor, Validation, compare
 from kvplan.questions.validate.devices import Device, import_torch
@@ -47,8 +49,9 @@ def validate_against_library(model: Model, workload: Workload, engine: Engine, d
 
     Args:
         model: read from a config.json; an explicit layer list names no class of the library.
-        workload: its `prompt_len` tokens go through at once, the rest one by one (all but one when it is None).
-        engine: the `transformers` engine, of the installed release.
+        workload: what goes through the model.
+        engine: the `transformers` engine, of the installed release; its `prompt_len` tokens go through at once, the rest one
+            by one (all but one when it is None).
         device: where the run is tried first.
 
     Raises:
@@ -63,12 +66,12 @@ def validate_against_library(model: Model, workload: Workload, engine: Engine, d
             f"transformers {version} is installed, and the prediction is for {engine.version}",
             hint=f"use -e transformers@{version}, or install that release",
         )
-    if model.config is None:
+    if model.origin is None or not model.origin.config:
         raise InputError(
             "the library needs a config.json, and this model is a list of layers", hint="give its config.json or hub id"
         )
-    at = replace(workload, prompt_len=_prompt_len(workload, engine))
-    answer, ran = run(model, at, engine, device)
+    told = Transformers(replace(engine.options, prompt_len=_prompt_len(workload, engine)), engine.version)
+    answer, ran = run(model, workload, told, device)
     return compared(answer, ran, device)
 
 
@@ -78,7 +81,7 @@ def predicted(model: Model, workload: Workload, engine: Engine) -> Allocation:
     Raises:
         InputError: nothing, with its reason.
     """
-    answer = engine.footprint(model, workload)
+    answer = predict(engine, model, workload)
     if isinstance(answer, NotPredicted):
         raise InputError(f"not predicted: {answer.reason}", hint=answer.see)
     return answer
@@ -86,7 +89,7 @@ def predicted(model: Model, workload: Workload, engine: Engine) -> Allocation:
 
 def _prompt_len(workload: Workload, engine: Transformers) -> int:
     """Tokens that go through at once: as asked, else all but one."""
-    asked = engine.options.prompt_len if workload.prompt_len is None else workload.prompt_len
+    asked = engine.options.prompt_len
     wanted = workload.seq_len - 1 if asked is None else asked
     return max(1, min(wanted, workload.seq_len))
 
@@ -134,8 +137,8 @@ def run(model: Model, workload: Workload, engine: Transformers, device: Device) 
         InputError: the library cannot build or run this model; its own words are in the message.
     """
     answer = predicted(model, workload, engine)
-    small = shrunk(dict(model.config or {}), model)
-    dtype = engine.kv_dtype(model)
+    small = shrunk(dict(model.origin.config if model.origin is not None else {}), model)
+    dtype = engine.on(model).kv_dtype
     cheap, why = _affordable(small, dtype, workload, answer)
     first: InputError | None = None
     if cheap:
@@ -186,7 +189,7 @@ def held_after(
         with _quiet(), _on(device), torch.no_grad():
             network = built(config, dtype).eval()
             cache = make_cache(network, engine, workload)
-            held = _forward(network, cache, workload, device)
+            held = _forward(network, cache, workload, engine.options.prompt_len or 1, device)
     except KvplanError:
         raise
     except Exception as problem:  # whatever the library raises is its answer
@@ -233,7 +236,7 @@ def _quantization(options: TransformersOptions) -> dict[str, Any]:
     }
 
 
-def _forward(network: Any, cache: Any, workload: Workload, device: str) -> Any:
+def _forward(network: Any, cache: Any, workload: Workload, prompt: int, device: str) -> Any:
     """The prompt at once, then one token a step; the cache object as the class hands it back."""
     torch = import_torch()
     fixed: dict[str, Any] = {"use_cache": True}
@@ -252,7 +255,6 @@ def _forward(network: Any, cache: Any, workload: Workload, device: str) -> Any:
         if _takes(network, "cache_params")
         else "past_key_values"
     )
-    prompt = workload.prompt_len or 1
     for length in (prompt, *[1] * (workload.seq_len - prompt)):
         ids = torch.ones((workload.batch_size, length), dtype=torch.long, device=device)
         output = network(**{name: ids}, **fixed, **({own: cache} if cache is not None else {}))

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
+from kvplan.engines.kernel.search import largest
 from kvplan.errors import DoesNotFit, OptionError
-from kvplan.questions.fit.room import largest, largest_batch
+from kvplan.questions.estimate import predict
+from kvplan.questions.fit.room import largest_batch
 from kvplan.questions.validate.allocate import Watch, allocated, unwatched
 from kvplan.questions.validate.compare import Check, RealTensor, Step, Validation, compare
 from kvplan.questions.validate.devices import Device
@@ -56,7 +58,7 @@ class Prober:
     def footprint(self, batch_size: int) -> Allocation:
         """The prediction for `batch_size` sequences."""
         workload = Workload(batch_size=batch_size, seq_len=self.workload.seq_len, encoder_len=self.workload.encoder_len)
-        answer = self.engine.footprint(self.model, workload)
+        answer = predict(self.engine, self.model, workload)
         if isinstance(answer, NotPredicted):
             raise OptionError(f"not predicted: {answer.reason}", hint=answer.see)
         return answer

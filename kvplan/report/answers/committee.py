@@ -5,6 +5,7 @@ from textwrap import wrap
 from typing import Any
 
 from kvplan.domain.tables import Column, Table, printable
+from kvplan.engines import ABOUTS, engine_name
 from kvplan.questions.committee.result import Committee, Part
 from kvplan.report.formats.csv import to_csv
 from kvplan.report.formats.json import to_json
@@ -18,8 +19,10 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-#: What begins a command line; other engines are told by an argument or in Python.
-_PROGRAMS = ("vllm ", "llama-")
+def _is_command(part: Part) -> bool:
+    """Whether its flag is a command line, before which its environment can stand."""
+    known = ABOUTS.get(engine_name(part.member.engine))
+    return bool(known and known.program and part.flag.startswith(known.program))
 
 
 def verdict(committee: Committee) -> str:
@@ -108,7 +111,7 @@ def _start(committee: Committee) -> Iterator[str]:
     for number, name in enumerate(committee.order, 1):
         part = parts[name]
         share = f" ({part.meaning})" if part.meaning else ""
-        alone = part.environment + (" " if part.flag.startswith(_PROGRAMS) else "; ") if part.environment else ""
+        alone = part.environment + (" " if _is_command(part) else "; ") if part.environment else ""
         yield f"start {number}: {name}{share}: {alone}{part.flag or 'as it is'}"
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.tables import Cell, Column, Table
+from kvplan.engines import ABOUTS, about
 from kvplan.questions.compare import Comparison, Row
 from kvplan.report.formats.csv import to_csv
 from kvplan.report.formats.json import to_json
@@ -110,9 +111,9 @@ def _saving(row: Row) -> str | None:
 
 def _flags(row: Row) -> dict[str, str]:
     """What to type for this dtype: in every engine for `ideal`, else in the engine asked about."""
-    engine = row.engine.partition("@")[0]
-    flags = dict(lookup(row.kv_dtype).flags)
-    return flags if engine == "ideal" else {name: flag for name, flag in flags.items() if name == engine}
+    asked = about(row.engine)
+    flags = {known.name: known.cache_dtypes[row.kv_dtype] for known in ABOUTS.values() if row.kv_dtype in known.cache_dtypes}
+    return {name: flag for name, flag in flags.items() if name == asked.name} if asked.cache_dtypes else flags
 
 
 def _baseline_note(c: Comparison) -> list[str]:

@@ -6,9 +6,8 @@ from typing import Any
 from kvplan.domain.allocation import COLUMNS, Allocation, NotPredicted
 from kvplan.domain.tables import Column, Table
 from kvplan.domain.words import layer_range
+from kvplan.engines import ABOUTS, located
 
-#: Engine -> the module whose `tables` shows its allocations' details beneath the layers.
-_SECTIONS = {"vllm": "kvplan.engines.vllm.tables"}
 LAYER_COLUMNS = ("model", "engine", "kv_dtype", "batch_size", "seq_len", "layer", "kind", "bytes")
 
 
@@ -54,8 +53,7 @@ def estimate_table(a: Allocation, *, per_layer: bool = False) -> Table:
 
 def _engine_words(a: Allocation) -> tuple[str, ...]:
     """The engine's own log lines, and what to type, where it gives them."""
-    flags = a.details.get("flags")
-    return (*a.details.get("log", ()), *((f"to type: {flags}",) if flags else ()))
+    return (*a.log, *((f"to type: {a.typed}",) if a.typed else ()))
 
 
 def render(
@@ -99,12 +97,8 @@ def render(
 
 def engine_tables(a: Allocation) -> tuple[Table, ...]:
     """What one engine alone can say, from the allocation's details."""
-    module = _SECTIONS.get(a.engine)
-    if module is None:
-        return ()
-    from importlib import import_module
-
-    found: tuple[Table, ...] = import_module(module).tables(a)
+    where = ABOUTS[a.engine].tables
+    found: tuple[Table, ...] = located(where).tables(a) if where else ()
     return found
 
 

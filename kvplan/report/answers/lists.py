@@ -7,8 +7,8 @@ from typing import Any, Final, NamedTuple
 from kvplan.domain.dtypes import ALIASES, DType
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.tables import Column, Table
-from kvplan.engines import ENGINES, PLANNED, engine_class
-from kvplan.engines.kernel.evidence import RECORDED
+from kvplan.engines import ABOUTS, engine_class
+from kvplan.engines.kernel.about import SHARED
 from kvplan.engines.kernel.options import described
 from kvplan.report.formats.csv import to_csv
 from kvplan.report.formats.json import to_json
@@ -40,7 +40,7 @@ def dtype_listing(dtypes: Sequence[DType]) -> Listing:
                 "head_scale_bytes": d.head_scale_bytes,
                 "torch": d.torch,
                 "scales": d.scales,
-                "flags": dict(d.flags),
+                "flags": {name: found.cache_dtypes[d.name] for name, found in ABOUTS.items() if d.name in found.cache_dtypes},
                 "aliases": sorted(alias for alias, name in ALIASES.items() if name == d.name),
             }
         )
@@ -75,17 +75,18 @@ def dtype_listing(dtypes: Sequence[DType]) -> Listing:
 def engine_listing() -> Listing:
     """Every engine: the version whose rules are current, its options with their defaults, what recorded cases cover."""
     rows: list[dict[str, Any]] = []
-    for name in ENGINES:
-        cls = engine_class(name)
-        shared = {own: common for common, own in cls.aliases.items()}
-        options = [{**option._asdict(), "shared": shared.get(option.name, "")} for option in described(cls.Options)]
-        recorded = sorted({kind for _, _, kinds in RECORDED.get(name, ()) for kind in kinds})
-        rows.append({"name": name, "version": cls.latest, "predicted": True, "options": options, "recorded": recorded})
-    rows += [
-        {"name": name, "version": "", "predicted": False, "options": [], "recorded": []}
-        for name in PLANNED
-        if name not in ENGINES
-    ]
+    for found in ABOUTS.values():
+        shared = {own: role for role, own in found.roles.items() if role in SHARED}
+        options = described(engine_class(found.name).Options) if found.predicted else ()
+        rows.append(
+            {
+                "name": found.name,
+                "version": found.latest,
+                "predicted": found.predicted,
+                "options": [{**option._asdict(), "shared": shared.get(option.name, "")} for option in options],
+                "recorded": sorted(set().union(*(row.kinds for row in found.recorded))),
+            }
+        )
     columns = (
         Column(title="engine", key="name"),
         Column(title="rules of", key="version"),

@@ -52,7 +52,7 @@ def layout_words(model: Model) -> tuple[str, ...]:
     if "state" in found and any(isinstance(memory, Softmax | Latent) for memory in memories):
         found.remove("state")
         found.add("hybrid")
-    config = model.config or {}
+    config = model.origin.config if model.origin is not None else {}
     found |= {word for word, key in (("vision", "vision_config"), ("audio", "audio_config")) if key in config}
     return tuple(word for word in LAYOUT_WORDS if word in found)
 

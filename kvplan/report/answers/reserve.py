@@ -6,6 +6,7 @@ from typing import Any, Final
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.pool import Pool
 from kvplan.domain.tables import Cell, Column, Table
+from kvplan.engines import ABOUTS, located
 
 #: The columns of the CSV, one row a pool (docs/reference/formats.md).
 CSV_COLUMNS: Final = (
@@ -19,21 +20,21 @@ def pool_dict(pool: Pool | NotPredicted) -> dict[str, Any]:
     if isinstance(pool, NotPredicted):
         return {"not_predicted": pool.reason, "see": pool.see}
     return {
-        "model": pool.details.get("model", ""),
+        "model": pool.model,
         "engine": pool.engine,
-        "engine_version": pool.details.get("engine_version", ""),
+        "engine_version": pool.engine_version,
         "budget_bytes": pool.budget_bytes,
         "block_bytes": pool.block_bytes,
         "num_blocks": pool.num_blocks,
         "null_blocks": pool.null_blocks,
-        "allocated_bytes": pool.details.get("allocated_bytes", pool.num_blocks * pool.block_bytes),
+        "allocated_bytes": pool.allocated_bytes,
         "num_tokens": pool.num_tokens,
         "max_model_len": pool.max_model_len,
         "concurrency": pool.concurrency,
         "refused": pool.refused,
-        "estimated_max_model_len": pool.details.get("estimated_max_model_len"),
-        "budget": [dict(line) for line in pool.details.get("budget", ())],
-        "lines": list(pool.details.get("lines", ())),
+        "estimated_max_model_len": pool.estimated_max_model_len,
+        "budget": [line.to_dict() for line in pool.budget],
+        "lines": list(pool.log),
         "groups": [dict(group) for group in pool.groups],
     }
 
@@ -85,8 +86,5 @@ def render(
 
 
 def _tables(pool: Pool) -> tuple[Table, ...]:
-    if pool.engine != "vllm" or not pool.groups:
-        return (pool_table(pool),)
-    from kvplan.engines.vllm.tables import group_table
-
-    return pool_table(pool), group_table(pool.groups, pool.block_bytes)
+    where = ABOUTS[pool.engine].tables
+    return (pool_table(pool), *(located(where).pool_tables(pool) if where else ()))

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvplan.engines.vllm.groups import CacheGroup, CannotGroup, Rules, block_bytes, cache_groups
+from kvplan.errors import Refused
+from kvplan.engines.vllm.groups import CacheGroup, Rules, block_bytes, cache_groups
 from kvplan.engines.vllm.specs import Held, Kind, Scheduling, Spec, request_blocks
 
 PLAIN, OUTERMOST = Rules(), Rules(block_outermost=True)
@@ -58,14 +59,14 @@ def test_a_latent_page_that_does_not_divide_makes_windows_whole() -> None:
     (group,) = cache_groups(mixed, PLAIN)
     assert group.page_bytes == 3 * 1152 + 2048
     assert {held.spec.kind for held in group.members} == {"full"}
-    with pytest.raises(CannotGroup):
+    with pytest.raises(Refused):
         cache_groups(caches((3, spec("full", 1152, latent=True)), (1, spec("state", 2048))), PLAIN)
-    with pytest.raises(CannotGroup):
+    with pytest.raises(Refused):
         cache_groups(caches((3, spec("full", 1152, latent=True)), (1, spec("chunked", 2048, reach=64))), PLAIN)
 
 
 def test_states_beside_attention_cannot_do_without_the_hybrid_manager() -> None:
-    with pytest.raises(CannotGroup, match="Failed to promote"):
+    with pytest.raises(Refused, match="Failed to promote"):
         cache_groups(caches((3, spec("state", 1024)), (1, spec("full", 1024))), Rules(hybrid_manager=False))
 
 

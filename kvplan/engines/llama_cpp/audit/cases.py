@@ -7,9 +7,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kvplan import architectures
 from kvplan.domain.allocation import NotPredicted
-from kvplan.engines.kernel.cases import Case, InvalidCase, whole
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.memory import Params, Part
@@ -41,11 +40,9 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] | NotPredicted:
     """The same facts from the keys and the parameters; only `ok` where the engine refuses."""
-    keys = _keys(case)
-    if isinstance(keys, NotPredicted):
-        return keys
+    keys = _keys(case, read)
     try:
         h = read_hparams(keys, case.id)
     except GgufError:
@@ -69,12 +66,12 @@ def _part_facts(part: Part[int], context: Context[int]) -> dict[str, Any]:
     return facts | {name: part.sum(*roles) for name, roles in _ROLES.items()}
 
 
-def _keys(case: Case) -> Mapping[str, Any] | NotPredicted:
+def _keys(case: Case, read: Read) -> Mapping[str, Any]:
     if not case.config:
         raise InvalidCase("`config` is missing or empty: GGUF keys, or a hub config, are needed")
     if "general.architecture" in case.config:
         return case.config
-    return gguf_keys(architectures.read(case.config, source=case.id, name=case.model))
+    return gguf_keys(read(case.config, ""))
 
 
 def _params(case: Case, h: Hparams) -> Params[int]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kvplan import architectures
 from kvplan.domain.allocation import NotPredicted
-from kvplan.engines.kernel.cases import Case, whole
+from kvplan.engines.kernel.cases import Case, Read, whole
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part
@@ -21,9 +20,9 @@ def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     return {"n_ctx": expected["n_ctx"]} if "n_ctx" in expected else {}
 
 
-def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] | NotPredicted:
     """The sizes of the line with those cells, and of the states."""
-    keys = _keys(case)
+    keys = _keys(case, read)
     if isinstance(keys, NotPredicted):
         return keys
     cells = case.workload.get("cells")
@@ -38,12 +37,12 @@ def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredict
     return _made(case, keys, case.count("cells", minimum=1), whole(asked.get("n_ctx", 0), "n_ctx"))
 
 
-def _keys(case: Case) -> Mapping[str, Any] | NotPredicted:
+def _keys(case: Case, read: Read) -> Mapping[str, Any] | NotPredicted:
     """GGUF keys of the record's config; files from before the latent was stored keep every head."""
     if "model_type" not in case.config:
         return NotPredicted(reason=_NO_MODEL)
-    keys = gguf_keys(architectures.read(case.config, source=case.id, name=case.model))
-    if isinstance(keys, NotPredicted) or "without MLA" not in case.model:
+    keys = gguf_keys(read(case.config, ""))
+    if "without MLA" not in case.model:
         return keys
     arch = keys["general.architecture"]
     heads = keys[f"{arch}.attention.head_count"]

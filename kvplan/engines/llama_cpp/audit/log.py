@@ -19,7 +19,7 @@ from kvplan.engines.llama_cpp.context import Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.log import log_lines
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
-from kvplan.errors import GgufError
+from kvplan.errors import GgufError, Refused
 from kvplan.gguf.header import SkippedArray
 from kvplan.gguf.hparams import Hparams, read_hparams
 
@@ -147,9 +147,10 @@ def as_printed(mine: str | None, text: str) -> str | None:
 
 
 def _predicted(logged: Logged, model: Model | None, where: str) -> list[dict[str, str]] | NotPredicted:
-    keys = logged.keys if model is None else gguf_keys(model)
-    if isinstance(keys, NotPredicted):
-        return keys
+    try:
+        keys = logged.keys if model is None else gguf_keys(model)
+    except Refused as problem:
+        return NotPredicted(reason=problem.reason, see=problem.see)
     if "general.architecture" not in keys:
         return NotPredicted(reason="the log does not list its model's metadata: name it with --model")
     try:

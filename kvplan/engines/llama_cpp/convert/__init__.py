@@ -11,44 +11,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
+from kvplan.domain.origin import Origin
 from kvplan.engines.llama_cpp.convert.row import Row
 from kvplan.engines.llama_cpp.convert.rows import ROWS
 from kvplan.engines.llama_cpp.convert.written import Inconvertible, Written
+from kvplan.errors import Refused
 
 _OUTSIDE: Final = "llama.cpp runs GGUF files, and this description has no hub config that its converter could read"
 
 
-def gguf_keys(model: Model) -> Mapping[str, Any] | NotPredicted:
+def gguf_keys(model: Model) -> Mapping[str, Any]:
     """The GGUF keys of a model: the file's own, or those that the converter writes.
+
+    Raises:
+        Refused: the converter has no form for the model, or kvplan knows none.
 
     >>> from kvplan.loading import load
     >>> gguf_keys(load("llama-3.1-8b"))["llama.attention.head_count_kv"]
     8
     """
-    if model.config is None:
-        return NotPredicted(reason=_OUTSIDE)
-    if "general.architecture" in model.config:
-        return model.config
-    kind = model.text_type or model.model_type
+    if model.origin is None or not model.origin.config:
+        raise Refused(_OUTSIDE)
+    if "general.architecture" in model.origin.config:
+        return model.origin.config
+    kind = model.text_type
     row = ROWS.get(f"{model.model_type}/{kind}") or ROWS.get(kind)
     if row is None:
-        return NotPredicted(
-            reason=f"the GGUF keys that llama.cpp's converter writes for model type {kind} are not known here",
+        raise Refused(
+            f"the GGUF keys that llama.cpp's converter writes for model type {kind} are not known here",
             see="give the GGUF file itself",
         )
     if model.inferred:
-        return NotPredicted(reason=f"model type {kind} was read by its shape: its GGUF keys are not known")
+        raise Refused(f"model type {kind} was read by its shape: its GGUF keys are not known")
     try:
-        return _written(model, row)
+        return _written(model, model.origin, row)
     except Inconvertible as problem:
-        return NotPredicted(reason=f"llama.cpp's converter has no form for this {kind} model: {problem}")
+        raise Refused(f"llama.cpp's converter has no form for this {kind} model: {problem}") from problem
 
 
-def _written(model: Model, row: Row) -> Mapping[str, Any]:
-    config = model.text_config or model.config or {}
-    written = Written(row.arch, model, config)
+def _written(model: Model, origin: Origin, row: Row) -> Mapping[str, Any]:
+    written = Written(row.arch, model, origin)
     written.common(context=row.context)
     row.build(written, row)
     return written.keys

@@ -11,7 +11,7 @@ from kvplan.engines.llama_cpp.convert.written import Inconvertible, Written
 def laguna(w: Written, row: Row) -> None:
     """`laguna.py`: the window and no pattern: llama.cpp lets the first of every four layers see all, whatever the config says."""
     w.attention()
-    w.put("attention.sliding_window", w.number("sliding_window") if "sliding_window" in w.config else 512)
+    w.put("attention.sliding_window", w.number("sliding_window") if "sliding_window" in w.config.data else 512)
 
 
 def chatglm(w: Written, row: Row) -> None:
@@ -53,7 +53,7 @@ def plamo(w: Written, row: Row) -> None:
 
 def bailing2(w: Written, row: Row) -> None:
     """`bailingmoe.py`: the second generation has an architecture of its own, and NextN layers."""
-    if "BailingMoeV2ForCausalLM" in (w.config.get("architectures") or ()):
+    if "BailingMoeV2ForCausalLM" in w.config.names("architectures"):
         w.rename("bailingmoe2")
         count = w.number("num_nextn_predict_layers")
         w.layers = (*w.layers, *w.layers[-1:] * count)
@@ -91,11 +91,11 @@ def cohere(w: Written, row: Row) -> None:
 
 def hunyuan(w: Written, row: Row) -> None:
     """`hunyuan.py`: dynamic scaling with alpha is written as the 256k that it is meant for."""
-    if w.model.model_type == "hunyuan" and "HunYuanMoEV1ForCausalLM" not in (w.config.get("architectures") or ()):
+    if w.model.model_type == "hunyuan" and "HunYuanMoEV1ForCausalLM" not in w.config.names("architectures"):
         raise Inconvertible("its class is not HunYuanMoEV1ForCausalLM")
     plain(w, row)
-    scaling = w.config.get("rope_scaling") or {}
-    if isinstance(scaling, dict) and scaling.get("type", scaling.get("rope_type")) == "dynamic" and scaling.get("alpha"):
+    scaling = w.config.section("rope_scaling")
+    if scaling.text("type", scaling.text("rope_type")) == "dynamic" and scaling.data.get("alpha"):
         w.put("context_length", 256 * 1024)
 
 

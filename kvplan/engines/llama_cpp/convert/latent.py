@@ -4,6 +4,7 @@ Source: llama.cpp 0c1e57098, `conversion/*.py`; a builder names its file.
 """
 
 from kvplan.domain.model import Compressed, Index, Latent, Layer, Recurrent, Softmax, Window
+from kvplan.domain.origin import kind_of
 from kvplan.engines.llama_cpp.convert.row import Row
 from kvplan.engines.llama_cpp.convert.written import Inconvertible, Written
 
@@ -75,7 +76,7 @@ def dots3(w: Written, row: Row) -> None:
     slides = [_is_sliding(layer) for layer in w.layers]
     full, window = (w.latent(alike) for alike in (_those(w.layers, slides, False), _those(w.layers, slides, True)))
     w.absorbed(full)
-    if w.config.get("use_dsa", True) is not True:
+    if not w.config.flag("use_dsa", True):
         raise Inconvertible("its config says `use_dsa: false`")
     if window.rope_dim != full.rope_dim:
         raise Inconvertible("its rotary parts differ between layers")
@@ -143,16 +144,16 @@ def glm5(w: Written, row: Row) -> None:
     w.kda()
     w.put("attention.indexer.key_length", w.index().dim)
     w.put("attention.indexer.kpool", w.number("index_kpool", default=16))
-    listed = w.config.get("indexer_types")
-    if isinstance(listed, list):
+    listed = w.config.items("indexer_types")
+    if listed:
         w.put("attention.indexer.types", [kind == "full" for kind in listed])
 
 
 def bailing(w: Written, row: Row) -> None:
     """`bailingmoe3.py`: KDA in all but every n-th layer and the rest of the last group; NextN layers are blocks."""
     for key, wanted in (("no_kda_lora", True), ("kda_safe_gate", True), ("gated_attention_proj_granularity_type", "head_wise")):
-        if w.config.get(key, wanted) != wanted:
-            raise Inconvertible(f"its config says `{key}: {w.config[key]}`")
+        if w.config.data.get(key, wanted) != wanted:
+            raise Inconvertible(f"its config says `{key}: {kind_of(w.config.data[key])}`")
     group, trunk = w.number("layer_group_size", default=6), len(w.model.layers)
     w.with_drafts()
     w.absorbed()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any, Final
 
 from kvplan.domain.model import Chunk, Index, Latent, Layer, Model, Recurrent, Shared, Softmax, Window
+from kvplan.domain.origin import Origin
 from kvplan.engines.llama_cpp.convert.defaults import DEFAULTS
 
 #: Where hub configs keep these, in the converter's order.
@@ -21,10 +22,11 @@ class Inconvertible(Exception):
 class Written:
     """The keys of one model under one architecture's name."""
 
-    def __init__(self, arch: str, model: Model, config: Mapping[str, Any]) -> None:
+    def __init__(self, arch: str, model: Model, origin: Origin) -> None:
         self.arch = arch
         self.model = model
-        self.config = config
+        self.config = origin.text if origin.text_config else origin.outer
+        self._outer = origin.outer
         self.keys: dict[str, Any] = {"general.architecture": arch}
         self.layers: tuple[Layer, ...] = model.layers
 
@@ -39,9 +41,9 @@ class Written:
 
     def number(self, *names: str, default: int = 0) -> int:
         """A whole number of the hub config, or of the wrapper around it."""
-        for config in (self.config, self.model.config or {}):
+        for config in (self.config, self._outer):
             for name in names:
-                value = config.get(name)
+                value = config.data.get(name)
                 if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
                     return value
         return default
@@ -49,7 +51,7 @@ class Written:
     def common(self, *, context: int = 0) -> None:
         """Blocks, lengths and vocabulary."""
         self.put("block_count", len(self.layers))
-        own_context, own_vocabulary = DEFAULTS.get(self.model.text_type or self.model.model_type, (0, 0))
+        own_context, own_vocabulary = DEFAULTS.get(self.model.text_type, (0, 0))
         self.put("context_length", context or self.number(*_CONTEXT) or self.model.max_tokens or own_context)
         self.put("embedding_length", self.number(*_WIDTH) or self._width())
         self.put("vocab_size", self.number("vocab_size", "padded_vocab_size") or own_vocabulary)

@@ -9,12 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from kvplan import architectures
-from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.model import Model
-from kvplan.engines import make_engine
-from kvplan.engines.kernel.cases import Case, InvalidCase, whole
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.vllm.engine import Vllm
+from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes
 
 _PLAN: Final = (
@@ -88,27 +85,20 @@ def _budget(value: object) -> tuple[int, ...]:
     return tuple(whole(one, "available_memory") for one in values)
 
 
-def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     """The facts of the `vllm` engine at the record's release."""
-    model = architectures.read(case.config, source=case.id, name=case.model)
+    model = read(case.config, "")
     version = case.engine_version.split()[0] if case.engine_version.strip() else ""
-    engine = make_engine(f"vllm@{version}" if version else "vllm", options(case))
-    refusal = engine.refuse(model)
-    if refusal is not None:
-        return refusal
-    if not isinstance(engine, Vllm):
-        raise TypeError("the engine of these records is `vllm`")
-    pools = [engine.reserved(model, budgets) for budgets in asked["budgets"]]
-    facts = _plan_facts(engine, model, pools[0].max_model_len, asked["lengths"])
+    on = Vllm.made(options(case, read), version or None).on(model)
+    pools = [on.reserved(budgets) for budgets in asked["budgets"]]
+    facts = _plan_facts(on.plan, pools[0].max_model_len, asked["lengths"])
     facts |= _pool_facts(pools[0], "")
     for i, pool in enumerate(pools):
         facts |= _pool_facts(pool, f"memory[{i}].")
     return facts
 
 
-def _plan_facts(engine: Vllm, model: Model, length: int, lengths: list[str]) -> dict[str, Any]:
-    plan = engine.plan(model)
-
+def _plan_facts(plan: Plan, length: int, lengths: list[str]) -> dict[str, Any]:
     def staged(values: list[int]) -> int | list[int]:
         return values[0] if len(values) == 1 else values
 
@@ -144,7 +134,7 @@ def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
     return predicted
 
 
-def options(case: Case) -> dict[str, Any]:
+def options(case: Case, read: Read) -> dict[str, Any]:
     """The engine's options of a record."""
     given = case.options
     flags = given.get("engine_args", {})
@@ -158,7 +148,7 @@ def options(case: Case) -> dict[str, Any]:
         found["disable_hybrid_kv_cache_manager"] = given["disable_hybrid_kv_cache_manager"]
     found |= _length(case, flags)
     found |= {name: value for name, value in flags.items() if name not in _NEUTRAL and name != "speculative_config"}
-    found |= _drafter(flags.get("speculative_config"), case.id)
+    found |= _drafter(flags.get("speculative_config"), read)
     layout = given.get("env", {}).get("VLLM_KV_CACHE_LAYOUT") if isinstance(given.get("env"), Mapping) else None
     return (
         found
@@ -174,7 +164,7 @@ def _length(case: Case, flags: Mapping[str, Any]) -> dict[str, Any]:
     return {} if length is None or "max_model_len" in flags else {"max_model_len": whole(length, "max_model_len", 1)}
 
 
-def _drafter(config: object, source: str) -> dict[str, Any]:
+def _drafter(config: object, read: Read) -> dict[str, Any]:
     if config is None:
         return {}
     if not isinstance(config, Mapping):
@@ -183,7 +173,7 @@ def _drafter(config: object, source: str) -> dict[str, Any]:
     known = {key: config[key] for key in ("method", "num_speculative_tokens") if key in config}
     found: dict[str, Any] = {"speculative_config": json.dumps(known)}
     if isinstance(draft, Mapping):
-        found["draft"] = architectures.read(draft, source=f"{source}: draft", name="draft")
+        found["draft"] = read(draft, "draft")
     return found
 
 

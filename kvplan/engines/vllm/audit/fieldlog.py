@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any, Final
 
-from kvplan import architectures
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
-from kvplan.engines.kernel.cases import Case, InvalidCase, whole
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.vllm.audit import printed as vllm_printed
 from kvplan.engines.vllm.dtypes import NAMES
 
@@ -47,7 +46,7 @@ def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredicted:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] | NotPredicted:
     """The printed numbers, each as the values that the record leaves possible."""
     if not asked:
         return NotPredicted(reason="the record says neither the memory nor the blocks that it became")
@@ -56,7 +55,7 @@ def predict(case: Case, asked: Mapping[str, Any]) -> dict[str, Any] | NotPredict
         return NotPredicted(reason=f"the rules are those of vLLM on CUDA and CPUs, and this is a server of its {foreign} kind")
     if "model_type" not in case.config:
         return NotPredicted(reason="the record holds no config that describes the model")
-    model = architectures.read(case.config, source=case.id, name=case.model)
+    model = read(case.config, "")
     flags = _flags(case)
     if isinstance(flags, NotPredicted):
         return flags

@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
-from kvplan.engines import make_engine
 from kvplan.engines.kernel.printed import read_printed
-from kvplan.engines.vllm.engine import Vllm
+from kvplan.engines.kernel.search import largest
+from kvplan.engines.vllm.engine import Vllm, VllmOn
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.pool import Reserved, format_gib, needed_bytes
 from kvplan.engines.vllm.releases import rule
@@ -73,36 +73,28 @@ def predict(
     refusal: NotPredicted | None = None
     for version in versions:
         for flags in options:
-            engine = make_engine(f"vllm@{version}", flags)
-            if not isinstance(engine, Vllm):
-                raise TypeError("the engine of these records is `vllm`")
-            refused = _refused(engine, model)
-            if refused is not None:
-                refusal = refusal or refused
+            engine = Vllm.made(flags, version)
+            try:
+                on = engine.on(model)
+            except KvplanError as problem:
+                refusal = refusal or NotPredicted(reason=str(problem))
                 continue
-            for name, values in _facts(engine, model, asked):
+            for name, values in _facts(on, asked):
                 found.setdefault(name, []).extend(islice(values, _MOST))
     if not found:
         return refusal or NotPredicted(reason="the record says neither the memory nor the blocks")
     return {name: Values(tuple(dict.fromkeys(values))) for name, values in found.items()}
 
 
-def _refused(engine: Vllm, model: Model) -> NotPredicted | None:
-    try:
-        return engine.refuse(model)
-    except KvplanError as problem:
-        return NotPredicted(reason=str(problem))
-
-
-def _facts(engine: Vllm, model: Model, asked: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[Any]]]:
-    plan = engine.plan(model)
+def _facts(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[Any]]]:
+    plan = on.plan
     yield "attention_block_size_printed", iter((plan.block_size,))
     padding = _padding(plan)
     if padding is not None:
         yield "mamba_padding_percent_printed", iter((padding,))
     needed = [needed_bytes(plan, stage, plan.max_model_len) for stage in range(len(plan.stages))]
     yield "needed_gib_printed", iter([float(format_gib(plan, amount)) for amount in needed])
-    pools = list(_pools(engine, model, plan, asked))
+    pools = list(_pools(on, asked))
     started, refused = [p for p in pools if not p.refused], [p for p in pools if p.refused]
     if started:
         yield "num_gpu_blocks", iter([p.num_blocks for p in started])
@@ -112,7 +104,7 @@ def _facts(engine: Vllm, model: Model, asked: Mapping[str, Any]) -> Iterator[tup
     if refused:
         yield "estimated_max_model_len_printed", iter([p.estimated_max_model_len for p in refused])
         yield "max_tokens_stored_printed", iter([p.estimated_max_model_len for p in refused])
-    known = _memory(engine, model, plan, asked)
+    known = _memory(on, asked)
     if known is not None:
         sizes = _printed_sizes(*known)
         yield from ((name, iter(sizes)) for name in AVAILABLE)
@@ -126,12 +118,13 @@ def _padding(plan: Plan) -> float | None:
     return round(100 * (specs[0].page_bytes - specs[0].content_bytes) / specs[0].content_bytes, 2)
 
 
-def _pools(engine: Vllm, model: Model, plan: Plan, asked: Mapping[str, Any]) -> Iterator[Reserved]:
+def _pools(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[Reserved]:
     """The pool of each number of blocks that the memory allows."""
+    plan = on.plan
     if asked.get("available") is None:
-        blocks = asked.get("blocks") or _blocks_of(engine, model, plan, asked.get("tokens"))
+        blocks = asked.get("blocks") or _blocks_of(on, asked.get("tokens"))
         if blocks:
-            yield engine.reserved(model, (blocks * max(plan.block_bytes),))
+            yield on.reserved((blocks * max(plan.block_bytes),))
         return
     size = max(plan.block_bytes)
     low, high = interval(asked["available"])
@@ -139,31 +132,21 @@ def _pools(engine: Vllm, model: Model, plan: Plan, asked: Mapping[str, Any]) -> 
         low, high = low + size, high + size
     budgets = [low, *range(ceil_div(low + 1, size) * size, high + 1, size)[:_MOST]] if size else [low]
     for budget in budgets:
-        yield engine.reserved(model, (budget,))
-    yield engine.reserved(model, (high,))
+        yield on.reserved((budget,))
+    yield on.reserved((high,))
 
 
-def _blocks_of(engine: Vllm, model: Model, plan: Plan, tokens: int | None) -> int | None:
+def _blocks_of(on: VllmOn, tokens: int | None) -> int | None:
     """The blocks of a pool of so many tokens: the fewest that reach them."""
-    if not tokens or not plan.groups:
+    if not tokens or not on.plan.groups:
         return None
-    size, high = max(plan.block_bytes), 1
-    ceiling = 2**40
-
-    def reached(blocks: int) -> bool:
-        return engine.reserved(model, (blocks * size,)).num_tokens >= tokens
-
-    while high < ceiling and not reached(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return high
+    wanted, size = tokens, max(on.plan.block_bytes)
+    return largest(lambda blocks: on.reserved((blocks * size,)).num_tokens < wanted, ceiling=2**40) + 1
 
 
-def _memory(engine: Vllm, model: Model, plan: Plan, asked: Mapping[str, Any]) -> tuple[int, int] | None:
+def _memory(on: VllmOn, asked: Mapping[str, Any]) -> tuple[int, int] | None:
     """The bytes that the printed blocks, tokens or longest request need, and the next one's."""
+    plan = on.plan
     if asked.get("estimated"):
         longest = asked["estimated"]
         return needed_bytes(plan, 0, longest), needed_bytes(plan, 0, longest + 1) - 1
@@ -171,10 +154,10 @@ def _memory(engine: Vllm, model: Model, plan: Plan, asked: Mapping[str, Any]) ->
     if blocks:
         return blocks * size, (blocks + 1) * size - 1
     tokens = asked.get("tokens")
-    fewest = _blocks_of(engine, model, plan, tokens)
+    fewest = _blocks_of(on, tokens)
     if not tokens or not fewest:
         return None
-    more = _blocks_of(engine, model, plan, tokens + 1) or fewest + 1
+    more = _blocks_of(on, tokens + 1) or fewest + 1
     return fewest * size, more * size - 1
 
 

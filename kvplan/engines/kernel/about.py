@@ -1,0 +1,81 @@
+"""What kvplan knows of an engine without loading it: one value, in the engine's own folder."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from msgspec import Struct, field
+
+from kvplan.units import GIB
+
+#: kvplan's words for what several engines can be told, each by a name of its own.
+Role = Literal[
+    "kv_dtype", "tensor_parallel", "stages", "context", "utilization", "memory", "device_name", "compute_capability"
+]  # fmt: skip
+#: Of these, the words that people may type for any engine.
+SHARED: Final[tuple[Role, ...]] = ("kv_dtype", "tensor_parallel")
+Meaning = Literal["of total", "of free before loading", "of free after loading", "what its context needs", "grows as it goes"]
+
+
+class Recorded(Struct, frozen=True):
+    """Recorded cases of the releases from `first` to `last` hold these kinds of memory, all of them exact."""
+
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+    kinds: frozenset[str]
+
+
+class Reserve(Struct, frozen=True):
+    """What weights and cache leave to activations, graphs, libraries and the device's context: assumed, and why."""
+
+    bytes: int
+    reason: str
+
+
+class Share(Struct, frozen=True, kw_only=True):
+    """How one process is told its part of a card: the flag (with `{}` for the fraction), what the fraction is of, and where
+    that is written.
+
+    `split_flag` splits a model over cards, where kvplan does not write the whole command. `rank` is when it starts: 0
+    anywhere, 1 after those, 2 last. `limits` says that its flag limits a process that is given no pool.
+    """
+
+    meaning: Meaning
+    flag: str = ""
+    split_flag: str = ""
+    source: str = ""
+    rank: int = 0
+    limits: bool = False
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """All that kvplan may ask of an engine without loading it; it costs no import beside this file.
+
+    `roles` name the engine's own option for kvplan's words, `also` further options that decide the same thing.
+    `cache_dtypes` are kvplan's dtypes, the widest first, with what to type for each. `command` are the pieces of its
+    command line: a piece whose value is missing is left out. `engine`, `audit`, `logs`, `field_logs` and `tables` say where
+    things are, as `module` or `module:name`.
+    """
+
+    name: str  # as typed: "llama.cpp"
+    latest: str = ""  # the release whose rules NAME without @VERSION means
+    source: str = ""  # what was read: repository or package, with the release or commit
+    engine: str = ""  # the engine's class; empty: known, not predicted
+    roles: Mapping[Role, str] = field(default_factory=dict)
+    also: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)
+    cache_dtypes: Mapping[str, str] = field(default_factory=dict)
+    reserve: Reserve = Reserve(GIB, "activations, context")
+    share: Share = Share(meaning="what its context needs")
+    command: tuple[str, ...] = ()
+    program: str = ""  # what its command line begins with; empty: told in Python, or by nobody
+    recorded: tuple[Recorded, ...] = ()
+    rules: str = ""  # where its storage rules were read, for `kvplan explain`
+    audit: str = ""
+    logs: str = ""
+    field_logs: str = ""
+    tables: str = ""
+    suffixes: tuple[str, ...] = ()  # files that mean this engine: (".gguf",)
+
+    @property
+    def predicted(self) -> bool:
+        """Whether kvplan predicts its cache."""
+        return bool(self.engine)

@@ -1,0 +1,39 @@
+"""What is known of llama.cpp without loading its rules."""
+
+from typing import Final
+
+from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.units import GIB
+
+#: Kinds in the GGUF files that llama.cpp 0c1e57098 (libllama 0.5.0) made contexts for.
+_KINDS: Final = frozenset(
+    {
+        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "latent", "index", "index/compressed",
+        "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/linear", "recurrent/rwkv",
+        "recurrent/short_conv",
+    }
+)  # fmt: skip
+#: kvplan's dtype -> ggml's name of it.
+_TYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+ABOUT: Final = About(
+    name="llama.cpp",
+    latest="0.5.0",
+    source="llama.cpp 0c1e57098 (libllama 0.5.0, ggml 0.25.3)",
+    engine="kvplan.engines.llama_cpp.engine:LlamaCpp",
+    roles={"kv_dtype": "kv_dtype"},
+    also={"kv_dtype": ("cache_type_k", "cache_type_v")},
+    cache_dtypes={
+        name: "-ctk {0} -ctv {0}".format(_TYPES.get(name, name))
+        for name in ("float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+    },
+    reserve=Reserve(GIB, "compute buffers, context"),  # its own --fit leaves 1024 MiB free (common/fit.cpp)
+    share=Share(meaning="what its context needs", source="llama.cpp src/llama-context.cpp"),
+    program="llama-",
+    recorded=(Recorded((0, 5, 0), (0, 5, 0), _KINDS),),  # real allocations by libllama (tests/golden/llama_cpp.jsonl)
+    rules="llama.cpp src/llama-context.cpp, src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp: constructors",
+    audit="kvplan.engines.llama_cpp.audit.cases",
+    logs="kvplan.engines.llama_cpp.audit.log",
+    field_logs="kvplan.engines.llama_cpp.audit.fieldlog",
+    suffixes=(".gguf",),
+)

@@ -1,0 +1,3 @@
+"""SGLang: token pools; known, not predicted yet."""
+
+from kvplan.engines.sglang.about import ABOUT as ABOUT

@@ -1,0 +1,72 @@
+"""What is known of vLLM without loading its rules."""
+
+from typing import Final
+
+from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.units import GIB
+
+#: Kinds in the models that vLLM 0.32.0 planned for.
+_KINDS: Final = frozenset(
+    {
+        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "cross", "latent", "index",
+        "index/compressed", "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta",
+    }
+)  # fmt: skip
+_DTYPE: Final = "--kv-cache-dtype "
+
+ABOUT: Final = About(
+    name="vllm",
+    latest="0.32.0",
+    source="vllm 0.11.0 to 0.32.0, v1/core/kv_cache_utils.py, v1/kv_cache_interface.py",
+    engine="kvplan.engines.vllm.engine:Vllm",
+    roles={
+        "kv_dtype": "kv_cache_dtype",
+        "tensor_parallel": "tensor_parallel_size",
+        "stages": "pipeline_parallel_size",
+        "context": "max_model_len",
+        "utilization": "gpu_memory_utilization",
+        "memory": "device_memory_bytes",
+        "device_name": "device_name",
+        "compute_capability": "compute_capability",
+    },
+    cache_dtypes={
+        "bfloat16": _DTYPE + "bfloat16",
+        "fp8_e4m3": _DTYPE + "fp8",
+        "fp8_e5m2": _DTYPE + "fp8_e5m2",
+        "fp8_per_token_head": _DTYPE + "fp8_per_token_head",
+        "int8_per_token_head": _DTYPE + "int8_per_token_head",
+        "int4_per_token_head": _DTYPE + "int4_per_token_head",
+        "nvfp4": _DTYPE + "nvfp4",
+    },
+    # 1.15 GiB in a recorded run with 2,048 batched tokens (tests/golden), more with more
+    reserve=Reserve(2 * GIB, "activations, graphs, context"),
+    share=Share(
+        meaning="of total",
+        flag="--gpu-memory-utilization {}",
+        split_flag="--tensor-parallel-size {}",
+        source="vllm/v1/worker/utils.py:request_memory",
+    ),
+    program="vllm",
+    command=(
+        "vllm serve {model}",
+        " --max-model-len {context}",
+        " --max-num-seqs {batch_size}",
+        " --gpu-memory-utilization {utilization}",
+        " {kv_dtype_flag}",
+        " --tensor-parallel-size {tensor_parallel}",
+        " --pipeline-parallel-size {stages}",
+        " --data-parallel-size {replicas}",
+    ),
+    # plans of the engine's own code, and real runs on a CPU (tests/golden/vllm.jsonl)
+    recorded=(
+        Recorded(
+            (0, 11), (0, 11, 0), frozenset({"latent", "softmax", "softmax/chunk", "softmax/window", "recurrent/gated_delta"})
+        ),
+        Recorded((0, 32), (0, 32, 0), _KINDS),
+    ),
+    rules="vLLM v1/kv_cache_interface.py: KVCacheSpec.page_size_bytes; v1/core/kv_cache_utils.py: get_kv_cache_configs",
+    audit="kvplan.engines.vllm.audit.cases",
+    logs="kvplan.engines.vllm.audit.log",
+    field_logs="kvplan.engines.vllm.audit.fieldlog",
+    tables="kvplan.engines.vllm.tables",
+)

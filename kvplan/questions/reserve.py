@@ -1,0 +1,34 @@
+"""The pool that a server makes of a memory figure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.model import Model
+from kvplan.domain.pool import Pool
+from kvplan.engines import make_engine
+from kvplan.engines.kernel.engine import Served
+from kvplan.errors import Refused
+
+
+def reserved(model: Model, engine: str, options: Mapping[str, Any], budget_bytes: int) -> Pool | NotPredicted:
+    """What a server of that engine makes of `budget_bytes` on each device.
+
+    Raises:
+        OptionError: unknown engine or option.
+    """
+    made = make_engine(engine, options)
+    try:
+        prepared = made.on(model)
+    except Refused as problem:
+        return NotPredicted(
+            reason=problem.reason, see=problem.see, model=model.name, engine=made.name, engine_version=made.version
+        )
+    if isinstance(prepared, Served):
+        return prepared.pool(budget_bytes)
+    return NotPredicted(
+        reason=f"{made.name} reserves no pool: it allocates what a request needs",
+        model=model.name,
+        engine=made.name,
+        engine_version=made.version,
+    )
