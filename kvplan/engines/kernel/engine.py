@@ -8,15 +8,12 @@ serves a single estimate and, through `kvplan.questions.sweep`, a sweep of milli
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from shlex import quote
-from string import Formatter
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation, Buffer, Evidence
 from kvplan.domain.model import Model
-from kvplan.domain.pool import Pool
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -25,6 +22,9 @@ from kvplan.engines.kernel.options import own_options
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.kernel.retention import growth_period
 from kvplan.engines.kernel.tensors import At, Count, Piece, Totals
+
+if TYPE_CHECKING:
+    from kvplan.domain.pool import Pool
 
 
 class Facts(Protocol):
@@ -228,6 +228,9 @@ def footprint(prepared: Prepared, workload: Workload) -> Allocation:
 
 def written_command(about: About, serving: Serving, kv_dtype: str, devices: int) -> str:
     """An engine's command line from the pieces of its `About`; a piece whose value is missing is left out."""
+    from shlex import quote
+    from string import Formatter
+
     asked = {"kv_dtype", about.roles.get("kv_dtype"), *about.also.get("kv_dtype", ())} & serving.options.keys()
     values: dict[str, Any] = {
         "model": quote(serving.model),
@@ -239,8 +242,5 @@ def written_command(about: About, serving: Serving, kv_dtype: str, devices: int)
         "stages": serving.options.get(about.roles.get("stages", ""), ""),
         "replicas": serving.replicas if serving.replicas > 1 else "",
     }
-    return "".join(piece.format(**values) for piece in about.command if all(values[name] != "" for name in _named(piece)))
-
-
-def _named(piece: str) -> list[str]:
-    return [name for _, name, _, _ in Formatter().parse(piece) if name]
+    named = {piece: [name for _, name, _, _ in Formatter().parse(piece) if name] for piece in about.command}
+    return "".join(piece.format(**values) for piece in about.command if all(values[name] != "" for name in named[piece]))
