@@ -141,25 +141,30 @@ class LlamaCppOn(Prepared):
         kinds = self._kinds(context)
         for part in context.parts:
             for tensor, layers in grouped(self.hparams, part):
-                if isinstance(tensor.bytes, int) and not tensor.bytes:
-                    continue  # layers without heads have tensors of no bytes
-                by_kind: dict[str, list[int]] = {}
-                for layer in layers:
-                    by_kind.setdefault(kinds[layer], []).append(layer)
-                row, dtype = int(tensor.shape[0]), lookup(CACHE_TYPES.get(tensor.type, tensor.type))
-                shape = (*reversed(tensor.shape[1:]), dtype.row_bytes(1, row) if dtype.packed else row)
-                payload = needed(self.hparams, part, tensor, at.seq_len, at.batch_size)
-                for kind, alike in by_kind.items():
-                    yield Piece(
-                        layers=tuple(alike),
-                        name=_NAMES[tensor.role] if part.name != "indexer" and part.name != "lid" else "index keys",
-                        kind=kind,
-                        shape=shape,
-                        dtype=dtype.torch,
-                        payload=payload,
-                        padded=tensor.bytes + at.seq_len * 0,
-                        per="sequence" if tensor.role not in {"k", "v"} else "token",
-                    )
+                yield from self._alike(part, tensor, layers, kinds, at)
+
+    def _alike(
+        self, part: Part[Count], tensor: Tensor[Count], layers: list[int], kinds: tuple[str, ...], at: At[Count]
+    ) -> Iterator[Piece[Count]]:
+        """Equal tensors of one cache object, those of one kind of layer together."""
+        if isinstance(tensor.bytes, int) and not tensor.bytes:
+            return  # layers without heads have tensors of no bytes
+        by_kind: dict[str, list[int]] = {}
+        for layer in layers:
+            by_kind.setdefault(kinds[layer], []).append(layer)
+        row, dtype = int(tensor.shape[0]), lookup(CACHE_TYPES.get(tensor.type, tensor.type))
+        payload = needed(self.hparams, part, tensor, at.seq_len, at.batch_size)
+        for kind, alike in by_kind.items():
+            yield Piece(
+                layers=tuple(alike),
+                name=_NAMES[tensor.role] if part.name not in {"indexer", "lid"} else "index keys",
+                kind=kind,
+                shape=(*reversed(tensor.shape[1:]), dtype.row_bytes(1, row) if dtype.packed else row),
+                dtype=dtype.torch,
+                payload=payload,
+                padded=tensor.bytes + at.seq_len * 0,
+                per="sequence" if tensor.role not in {"k", "v"} else "token",
+            )
 
     def kinds(self, at: At[int]) -> tuple[str, ...]:
         """One phrase a layer; NextN layers, where they have memory, come after the others."""

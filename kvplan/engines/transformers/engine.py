@@ -39,7 +39,34 @@ from kvplan.engines.transformers.models import (
 from kvplan.engines.transformers.options import TransformersOptions
 from kvplan.engines.transformers.quantized import quantized_pieces, refuse_quantized, refuse_uneven
 from kvplan.engines.transformers.refusals import refusal
-from kvplan.engines.transformers.releases import FUSED, family, general
+from kvplan.engines.transformers.releases import (
+    COUNTER_BYTES,
+    CROSS_SLIDES,
+    DEFAULT_CACHE,
+    DYNAMIC,
+    EMPTY_STATIC,
+    EXTRA_LEN,
+    FIRST_VIEW,
+    FUSED,
+    HYBRID,
+    HYBRID_BOOKKEEPING,
+    HYBRID_CHUNKED,
+    HYBRID_EARLY,
+    KEY_DTYPE,
+    LATENT,
+    RECURRENT_SLIDES,
+    SHARED_REFERENCES,
+    SLIDING_BOOKKEEPING,
+    SLIDING_WINDOW,
+    SPLIT_CONV,
+    STATE_DTYPE,
+    STATIC,
+    STATIC_BOOKKEEPING,
+    STATIC_IGNORED,
+    WINDOW_ON_MODULES,
+    WINDOW_UNCLIPPED,
+    ZERO_SHARED,
+)
 from kvplan.engines.transformers.rules import Rules
 from kvplan.engines.transformers.tensors import Layers, Moment
 from kvplan.errors import OptionError, Refused
@@ -112,13 +139,13 @@ class TransformersOn(Prepared):
         """What is built: `dynamic`, `plain`, `static`, `hybrid`, `everywhere` or `quantized`."""
         asked = self.engine.options.cache
         if asked == "auto":
-            asked = family("default", text_type(model), self.engine.release, "dynamic")
+            asked = DEFAULT_CACHE.at(text_type(model), self.engine.release)
             if asked == "hint":
                 asked = asked_cache(model)
         if asked == "hybrid" and text_type(model) == "llama4_text" and self.engine.release < (4, 56):
             asked = "hybrid_chunked"  # the class for chunks, under either name
-        if asked in {"hybrid", "hybrid_chunked", "sliding_window"}:
-            asked = general(asked, self.engine.release)
+        if asked in _BUILT_AS:
+            asked = _BUILT_AS[asked].at(self.engine.release)
         if asked in _PREALLOCATED and self._ignores_static(model):
             return "dynamic"
         return str(asked)
@@ -126,33 +153,33 @@ class TransformersOn(Prepared):
     def _ignores_static(self, model: Model) -> bool:
         """Whether the model keeps what it always keeps, whatever cache is asked for."""
         kind = text_type(model)
-        return kind in OWN_CACHE or bool(family("static_ignored", kind, self.engine.release, False))
+        return kind in OWN_CACHE or STATIC_IGNORED.at(kind, self.engine.release)
 
     def _on_modules(self, model: Model) -> bool:
-        return bool(family("window_on_modules", text_type(model), self.engine.release, False))
+        return WINDOW_ON_MODULES.at(text_type(model), self.engine.release)
 
     def _rules(self) -> Rules:
         """Everything that the tensors depend on."""
         model, built, dtype = self.read, self.built, self.kv_dtype
         kind = text_type(model)
-        less = kind == "recurrent_gemma" or family("split_conv", kind, self.engine.release, False)
+        less = kind == "recurrent_gemma" or SPLIT_CONV.at(kind, self.engine.release)
         return Rules(
             dtype=dtype,
-            key_dtype=family("key_dtype", kind, self.engine.release, "") or dtype,
+            key_dtype=KEY_DTYPE.at(kind, self.engine.release) or dtype,
             preallocated=built in _PREALLOCATED and not self._on_modules(model),
             windows=self._windows(model, built),
-            window_unclipped=built == "chunked" and general("window_unclipped", self.engine.release),
+            window_unclipped=built == "chunked" and WINDOW_UNCLIPPED.at(self.engine.release),
             every_window=widest_window(model) if built == "everywhere" else None,
             fused=self._fused(model, built),
             first_view_of_one=kind == "bloom" and self.engine.release < (4, 44),
             fixed_len=self._fixed_len(),
-            extra_len=general("extra_len", self.engine.release),
-            latent=family("latent", kind, self.engine.release, True),
-            cross_slides=family("cross_slides", kind, self.engine.release, False),
+            extra_len=EXTRA_LEN.at(self.engine.release),
+            latent=LATENT.at(kind, self.engine.release),
+            cross_slides=CROSS_SLIDES.at(kind, self.engine.release),
             index_name="idx_keys" if kind in {"minimax_m3", "minimax_m3_vl_text"} else "indexer_keys",
             reference_window=own_window(model) if kind == "unlimited_ocr_text" and built != "plain" else None,
             state_names=_STATE_NAMES.get(kind, ()),
-            state_in_model_dtype=family("state", kind, self.engine.release, "state") == "model",
+            state_in_model_dtype=STATE_DTYPE.at(kind, self.engine.release) == "model",
             conv_columns_less=int(less),
             conv_is_view=less,
         )
@@ -160,14 +187,14 @@ class TransformersOn(Prepared):
     def _windows(self, model: Model, built: str) -> Any:
         if self._on_modules(model):
             return "on_modules"
-        if built in {"dynamic", "static"}:
-            return general(built, self.engine.release)
+        if built in _WINDOWS:
+            return _WINDOWS[built].at(self.engine.release)
         return {"hybrid": "kept", "alternating": "kept", "chunked": "kept", "everywhere": "everywhere"}.get(built, "ignored")
 
     def _fused(self, model: Model, built: str) -> Any:
         """Whether the first tensors are views of a fused projection's output."""
         kind = text_type(model)
-        if built in _PREALLOCATED or not general("first_view", self.engine.release):
+        if built in _PREALLOCATED or not FIRST_VIEW.at(self.engine.release):
             return ""
         if kind == "phi" and self.engine.release < (4, 37):
             return "values"
@@ -180,7 +207,7 @@ class TransformersOn(Prepared):
             return self.engine.options.max_cache_len
         if self.engine.options.max_length is None:
             return None
-        return self.engine.options.max_length - 1 + int(general("extra_len", self.engine.release))
+        return self.engine.options.max_length - 1 + int(EXTRA_LEN.at(self.engine.release))
 
     # The tensors.
 
@@ -190,7 +217,7 @@ class TransformersOn(Prepared):
         built = self.implementation(kept)
         if self._on_modules(kept):
             return kept
-        if built == "dynamic" and family("zero_shared", text_type(kept), self.engine.release, False):
+        if built == "dynamic" and ZERO_SHARED.at(text_type(kept), self.engine.release):
             return without_windows_unless_shared(kept)
         if built == "alternating" or (built == "chunked" and text_type(kept) != "llama4_text"):
             return alternating(kept)
@@ -236,10 +263,10 @@ class TransformersOn(Prepared):
         model, rules, built = self.read, self.rules, self.built
         everyone = tuple(layer.index for layer in model.layers)
         softmax = [m for layer in model.layers for m in layer.memories if isinstance(m, Softmax)]
-        if built == "hybrid" and self._on_modules(model) and general("hybrid_early", self.engine.release) and softmax:
+        if built == "hybrid" and self._on_modules(model) and HYBRID_EARLY.at(self.engine.release) and softmax:
             unused = replace(rules, preallocated=True, windows="ignored")
             yield from Layers(unused, everyone, at, model.attention_heads).pieces((softmax[0],))
-        if built == "static" and family("shared_references", text_type(model), self.engine.release, False):
+        if built == "static" and SHARED_REFERENCES.at(text_type(model), self.engine.release):
             sources = {m.source for layer in model.layers for m in layer.memories if isinstance(m, Shared)}
             yield from Layers(rules, tuple(sorted(sources)), at, model.attention_heads).references(model)
 
@@ -247,16 +274,16 @@ class TransformersOn(Prepared):
         """Counters that the layers keep as tensors."""
         kept, built, rules = self.read, self.built, self.rules
         if text_type(kept) in OWN_CACHE:
-            return int(family("counter_bytes", text_type(kept), self.engine.release, 0))
+            return COUNTER_BYTES.at(text_type(kept), self.engine.release)
         total = 0
         for memories, layers in kept.collapsed().items():
             total += sum(self._counters(memory, built, rules) for memory in memories) * len(layers)
         if built in {"hybrid", "alternating"}:
-            total += int(general("hybrid_bookkeeping", self.engine.release)) * len(kept.layers)
+            total += int(HYBRID_BOOKKEEPING.at(self.engine.release)) * len(kept.layers)
         if built == "static" and surplus_layers(kept) > 0:
-            total += 2 * int(general("static_bookkeeping", self.engine.release)) * surplus_layers(kept)
-        if built == "static" and general("empty_static", self.engine.release):
-            total += int(general("static_bookkeeping", self.engine.release)) * plain_mlps(kept)
+            total += 2 * int(STATIC_BOOKKEEPING.at(self.engine.release)) * surplus_layers(kept)
+        if built == "static" and EMPTY_STATIC.at(self.engine.release):
+            total += int(STATIC_BOOKKEEPING.at(self.engine.release)) * plain_mlps(kept)
         return total
 
     def _counters(self, memory: Memory, built: str, rules: Rules) -> int:
@@ -264,24 +291,28 @@ class TransformersOn(Prepared):
         if rules.windows == "on_modules":
             return 0
         if isinstance(memory, Recurrent):
-            slides = memory.kind == "rg_lru" and family("recurrent_slides", "recurrent_gemma", self.engine.release, False)
+            slides = memory.kind == "rg_lru" and RECURRENT_SLIDES.at("recurrent_gemma", self.engine.release)
             return (
-                int(general(f"{'static' if built == 'static' else 'sliding'}_bookkeeping", self.engine.release))
+                (STATIC_BOOKKEEPING if built == "static" else SLIDING_BOOKKEEPING).at(self.engine.release)
                 if slides and built in {"static", "dynamic"}
                 else 0
             )
         reach = getattr(memory, "reach", None)
         if built == "static":
-            each = int(general("static_bookkeeping", self.engine.release))
+            each = int(STATIC_BOOKKEEPING.at(self.engine.release))
             return each if isinstance(memory, Softmax | Latent | Index | Cross) else 0
         if built != "dynamic" or rules.windows != "less_one" or isinstance(memory, Index) or isinstance(reach, Compressed):
             return 0
         slides = isinstance(reach, Window | Chunk) or rules.reference_window is not None
         if isinstance(memory, Cross) and not rules.cross_slides:
             return 0
-        return int(general("sliding_bookkeeping", self.engine.release)) if slides else 0
+        return int(SLIDING_BOOKKEEPING.at(self.engine.release)) if slides else 0
 
 
+#: An older release's implementation -> what it is built as.
+_BUILT_AS: Final = {"hybrid": HYBRID, "hybrid_chunked": HYBRID_CHUNKED, "sliding_window": SLIDING_WINDOW}
+#: What becomes of windows.
+_WINDOWS: Final = {"dynamic": DYNAMIC, "static": STATIC}
 _STATE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "minimax": ("linear_cache",),
     "recurrent_gemma": ("conv1d_state", "recurrent_states"),

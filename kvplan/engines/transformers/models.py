@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kvplan.domain.model import MAX_LAYERS, Chunk, Cross, Full, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
 from kvplan.domain.origin import NO_SETTINGS, Settings
-from kvplan.engines.transformers.releases import family
+from kvplan.engines.transformers.releases import ALL_HEADS, CONV_EVERYWHERE, OWN_WINDOW, SHARED, SPLIT_CONV
 
 Version = tuple[int, ...]
 #: Model types that `generate()` gives no cache, or that keep none. Value: why.
@@ -47,7 +47,7 @@ def as_kept(model: Model, version: Version) -> Model:
     kind = text_type(model)
     change = _CHANGES.get(kind)
     layers = model.layers if change is None else change(model, version)
-    if family("all_heads", kind, version, False):
+    if ALL_HEADS.at(kind, version):
         layers = _softmax(layers, lambda m: replace(m, kv_heads=model.attention_heads or m.kv_heads))
     return model if layers is model.layers else replace(model, layers=layers)
 
@@ -90,8 +90,8 @@ def _mimo(model: Model, version: Version) -> tuple[Layer, ...]:
     """
     c = settings(model)
     heads, size = c.whole("num_key_value_heads", 4, least=1), c.whole("sliding_window_size", -1, least=-1)
-    window = family("window", text_type(model), version)
-    if window == "plus_one":
+    window = OWN_WINDOW.at(text_type(model), version)
+    if not window:
         window = size + 1 if size >= 0 else c.whole("sliding_window", 129, least=1)
     dims = {"key_dim": c.whole("head_dim", 192, least=1), "value_dim": c.whole("v_head_dim", 128, least=1)}
 
@@ -104,7 +104,7 @@ def _mimo(model: Model, version: Version) -> tuple[Layer, ...]:
 
 def _gemma3n(model: Model, version: Version) -> tuple[Layer, ...]:
     """Until 4.55 the layers that share stored keys and values as well."""
-    return model.layers if family("shared", text_type(model), version, True) else _all_own(model, version)
+    return model.layers if SHARED.at(text_type(model), version) else _all_own(model, version)
 
 
 def _all_own(model: Model, version: Version) -> tuple[Layer, ...]:
@@ -146,7 +146,7 @@ def plain_mlps(model: Model) -> int:
 
 def _olmo_hybrid(model: Model, version: Version) -> tuple[Layer, ...]:
     """Until 5.14 three convolution states, of queries, keys and values."""
-    if not family("split_conv", text_type(model), version, False):
+    if not SPLIT_CONV.at(text_type(model), version):
         return model.layers
 
     def split(memory: Memory) -> Memory:
@@ -165,7 +165,7 @@ def _olmo_hybrid(model: Model, version: Version) -> tuple[Layer, ...]:
 def _lfm2(model: Model, version: Version) -> tuple[Layer, ...]:
     """Until 5.4 every layer had a convolution state, attention layers too."""
     states = [m for layer in model.layers for m in layer.memories if isinstance(m, Recurrent)]
-    if not states or not family("conv_everywhere", text_type(model), version, False):
+    if not states or not CONV_EVERYWHERE.at(text_type(model), version):
         return model.layers
     return tuple(
         layer if any(isinstance(m, Recurrent) for m in layer.memories) else replace(layer, memories=(*layer.memories, states[0]))

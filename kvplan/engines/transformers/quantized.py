@@ -15,7 +15,7 @@ from kvplan.domain.model import Full, Memory, Model, Softmax
 from kvplan.domain.words import memory_words
 from kvplan.engines.kernel.tensors import Count, Piece, at_least
 from kvplan.engines.transformers.options import TransformersOptions
-from kvplan.engines.transformers.releases import general
+from kvplan.engines.transformers.releases import ZEROPOINT
 from kvplan.engines.transformers.rules import Rules
 from kvplan.engines.transformers.tensors import Moment
 from kvplan.errors import Refused
@@ -128,6 +128,6 @@ def _quantized(
     scale = item_bytes(rules.dtype)
     yield piece("_data._data" if quanto else "0", elements * options.nbits // 8, "uint8", 1)
     yield piece("_scale" if quanto else "1.scale", groups, torch_name(rules.dtype), scale)
-    zeropoint = quanto and int(general("zeropoint", release))
+    zeropoint = quanto and int(ZEROPOINT.at(release))
     shift = "_zeropoint" if zeropoint else "_shift" if quanto else "1.zero"
     yield piece(shift, groups, "int8" if zeropoint else torch_name(rules.dtype), zeropoint or scale)

@@ -12,7 +12,7 @@ from kvplan.engines.transformers.models import (
     surplus_layers,
     text_type,
 )
-from kvplan.engines.transformers.releases import FIRST_RELEASE, OLDEST, family
+from kvplan.engines.transformers.releases import FIRST_RELEASE, OLDEST, STATIC_INDEX_ERROR
 
 
 def refusal(model: Model, built: str, release: tuple[int, ...], version: str) -> str:
@@ -38,7 +38,7 @@ def _no_static(model: Model, release: tuple[int, ...], version: str) -> str:
     kind = text_type(model)
     if kind in NO_STATIC:
         return f"transformers has no static cache for {kind}: StaticCache raises a KeyError"
-    if family("static_index_error", kind, release, False) and not shares(model):
+    if STATIC_INDEX_ERROR.at(kind, release) and not shares(model):
         return f"transformers {version} raises an IndexError for a static cache of this {kind} model"
     return _too_few_layers(model, release, version)
 

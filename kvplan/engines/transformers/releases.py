@@ -7,192 +7,324 @@ release's own `generate()` (docs/reference/transformers.md lists the evidence); 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from kvplan.engines.kernel.releases import Quirk
+from kvplan.engines.kernel.releases import ByType, Quirk, by_type, quirk
 
 OLDEST: Final = (4, 36)
-LATEST: Final = "5.23.0"
 
-_CACHE: Final = "cache_utils.py"
-#: Behaviour of the cache classes, whatever the model.
-GENERAL: Final[tuple[Quirk, ...]] = (
-    Quirk((4, 36), "dynamic", "ignored", f"{_CACHE}: DynamicCache.update concatenates, windows ignored"),
-    Quirk((4, 56), "dynamic", "less_one", f"{_CACHE}: DynamicSlidingWindowLayer.update keeps sliding_window - 1"),
-    Quirk((4, 36), "static", "ignored", f"{_CACHE}: StaticCache.__init__, every layer max_cache_len"),
-    Quirk((4, 56), "static", "kept", f"{_CACHE}: StaticCache.__init__ looks at layer_types"),
-    Quirk((4, 36), "extra_len", 1, "generation/utils.py: max_cache_length = max_length"),
-    Quirk((4, 49), "extra_len", 0, "generation/utils.py: max_cache_length = max_length - 1"),
-    # what a requested implementation is built as
-    Quirk((4, 36), "hybrid", "alternating", f"{_CACHE}: HybridCache, by (layer + 1) % sliding_window_pattern"),
-    Quirk((4, 53), "hybrid", "hybrid", f"{_CACHE}: HybridCache, by layer_types; without them no layer slides"),
-    Quirk((4, 56), "hybrid", "static", "generation/utils.py: alias of static"),
-    Quirk((5, 0), "hybrid", "dynamic", "generation/utils.py: falls back to DynamicCache"),
-    Quirk((4, 36), "hybrid_chunked", "chunked", f"{_CACHE}: HybridChunkedCache"),
-    Quirk((4, 53), "hybrid_chunked", "hybrid", f"{_CACHE}: HybridChunkedCache, by layer_types"),
-    Quirk((4, 36), "window_unclipped", True, f"{_CACHE}: HybridChunkedCache allocates the whole window"),
-    Quirk((4, 52), "window_unclipped", False, f"{_CACHE}: HybridChunkedCache takes the smaller of window and length"),
-    Quirk((4, 56), "hybrid_chunked", "static", "generation/utils.py: alias of static"),
-    Quirk((4, 36), "sliding_window", "everywhere", f"{_CACHE}: SlidingWindowCache gives every layer the window"),
-    Quirk((4, 56), "sliding_window", "static", "generation/utils.py: alias of static"),
-    Quirk((4, 36), "sliding_bookkeeping", 0, f"{_CACHE}: no tensor beside keys and values"),
-    Quirk((5, 0), "sliding_bookkeeping", 8, f"{_CACHE}: DynamicSlidingWindowLayer._sliding_window_tensor, int64"),
-    Quirk((4, 36), "static_bookkeeping", 0, f"{_CACHE}: positions are arguments"),
-    Quirk((5, 4), "static_bookkeeping", 8, f"{_CACHE}: StaticLayer.cumulative_length, int64"),
-    Quirk((4, 36), "hybrid_bookkeeping", 1, f"{_CACHE}: HybridCache.is_sliding, one bool a layer"),
-    Quirk((4, 52, 1), "hybrid_bookkeeping", 0, f"{_CACHE}: HybridCache.is_sliding_list"),
-    Quirk((4, 36), "zeropoint", 1, "quanto 0.2.0: zero points are int8"),
-    Quirk((4, 45), "zeropoint", 0, "optimum-quanto 0.2.7: the shift has the dtype of the scale"),
-    Quirk((4, 36), "first_view", True, f"{_CACHE}: DynamicCache.update stores the first projection itself"),
-    Quirk((4, 56), "first_view", False, f"{_CACHE}: DynamicLayer.lazy_initialization starts from an empty tensor"),
-    Quirk((4, 36), "hybrid_early", False, f"{_CACHE}: layers are allocated by their first update, or all at once"),
-    Quirk((4, 54), "hybrid_early", True, f"{_CACHE}: HybridCache.__init__ allocates even layers that never use it"),
-    Quirk((4, 56), "hybrid_early", False, f"{_CACHE}: StaticLayer.lazy_initialization"),
-    Quirk((4, 36), "empty_static", True, f"{_CACHE}: layers without attention get a StaticLayer too"),
-    Quirk((5, 15), "empty_static", False, f"{_CACHE}: DummyLayer"),
+# Behaviour of the cache classes, whatever the model.
+
+DYNAMIC: Final[Quirk[str]] = quirk(
+    ((4, 36), "ignored", "cache_utils.py: DynamicCache.update concatenates, windows ignored"),
+    ((4, 56), "less_one", "cache_utils.py: DynamicSlidingWindowLayer.update keeps sliding_window - 1"),
+)
+STATIC: Final[Quirk[str]] = quirk(
+    ((4, 36), "ignored", "cache_utils.py: StaticCache.__init__, every layer max_cache_len"),
+    ((4, 56), "kept", "cache_utils.py: StaticCache.__init__ looks at layer_types"),
+)
+EXTRA_LEN: Final[Quirk[int]] = quirk(
+    ((4, 36), 1, "generation/utils.py: max_cache_length = max_length"),
+    ((4, 49), 0, "generation/utils.py: max_cache_length = max_length - 1"),
+)
+HYBRID: Final[Quirk[str]] = quirk(
+    ((4, 36), "alternating", "cache_utils.py: HybridCache, by (layer + 1) % sliding_window_pattern"),
+    ((4, 53), "hybrid", "cache_utils.py: HybridCache, by layer_types; without them no layer slides"),
+    ((4, 56), "static", "generation/utils.py: alias of static"),
+    ((5, 0), "dynamic", "generation/utils.py: falls back to DynamicCache"),
+)
+HYBRID_CHUNKED: Final[Quirk[str]] = quirk(
+    ((4, 36), "chunked", "cache_utils.py: HybridChunkedCache"),
+    ((4, 53), "hybrid", "cache_utils.py: HybridChunkedCache, by layer_types"),
+    ((4, 56), "static", "generation/utils.py: alias of static"),
+)
+WINDOW_UNCLIPPED: Final[Quirk[bool]] = quirk(
+    ((4, 36), True, "cache_utils.py: HybridChunkedCache allocates the whole window"),
+    ((4, 52), False, "cache_utils.py: HybridChunkedCache takes the smaller of window and length"),
+)
+SLIDING_WINDOW: Final[Quirk[str]] = quirk(
+    ((4, 36), "everywhere", "cache_utils.py: SlidingWindowCache gives every layer the window"),
+    ((4, 56), "static", "generation/utils.py: alias of static"),
+)
+SLIDING_BOOKKEEPING: Final[Quirk[int]] = quirk(
+    ((4, 36), 0, "cache_utils.py: no tensor beside keys and values"),
+    ((5, 0), 8, "cache_utils.py: DynamicSlidingWindowLayer._sliding_window_tensor, int64"),
+)
+STATIC_BOOKKEEPING: Final[Quirk[int]] = quirk(
+    ((4, 36), 0, "cache_utils.py: positions are arguments"),
+    ((5, 4), 8, "cache_utils.py: StaticLayer.cumulative_length, int64"),
+)
+HYBRID_BOOKKEEPING: Final[Quirk[int]] = quirk(
+    ((4, 36), 1, "cache_utils.py: HybridCache.is_sliding, one bool a layer"),
+    ((4, 52, 1), 0, "cache_utils.py: HybridCache.is_sliding_list"),
+)
+ZEROPOINT: Final[Quirk[int]] = quirk(
+    ((4, 36), 1, "quanto 0.2.0: zero points are int8"),
+    ((4, 45), 0, "optimum-quanto 0.2.7: the shift has the dtype of the scale"),
+)
+FIRST_VIEW: Final[Quirk[bool]] = quirk(
+    ((4, 36), True, "cache_utils.py: DynamicCache.update stores the first projection itself"),
+    ((4, 56), False, "cache_utils.py: DynamicLayer.lazy_initialization starts from an empty tensor"),
+)
+HYBRID_EARLY: Final[Quirk[bool]] = quirk(
+    ((4, 36), False, "cache_utils.py: layers are allocated by their first update, or all at once"),
+    ((4, 54), True, "cache_utils.py: HybridCache.__init__ allocates even layers that never use it"),
+    ((4, 56), False, "cache_utils.py: StaticLayer.lazy_initialization"),
+)
+EMPTY_STATIC: Final[Quirk[bool]] = quirk(
+    ((4, 36), True, "cache_utils.py: layers without attention get a StaticLayer too"),
+    ((5, 15), False, "cache_utils.py: DummyLayer"),
 )
 
+# Behaviour of single model types (of the text part); the first value is everybody else's.
 
-def general(field: str, version: tuple[int, ...]) -> Any:
-    """The value of a general row in `version`."""
-    rows = [row for row in GENERAL if row.field == field and row.since <= version]
-    return max(rows, key=lambda row: row.since).value
-
-
-def family(field: str, text_type: str, version: tuple[int, ...], default: Any = None) -> Any:
-    """The value of a model type's own row in `version`, else `default`."""
-    rows = [row for row in FAMILIES.get(text_type, ()) if row.field == field and row.since <= version]
-    return max(rows, key=lambda row: row.since).value if rows else default
-
-
-def _latent(since: tuple[int, ...], source: str) -> tuple[Quirk, ...]:
-    return (
-        Quirk(OLDEST, "latent", False, f"{source}: every head's keys and values are cached"),
-        Quirk(since, "latent", True, f"{source}: past_key_values.update(latent, rotary keys)"),
-    )
-
-
-def _state(source: str, *rows: tuple[tuple[int, ...], str]) -> tuple[Quirk, ...]:
-    return tuple(Quirk(since, "state", value, source) for since, value in rows)
-
-
-_LINEAR: Final = "cache_utils.py: LinearAttentionLayer.lazy_initialization"
-_OWN_CLASS: Final = (
-    Quirk(OLDEST, "static_ignored", True, "models/*: a hybrid cache class of the model's own"),
-    Quirk((5, 5), "static_ignored", False, _LINEAR),
-)
-_MODEL_UNTIL_514: Final = _state(_LINEAR, (OLDEST, "model"), ((5, 14), "state")) + _OWN_CLASS
-_MODEL_IN_55: Final = _state(_LINEAR, (OLDEST, "state"), ((5, 5), "model"), ((5, 14), "state")) + _OWN_CLASS
-_GEMMA3: Final = (
-    Quirk(OLDEST, "default", "hybrid", "models/gemma3: HybridCache with or without the hint"),
-    Quirk((4, 53), "default", "hint", "models/gemma3: only where generation_config asks"),
-    Quirk((4, 56), "default", "dynamic", "generation/utils.py: _prepare_cache_for_generation"),
-)
-#: Behaviour of single model types (of the text part).
-FAMILIES: Final[Mapping[str, tuple[Quirk, ...]]] = {
-    "gemma2": (
-        Quirk(OLDEST, "default", "hybrid", "models/gemma2: HybridCache with or without the hint"),
-        Quirk((4, 53), "default", "hint", "models/gemma2/modeling_gemma2.py"),
-        Quirk((4, 56), "default", "dynamic", "generation/utils.py: _prepare_cache_for_generation"),
-    ),
-    "gemma3_text": _GEMMA3,
-    "cohere2": (
-        Quirk(OLDEST, "default", "hybrid", "models/cohere2: HybridCache"),
-        Quirk((4, 56), "default", "dynamic", "generation/utils.py: _prepare_cache_for_generation"),
-    ),
-    "llama4_text": (
-        Quirk(OLDEST, "default", "hybrid_chunked", "cache_utils.py: HybridChunkedCache"),
-        Quirk((4, 53), "default", "dynamic", "models/llama4: DynamicCache"),
-    ),
-    **dict.fromkeys(
-        ("deepseek_v2", "deepseek_v3", "longcat_flash", "glm4_moe_lite", "minicpm3"), _latent((5, 15), "models/*/modeling_*.py")
-    ),
-    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), _latent((5, 18), "models/*/modeling_*.py")),
-    **dict.fromkeys(("mamba", "mamba2", "bamba", "granitemoehybrid", "falcon_h1", "zamba2", "nemotron_h"), _MODEL_UNTIL_514),
-    **dict.fromkeys(("jamba", "zamba", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _MODEL_IN_55),
-    "falcon_mamba": _state(
-        "models/falcon_mamba; cache_utils.py: MambaCache.update_ssm_state",
-        (OLDEST, "model"),
-        ((4, 49), "state"),
-        ((4, 54), "model"),
-        ((5, 14), "state"),
-    ),
-    "gpt_neox": (
-        Quirk(OLDEST, "key_dtype", "", "models/gpt_neox: rotary tables in the model's dtype"),
-        Quirk((4, 37), "key_dtype", "float32", "models/gpt_neox: _set_cos_sin_cache leaves float32 tables"),
-        Quirk((4, 45), "key_dtype", "", "models/gpt_neox: cast again"),
-    ),
-    "gptj": (
-        Quirk(OLDEST, "key_dtype", "", "models/gptj: sincos cast to the key's dtype"),
-        Quirk((4, 45), "key_dtype", "float32", "models/gptj: sincos not cast"),
-        Quirk((4, 56), "key_dtype", "", "models/gptj: sincos.to(key.dtype)"),
-    ),
-    "phi": (
-        Quirk(OLDEST, "all_heads", True, "models/phi: num_key_value_heads is not read"),
-        Quirk((4, 37), "all_heads", False, "models/phi: grouped heads"),
-    ),
-    "gemma3n_text": (
-        Quirk(OLDEST, "shared", False, "models/gemma3n: every layer stores its own keys and values"),
-        Quirk((4, 56), "shared", True, "models/gemma3n: Gemma3nTextAttention.forward"),
-    ),
-    "gemma4_text": (
-        Quirk((5, 5), "shared_references", True, "models/gemma4: shared_layers hold the source layer's full states"),
-        Quirk((5, 5, 4), "shared_references", False, "models/gemma4"),
-        Quirk(OLDEST, "zero_shared", True, "cache_utils.py: layer_types[:-0] is empty, so windows are lost"),
-        Quirk((5, 14), "zero_shared", False, "cache_utils.py: get_layer_types_and_kwargs looks at num_kv_shared_layers > 0"),
-        Quirk(OLDEST, "static_index_error", True, "cache_utils.py: StaticCache.__init__ over no layer types at all"),
-        Quirk((5, 10), "static_index_error", False, "cache_utils.py: StaticCache.__init__"),
-    ),
-    "mimo_v2_flash": (
-        Quirk(OLDEST, "window", 128, "models/mimo_v2_flash: the cache reads sliding_window, which is the class default"),
-        Quirk((5, 20), "window", "plus_one", "configuration_mimo_v2_flash.py: sliding_window_size + 1"),
-    ),
-    "recurrent_gemma": (
-        Quirk(OLDEST, "window_on_modules", True, "models/recurrent_gemma: _setup_cache, the whole window at once"),
-        Quirk((5, 4), "window_on_modules", False, "cache_utils.py: DynamicSlidingWindowLayer"),
-        Quirk(OLDEST, "recurrent_slides", True, "cache_utils.py: a sliding layer object for every layer"),
-        Quirk((5, 23), "recurrent_slides", False, "configuration_recurrent_gemma.py: layer_types names linear layers"),
-    ),
-    "xlstm": (
-        Quirk(OLDEST, "counter_bytes", 0, "models/xlstm: seqlen_offset is an int"),
-        Quirk((5, 13), "counter_bytes", 8, "models/xlstm: xLSTMCache.seqlen_offset, int64"),
-    ),
-    "bart": (
-        Quirk(OLDEST, "static_ignored", True, "models/bart: legacy tuples, whatever is asked for"),
-        Quirk((4, 52), "static_ignored", False, "models/bart: EncoderDecoderCache"),
-    ),
-    "opt": (
-        Quirk(OLDEST, "static_ignored", True, "models/opt: legacy tuples, whatever is asked for"),
-        Quirk((4, 49), "static_ignored", False, "models/opt: Cache"),
-    ),
-    **dict.fromkeys(
-        ("gpt2", "gpt_bigcode"),
-        (
-            Quirk(OLDEST, "static_ignored", True, "models/gpt2: legacy tuples, whatever is asked for"),
-            Quirk((4, 54), "static_ignored", False, "models/gpt2: Cache"),
+DEFAULT_CACHE: Final[ByType[str]] = by_type(
+    "dynamic",
+    {
+        ("gemma2",): (
+            ((4, 36), "hybrid", "models/gemma2: HybridCache with or without the hint"),
+            ((4, 53), "hint", "models/gemma2/modeling_gemma2.py"),
+            ((4, 56), "dynamic", "generation/utils.py: _prepare_cache_for_generation"),
         ),
-    ),
-    "mpt": (
-        Quirk(OLDEST, "static_ignored", True, "models/mpt: legacy tuples, whatever is asked for"),
-        Quirk((4, 56), "static_ignored", False, "models/mpt: Cache"),
-    ),
-    "t5_gemma_module": (
-        Quirk(OLDEST, "cross_slides", False, "cache_utils.py: cross layers full"),
-        Quirk((4, 56), "cross_slides", True, "generation/utils.py: the cross cache is built with the decoder's config"),
-        Quirk((5, 0), "cross_slides", False, "generation/utils.py"),
-        Quirk((5, 1), "cross_slides", True, "generation/utils.py: the cross cache is built with the decoder's config"),
-        Quirk((5, 10), "cross_slides", False, "models/t5gemma: _prepare_cache_for_generation removes the window"),
-    ),
-    "t5gemma2_decoder": (Quirk(OLDEST, "cross_slides", True, "generation/utils.py: built with the decoder's config"),),
-    "olmo_hybrid": (
-        Quirk(OLDEST, "split_conv", True, "models/olmo_hybrid: OlmoHybridDynamicCache"),
-        Quirk((5, 15), "split_conv", False, _LINEAR),
-    ),
-    "lfm2": (
-        Quirk(OLDEST, "conv_everywhere", True, "models/lfm2: Lfm2HybridConvCache"),
-        Quirk((5, 5), "conv_everywhere", False, _LINEAR),
-    ),
-}
+        ("gemma3_text",): (
+            ((4, 36), "hybrid", "models/gemma3: HybridCache with or without the hint"),
+            ((4, 53), "hint", "models/gemma3: only where generation_config asks"),
+            ((4, 56), "dynamic", "generation/utils.py: _prepare_cache_for_generation"),
+        ),
+        ("cohere2",): (
+            ((4, 36), "hybrid", "models/cohere2: HybridCache"),
+            ((4, 56), "dynamic", "generation/utils.py: _prepare_cache_for_generation"),
+        ),
+        ("llama4_text",): (
+            ((4, 36), "hybrid_chunked", "cache_utils.py: HybridChunkedCache"),
+            ((4, 53), "dynamic", "models/llama4: DynamicCache"),
+        ),
+    },
+)
+LATENT: Final[ByType[bool]] = by_type(
+    True,
+    {
+        (
+            "deepseek_v2",
+            "deepseek_v3",
+            "longcat_flash",
+            "glm4_moe_lite",
+            "minicpm3",
+        ): (
+            ((4, 36), False, "models/*/modeling_*.py: every head's keys and values are cached"),
+            ((5, 15), True, "models/*/modeling_*.py: past_key_values.update(latent, rotary keys)"),
+        ),
+        (
+            "deepseek_v32",
+            "glm_moe_dsa",
+        ): (
+            ((4, 36), False, "models/*/modeling_*.py: every head's keys and values are cached"),
+            ((5, 18), True, "models/*/modeling_*.py: past_key_values.update(latent, rotary keys)"),
+        ),
+    },
+)
+STATE_DTYPE: Final[ByType[str]] = by_type(
+    "state",
+    {
+        (
+            "mamba",
+            "mamba2",
+            "bamba",
+            "granitemoehybrid",
+            "falcon_h1",
+            "zamba2",
+            "nemotron_h",
+        ): (
+            ((4, 36), "model", "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
+            ((5, 14), "state", "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
+        ),
+        (
+            "jamba",
+            "zamba",
+            "qwen3_next",
+            "qwen3_5_text",
+            "qwen3_5_moe_text",
+        ): (
+            ((4, 36), "state", "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
+            ((5, 5), "model", "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
+            ((5, 14), "state", "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
+        ),
+        ("falcon_mamba",): (
+            ((4, 36), "model", "models/falcon_mamba; cache_utils.py: MambaCache.update_ssm_state"),
+            ((4, 49), "state", "models/falcon_mamba; cache_utils.py: MambaCache.update_ssm_state"),
+            ((4, 54), "model", "models/falcon_mamba; cache_utils.py: MambaCache.update_ssm_state"),
+            ((5, 14), "state", "models/falcon_mamba; cache_utils.py: MambaCache.update_ssm_state"),
+        ),
+    },
+)
+STATIC_IGNORED: Final[ByType[bool]] = by_type(
+    False,
+    {
+        (
+            "mamba",
+            "mamba2",
+            "bamba",
+            "granitemoehybrid",
+            "falcon_h1",
+            "zamba2",
+            "nemotron_h",
+            "jamba",
+            "zamba",
+            "qwen3_next",
+            "qwen3_5_text",
+            "qwen3_5_moe_text",
+        ): (
+            ((4, 36), True, "models/*: a hybrid cache class of the model's own"),
+            ((5, 5), False, "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
+        ),
+        ("bart",): (
+            ((4, 36), True, "models/bart: legacy tuples, whatever is asked for"),
+            ((4, 52), False, "models/bart: EncoderDecoderCache"),
+        ),
+        ("opt",): (
+            ((4, 36), True, "models/opt: legacy tuples, whatever is asked for"),
+            ((4, 49), False, "models/opt: Cache"),
+        ),
+        (
+            "gpt2",
+            "gpt_bigcode",
+        ): (
+            ((4, 36), True, "models/gpt2: legacy tuples, whatever is asked for"),
+            ((4, 54), False, "models/gpt2: Cache"),
+        ),
+        ("mpt",): (
+            ((4, 36), True, "models/mpt: legacy tuples, whatever is asked for"),
+            ((4, 56), False, "models/mpt: Cache"),
+        ),
+    },
+)
+KEY_DTYPE: Final[ByType[str]] = by_type(
+    "",
+    {
+        ("gpt_neox",): (
+            ((4, 36), "", "models/gpt_neox: rotary tables in the model's dtype"),
+            ((4, 37), "float32", "models/gpt_neox: _set_cos_sin_cache leaves float32 tables"),
+            ((4, 45), "", "models/gpt_neox: cast again"),
+        ),
+        ("gptj",): (
+            ((4, 36), "", "models/gptj: sincos cast to the key's dtype"),
+            ((4, 45), "float32", "models/gptj: sincos not cast"),
+            ((4, 56), "", "models/gptj: sincos.to(key.dtype)"),
+        ),
+    },
+)
+ALL_HEADS: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("phi",): (
+            ((4, 36), True, "models/phi: num_key_value_heads is not read"),
+            ((4, 37), False, "models/phi: grouped heads"),
+        ),
+    },
+)
+SHARED: Final[ByType[bool]] = by_type(
+    True,
+    {
+        ("gemma3n_text",): (
+            ((4, 36), False, "models/gemma3n: every layer stores its own keys and values"),
+            ((4, 56), True, "models/gemma3n: Gemma3nTextAttention.forward"),
+        ),
+    },
+)
+SHARED_REFERENCES: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("gemma4_text",): (
+            ((5, 5), True, "models/gemma4: shared_layers hold the source layer's full states"),
+            ((5, 5, 4), False, "models/gemma4"),
+        ),
+    },
+)
+ZERO_SHARED: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("gemma4_text",): (
+            ((4, 36), True, "cache_utils.py: layer_types[:-0] is empty, so windows are lost"),
+            ((5, 14), False, "cache_utils.py: get_layer_types_and_kwargs looks at num_kv_shared_layers > 0"),
+        ),
+    },
+)
+STATIC_INDEX_ERROR: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("gemma4_text",): (
+            ((4, 36), True, "cache_utils.py: StaticCache.__init__ over no layer types at all"),
+            ((5, 10), False, "cache_utils.py: StaticCache.__init__"),
+        ),
+    },
+)
+OWN_WINDOW: Final[ByType[int]] = by_type(
+    0,  # the window that the config says, plus one
+    {
+        ("mimo_v2_flash",): (
+            ((4, 36), 128, "models/mimo_v2_flash: the cache reads sliding_window, which is the class default"),
+            ((5, 20), 0, "configuration_mimo_v2_flash.py: sliding_window_size + 1"),
+        ),
+    },
+)
+WINDOW_ON_MODULES: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("recurrent_gemma",): (
+            ((4, 36), True, "models/recurrent_gemma: _setup_cache, the whole window at once"),
+            ((5, 4), False, "cache_utils.py: DynamicSlidingWindowLayer"),
+        ),
+    },
+)
+RECURRENT_SLIDES: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("recurrent_gemma",): (
+            ((4, 36), True, "cache_utils.py: a sliding layer object for every layer"),
+            ((5, 23), False, "configuration_recurrent_gemma.py: layer_types names linear layers"),
+        ),
+    },
+)
+COUNTER_BYTES: Final[ByType[int]] = by_type(
+    0,
+    {
+        ("xlstm",): (
+            ((4, 36), 0, "models/xlstm: seqlen_offset is an int"),
+            ((5, 13), 8, "models/xlstm: xLSTMCache.seqlen_offset, int64"),
+        ),
+    },
+)
+CROSS_SLIDES: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("t5_gemma_module",): (
+            ((4, 36), False, "cache_utils.py: cross layers full"),
+            ((4, 56), True, "generation/utils.py: the cross cache is built with the decoder's config"),
+            ((5, 0), False, "generation/utils.py"),
+            ((5, 1), True, "generation/utils.py: the cross cache is built with the decoder's config"),
+            ((5, 10), False, "models/t5gemma: _prepare_cache_for_generation removes the window"),
+        ),
+        ("t5gemma2_decoder",): (((4, 36), True, "generation/utils.py: built with the decoder's config"),),
+    },
+)
+SPLIT_CONV: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("olmo_hybrid",): (
+            ((4, 36), True, "models/olmo_hybrid: OlmoHybridDynamicCache"),
+            ((5, 15), False, "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
+        ),
+    },
+)
+CONV_EVERYWHERE: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("lfm2",): (
+            ((4, 36), True, "models/lfm2: Lfm2HybridConvCache"),
+            ((5, 5), False, "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
+        ),
+    },
+)
 
 #: Types whose keys and values come out of one projection: until 4.55 the first update keeps (a view of) that output.
 #: Rotary keys are copies, so then only the values do. Source: the attention classes in models/*/modeling_*.py.

@@ -27,7 +27,16 @@ from kvplan.engines.vllm.layers import (
 )
 from kvplan.engines.vllm.models import state_chunk, text_traits, trained_length
 from kvplan.engines.vllm.options import VllmOptions
-from kvplan.engines.vllm.releases import rule
+from kvplan.engines.vllm.releases import (
+    BALANCED_GROUPS,
+    HOPPER_MLA_BLOCK,
+    IN_FLIGHT_BATCHES,
+    LATENT_EXPANDED,
+    NEMOTRON_STATES,
+    STATE_CACHING,
+    UNIFIED_PAGES,
+    V0,
+)
 from kvplan.engines.vllm.specs import Held, Scheduling, Spec, request_blocks
 from kvplan.engines.vllm.states import Storage
 from kvplan.errors import OptionError
@@ -114,7 +123,7 @@ def state_mode(model: Model, options: VllmOptions, version: tuple[int, ...]) -> 
 
     Source: `config/vllm.py`, `mamba_cache_mode`.
     """
-    if not prefix_caching(model, options) or not rule("state_caching", version) or options.mamba_cache_mode == "none":
+    if not prefix_caching(model, options) or not STATE_CACHING.at(version) or options.mamba_cache_mode == "none":
         return "none"
     return "all" if options.mamba_cache_mode == "all" else "align"
 
@@ -130,7 +139,7 @@ def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> P
     mode = state_mode(model, options, version)
     storage = _storage(model, options, version, mode)
     batch_tokens = options.batch_tokens(length)
-    batches = options.batches_in_flight if rule("in_flight_batches", version) else 1
+    batches = options.batches_in_flight if IN_FLIGHT_BATCHES.at(version) else 1
     caches, block_size = _caches(model, options, storage, version)
     state_size: int | None = None
     if has_states(model):
@@ -139,8 +148,8 @@ def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> P
     rules = Rules(
         hybrid_manager=not options.disable_hybrid_kv_cache_manager,
         block_outermost=options.block_outermost or compressed(model),
-        balanced=bool(rule("balanced_groups", version)),
-        unified_pages=bool(rule("unified_pages", version)),
+        balanced=BALANCED_GROUPS.at(version),
+        unified_pages=UNIFIED_PAGES.at(version),
     )
     groups = cache_groups(caches, rules)
     stages = _stage_layers(model, options)
@@ -181,13 +190,13 @@ def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], mode:
         conv_dtype=conv,
         state_dtype=state if state == "auto" else lookup(state, what="mamba_ssm_cache_dtype").name,
         spec_tokens=spec_tokens,
-        states=_STATES[mode] + (spec_tokens if rule("state_caching", version) else 0),
+        states=_STATES[mode] + (spec_tokens if STATE_CACHING.at(version) else 0),
         every_block=mode == "all",
-        nemotron_states=rule("nemotron_states", version),
+        nemotron_states=NEMOTRON_STATES.at(version),
         checkpoint=mode == "align",
         device=options.device,
-        expand_latents=bool(rule("latent_expanded", version)),
-        whole_windows=bool(rule("v0", version)),
+        expand_latents=LATENT_EXPANDED.at(version),
+        whole_windows=V0.at(version),
     )
 
 
@@ -247,7 +256,7 @@ def _kernel_blocks(model: Model, options: VllmOptions, storage: Storage, version
     found: set[int] = set()
     if any(isinstance(memory, Latent) for memory in memories):
         sparse = any(isinstance(memory, Index) for memory in memories)
-        mla = dt.mla_kernel_block(storage.cache, options.compute_capability, int(rule("hopper_mla_block", version)))
+        mla = dt.mla_kernel_block(storage.cache, options.compute_capability, HOPPER_MLA_BLOCK.at(version))
         found.add(dt.SPARSE_MLA_BLOCK if sparse else mla)
     heads = [max(m.key_dim, m.value_dim) for m in memories if isinstance(m, Softmax | Cross)]
     if heads:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from kvplan.engines.vllm.plan import Plan
-from kvplan.engines.vllm.releases import rule
+from kvplan.engines.vllm.releases import FIT_BY_GROUPS, GIB_TRIMMED, ONE_LOG_LINE, REFUSAL_WORDS, TOKENS_FROM_CONCURRENCY, V0
 from kvplan.engines.vllm.specs import request_blocks
 from kvplan.units import GIB, ceil_div
 
@@ -33,7 +33,7 @@ def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
     """The pool of `budgets` bytes on each pipeline stage; one budget stands for all."""
     if not plan.groups:
         return Reserved(num_blocks=1, num_tokens=0, concurrency=0.0, max_model_len=plan.max_model_len, lines=())
-    if rule("v0", plan.version):
+    if V0.at(plan.version):
         return _reserve_v0(plan, budgets)
     sizes = plan.block_bytes
     budgets = budgets * len(sizes) if len(budgets) == 1 else budgets
@@ -96,7 +96,7 @@ def request_bytes(plan: Plan, stage: int, tokens: int) -> int:
 
 def needed_bytes(plan: Plan, stage: int, tokens: int) -> int:
     """Bytes of one request as the fit test counts them: by groups, or layer by layer before 0.20."""
-    if rule("fit_by_groups", plan.version):
+    if FIT_BY_GROUPS.at(plan.version):
         return request_bytes(plan, stage, tokens)
     return sum(
         held.spec.page_bytes * request_blocks(held.spec, tokens, plan.scheduling)
@@ -107,7 +107,7 @@ def needed_bytes(plan: Plan, stage: int, tokens: int) -> int:
 
 def _usable(plan: Plan, stage: int, budget: int) -> int:
     """The budget without the null block, which the fit test sets aside."""
-    return budget - plan.block_bytes[stage] if rule("fit_by_groups", plan.version) else budget
+    return budget - plan.block_bytes[stage] if FIT_BY_GROUPS.at(plan.version) else budget
 
 
 def _longest(plan: Plan, stage: int, budget: int, limit: int) -> int:
@@ -126,7 +126,7 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
 
 def _concurrency(plan: Plan, blocks: int, tokens: int) -> float:
     """Requests of `tokens` tokens that the pool holds."""
-    if rule("fit_by_groups", plan.version):
+    if FIT_BY_GROUPS.at(plan.version):
         return blocks / plan.blocks(tokens)
     width = max(len(group.members) for group in plan.groups)
     first = plan.groups[0].page_bytes if len(plan.groups) == 1 else plan.groups[0].spec.page_bytes * width
@@ -137,19 +137,19 @@ def _concurrency(plan: Plan, blocks: int, tokens: int) -> float:
 
 
 def _tokens(plan: Plan, blocks: int, concurrency: float, length: int) -> int:
-    if rule("tokens_from_concurrency", plan.version):
+    if TOKENS_FROM_CONCURRENCY.at(plan.version):
         return int(concurrency * length)
     return blocks // len(plan.groups) * min(group.spec.block_size for group in plan.groups) * plan.scheduling.context_parallel
 
 
 def _device(plan: Plan) -> str:
-    return "CPU" if plan.options.device == "cpu" and rule("one_log_line", plan.version) else "GPU"
+    return "CPU" if plan.options.device == "cpu" and ONE_LOG_LINE.at(plan.version) else "GPU"
 
 
 def _size_lines(plan: Plan, tokens: int, concurrency: float, length: int) -> tuple[str, ...]:
     size = f"{_device(plan)} KV cache size: {tokens:,} tokens"
     most = f"Maximum concurrency for {length:,} tokens per request: {concurrency:.2f}x"
-    return (f"{size}, {most}",) if rule("one_log_line", plan.version) else (size, most)
+    return (f"{size}, {most}",) if ONE_LOG_LINE.at(plan.version) else (size, most)
 
 
 def _auto_fit_line(plan: Plan, length: int, budget: int) -> str:
@@ -161,7 +161,7 @@ def _auto_fit_line(plan: Plan, length: int, budget: int) -> str:
 
 def format_gib(plan: Plan, amount: int) -> str:
     """GiB as the release prints them: two decimals, later without trailing zeros."""
-    return str(round(amount / GIB, 2)) if rule("gib_trimmed", plan.version) else f"{amount / GIB:.2f}"
+    return str(round(amount / GIB, 2)) if GIB_TRIMMED.at(plan.version) else f"{amount / GIB:.2f}"
 
 
 def _refused(plan: Plan, stage: int, budget: int, length: int, need: int, usable: int) -> Reserved:
@@ -170,9 +170,9 @@ def _refused(plan: Plan, stage: int, budget: int, length: int, need: int, usable
         return Reserved(num_blocks=0, num_tokens=0, concurrency=0.0, max_model_len=length, lines=(), refused=words)
     longest = _longest(plan, stage, budget, length)
     based = f"Based on the available memory, the estimated maximum model length is {longest}. " if longest else ""
-    cpu = " (which also controls CPU memory on the CPU backend)" if rule("fit_by_groups", plan.version) else ""
+    cpu = " (which also controls CPU memory on the CPU backend)" if FIT_BY_GROUPS.at(plan.version) else ""
     words = (
-        f"To serve at least one request with the {rule('refusal_words', plan.version)} max seq len ({length}), "
+        f"To serve at least one request with the {REFUSAL_WORDS.at(plan.version)} max seq len ({length}), "
         f"({format_gib(plan, need)} GiB KV cache is needed, which is larger than the available KV cache memory "
         f"({format_gib(plan, usable)} GiB). {based}Try increasing `gpu_memory_utilization`{cpu} or decreasing `max_model_len` "
         "when initializing the engine."

@@ -22,7 +22,7 @@ from kvplan.engines.kernel.search import largest
 from kvplan.engines.vllm.engine import Vllm, VllmOn
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.pool import Reserved, format_gib, needed_bytes
-from kvplan.engines.vllm.releases import rule
+from kvplan.engines.vllm.releases import FIT_BY_GROUPS
 from kvplan.errors import KvplanError
 from kvplan.units import GIB, ceil_div
 
@@ -128,7 +128,7 @@ def _pools(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[Reserved]:
         return
     size = max(plan.block_bytes)
     low, high = interval(asked["available"])
-    if "estimated" in asked and rule("fit_by_groups", plan.version):  # a refusal prints what is left without the null block
+    if "estimated" in asked and FIT_BY_GROUPS.at(plan.version):  # a refusal prints what is left without the null block
         low, high = low + size, high + size
     budgets = [low, *range(ceil_div(low + 1, size) * size, high + 1, size)[:_MOST]] if size else [low]
     for budget in budgets:
