@@ -168,3 +168,24 @@ def human_bytes(amount: int) -> str:
     """
     unit = byte_unit(abs(amount))
     return f"{in_unit(amount, unit)} {unit}"
+
+
+def short_count(amount: int) -> str:
+    """A count as short as it can be typed exactly.
+
+    >>> short_count(32768), short_count(32609)
+    ('32k', '32609')
+    """
+    return f"{amount // 1024}k" if amount % 1024 == 0 and amount else str(amount)
+
+
+def short_size(amount_bytes: int) -> str:
+    """A size as short as it can be typed exactly.
+
+    >>> short_size(2 * 2**30)
+    '2GiB'
+    """
+    unit = max(
+        (u for u, n in BYTE_UNITS.items() if amount_bytes % n == 0 and amount_bytes >= n), key=BYTE_UNITS.__getitem__, default="B"
+    )
+    return f"{amount_bytes // BYTE_UNITS[unit]}{unit}"

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from kvplan.domain.plan import Plan
-from kvplan.loading.plan.read import load_plan
+from kvplan.loading.plan.read import load_plan, overridden
 from kvplan.questions.committee.answer import answered, parse_scale
 from kvplan.questions.committee.changes import changes
 from kvplan.questions.committee.result import Committee
@@ -38,13 +38,10 @@ def committee(
         SpecError: a bad plan; the message names the line.
         KvplanError: see `kvplan.errors`.
     """
-    loaded = plan if isinstance(plan, Plan) else load_plan(plan, overrides)
+    loaded = overridden(plan, overrides or {}) if isinstance(plan, Plan) else load_plan(plan, overrides)
     factor = parse_scale(scale)
     answer = answered(loaded, solve=solve, factor=factor)
-    if answer.fits or solve or not advise or isinstance(plan, Plan):
+    if answer.fits or solve or not advise:
         return answer
-
-    def ask(changed: Mapping[str, str]) -> Committee:
-        return answered(load_plan(plan, changed), factor=factor)
-
-    return replace(answer, changes=tuple(changes(answer, plan, overrides or {}, factor, ask)))
+    found = changes(answer, overrides or {}, factor, lambda changed: answered(changed, factor=factor))
+    return replace(answer, changes=tuple(found))

@@ -87,6 +87,13 @@ def given_reserve(amount_bytes: int) -> Line:
     return Line(name="activations and runtime", bytes=amount_bytes, basis="given", source="--reserve")
 
 
+def kept_free(gpu: Gpu, memory: Line) -> Line:
+    """What nobody may take of a card unless told otherwise: of unified memory, what Metal does not lend the GPU."""
+    if gpu.vendor == "apple":
+        return unused(memory, APPLE_SHARE, "assumed", "what Metal does not lend the GPU")
+    return Line(name="kept free", bytes=0, basis="given", source="`reserve` of the plan")
+
+
 def unused(memory: Line, utilization: float, basis: Basis, source: str) -> Line:
     """What is left alone: the total less ceil(total x utilization), as vLLM computes it in floating point.
 

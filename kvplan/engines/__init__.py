@@ -92,6 +92,13 @@ def pipeline_stages(spec: str, options: Mapping[str, Any]) -> int:
     return int(stages[:6]) or 1 if stages.isdecimal() else 1
 
 
+def with_dtype(engine: str, options: Mapping[str, Any], kv_dtype: str) -> dict[str, Any]:
+    """The options with another cache dtype, under whatever names it was asked for before."""
+    known = about(engine)
+    own = {known.roles.get("kv_dtype"), *known.also.get("kv_dtype", ())}
+    return {**{key: value for key, value in options.items() if key not in own}, "kv_dtype": kv_dtype}
+
+
 def located(where: str) -> Any:
     """What a string of an `About` names: `module`, or `module:name`."""
     module, _, name = where.partition(":")

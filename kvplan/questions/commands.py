@@ -1,9 +1,52 @@
-"""What to type: an engine's own command for a workload, and the name it is given for a model."""
+"""Command lines to paste: kvplan's own that ask a question again, and the name an engine is given for a model."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from shlex import quote
+from typing import TYPE_CHECKING
 
 from kvplan.domain.model import Model
+from kvplan.units import short_count, short_size
+
+if TYPE_CHECKING:
+    from kvplan.questions.fit.question import Question
 
 
 def served_name(model: Model, source: str = "") -> str:
     """What an engine is given as the model: its hub id where one is known, else the path or name that was typed."""
     hub = next((fact.value for fact in model.provenance if fact.key == "hub"), "")
     return hub or source.removesuffix("/config.json") or model.name
+
+
+def fit_command(q: "Question") -> str:
+    """The command line that asks `q`."""
+    words = ["kvplan fit", quote(q.source or q.model.name), "--gpu", q.gpu.id if q.gpus == 1 else f"{q.gpu.id}:{q.gpus}"]
+    if q.tensor_parallel != q.gpus:
+        words += ["--tp", str(q.tensor_parallel)]
+    words += ["-e", quote(q.engine)]
+    words += ["--context", short_count(q.context)] if q.context is not None else []
+    words += ["--batch", str(q.batch_size)] if q.batch_size is not None else []
+    words += ["--encoder-len", str(q.encoder_len)] if q.encoder_len else []
+    words += ["--average", short_count(q.average)] if q.average is not None else []
+    words += [_quoted(q.weights_flag)] if q.weights_flag else []
+    words += ["--reserve", short_size(q.reserve_bytes)] if q.reserve_bytes is not None else []
+    words += ["--memory", short_size(q.memory_bytes)] if q.memory_bytes is not None else []
+    words += ["--utilization", f"{q.utilization:g}"] if q.utilization is not None else []
+    for key, value in q.options.items():
+        words += ["--kv-dtype", quote(str(value))] if key == "kv_dtype" else ["--set", quote(f"{key}={value}")]
+    return " ".join(words)
+
+
+def committee_command(source: str, overrides: Mapping[str, str], scale: Fraction) -> str:
+    """The command line that asks about a plan with some of its values replaced."""
+    words = ["kvplan committee", quote(source) if source else "PLAN.yaml"]
+    for key, value in overrides.items():
+        words.append(f"--{key} {quote(value)}" if key in {"gpu", "memory"} else f"--set {quote(f'{key}={value}')}")
+    words += [f"--scale {scale}"] if scale != 1 else []
+    return " ".join(words)
+
+
+def _quoted(flag: str) -> str:
+    """A flag and its value, as one shell would take them."""
+    name, space, value = flag.partition(" ")
+    return f"{name} {quote(value)}" if space else quote(name)

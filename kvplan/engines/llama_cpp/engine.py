@@ -154,12 +154,14 @@ class LlamaCppOn(Prepared):
             by_kind.setdefault(kinds[layer], []).append(layer)
         row, dtype = int(tensor.shape[0]), lookup(CACHE_TYPES.get(tensor.type, tensor.type))
         payload = needed(self.hparams, part, tensor, at.seq_len, at.batch_size)
+        last = dtype.row_bytes(1, row) if dtype.packed else row
+        shape: tuple[int | Count, ...] = tuple(reversed(tensor.shape[1:])) + (last,)  # noqa: RUF005  (the type)
         for kind, alike in by_kind.items():
             yield Piece(
                 layers=tuple(alike),
                 name=_NAMES[tensor.role] if part.name not in {"indexer", "lid"} else "index keys",
                 kind=kind,
-                shape=(*reversed(tensor.shape[1:]), dtype.row_bytes(1, row) if dtype.packed else row),
+                shape=shape,
                 dtype=dtype.torch,
                 payload=payload,
                 padded=tensor.bytes + at.seq_len * 0,

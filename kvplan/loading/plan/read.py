@@ -16,11 +16,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
-from kvplan.domain.budget import APPLE_SHARE, Line, given_memory, gpu_memory, unused
+from msgspec.structs import replace
+
+from kvplan.domain.budget import Line, given_memory, gpu_memory, kept_free
 from kvplan.domain.gpus import Gpu, gpu
 from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
-from kvplan.engines import pipeline_stages
+from kvplan.engines import pipeline_stages, with_dtype
 from kvplan.errors import KvplanError, OptionError, SpecError, nearest
 from kvplan.files import read_bounded
 from kvplan.loading import load
@@ -75,13 +77,58 @@ def load_plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, st
     members = _members(files.members(top, folder), top, changes)
     card, gpus, memory = _cards(top)
     reserve = _size(top, "reserve", minimum=0)
-    kept = Line(name="kept free", bytes=reserve or 0, basis="given", source="`reserve` of the plan")
-    if reserve is None and card.vendor == "apple":
-        kept = unused(memory, APPLE_SHARE, "assumed", "what Metal does not lend the GPU")
+    kept = kept_free(card, memory)
+    if reserve is not None:
+        kept = Line(name="kept free", bytes=reserve, basis="given", source="`reserve` of the plan")
     for member in members:
         _check_cards(member, gpus)
     _check_shares(members, gpus)
     return Plan(gpu=card, gpus=gpus, memory=memory, reserve=kept, members=members, source="" if folder is None else name)
+
+
+def overridden(plan: Plan, changes: Mapping[str, str]) -> Plan:
+    """A `Plan` value with `gpu`, `memory`, or `MEMBER.KEY` replaced: a member's context, users, share, kv_dtype or
+    tensor_parallel.
+
+    Raises:
+        OptionError: a key or a value that the plan has no place for.
+    """
+    for key, value in changes.items():
+        if key == "gpu":
+            name, colon, number = value.partition(":")
+            card = gpu(name)
+            memory = gpu_memory(card)
+            kept = kept_free(card, memory) if plan.reserve.basis == "assumed" or card.vendor == "apple" else plan.reserve
+            gpus = parse_count(number, what="gpu NAME:N") if colon else plan.gpus
+            plan = replace(plan, gpu=card, memory=memory, reserve=kept, gpus=gpus)
+        elif key == "memory":
+            plan = replace(plan, memory=given_memory(plan.gpu.id, parse_size(value, what="memory")))
+        else:
+            plan = replace(plan, members=_changed_members(plan, key, value))
+    return plan
+
+
+def _changed_members(plan: Plan, key: str, value: str) -> tuple[Member, ...]:
+    name, _, word = key.partition(".")
+    if not any(member.name == name for member in plan.members):
+        raise OptionError(f"overrides: the plan has no member `{name[:60]}`", hint="write MEMBER.KEY, such as chat.users")
+
+    def changed(member: Member) -> Member:
+        if word in {"context", "users", "tensor_parallel"}:
+            return replace(member, **{word: parse_count(value, what=key)})
+        if word == "kv_dtype":
+            return replace(member, options=with_dtype(member.engine, member.options, value))
+        if word == "share":
+            try:
+                return replace(member, share=float(value))
+            except ValueError as problem:
+                raise OptionError(f"{key}: expected a share such as 0.5, got `{value[:40]}`") from problem
+        raise OptionError(
+            f"overrides: `{word[:40]}` of a `Plan` value cannot be replaced by a text",
+            hint="context, users, share, kv_dtype and tensor_parallel can; or make another `Plan`",
+        )
+
+    return tuple(changed(member) if member.name == name else member for member in plan.members)
 
 
 def _overridden(node: Node, values: Mapping[str, str]) -> Node:

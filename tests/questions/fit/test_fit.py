@@ -16,7 +16,8 @@ from kvplan.domain.gpus import Gpu, gpu, gpus
 from kvplan.engines import ENGINES
 from kvplan.errors import OptionError
 from kvplan.questions.fit.answer import answer
-from kvplan.questions.fit.fixes import command, count, size
+from kvplan.questions.commands import fit_command as command
+from kvplan.units import short_count as count, short_size as size
 from kvplan.questions.fit.question import Question
 from kvplan.units import GIB, MIB, parse_count, parse_size
 

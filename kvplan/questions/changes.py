@@ -1,0 +1,49 @@
+"""What could be changed so that more fits, the mildest first: the same choices for one question and for a plan's member."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from kvplan.domain.budget import Line, counted_weights, gpu_memory
+from kvplan.domain.dtypes import DType, lookup
+from kvplan.domain.gpus import Gpu, gpus
+from kvplan.domain.model import Model
+from kvplan.engines import about
+from kvplan.errors import OptionError
+
+#: Cards that a model may be split over.
+SPLITS: Final = (2, 4, 8, 16)
+_LIGHTER: Final = ("fp8", "int4")
+
+
+def dtypes_of(engine: str) -> tuple[DType, ...]:
+    """The cache dtypes that an engine has a flag for, the widest first."""
+    rows = [lookup(name) for name in about(engine).cache_dtypes]
+    return tuple(sorted(rows, key=lambda row: -row.row_bytes(1, 128)))
+
+
+def narrower_dtypes(engine: str) -> tuple[DType, ...]:
+    """Of those, the ones below 16 bits."""
+    return tuple(row for row in dtypes_of(engine) if row.block_bytes < 2 * row.block)
+
+
+def lighter_weights(model: Model | None, weights: Line) -> Iterator[tuple[str, Line]]:
+    """(dtype, weights) of the quantisations that make weights lighter, where the parameters are known."""
+    if model is None or model.parameters is None or weights.basis != "derived":
+        return
+    for dtype in _LIGHTER:
+        found = counted_weights(model.parameters, dtype)
+        if found.bytes < weights.bytes:
+            yield dtype, found
+
+
+def larger_gpus(card: Gpu, memory_bytes: int) -> tuple[Gpu, ...]:
+    """The vendor's cards with more memory, the smallest first."""
+    found = []
+    for other in gpus():
+        try:
+            size = gpu_memory(other).bytes
+        except OptionError:  # sold in several sizes
+            continue
+        if other.vendor == card.vendor and size > memory_bytes:
+            found.append((size, other.id, other))
+    return tuple(other for _, _, other in sorted(found, key=lambda entry: entry[:2]))
