@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
 
+from kvplan.domain.allocation import Per
 from kvplan.domain.model import Model, Shared
 from kvplan.domain.pool import Pool
 from kvplan.domain.words import memory_words
@@ -30,12 +31,13 @@ from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.plan import Plan, make_plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes, reserve
 from kvplan.engines.vllm.refusals import refuse
-from kvplan.engines.vllm.specs import Held, request_blocks
+from kvplan.engines.vllm.specs import Held
 from kvplan.engines.vllm.waste import needed, wasted
 from kvplan.errors import Refused
 
 _PADDING: Final = "group padding"
 _DRAFTER: Final = "drafter"
+_PER: Final[dict[str, Per]] = {"state": "sequence", "cross": "encoder"}
 
 
 class Vllm(Engine):
@@ -81,7 +83,7 @@ class VllmOn(Served):
         """Each group's blocks: one region a cache, and what the group leaves of a block."""
         plan, model = self.plan, self.model
         for whole, part in zip(plan.groups, plan.stages[self.stage], strict=True):
-            blocks = request_blocks(whole.spec, at.seq_len, plan.scheduling) * at.batch_size
+            blocks = whole.spec.blocks(at.seq_len, plan.scheduling) * at.batch_size
             alike: dict[Held, list[int]] = {}
             for held in part.members:
                 alike.setdefault(_without_layer(held, model), []).append(held.layer)
@@ -183,7 +185,7 @@ def _region(held: Held, layers: tuple[int, ...], blocks: Count, payload: Count, 
             dtype="int8",
             payload=payload,
             padded=blocks * page,
-            per="sequence" if held.spec.kind == "state" else "encoder" if held.spec.kind == "cross" else "block",
+            per=_PER.get(held.spec.kind, "block"),
         )
 
 
@@ -203,7 +205,7 @@ def group_facts(plan: Plan, stage: int, tokens: int) -> tuple[GroupFacts, ...]:
             page_bytes=max((held.spec.page_bytes for held in part.members), default=0),
             content_bytes=max((held.spec.content_bytes for held in part.members), default=0),
             group_bytes=part.page_bytes,
-            request_blocks=request_blocks(whole.spec, tokens, plan.scheduling),
+            request_blocks=whole.spec.blocks(tokens, plan.scheduling),
         )
         for whole, part in zip(plan.groups, plan.stages[stage], strict=True)
     )

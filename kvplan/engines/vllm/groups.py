@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from kvplan.engines.vllm.specs import Held, Spec, same_kind
+from kvplan.engines.vllm.specs import ChunkedSpec, Held, Rows, SlidingSpec, Spec, StateSpec, without_reach
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
@@ -63,7 +63,7 @@ def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ..
     if not caches:
         return ()
     first = caches[0].spec
-    if all(held.spec == first for held in caches) or all(same_kind(first, held.spec) for held in caches):
+    if all(held.spec == first for held in caches) or all(first.like(held.spec) for held in caches):
         return (CacheGroup(caches),)
     pages = {held.spec.page_bytes for held in caches}
     if rules.block_outermost and len(pages) > 1:
@@ -71,7 +71,7 @@ def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ..
     if len(pages) > 1:
         if not rules.unified_pages:
             raise Refused("this release cannot serve layers whose pages differ in size (NotImplementedError)")
-        if any(held.spec.latent and max(pages) % held.spec.page_bytes for held in caches):
+        if any(_latent(held.spec) and max(pages) % held.spec.page_bytes for held in caches):
             return _whole_windows(caches)
         caches = tuple(_with(held, _to_page(held.spec, max(pages))) for held in caches)
     return _uniform_page(caches, rules)
@@ -81,9 +81,9 @@ def _one_type(caches: tuple[Held, ...]) -> tuple[Held, ...]:
     """Local layers held like full ones. Source: `unify_hybrid_kv_cache_specs`."""
     kinds = {held.spec.kind for held in caches}
     if "full" in kinds and kinds & {"sliding", "chunked"}:
-        caches = tuple(_with(held, held.spec.without_reach()) for held in caches)
+        caches = tuple(_with(held, without_reach(held.spec)) for held in caches)
     first = caches[0].spec if caches else None
-    if first is not None and not all(same_kind(first, held.spec) for held in caches):
+    if first is not None and not all(first.like(held.spec) for held in caches):
         raise Refused("Failed to promote local KV cache specs to one unified type.")
     return caches
 
@@ -97,18 +97,24 @@ def _whole_windows(caches: tuple[Held, ...]) -> tuple[CacheGroup, ...]:
 
     Source: `_try_get_full_allocation_fallback_groups`.
     """
-    windows = [held for held in caches if held.spec.kind == "sliding"]
-    local = any(held.spec.kind == "chunked" for held in caches) or any(held.spec.latent for held in windows)
-    whole = tuple(_with(held, held.spec.without_reach()) for held in caches)
-    if not windows or local or not all(same_kind(whole[0].spec, held.spec) for held in whole):
+    windows = [held for held in caches if isinstance(held.spec, SlidingSpec)]
+    local = any(
+        isinstance(held.spec, ChunkedSpec) or (isinstance(held.spec, SlidingSpec) and held.spec.latent) for held in caches
+    )
+    whole = tuple(_with(held, without_reach(held.spec)) for held in caches)
+    if not windows or local or not all(whole[0].spec.like(held.spec) for held in whole):
         raise Refused("the pages of the MLA layers cannot be unified with the others' (NotImplementedError)")
     return (CacheGroup(whole),)
+
+
+def _latent(spec: Spec) -> bool:
+    return isinstance(spec, Rows) and spec.latent
 
 
 def _to_page(spec: Spec, page: int) -> Spec:
     if spec.page_bytes == page:
         return spec
-    if spec.kind == "state" or page % spec.page_bytes:
+    if isinstance(spec, StateSpec) or page % spec.page_bytes:
         return spec.padded(page)
     return spec.with_block_size(spec.block_size * (page // spec.page_bytes))
 
@@ -146,7 +152,7 @@ def _packed(caches: tuple[Held, ...]) -> tuple[CacheGroup, ...]:
     """
     buckets: list[list[Held]] = []
     for held in caches:
-        bucket = next((b for b in buckets if same_kind(b[0].spec, held.spec)), None)
+        bucket = next((b for b in buckets if b[0].spec.like(held.spec)), None)
         if bucket is None:
             buckets.append([held])
         else:
@@ -193,7 +199,7 @@ def _pack_width(counts: list[int], least: int) -> int:
 
 
 def _is_state(spec: Spec, *, sliding: bool) -> bool:
-    return spec.kind == "state" or (sliding and spec.kind == "sliding")
+    return isinstance(spec, StateSpec) or (sliding and isinstance(spec, SlidingSpec))
 
 
 def block_bytes(groups: tuple[CacheGroup, ...], rules: Rules) -> int:

@@ -30,7 +30,7 @@ from kvplan.domain.model import (
 from kvplan.engines.kernel.heads import split_heads
 from kvplan.engines.vllm.dtypes import COMPRESSED_BLOCK, PLAIN, SPARSE_ROWS, head_bytes
 from kvplan.engines.vllm.models import any_traits, text_traits
-from kvplan.engines.vllm.specs import Held, Spec
+from kvplan.engines.vllm.specs import ChunkedSpec, CrossSpec, FullSpec, Held, SlidingSpec, Spec, StateSpec, without_reach
 from kvplan.engines.vllm.states import Storage, state_spec
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
@@ -76,9 +76,9 @@ def layer_caches(model: Model, storage: Storage, block_size: int) -> tuple[Held,
             made[key] = list(_specs(memories, model, plain if key[1] else storage, block_size))
         caches += [Held(layer=layer.index, memory=m, name=name, spec=spec) for m, name, spec in made[key]]
     if storage.whole_windows:
-        caches = [replace(held, spec=held.spec.without_reach()) for held in caches]
+        caches = [replace(held, spec=without_reach(held.spec)) for held in caches]
     if text_traits(model).attention_first:
-        caches.sort(key=lambda held: held.spec.kind == "state")
+        caches.sort(key=lambda held: isinstance(held.spec, StateSpec))
     return tuple(caches)
 
 
@@ -127,7 +127,7 @@ def draft_caches(model: Model, drafter: Model | None, method: str, storage: Stor
 
 
 def _looking_ahead(held: Held, extra: int) -> Held:
-    spec = replace(held.spec, lookahead=extra) if held.spec.kind == "sliding" else held.spec
+    spec = replace(held.spec, lookahead=extra) if isinstance(held.spec, SlidingSpec) else held.spec
     return replace(held, spec=spec)
 
 
@@ -164,7 +164,7 @@ def _memory(memory: Memory, model: Model, storage: Storage, block_size: int, *, 
             heads = split_heads(memory.kv_heads, storage.tensor_parallel)
             entry = heads * head_bytes(storage.cache, memory.key_dim, memory.value_dim, storage.dtype)
             content = (heads, memory.key_dim, memory.value_dim, storage.cache)
-            yield "cross keys and values", Spec(kind="cross", content=content, block_size=block_size, entry_bytes=entry)
+            yield "cross keys and values", CrossSpec(content=content, block_size=block_size, entry_bytes=entry)
         case Shared():
             return
         case _:
@@ -174,18 +174,14 @@ def _memory(memory: Memory, model: Model, storage: Storage, block_size: int, *, 
 def _softmax(memory: Softmax | Latent, kv_heads: int, key: int, value: int, storage: Storage, block_size: int) -> Spec:
     """Ordinary attention: K and V of each head, side by side. Source: `AttentionSpec.unpadded_page_size_bytes`."""
     heads = split_heads(kv_heads, storage.tensor_parallel)
-    shared = {
-        "content": (heads, key, value, storage.cache),
-        "block_size": block_size,
-        "entry_bytes": heads * head_bytes(storage.cache, key, value, storage.dtype),
-    }
+    content, entry = (heads, key, value, storage.cache), heads * head_bytes(storage.cache, key, value, storage.dtype)
     match memory.reach:
         case Full():
-            return Spec(kind="full", **shared)  # type: ignore[arg-type]
+            return FullSpec(content=content, block_size=block_size, entry_bytes=entry)
         case Window(size=size):
-            return Spec(kind="sliding", reach=size, **shared)  # type: ignore[arg-type]
+            return SlidingSpec(content=content, block_size=block_size, entry_bytes=entry, reach=size)
         case Chunk(size=size):
-            return Spec(kind="chunked", reach=size, **shared)  # type: ignore[arg-type]
+            return ChunkedSpec(content=content, block_size=block_size, entry_bytes=entry, reach=size)
         case Compressed():
             raise Refused("compressed keys beside values: vLLM serves DeepSeek V4's single latent only")
 
@@ -198,16 +194,12 @@ def _latent(memory: Latent, storage: Storage, block_size: int, *, sparse: bool) 
     row = SPARSE_ROWS.get(storage.cache) or head_bytes(storage.cache, width, 0, storage.dtype)
     if storage.cache.endswith("_per_token_head"):
         row = head_bytes(storage.cache, width, 0, storage.dtype)
-    window = memory.reach.size if isinstance(memory.reach, Window) else 0
-    return Spec(
-        kind="sliding" if window else "full",
-        content=("latent", width, storage.cache),
-        block_size=block_size,
-        entry_bytes=row,
-        latent=True,
-        reach=window,
-        stride_alignment=row if sparse and storage.cache in PLAIN else 1,
-    )
+    content, stride = ("latent", width, storage.cache), row if sparse and storage.cache in PLAIN else 1
+    if isinstance(memory.reach, Window):
+        return SlidingSpec(
+            content=content, block_size=block_size, entry_bytes=row, latent=True, reach=memory.reach.size, stride_alignment=stride
+        )
+    return FullSpec(content=content, block_size=block_size, entry_bytes=row, latent=True, stride_alignment=stride)
 
 
 def _index(memory: Index, storage: Storage, block_size: int, *, latent: bool) -> Iterator[tuple[str, Spec]]:
@@ -216,13 +208,12 @@ def _index(memory: Index, storage: Storage, block_size: int, *, latent: bool) ->
     row = memory.heads * (quantised if latent or isinstance(memory.reach, Compressed) else memory.dim * item_bytes(storage.dtype))
     content = ("index", memory.heads, memory.dim, row)
     if not isinstance(memory.reach, Compressed):
-        yield "index keys", Spec(kind="full", content=content, block_size=block_size, entry_bytes=row, latent=True)
+        yield "index keys", FullSpec(content=content, block_size=block_size, entry_bytes=row, latent=True)
         return
     align = _ALIGNMENT[storage.cache == "fp8_ds_mla"]
     yield (
         "index keys",
-        Spec(
-            kind="full", content=content, block_size=COMPRESSED_BLOCK, entry_bytes=row, tokens_per_entry=memory.reach.ratio,
+        FullSpec( content=content, block_size=COMPRESSED_BLOCK, entry_bytes=row, tokens_per_entry=memory.reach.ratio,
             latent=True, alignment=align,
         ),
     )  # fmt: skip
@@ -233,8 +224,7 @@ def _compressor(width: int, reach: Compressed, alignment: int) -> Spec:
     """What a compressor must remember of the group that it is filling: keys and weights in float32, of two groups
     where they overlap."""
     groups = 2 if reach.overlap else 1
-    return Spec(
-        kind="sliding",
+    return SlidingSpec(
         content=("compressor", groups, width),
         block_size=_COMPRESSOR_BLOCK[reach.overlap],
         entry_bytes=groups * 2 * width * 4,
@@ -253,8 +243,7 @@ def _single_latent(memory: Softmax, storage: Storage) -> Iterator[tuple[str, Spe
         case Window(size=size):
             yield (
                 "window latent",
-                Spec(
-                    kind="sliding",
+                SlidingSpec(
                     content=content,
                     block_size=_V4_WINDOW_BLOCK,
                     entry_bytes=row,
@@ -266,8 +255,7 @@ def _single_latent(memory: Softmax, storage: Storage) -> Iterator[tuple[str, Spe
         case Compressed(ratio=ratio):
             yield (
                 "compressed latent",
-                Spec(
-                    kind="full",
+                FullSpec(
                     content=content,
                     block_size=COMPRESSED_BLOCK,
                     entry_bytes=row,

@@ -37,7 +37,7 @@ from kvplan.engines.vllm.releases import (
     UNIFIED_PAGES,
     V0,
 )
-from kvplan.engines.vllm.specs import Held, Scheduling, Spec, request_blocks
+from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, Held, Rows, Scheduling, SlidingSpec, StateSpec
 from kvplan.engines.vllm.states import Storage
 from kvplan.errors import OptionError
 from kvplan.units import ceil_div
@@ -72,7 +72,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     def group_blocks(self, tokens: Count) -> tuple[Count, ...]:
         """Blocks of each group that a request of `tokens` tokens may hold."""
-        return tuple(request_blocks(group.spec, tokens, self.scheduling) for group in self.groups)
+        return tuple(group.spec.blocks(tokens, self.scheduling) for group in self.groups)
 
     def blocks(self, tokens: Count) -> Count:
         """Blocks of all groups together."""
@@ -175,7 +175,7 @@ def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> P
 
 
 def _state_sized(held: Held, size: int) -> Held:
-    return replace(held, spec=held.spec.with_block_size(size)) if held.spec.kind == "state" else held
+    return replace(held, spec=held.spec.with_block_size(size)) if isinstance(held.spec, StateSpec) else held
 
 
 def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], mode: StateMode) -> Storage:
@@ -211,8 +211,8 @@ def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple
         return layer_caches(model, storage, block_size) + drafts
 
     caches = build(size)
-    attention = next((h.spec for h in caches if h.spec.kind in {"full", "sliding", "chunked"} and not h.draft), None)
-    state_page = max((h.spec.content_bytes for h in caches if h.spec.kind == "state"), default=0)
+    attention = next((h.spec for h in caches if isinstance(h.spec, FullSpec | SlidingSpec | ChunkedSpec) and not h.draft), None)
+    state_page = max((h.spec.content_bytes for h in caches if isinstance(h.spec, StateSpec)), default=0)
     if attention is not None and state_page:
         size = _aligned_block(size, attention, state_page, kernels, state_chunk(model) if storage.every_block else 1)
         page = size * attention.entry_bytes
@@ -225,10 +225,10 @@ def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple
 
 def _padded_state(held: Held, page: int) -> Held:
     spec = held.spec
-    return replace(held, spec=spec.padded(page)) if spec.kind == "state" and spec.content_bytes < page else held
+    return replace(held, spec=spec.padded(page)) if isinstance(spec, StateSpec) and spec.content_bytes < page else held
 
 
-def _aligned_block(size: int, attention: Spec, state_page: int, kernels: list[int], chunk: int) -> int:
+def _aligned_block(size: int, attention: Rows, state_page: int, kernels: list[int], chunk: int) -> int:
     """The attention block whose page is at least as large as a state; whole chunks where every block keeps a state.
 
     Source: `platforms/interface.py:_align_hybrid_block_size`.

@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.releases import FIT_BY_GROUPS, GIB_TRIMMED, ONE_LOG_LINE, REFUSAL_WORDS, TOKENS_FROM_CONCURRENCY, V0
-from kvplan.engines.vllm.specs import request_blocks
 from kvplan.units import GIB, ceil_div
 
 
@@ -99,9 +98,7 @@ def needed_bytes(plan: Plan, stage: int, tokens: int) -> int:
     if FIT_BY_GROUPS.at(plan.version):
         return request_bytes(plan, stage, tokens)
     return sum(
-        held.spec.page_bytes * request_blocks(held.spec, tokens, plan.scheduling)
-        for group in plan.stages[stage]
-        for held in group.members
+        held.spec.page_bytes * held.spec.blocks(tokens, plan.scheduling) for group in plan.stages[stage] for held in group.members
     )
 
 
@@ -130,9 +127,9 @@ def _concurrency(plan: Plan, blocks: int, tokens: int) -> float:
         return blocks / plan.blocks(tokens)
     width = max(len(group.members) for group in plan.groups)
     first = plan.groups[0].page_bytes if len(plan.groups) == 1 else plan.groups[0].spec.page_bytes * width
-    one = sum(request_blocks(g.spec, tokens, plan.scheduling) * g.spec.page_bytes for g in plan.groups) * width
+    one = sum(g.spec.blocks(tokens, plan.scheduling) * g.spec.page_bytes for g in plan.groups) * width
     if len(plan.groups) == 1:
-        one = request_blocks(plan.groups[0].spec, tokens, plan.scheduling) * first
+        one = plan.groups[0].spec.blocks(tokens, plan.scheduling) * first
     return blocks / ceil_div(one, first)
 
 

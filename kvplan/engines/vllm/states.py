@@ -14,7 +14,7 @@ from msgspec import Struct
 from kvplan.domain.dtypes import item_bytes
 from kvplan.domain.model import Model, Recurrent, State
 from kvplan.engines.vllm.models import any_traits, own_state_dtype
-from kvplan.engines.vllm.specs import Spec
+from kvplan.engines.vllm.specs import StateSpec
 from kvplan.errors import OptionError, Refused
 
 #: States with a third block, for the checkpoint at the end of the prompt: by kind.
@@ -42,14 +42,13 @@ class Storage(Struct, frozen=True, kw_only=True):
     whole_windows: bool = False  # V0
 
 
-def state_spec(memory: Recurrent, model: Model, storage: Storage, block_size: int) -> Spec:
+def state_spec(memory: Recurrent, model: Model, storage: Storage, block_size: int) -> StateSpec:
     """States of one sequence, one after the other in a page. Source: `mamba_utils.py:MambaStateShapeCalculator`."""
     if memory.kind not in _SERVED:
         raise Refused(f"vLLM serves no model with a state of kind `{memory.kind}`")
     shapes = tuple((state_shape(s, storage), state_dtype(s, memory, model, storage)) for s in memory.states)
     checkpoint = storage.checkpoint and (memory.kind in _CHECKPOINT_KINDS or any(t.checkpoint_block for t in any_traits(model)))
-    return Spec(
-        kind="state",
+    return StateSpec(
         content=(memory.kind, *shapes),
         block_size=block_size,
         state_bytes=sum(prod(shape) * item_bytes(dtype) for shape, dtype in shapes),

@@ -21,11 +21,11 @@ from msgspec.structs import replace
 from kvplan.domain.dtypes import DTYPES, lookup
 from kvplan.domain.model import Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.retention import kept_tokens
-from kvplan.engines.kernel.tensors import At, Count, at_least, at_most, whole_blocks
+from kvplan.engines.kernel.retention import cross_tokens, kept_tokens
+from kvplan.engines.kernel.tensors import At, Count, at_least, whole_blocks
 from kvplan.engines.kernel.theory import theory
 from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS
-from kvplan.engines.vllm.specs import Held, Spec, request_blocks
+from kvplan.engines.vllm.specs import FullSpec, Held, Spec, StateSpec
 from kvplan.errors import OptionError
 from kvplan.units import ceil_div
 
@@ -37,20 +37,21 @@ PARTS: Final = ("block_rounding", "page_padding", "group_padding", "replication"
 
 def needed(held: Held, model: Model, plan: Plan, tokens: Count, encoder_len: int, layer: int) -> Count:
     """Bytes of one cache that hold what the model must remember of one sequence, as vLLM stores it."""
-    zero = tokens * 0
+    zero, spec = tokens * 0, held.spec
     memory = _memory(held, model, layer)
     if memory is None:
         return zero
+    if isinstance(spec, StateSpec):
+        return zero + spec.state_bytes
     match memory:
-        case Recurrent():
-            return zero + held.spec.state_bytes
         case Cross():
-            length = memory.tokens if memory.tokens is not None and not encoder_len else encoder_len
-            return zero + min(length, plan.scheduling.batch_tokens) * held.spec.entry_bytes
+            return zero + min(cross_tokens(memory, encoder_len), plan.scheduling.batch_tokens) * spec.entry_bytes
         case Softmax() | Latent() | Index():
-            return kept_tokens(memory.reach, _local(tokens, plan, held.spec)) * held.spec.entry_bytes
+            return kept_tokens(memory.reach, _local(tokens, plan, spec)) * spec.entry_bytes
         case Shared():
-            return kept_tokens(_source(model, memory), _local(tokens, plan, held.spec)) * held.spec.entry_bytes
+            return kept_tokens(_source(model, memory), _local(tokens, plan, spec)) * spec.entry_bytes
+        case Recurrent():
+            return zero
         case _:
             assert_never(memory)
 
@@ -68,23 +69,7 @@ def _memory(held: Held, model: Model, layer: int) -> Memory | None:
 
 def _local(tokens: Count, plan: Plan, spec: Spec) -> Count:
     """A sequence's tokens on one device of decode context parallelism."""
-    return whole_blocks(tokens, plan.scheduling.context_parallel) if spec.kind == "full" else tokens
-
-
-def _held_bytes(spec: Spec, plan: Plan, tokens: int) -> int:
-    """Bytes of the tokens (or states) that a request may hold, without the rounding to blocks."""
-    match spec.kind:
-        case "full":
-            local = ceil_div(tokens, plan.scheduling.context_parallel)
-            return local // spec.tokens_per_entry * spec.entry_bytes
-        case "sliding":
-            return at_most(tokens, spec.reach - 1 + spec.lookahead + plan.scheduling.in_flight_tokens) * spec.entry_bytes
-        case "chunked":
-            return at_most(tokens, spec.reach + plan.scheduling.in_flight_tokens) * spec.entry_bytes
-        case "state":
-            return (spec.states + (ceil_div(tokens, spec.block_size) if spec.every_block else 0)) * spec.state_bytes
-        case "cross":
-            return plan.scheduling.batch_tokens * spec.entry_bytes
+    return whole_blocks(tokens, plan.scheduling.context_parallel) if isinstance(spec, FullSpec) else tokens
 
 
 def wasted(plan: Plan, stage: int, model: Model, workload: Workload, tensor_parallel: int) -> tuple[int, dict[str, int]]:
@@ -93,12 +78,12 @@ def wasted(plan: Plan, stage: int, model: Model, workload: Workload, tensor_para
     parts = dict.fromkeys(PARTS, 0)
     payload, shared = 0, 0
     for whole, part in zip(plan.groups, plan.stages[stage], strict=True):
-        blocks = request_blocks(whole.spec, tokens, plan.scheduling)
+        blocks = whole.spec.blocks(tokens, plan.scheduling)
         parts["group_padding"] += blocks * (block - part.page_bytes)
         for held in part.members:
             spec = held.spec
             need = needed(held, model, plan, tokens, workload.encoder_len, held.layer)
-            holds = at_least(_held_bytes(spec, plan, tokens), need)
+            holds = at_least(spec.held_bytes(tokens, plan.scheduling), need)
             parts["page_padding"] += blocks * (spec.page_bytes - spec.content_bytes)
             parts["block_rounding"] += blocks * spec.content_bytes - holds
             parts["retention"] += holds - need

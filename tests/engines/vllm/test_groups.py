@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvplan.errors import Refused
 from kvplan.engines.vllm.groups import CacheGroup, Rules, block_bytes, cache_groups
-from kvplan.engines.vllm.specs import Held, Kind, Scheduling, Spec, request_blocks
+from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, Held, Kind, Scheduling, SlidingSpec, Spec, StateSpec
+from kvplan.errors import Refused
 
 PLAIN, OUTERMOST = Rules(), Rules(block_outermost=True)
 
@@ -19,8 +19,11 @@ def caches(*runs: tuple[int, Spec]) -> tuple[Held, ...]:
 
 def spec(kind: Kind, page: int, *, block: int = 16, reach: int = 0, latent: bool = False) -> Spec:
     if kind == "state":
-        return Spec(kind=kind, content=(page,), block_size=block, state_bytes=page)
-    return Spec(kind=kind, content=(page,), block_size=block, entry_bytes=page // block, reach=reach, latent=latent)
+        return StateSpec(content=(page,), block_size=block, state_bytes=page)
+    if kind == "full":
+        return FullSpec(content=(page,), block_size=block, entry_bytes=page // block, latent=latent)
+    local = SlidingSpec if kind == "sliding" else ChunkedSpec
+    return local(content=(page,), block_size=block, entry_bytes=page // block, reach=reach, latent=latent)
 
 
 def lengths(groups: tuple[CacheGroup, ...]) -> list[int]:
@@ -85,8 +88,8 @@ def test_packed_states_are_split_until_no_group_is_wider_than_a_block() -> None:
 
 
 def test_a_block_begins_where_every_layer_may() -> None:
-    aligned = Spec(kind="full", content=("a",), block_size=64, entry_bytes=1152, stride_alignment=1152)
-    index = Spec(kind="full", content=("i",), block_size=64, entry_bytes=132)
+    aligned = FullSpec(content=("a",), block_size=64, entry_bytes=1152, stride_alignment=1152)
+    index = FullSpec(content=("i",), block_size=64, entry_bytes=132)
     groups = cache_groups(caches((61, aligned), (61, index)), OUTERMOST)
     assert block_bytes(groups, PLAIN) == 61 * 64 * (1152 + 132)
     assert block_bytes(groups, OUTERMOST) == -(-61 * 64 * (1152 + 132) // 1152) * 1152
@@ -114,6 +117,6 @@ def test_a_window_never_takes_more_than_one_block_beyond_full_attention(
 ) -> None:
     scheduling = Scheduling(in_flight_tokens=flight, batch_tokens=flight)
     full = request_blocks(spec("full", 1024, block=block), length, scheduling)
-    held = request_blocks(Spec(kind="sliding", content=(), block_size=block, entry_bytes=64, reach=window), length, scheduling)
+    held = SlidingSpec(content=(), block_size=block, entry_bytes=64, reach=window).blocks(length, scheduling)
     assert held <= full + 1
     assert held * block >= min(window, length)

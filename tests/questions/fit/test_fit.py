@@ -15,11 +15,12 @@ from kvplan.domain.budget import Line, gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
 from kvplan.engines import ENGINES
 from kvplan.errors import OptionError
-from kvplan.questions.fit.answer import answer
 from kvplan.questions.commands import fit_command as command
-from kvplan.units import short_count as count, short_size as size
+from kvplan.questions.fit.answer import answer
 from kvplan.questions.fit.question import Question
 from kvplan.units import GIB, MIB, parse_count, parse_size
+from kvplan.units import short_count as count
+from kvplan.units import short_size as size
 
 NAMES = ("llama-3.1-8b", "gemma-3-27b", "qwen3-next-80b-a3b", "deepseek-v2-lite", "falcon-h1-7b")
 CARD = Gpu(id="card", vendor="any", arch="", memory_kind="discrete", marketed_gb=(1,), sources=(), reported_bytes=2**40)

@@ -23,6 +23,7 @@ from kvplan.engines.vllm.engine import Vllm, VllmOn
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.pool import Reserved, format_gib, needed_bytes
 from kvplan.engines.vllm.releases import FIT_BY_GROUPS
+from kvplan.engines.vllm.specs import StateSpec
 from kvplan.errors import KvplanError
 from kvplan.units import GIB, ceil_div
 
@@ -112,7 +113,7 @@ def _facts(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[tuple[str, Iterator
 
 def _padding(plan: Plan) -> float | None:
     """By how much of a state its page is larger, in percent, as the log says it."""
-    specs = [held.spec for held in plan.caches if held.spec.kind == "state"]
+    specs = [held.spec for held in plan.caches if isinstance(held.spec, StateSpec)]
     if not specs:
         return None
     return round(100 * (specs[0].page_bytes - specs[0].content_bytes) / specs[0].content_bytes, 2)
