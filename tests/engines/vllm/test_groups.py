@@ -116,7 +116,7 @@ def test_a_window_never_takes_more_than_one_block_beyond_full_attention(
     length: int, window: int, flight: int, block: int
 ) -> None:
     scheduling = Scheduling(in_flight_tokens=flight, batch_tokens=flight)
-    full = request_blocks(spec("full", 1024, block=block), length, scheduling)
+    full = spec("full", 1024, block=block).blocks(length, scheduling)
     held = SlidingSpec(content=(), block_size=block, entry_bytes=64, reach=window).blocks(length, scheduling)
     assert held <= full + 1
     assert held * block >= min(window, length)
