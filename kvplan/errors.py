@@ -16,8 +16,39 @@
 Exit 0 is yes, 1 is "the answer is no", 70 is a bug in kvplan.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
+
+from kvplan import limits
+
+
+def printable(text: object, most: int = 400) -> str:
+    """Text for a terminal or a page: one line, bounded, and no character that could steer the terminal.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\ufffd[31mb'
+    """
+    shown = str(text)[: most + 1].replace("\n", " ")
+    if len(shown) > most:
+        shown = shown[: most - 1] + "…"
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in shown)
+
+
+def shown(value: object) -> str:
+    """Any value in a few printable words, for a message: long numbers and deep lists are not spelled out.
+
+    >>> shown([1]), shown(10**30), shown("x")
+    ('a list of 1', 'a number of more than 18 digits', '`x`')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value):,}"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**limits.DIGITS:
+        return f"a number of more than {limits.DIGITS} digits"
+    return f"`{printable(value, 40)}`"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -33,8 +64,8 @@ class KvplanError(Exception):
     exit_code: ClassVar[int] = 70
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(printable(message, limits.MESSAGE))
+        self.hint = printable(hint, limits.HINT)
 
     def render(self) -> str:
         """The text shown on stderr."""

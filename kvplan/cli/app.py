@@ -117,7 +117,7 @@ def main(args: list[str] | None = None) -> int:
 
 def _report(problem: Exception) -> int:
     """Print what went wrong and choose the exit code."""
-    from kvplan.domain.tables import printable
+    from kvplan.errors import printable
 
     if isinstance(problem, KvplanError):
         lines = problem.render().splitlines()

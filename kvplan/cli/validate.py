@@ -102,7 +102,7 @@ def _spoken_once(group: "Group") -> Iterator[None]:
             raise
         if group.ranks.rank == 0:
             from kvplan.cli.output import remark
-            from kvplan.domain.tables import printable
+            from kvplan.errors import printable
 
             remark("\n".join(printable(line) for line in problem.render().splitlines()))
         group.each(lambda: None)

@@ -3,9 +3,12 @@
 from typing import Any, Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
+from kvplan.errors import printable
+from kvplan.limits import HINT, MESSAGE
 
 Per = Literal["token", "block", "sequence", "encoder"]
 Evidence = Literal["measured", "derived", "inferred"]
@@ -171,3 +174,7 @@ class NotPredicted(Struct, frozen=True, kw_only=True):
     model: str = ""  # its name
     engine: str = ""
     engine_version: str = ""
+
+    def __post_init__(self) -> None:
+        for name, most in (("reason", MESSAGE), ("see", HINT)):
+            force_setattr(self, name, printable(getattr(self, name), most))

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from msgspec import Struct
 
-from kvplan.errors import ConfigError
+from kvplan.errors import ConfigError, shown
 
 _MOST: Final = 2**40
 
@@ -41,7 +41,7 @@ class Settings(Struct, frozen=True, eq=False):
         if value is None:
             return default
         if not isinstance(value, str) or len(value) > most:
-            self.refuse(key, f"must be a short text, got {kind_of(value)}")
+            self.refuse(key, f"must be a short text, got {shown(value)}")
         return value
 
     def whole(self, key: str, default: int = 0, least: int = 0, most: int = _MOST) -> int:
@@ -52,7 +52,7 @@ class Settings(Struct, frozen=True, eq=False):
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            self.refuse(key, f"must be a whole number from {least:,} to {most:,}, got {kind_of(value)}")
+            self.refuse(key, f"must be a whole number from {least:,} to {most:,}, got {shown(value)}")
         return value
 
     def number(self, key: str, default: float = 0.0) -> float:
@@ -61,7 +61,7 @@ class Settings(Struct, frozen=True, eq=False):
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**18:
-            self.refuse(key, f"must be a number, got {kind_of(value)}")
+            self.refuse(key, f"must be a number, got {shown(value)}")
         return value
 
     def flag(self, key: str, default: bool = False) -> bool:
@@ -70,7 +70,7 @@ class Settings(Struct, frozen=True, eq=False):
         if value is None:
             return default
         if not isinstance(value, bool) and value not in (0, 1):
-            self.refuse(key, f"must be true or false, got {kind_of(value)}")
+            self.refuse(key, f"must be true or false, got {shown(value)}")
         return bool(value)
 
     def names(self, key: str) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ class Settings(Struct, frozen=True, eq=False):
             return ()
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list | tuple) or not all(isinstance(entry, str) and len(entry) <= 200 for entry in listed):
-            self.refuse(key, f"must be a list of short texts, got {kind_of(value)}")
+            self.refuse(key, f"must be a list of short texts, got {shown(value)}")
         return tuple(listed)
 
     def items(self, key: str, most: int = 100_000) -> tuple[Any, ...]:
@@ -89,7 +89,7 @@ class Settings(Struct, frozen=True, eq=False):
         if value is None:
             return ()
         if not isinstance(value, list | tuple) or len(value) > most:
-            self.refuse(key, f"must be a list, got {kind_of(value)}")
+            self.refuse(key, f"must be a list, got {shown(value)}")
         return tuple(value)
 
     def section(self, key: str) -> Settings:
@@ -98,23 +98,8 @@ class Settings(Struct, frozen=True, eq=False):
         if value is None:
             value = {}
         if not isinstance(value, Mapping):
-            self.refuse(key, f"must be an object, got {kind_of(value)}")
+            self.refuse(key, f"must be an object, got {shown(value)}")
         return Settings(value, self.source, f"{self.path}{key[:60]}.")
-
-
-def kind_of(value: Any) -> str:
-    """A value in a few printable words, whatever it is.
-
-    >>> kind_of([1]), kind_of(10**30), kind_of("x")
-    ('a list of 1', 'a number of more than 18 digits', '`x`')
-    """
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value):,}"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**18:
-        return "a number of more than 18 digits"
-    return f"`{''.join(c if c.isprintable() else chr(0xFFFD) for c in str(value)[:40])}`"
 
 
 class Origin(Struct, frozen=True, kw_only=True, eq=False):

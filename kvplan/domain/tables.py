@@ -5,6 +5,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from kvplan.errors import printable
 from kvplan.units import byte_unit, in_unit
 
 Kind = Literal["text", "bytes", "tokens", "count", "ratio", "bar", "verdict"]
@@ -40,15 +41,6 @@ class Printed(Struct, frozen=True):
     headers: list[str]
     rows: list[list[str]]
     total: list[str] | None
-
-
-def printable(text: object) -> str:
-    """Text for a terminal or a page: one line, and no character that could steer the terminal.
-
-    >>> printable("a\\x1b[31mb")
-    'a\\ufffd[31mb'
-    """
-    return "".join(c if c.isprintable() else "\ufffd" for c in str(text)[:400])
 
 
 def safe_cell(value: Any) -> Any:

@@ -2,8 +2,7 @@
 
 from msgspec import Struct
 
-from kvplan.domain.origin import kind_of
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, shown
 from kvplan.units import MAX_COUNT
 
 
@@ -23,7 +22,7 @@ class Workload(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
                 raise OptionError(
-                    f"{name} must be a whole number from 0 to 2**53, got {kind_of(value)}",
+                    f"{name} must be a whole number from 0 to 2**53, got {shown(value)}",
                     hint="counts are tokens or sequences; on the command line `8k` is 8,192",
                     option=name,
                 )

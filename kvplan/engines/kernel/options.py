@@ -7,9 +7,8 @@ from typing import Any, Final, NamedTuple, Union, get_args, get_origin
 from msgspec import NODEFAULT, Struct, UnsetType, ValidationError, convert
 from msgspec.structs import FieldInfo, fields
 
-from kvplan.domain.origin import kind_of
 from kvplan.engines.kernel.about import SHARED, About
-from kvplan.errors import OptionError, nearest
+from kvplan.errors import OptionError, nearest, shown
 from kvplan.units import parse_count
 
 _BOOLS: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -107,7 +106,7 @@ def _typed(item: FieldInfo, value: Any, engine: str) -> Any:
 
 def _wrong(item: FieldInfo, value: Any, engine: str) -> OptionError:
     return OptionError(
-        f"engine {engine}, option {item.name}: expected {type_words(item.type)}, got {kind_of(value)}", option=item.name
+        f"engine {engine}, option {item.name}: expected {type_words(item.type)}, got {shown(value)}", option=item.name
     )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from textwrap import wrap
 from typing import Any
 
-from kvplan.domain.tables import Column, Table, printable
+from kvplan.domain.tables import Column, Table
 from kvplan.engines import ABOUTS, engine_name
+from kvplan.errors import printable
 from kvplan.questions.committee.result import Committee, Part
 from kvplan.report.formats.csv import to_csv
 from kvplan.report.formats.json import to_json

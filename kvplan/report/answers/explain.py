@@ -3,7 +3,8 @@
 import textwrap
 
 from kvplan.domain.allocation import Allocation
-from kvplan.domain.tables import Column, Table, printable
+from kvplan.domain.tables import Column, Table
+from kvplan.errors import printable
 from kvplan.questions.explain import Explanation
 from kvplan.questions.explain.layer_map import Run
 from kvplan.report.answers.estimate import title

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import Any
 
-from kvplan.domain.tables import Column, Table, printable
+from kvplan.domain.tables import Column, Table
+from kvplan.errors import printable
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
 from kvplan.report.formats.csv import to_csv

@@ -2,7 +2,8 @@
 
 from html import escape
 
-from kvplan.domain.tables import Table, printable, printed
+from kvplan.domain.tables import Table, printed
+from kvplan.errors import printable
 
 
 def to_html(table: Table, *, unit: str | None = None) -> str:

@@ -1,6 +1,7 @@
 """Tables as GitHub markdown, with the same units as on a terminal."""
 
-from kvplan.domain.tables import Table, printable, printed
+from kvplan.domain.tables import Table, printed
+from kvplan.errors import printable
 
 _ESCAPED = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
 

@@ -7,7 +7,8 @@ estimate. A test holds the two equal, character for character.
 from textwrap import wrap
 from typing import Any
 
-from kvplan.domain.tables import Printed, Table, printable, printed
+from kvplan.domain.tables import Printed, Table, printed
+from kvplan.errors import printable
 
 _RIGHT = {"bytes", "tokens", "count", "ratio"}
 

@@ -4,9 +4,9 @@ Source: llama.cpp 0c1e57098, `conversion/*.py`; a builder names its file.
 """
 
 from kvplan.domain.model import Compressed, Index, Latent, Layer, Recurrent, Softmax, Window
-from kvplan.domain.origin import kind_of
 from kvplan.engines.llama_cpp.convert.row import Row
 from kvplan.engines.llama_cpp.convert.written import Inconvertible, Written
+from kvplan.errors import shown
 
 
 def absorbed(w: Written, row: Row) -> None:
@@ -153,7 +153,7 @@ def bailing(w: Written, row: Row) -> None:
     """`bailingmoe3.py`: KDA in all but every n-th layer and the rest of the last group; NextN layers are blocks."""
     for key, wanted in (("no_kda_lora", True), ("kda_safe_gate", True), ("gated_attention_proj_granularity_type", "head_wise")):
         if w.config.data.get(key, wanted) != wanted:
-            raise Inconvertible(f"its config says `{key}: {kind_of(w.config.data[key])}`")
+            raise Inconvertible(f"its config says `{key}: {shown(w.config.data[key])}`")
     group, trunk = w.number("layer_group_size", default=6), len(w.model.layers)
     w.with_drafts()
     w.absorbed()

@@ -1,0 +1,58 @@
+"""What kvplan takes at most: of files, of text, of time. docs/reference/limits.md says them to users."""
+
+from contextvars import ContextVar
+from time import monotonic
+from typing import Final
+
+MIB: Final = 2**20
+
+#: A message's characters; a hint's.
+MESSAGE: Final = 600
+HINT: Final = 1200
+
+CONFIG_BYTES: Final = 32 * MIB
+DESCRIPTION_BYTES: Final = MIB  # a YAML description or plan
+DIGITS: Final = 18  # of a number, wherever one is meant
+
+LAYERS: Final = 10_000
+MEMORIES: Final = 100_000  # memories x layers of a model
+HEADS: Final = 2**20
+
+PLAN_MEMBERS: Final = 64
+PLAN_FILES: Final = 64
+PLAN_DEPTH: Final = 8  # files inside files
+ADVICE_SECONDS: Final = 2.0
+
+GGUF_HEADER_BYTES: Final = 128 * MIB  # of all parts together
+GGUF_KEYS: Final = 65_536
+GGUF_TENSORS: Final = 1_000_000
+GGUF_NUMBERS: Final = 65_536  # kept of arrays, of a file
+GGUF_PARTS: Final = 100
+
+SAFETENSORS_HEADER_BYTES: Final = 32 * MIB
+SAFETENSORS_INDEX_BYTES: Final = 64 * MIB
+SHARDS: Final = 10_000
+FILE_NAME_BYTES: Final = 255
+#: What a checkpoint weighs at most: a number of 18 digits, which a description can hold (below 2**60).
+WEIGHTS_BYTES: Final = 10**DIGITS - 1
+
+AUDIT_LINE_BYTES: Final = 4 * MIB
+AUDIT_FILE_BYTES: Final = 2**30
+AUDIT_CASES: Final = 10_000  # of one file that are listed one by one
+AUDIT_RANGES: Final = 10_000  # of layers, in one record
+AUDIT_STARTS: Final = 100  # of servers, in one log
+
+HUB_SECONDS: Final = 30.0  # a question
+HUB_REDIRECTS: Final = 5
+
+RANKS: Final = 4096
+RANK_SECONDS: Final = 60.0  # for a rank that does not come
+RANK_WORD_SECONDS: Final = 5.0  # before it is said what is waited for
+
+#: When the question that is being asked has waited long enough for the hub; None: each fetch has a clock of its own.
+question_deadline: ContextVar[float | None] = ContextVar("question_deadline", default=None)
+
+
+def start_question() -> None:
+    """Start the one clock of a question; the command line does so once."""
+    question_deadline.set(monotonic() + HUB_SECONDS)
