@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from kvplan.errors import GgufError
 from kvplan.gguf.ggml import GGML_TYPES
+from kvplan.limits import GGUF_KEYS, GGUF_NUMBERS, GGUF_TENSORS, WEIGHTS_BYTES
 
 _MAGIC: Final = b"GGUF"
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
@@ -25,10 +26,8 @@ _SCALARS: Final = {
     10: ("<Q", 8), 11: ("<q", 8), 12: ("<d", 8),
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
-_MAX_KEYS: Final = 65_536
-_MAX_TENSORS: Final = 1_000_000
 _MAX_TEXT: Final = 65_535  # bytes of a key or kept value (`GGUF_MAX_STRING_LENGTH` is far above)
-_KEPT_ARRAY: Final = 16_384  # entries: per-layer arrays are kept, vocabularies are not
+_KEPT_ARRAY: Final = 16_384  # entries of one array: per-layer arrays are kept, vocabularies are not
 _MAX_DIMS: Final = 4  # GGML_MAX_DIMS
 
 
@@ -59,21 +58,23 @@ class GgufHeader(Struct, frozen=True, kw_only=True):
     data_end: int  # where the last tensor's data ends in a complete file
 
 
-def read_header(source: Bytes, name: str) -> GgufHeader:
-    """Read a header.
+def read_header(source: Bytes, name: str, *, keys: bool = True) -> GgufHeader:
+    """Read a header; without `keys` only the tensors are kept (parts of a split model after the first).
 
     Raises:
         GgufError: not GGUF, big-endian, an unknown version or type, truncated, or out of all bounds.
     """
-    return _Reader(source, name).header()
+    return _Reader(source, name, keys=keys).header()
 
 
 class _Reader:
     """A cursor over a growing prefix of the file."""
 
-    def __init__(self, source: Bytes, name: str) -> None:
+    def __init__(self, source: Bytes, name: str, *, keys: bool) -> None:
         self.source = source
         self.name = name
+        self.kept_keys = keys
+        self.numbers = GGUF_NUMBERS if keys else 0  # of arrays, that may still be kept
         self.buffer: Any = source.first(1 << 20)
         self.at = 0
 
@@ -131,7 +132,7 @@ class _Reader:
             self.refuse(f"is GGUF version {version}; versions 2 and 3 are read", hint="convert it again with a current llama.cpp")
         n_tensors, n_keys = self.u64(), self.u64()
         left = self.source.size - self.at
-        for count, most, least, what in ((n_keys, _MAX_KEYS, 13, "metadata keys"), (n_tensors, _MAX_TENSORS, 24, "tensors")):
+        for count, most, least, what in ((n_keys, GGUF_KEYS, 13, "metadata keys"), (n_tensors, GGUF_TENSORS, 24, "tensors")):
             if count > most:
                 self.refuse(f"says that it has {count:,} {what}, which cannot be")
             if count * least > left:
@@ -148,7 +149,7 @@ class _Reader:
             self.refuse(f"key `general.alignment` must be a power of two, got `{str(alignment)[:40]}`")
         return GgufHeader(
             version=version,
-            keys=keys,
+            keys=keys if self.kept_keys else {},
             n_tensors=n_tensors,
             tensor_bytes=sum(by_type.values()),
             bytes_by_type=by_type,
@@ -179,8 +180,9 @@ class _Reader:
             self.refuse(f"key `{key[:60]}` is an array of {length:,} entries, longer than the file")
         start, self.at = self.at, self.at + length * size
         self.need(self.at)
-        if length > _KEPT_ARRAY:
+        if length > min(_KEPT_ARRAY, self.numbers) or key.startswith("tokenizer."):
             return SkippedArray(length)
+        self.numbers -= length
         return list(struct.unpack_from(f"<{length}{form[1]}", self.buffer, start))
 
     def skip_strings(self, length: int, key: str) -> None:
@@ -202,7 +204,7 @@ class _Reader:
     def tensors(self, n_tensors: int) -> tuple[dict[str, int], int]:
         """Bytes of the tensors' data, by type, and where in the data section the last of them ends."""
         by_type: dict[str, int] = {}
-        last = 0
+        last, names = 0, set[str]()
         for _ in range(n_tensors):
             name = self.text()
             dims = self.u32()
@@ -217,9 +219,12 @@ class _Reader:
             elements = 1
             for extent in shape:
                 elements *= extent
-            if elements >= 2**62 or (shape and shape[0] % block):
-                self.refuse(f"tensor `{name[:60]}` has an impossible shape for type {label}")
             data_bytes = elements // block * size
+            if data_bytes > WEIGHTS_BYTES or (shape and shape[0] % block):
+                self.refuse(f"tensor `{name[:60]}` has an impossible shape for type {label}")
+            if name in names:  # `gguf_init_from_file` refuses it too
+                self.refuse(f"has the tensor `{name[:60]}` twice")
+            names.add(name)
             by_type[label] = by_type.get(label, 0) + data_bytes
             last = max(last, offset + data_bytes)
         return by_type, last

@@ -10,6 +10,7 @@ from typing import Any
 
 from kvplan.domain.model import Model
 from kvplan.errors import UnknownModel, nearest
+from kvplan.files import expanded
 
 
 def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = False) -> Model:
@@ -74,10 +75,10 @@ def _is_spec(data: Mapping[str, Any]) -> bool:
 
 def _load_file(text: str, *, infer: bool) -> Model | None:
     """The model in a file or folder, or None when there is no such path."""
-    path = Path(text).expanduser()
+    path = expanded(text, UnknownModel)
     try:
         is_folder, is_file = path.is_dir(), path.exists()
-    except OSError:
+    except (OSError, ValueError):
         return None
     if is_folder:
         return _load_folder(path, infer=infer)

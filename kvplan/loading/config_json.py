@@ -8,8 +8,8 @@ from kvplan import architectures
 from kvplan.domain.model import Model
 from kvplan.errors import ConfigError
 from kvplan.files import read_bounded
+from kvplan.limits import CONFIG_BYTES
 
-MAX_BYTES: Final = 32 * 2**20
 #: Above this, sections that no family reads (per-layer quantisation tables) are checked but not built.
 _LARGE: Final = 64 * 2**10
 
@@ -21,7 +21,7 @@ def load_config(path: Path, *, infer: bool = False, name: str = "") -> Model:
         ConfigError: not a JSON object, or not a consistent config.
         UnknownArchitecture: no family claims it.
     """
-    data = parse_config(read_bounded(path, MAX_BYTES, ConfigError, "a config.json"), str(path))
+    data = parse_config(read_bounded(path, CONFIG_BYTES, ConfigError, "a config.json"), str(path))
     return architectures.read(data, source=str(path), name=name or _name_of(path, data), infer=infer)
 
 

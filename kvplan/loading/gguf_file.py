@@ -15,30 +15,38 @@ from kvplan.errors import GgufError, UnknownArchitecture
 from kvplan.gguf.header import GgufHeader, read_header
 from kvplan.gguf.known import KNOWN_ARCHITECTURES
 from kvplan.gguf.memories import model_from_keys
+from kvplan.limits import GGUF_HEADER_BYTES, GGUF_PARTS, WEIGHTS_BYTES
 from kvplan.units import human_bytes
 
-#: A header is not larger than this; vocabularies of half a million strings take about 15 MB.
-MAX_HEADER_BYTES: Final = 128 * 2**20
 _PART: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
-_MAX_PARTS: Final = 1000
 
 #: Reads bytes start..end of a file.
 ReadRange = Callable[[int, int], bytes]
 
 
+class Budget:
+    """Bytes that the headers of all parts of a model may take together; vocabularies of half a million strings take 15 MB."""
+
+    def __init__(self, left: int = GGUF_HEADER_BYTES) -> None:
+        self.left = left
+
+
 class Prefix:
     """The beginning of a file, fetched as it is asked for."""
 
-    def __init__(self, size: int, read: ReadRange) -> None:
+    def __init__(self, size: int, read: ReadRange, budget: Budget | None = None) -> None:
         self.size = size
         self._read = read
         self._buffer = bytearray()
+        self._budget = budget or Budget()
 
     def first(self, end: int) -> bytearray:
-        """The first `end` bytes, or all there are, but never more than a header needs."""
-        end = min(end, self.size, MAX_HEADER_BYTES)
-        if end > len(self._buffer):
-            self._buffer += self._read(len(self._buffer), end)
+        """The first `end` bytes, or all there are, but never more than headers may take."""
+        have = len(self._buffer)
+        end = min(end, self.size, have + self._budget.left)
+        if end > have:
+            self._budget.left -= end - have
+            self._buffer += self._read(have, end)
         return self._buffer
 
 
@@ -54,19 +62,24 @@ def load_gguf(path: Path, *, infer: bool = False) -> Model:
         UnknownArchitecture: llama.cpp has no such architecture.
     """
 
+    budget, known = Budget(), set[tuple[int, int]]()
+
     def header_of(name: str) -> tuple[GgufHeader, int] | None:
         part = path.with_name(name)
         if part != path and not part.is_file():
             return None
-        with _opened(part) as (size, read):
-            return read_header(Prefix(size, read), str(part)), size
+        with _opened(part) as (size, identity, read):
+            if identity in known:
+                raise GgufError(f"`{part}` is the same file as another part", hint="is the model complete?")
+            known.add(identity)
+            return read_header(Prefix(size, read, budget), str(part), keys=part == path), size
 
     return model_of(path.name, header_of, source=str(path), infer=infer)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, ReadRange]]:
-    """A regular file's size, and a reader of its ranges."""
+def _opened(path: Path) -> Iterator[tuple[int, tuple[int, int], ReadRange]]:
+    """A regular file's size, what it is on its disk, and a reader of its ranges."""
     try:
         # non-blocking, so that a named pipe cannot hang the tool before it is seen not to be a file
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -83,7 +96,7 @@ def _opened(path: Path) -> Iterator[tuple[int, ReadRange]]:
             except OSError as problem:
                 raise GgufError(f"cannot read `{path}`: {problem.strerror or problem}", hint="check the disk") from problem
 
-        yield status.st_size, read
+        yield status.st_size, (status.st_dev, status.st_ino), read
     finally:
         os.close(descriptor)
 
@@ -111,13 +124,17 @@ def model_of(name: str, header_of: Callable[[str], tuple[GgufHeader, int] | None
     arch = _architecture(header, source, infer=infer)
     headers, notes = [header], []
     if part and count > 1:
-        found = [header_of(f"{part['stem']}-{i:05d}-of-{part['count']}.gguf") for i in range(2, min(count, _MAX_PARTS) + 1)]
+        if count > GGUF_PARTS:
+            raise GgufError(f"{source}: is one of {count:,} parts, and at most {GGUF_PARTS} are read", hint="is it the file?")
+        found = [header_of(f"{part['stem']}-{i:05d}-of-{part['count']}.gguf") for i in range(2, count + 1)]
         headers += [other[0] for other in found if other is not None]
         if len(headers) < count:
             notes.append(f"{len(headers)} of {count} parts are here: the weights are not known, and llama.cpp would not load it")
     elif size < header.data_end:
         notes.append(f"the file ends before its weights do ({size:,} of {header.data_end:,} bytes): llama.cpp would not load it")
     weights = sum(h.tensor_bytes for h in headers)
+    if weights > WEIGHTS_BYTES:
+        raise GgufError(f"{source}: its tensors take {weights:.1e} bytes together, which cannot be", hint="is the file damaged?")
     model = model_from_keys(
         header.keys,
         source=source,

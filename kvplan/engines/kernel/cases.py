@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,9 +10,10 @@ from msgspec import Struct, field
 
 from kvplan.domain.model import Model
 from kvplan.errors import InputError
+from kvplan.files import expanded, open_regular
+from kvplan.limits import AUDIT_LINE_BYTES, DIGITS
 from kvplan.units import MAX_COUNT
 
-MAX_LINE_BYTES: Final = 4 * 2**20
 _OWN: Final = frozenset({"id", "engine", "engine_version", "model", "config", "workload", "options", "how", "source", "expected"})
 
 
@@ -113,27 +113,17 @@ def read_cases(path: Path, *, progress: Callable[[int], None] | None = None) -> 
     Raises:
         InputError: the file is missing, not a regular file or holds no case.
     """
-    try:
-        # non-blocking, so that a named pipe cannot hang the tool before it is seen not to be a file
-        descriptor = os.open(path.expanduser(), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise InputError(
-            f"cannot read `{path}`: {reason}", hint="give a file of recorded cases, one JSON object a line"
-        ) from problem
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise InputError(f"`{path}` is not a regular file", hint="give a file of recorded cases, one JSON object a line")
+    descriptor = open_regular(expanded(path), InputError, "a file of recorded cases, one JSON object a line")
     with os.fdopen(descriptor, "rb") as file:
         seen, number = False, 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
+        while line := file.readline(AUDIT_LINE_BYTES + 1):
             number += 1
             size = len(line)
             where = f"{path.name}:{number}"
-            if size > MAX_LINE_BYTES:
+            if size > AUDIT_LINE_BYTES:
                 size += _skip_line(file)
                 seen = True
-                reason = f"the line is longer than {MAX_LINE_BYTES:,} bytes"
+                reason = f"the line is longer than {AUDIT_LINE_BYTES:,} bytes"
                 yield Record(case=Case(id=where, engine=""), invalid=reason)
             elif line.strip():
                 seen = True
@@ -147,7 +137,7 @@ def read_cases(path: Path, *, progress: Callable[[int], None] | None = None) -> 
 def _skip_line(file: Any) -> int:
     """Read past the rest of a line that is too long; the bytes skipped."""
     skipped = 0
-    while chunk := file.readline(MAX_LINE_BYTES):
+    while chunk := file.readline(AUDIT_LINE_BYTES):
         skipped += len(chunk)
         if chunk.endswith(b"\n"):
             break
@@ -156,15 +146,32 @@ def _skip_line(file: Any) -> int:
 
 def _parsed(line: bytes, where: str) -> Record:
     try:
-        data = json.loads(line)
+        data = json.loads(line, parse_constant=_no_constant, parse_int=_short_int, parse_float=_finite)
     except UnicodeDecodeError:
         reason = "not UTF-8 text"
     except json.JSONDecodeError as problem:
         reason = f"not valid JSON: {problem.msg.lower()} at column {problem.colno}"
     except RecursionError:
         reason = "nested too deeply"
-    except ValueError:  # a number of more than 4,300 digits
-        reason = "holds a number that is too long to read"
+    except ValueError as problem:
+        reason = str(problem)
     else:
         return record_from(data, where=where)
     return Record(case=Case(id=where, engine=""), invalid=reason)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"holds {name}, which is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in {float("inf"), float("-inf")}:
+        raise ValueError("holds a number that is out of all bounds")
+    return number
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > DIGITS + 1:
+        raise ValueError(f"holds a number of more than {DIGITS} digits")
+    return int(digits)

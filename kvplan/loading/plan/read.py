@@ -24,7 +24,7 @@ from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
 from kvplan.engines import pipeline_stages, with_dtype
 from kvplan.errors import KvplanError, OptionError, SpecError, nearest
-from kvplan.files import read_bounded
+from kvplan.files import expanded, read_bounded
 from kvplan.loading import load
 from kvplan.loading.plan.files import PlanFiles
 from kvplan.loading.weights.find import find_weights
@@ -45,13 +45,12 @@ _MAX_CARDS: Final = 128  # a node has 1, 2, 4, 8, 16; a rack of them 72
 
 def is_plan(text: str) -> bool:
     """Whether a path leads to a plan rather than to one model's description: YAML with `members` or `include` on top."""
-    path = Path(text).expanduser()
-    if path.suffix.lower() not in {".yaml", ".yml"}:
+    path = expanded(text)
+    if path.suffix.lower() not in {".yaml", ".yml"} or not path.is_file():
         return False
     try:
-        with path.open("rb") as file:
-            return _PLAN_KEY.search(file.read(MAX_BYTES)) is not None
-    except OSError:
+        return _PLAN_KEY.search(read_bounded(path, MAX_BYTES, SpecError, "a YAML plan")) is not None
+    except SpecError:  # its reader says what is wrong with it
         return False
 
 
@@ -69,7 +68,7 @@ def load_plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, st
     if isinstance(source, Mapping):
         root, name, files, folder = from_python(source, "plan"), "plan", PlanFiles(None), None
     else:
-        path = Path(source).expanduser()
+        path = expanded(source, SpecError)
         root = parse_yaml(read_bounded(path, MAX_BYTES, SpecError, "a YAML plan"), str(path))
         name, files, folder = str(path), PlanFiles(path), path.parent
     changes = dict(overrides or {})

@@ -8,6 +8,7 @@ from kvplan.domain.budget import Line, counted_weights
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
 from kvplan.errors import OptionError
+from kvplan.files import expanded
 from kvplan.loading.catalogue import find
 from kvplan.loading.weights.safetensors import TensorBytes, checkpoint_bytes
 
@@ -65,7 +66,7 @@ def _checkpoint(source: Source) -> TensorBytes | None:
     """The safetensors files beside a local config.json, or of a hub repository."""
     if isinstance(source, Model | Mapping):
         return None
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         folder = path if path.is_dir() else path.parent if path.name == "config.json" and path.is_file() else None
     except OSError:
@@ -82,7 +83,7 @@ def _checkpoint(source: Source) -> TensorBytes | None:
 def _on_hub(text: str) -> bool:
     """Whether a model that loaded came from the hub: neither a file nor an entry of the catalogue."""
     owner, slash, name = text.partition("/")
-    if not (owner and slash and name) or "/" in name or Path(text).expanduser().exists():
+    if not (owner and slash and name) or "/" in name or expanded(text).exists():
         return False
     return find(text) is None
 

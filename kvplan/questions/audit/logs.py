@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvplan.engines import ABOUTS, located
 from kvplan.engines.kernel.verdicts import Result
+from kvplan.files import expanded
+from kvplan.limits import AUDIT_FILE_BYTES
 
 if TYPE_CHECKING:
     from kvplan.domain.model import Model
 
 _HEAD_BYTES: Final = 2**20
 _LINE_BYTES: Final = 2**16
-_MAX_BYTES: Final = 2**30
 
 
 def reader_of(path: Path) -> Any | None:
     """The module that reads this log, or None when the file is not a log that kvplan knows."""
-    path = path.expanduser()
+    path = expanded(path)
     try:
         if not path.is_file():  # the reader of cases says what is wrong with it
             return None
@@ -52,8 +53,8 @@ def judge_log(path: Path, reader: Any, model: Model | None) -> list[Result]:
 
 def _lines(path: Path) -> Iterator[str]:
     """The lines of a log, long ones cut, bounded."""
-    left = _MAX_BYTES
-    with path.expanduser().open("rb") as file:
+    left = AUDIT_FILE_BYTES
+    with expanded(path).open("rb") as file:
         while left > 0 and (line := file.readline(_LINE_BYTES)):
             left -= len(line)
             yield line.decode("utf-8", "replace").rstrip("\r\n")

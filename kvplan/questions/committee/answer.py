@@ -1,7 +1,9 @@
 """Several models on one card or node: who takes what, whether it fits, how each engine is told, and what would change it."""
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -39,6 +41,10 @@ def answered(plan: Plan, *, solve: bool = False, factor: Fraction = Fraction(1))
     return answer if answer.fits else replace(answer, parts=tuple(replace(part, flag="") for part in parts))
 
 
+#: A factor of at most 20 characters, without an exponent: `1e9999999999` would build the power of ten.
+_SCALE: Final = re.compile(r"[0-9./]{1,20}")
+
+
 def parse_scale(value: Fraction | float | int | str) -> Fraction:
     """A positive factor: `2`, `0.75` or `3/4`.
 
@@ -46,7 +52,7 @@ def parse_scale(value: Fraction | float | int | str) -> Fraction:
         OptionError: it is not one.
     """
     try:
-        factor = Fraction(str(value)[:40])
+        factor = Fraction(str(value)) if _SCALE.fullmatch(str(value)[:40]) else Fraction(0)
     except (ValueError, ZeroDivisionError):
         factor = Fraction(0)
     if not 0 < factor <= 10**9:
