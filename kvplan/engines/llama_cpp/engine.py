@@ -274,7 +274,9 @@ def needed(h: Hparams, part: Part[Count], tensor: Tensor[Count], seq_len: Count,
     if part.name in {"swa", "raw_swa"}:
         kept = at_most(kept, h.n_swa)
     row = lookup(CACHE_TYPES[tensor.type]).row_bytes(1, elements)
-    return at_most(kept * batch_size * row, tensor.bytes)
+    # capped before it is multiplied: a context of few cells may be asked about more tokens than 64 bits of bytes can hold
+    rows = at_most(kept * batch_size, tensor.bytes // row + 1) if row else kept * 0
+    return at_most(rows * row, tensor.bytes)
 
 
 def part_words(part: Part[int]) -> dict[str, Any]:
