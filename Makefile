@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test lint bench docs wheel clean
+.PHONY: demo test attack lint bench docs wheel clean
 
 .venv/.user: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -25,6 +25,9 @@ demo: .venv/.user
 
 test: .venv/.developer
 	$(BIN)/python -m pytest -n 2 -q $(ARGS)
+
+attack: .venv/.developer
+	$(BIN)/python -m pytest -q -m attack tests/test_attack.py
 
 lint: .venv/.developer
 	$(BIN)/ruff check .

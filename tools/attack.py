@@ -1,0 +1,384 @@
+"""Attack every door of kvplan with what strangers send, for a bounded time: `python tools/attack.py --seconds 600 --seed 1`.
+
+Each door takes one input and must give an answer or one printable sentence (a `KvplanError`), in bounded time. Structured
+inputs come from real ones by mutation: a key taken out, renamed, set to a nasty value; bytes flipped, cut, repeated.
+Prints what was tried a door and the slowest, and exits 1 on a finding; the seed and number of each are printed, and
+`--only DOOR --seed N --input I` repeats one. A new door is a function and a row in `DOORS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from kvplan.errors import KvplanError  # noqa: E402
+
+MOST_SECONDS = 10.0  # of processor time, for one input
+CONFIGS = ROOT / "tests" / "configs" / "hf"
+GOLDEN = ROOT / "tests" / "golden"
+
+NASTY: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 3, 7, 2**31 - 1, 2**31, 2**53, 2**63, 2**64, 10**18, 10**30, -(2**40), 0.0, 0.5, -0.5, 1e308,
+    float("nan"), float("inf"), "", "x", "auto", "none", "0", "1e9", "\x1b[31mred", "\u202e\u2028\0", "a" * 300, "../../x", "$(id)",
+    "=1+1", [], [1], [[]], [None] * 9, ["full_attention"] * 3, [0] * 40, [10**30], {}, {"a": 1}, {"rope_type": {}}, {"factor": "x"},
+    [["global", "local"], 12], "full_attention", "float64", "torch.float8",
+)  # fmt: skip
+
+
+class Door:
+    """One way in: what it makes of a random source, and what it does with it."""
+
+    def __init__(self, make: Callable[[random.Random], Any], enter: Callable[[Any], object]) -> None:
+        self.make = make
+        self.enter = enter
+        self.tried = 0
+        self.slowest = 0.0
+        self.answers = 0
+
+
+def mutated(r: random.Random, data: Any, *, changes: int | None = None) -> Any:
+    """A copy of a JSON value with some of its parts replaced, removed, renamed or repeated."""
+    copy = json.loads(json.dumps(data))
+    for _ in range(r.choice((1, 1, 1, 2, 3, 6)) if changes is None else changes):
+        spots = list(_spots(copy))
+        if not spots:
+            break
+        holder, key = r.choice(spots)
+        how = r.random()
+        if how < 0.6:
+            holder[key] = deepcopy(r.choice(NASTY))
+        elif how < 0.75 and isinstance(holder, dict):
+            holder.pop(key)
+        elif how < 0.85 and isinstance(holder, dict):
+            holder[r.choice((str(key) + "x", str(key).upper(), "\x1b" + str(key)))] = holder.pop(key)
+        elif isinstance(holder[key], list):
+            holder[key] = holder[key] * r.choice((0, 2, 40))
+        elif isinstance(holder[key], int) and not isinstance(holder[key], bool):
+            holder[key] = holder[key] * r.choice((0, -1, 2, 3, 1000, 10**9)) + r.choice((-1, 0, 1))
+        else:
+            holder[key] = [holder[key]]
+    return copy
+
+
+def _spots(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    if depth > 6:
+        return
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(pairs)[:200]:
+        yield value, key
+        yield from _spots(inner, depth + 1)
+
+
+def flipped(r: random.Random, raw: bytes) -> bytes:
+    """Bytes with some changed, cut, repeated, or a number made huge."""
+    data = bytearray(raw)
+    for _ in range(r.choice((1, 1, 2, 4, 16))):
+        if not data:
+            break
+        at, how = r.randrange(len(data)), r.random()
+        if how < 0.5:
+            data[at] = r.randrange(256)
+        elif how < 0.65:
+            del data[at:]
+        elif how < 0.8:
+            data[at:at] = data[at : at + r.choice((1, 8, 64))]
+        else:
+            data[at : at + 8] = struct.pack("<Q", r.choice((0, 1, 2**16, 2**31, 2**32, 2**60, 2**63, 2**64 - 1)))
+    return bytes(data)
+
+
+# Inputs to begin with, read once.
+
+
+@cache
+def configs() -> list[dict[str, Any]]:
+    """Small real configs of many families."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(CONFIGS.glob("*.json")):
+        if path.stat().st_size < 20_000:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(data, dict):
+                found.setdefault(str(data.get("model_type")), data)
+    return list(found.values())
+
+
+@cache
+def headers() -> list[bytes]:
+    """Real GGUF headers."""
+    return [path.read_bytes() for path in sorted((GOLDEN / "gguf").glob("*.gguf"))]
+
+
+@cache
+def lines(name: str) -> list[dict[str, Any]]:
+    """Recorded cases of one file."""
+    return [json.loads(line) for line in (GOLDEN / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()[::7]]
+
+
+# Doors.
+
+
+def _engines() -> tuple[str, ...]:
+    from kvplan.engines import PREDICTED
+
+    return PREDICTED
+
+
+def make_config(r: random.Random) -> Any:
+    """A mutated hub config, an engine, and sometimes an option of it with a nasty value."""
+    from kvplan.engines import option_names
+
+    engine = r.choice(_engines())
+    options = {r.choice(sorted(option_names(engine))): r.choice(NASTY)} if r.random() < 0.3 else {}
+    return mutated(r, r.choice(configs())), engine, r.choice((1, 17, 4096, 131072, 2**40)), options, r.random() < 0.2
+
+
+def enter_config(given: Any) -> object:
+    """Estimate it."""
+    import kvplan
+
+    config, engine, seq_len, options, infer = given
+    return kvplan.estimate(config, seq_len=seq_len, engine=engine, infer=infer, **options)
+
+
+def make_gguf(r: random.Random) -> bytes:
+    """A mutated GGUF header."""
+    return flipped(r, r.choice(headers()))
+
+
+def enter_gguf(raw: bytes) -> object:
+    """Read it as a file, and estimate."""
+    import kvplan
+
+    return kvplan.estimate(_file(raw, ".gguf"), seq_len=4096, engine="llama.cpp")
+
+
+def make_safetensors(r: random.Random) -> bytes:
+    """A mutated safetensors header."""
+    entry = {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}
+    header = json.dumps(mutated(r, {"a": entry, "b": {**entry, "data_offsets": [12, 24]}, "__metadata__": {"format": "pt"}}))
+    raw = struct.pack("<Q", len(header)) + header.encode() + b"\0" * 24
+    return flipped(r, raw) if r.random() < 0.5 else raw
+
+
+def enter_safetensors(raw: bytes) -> object:
+    """Sum its tensors."""
+    from kvplan.loading.weights.safetensors import header_bytes
+
+    return header_bytes(_file(raw, ".safetensors"))
+
+
+DESCRIPTION: dict[str, Any] = {
+    "name": "acme/hybrid", "dtype": "bfloat16", "pattern": 2,
+    "layers": [
+        {"repeat": 3, "of": {"type": "recurrent", "states": [{"name": "conv", "shape": [64, 4]}, {"name": "s", "shape": [4, 8, 8]}]}},
+        {"type": "softmax", "kv_heads": 2, "key_dim": 64, "value_dim": 64, "sliding_window": 128},
+    ],
+}  # fmt: skip
+PLAN: dict[str, Any] = {
+    "gpu": "h100-80gb:2",
+    "members": [
+        {"name": "chat", "model": "llama-3.1-8b", "engine": "vllm", "context": "8k", "users": 4, "kv_dtype": "fp8"},
+        {"name": "side", "weights": "2GB", "cache": "1GB", "engine": "sglang", "share": 0.1},
+    ],
+}  # fmt: skip
+
+
+def make_description(r: random.Random) -> Any:
+    """A mutated description, and an engine."""
+    return mutated(r, DESCRIPTION), r.choice(_engines())
+
+
+def enter_description(given: Any) -> object:
+    """Estimate it."""
+    import kvplan
+
+    return kvplan.estimate(given[0], seq_len=5000, engine=given[1])
+
+
+def make_plan(r: random.Random) -> Any:
+    """A mutated plan."""
+    return mutated(r, PLAN)
+
+
+def enter_plan(plan: Any) -> object:
+    """Answer it."""
+    import kvplan
+
+    if not isinstance(plan, dict):
+        return None
+    return kvplan.committee(plan).to_dict()
+
+
+def make_case(r: random.Random) -> Any:
+    """A mutated recorded case."""
+    name = r.choice(sorted(path.stem for path in GOLDEN.glob("*.jsonl") if path.stat().st_size < 8_000_000))
+    return mutated(r, r.choice(lines(name)))
+
+
+def enter_case(case: Any) -> object:
+    """Audit it; nothing that a record holds raises."""
+    import kvplan
+
+    if not isinstance(case, dict):
+        return None
+    return json.dumps(kvplan.audit(case).to_dict(), allow_nan=False)
+
+
+def make_log(r: random.Random) -> bytes:
+    """Lines of logs, mutated and mixed."""
+    text = "\n".join(line for case in lines("fieldlogs") for line in str(case.get("note", case)).splitlines()[:20])
+    words = [
+        "Initializing a V1 LLM engine (v0.11.0) with config: model='x', max_seq_len=16", "Available KV cache memory: 9.99 GiB",
+        "GPU KV cache size: 999,999 tokens", "llama_context:", "llama_kv_cache: size = 1.00 MiB ( 256 cells, 1 layers, 1/1 seqs)",
+    ]  # fmt: skip
+    picked = [r.choice((*words, *text.splitlines()[:400])) for _ in range(r.choice((1, 5, 60)))]
+    return flipped(r, "\n".join(picked).encode()) if r.random() < 0.7 else "\n".join(picked).encode()
+
+
+def enter_log(raw: bytes) -> object:
+    """Audit it."""
+    import kvplan
+
+    return kvplan.audit(_file(raw, ".log"), model="llama-3.1-8b").to_dict()
+
+
+def make_words(r: random.Random) -> list[str]:
+    """A command line of words that are nearly right."""
+    values = [str(value) for value in NASTY if "\0" not in str(value)] + [
+        "llama-3.1-8b",
+        "h100-80gb",
+        "8k",
+        "fp8",
+        "~nosuchuser/x",
+    ]
+    commands = ("estimate", "compare", "fit", "reserve", "explain", "spec", "models", "committee", "sweep")
+    flags = (
+        "-s",
+        "-b",
+        "-e",
+        "--kv-dtype",
+        "--set",
+        "--gpu",
+        "--context",
+        "--tp",
+        "--weights",
+        "-f",
+        "--unit",
+        "--target",
+        "--memory",
+    )
+    return [r.choice(commands), r.choice(values), *(r.choice((*flags, *values)) for _ in range(r.randrange(6)))]
+
+
+def enter_words(words: list[str]) -> object:
+    """Run it as the command line does, in this process; what it writes is kept."""
+    import contextlib
+    import io
+
+    from kvplan.cli.app import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(words)
+    if code not in {0, 1, 2, 3}:
+        raise AssertionError(f"exit {code}: {err.getvalue()[:300]}")
+    shown = (out.getvalue() + err.getvalue()).replace("\n", "")
+    if not shown.isprintable():
+        raise AssertionError("characters that could steer a terminal reach it")
+    return code
+
+
+DOORS: dict[str, Door] = {
+    "config": Door(make_config, enter_config),
+    "gguf": Door(make_gguf, enter_gguf),
+    "safetensors": Door(make_safetensors, enter_safetensors),
+    "description": Door(make_description, enter_description),
+    "plan": Door(make_plan, enter_plan),
+    "case": Door(make_case, enter_case),
+    "log": Door(make_log, enter_log),
+    "words": Door(make_words, enter_words),
+}
+#: Share of the time that each door gets: the cheap ones get more inputs all the same.
+SHARES = {"config": 5, "gguf": 5, "safetensors": 1, "description": 2, "plan": 2, "case": 2, "log": 1, "words": 2}
+_FOLDER = tempfile.TemporaryDirectory(prefix="attack")
+
+
+def _file(raw: bytes, suffix: str) -> Path:
+    path = Path(_FOLDER.name) / f"x{suffix}"
+    path.write_bytes(raw)
+    return path
+
+
+def attempt(door: Door, given: Any) -> str:
+    """What is wrong with the answer to one input; empty when nothing is."""
+    start = time.process_time()
+    said = ""
+    try:
+        door.enter(given)
+        door.answers += 1
+    except KvplanError as problem:
+        said = f"{problem}{problem.hint}"
+    except Exception:
+        return traceback.format_exc(limit=-4)
+    took = time.process_time() - start
+    door.slowest = max(door.slowest, took)
+    if took > MOST_SECONDS:
+        return f"took {took:.1f} s of processor time"
+    return "" if said.isprintable() else f"a message with characters that could steer a terminal: {said!r}"
+
+
+def main() -> int:
+    """Attack until the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=sorted(DOORS), help="one door")
+    parser.add_argument("--input", type=int, help="repeat one input of that door")
+    asked = parser.parse_args()
+    if asked.input is not None and asked.only:
+        door = DOORS[asked.only]
+        given = door.make(random.Random(f"{asked.seed}/{asked.only}/{asked.input}"))
+        print(repr(given)[:4000])
+        print(attempt(door, given) or "no finding")
+        return 0
+    chosen = [asked.only] if asked.only else [name for name, share in SHARES.items() for _ in range(share)]
+    findings: dict[str, str] = {}
+    end = time.monotonic() + asked.seconds
+    turn = 0
+    while time.monotonic() < end and len(findings) < 50:
+        name = chosen[turn % len(chosen)]
+        turn += 1
+        door = DOORS[name]
+        for _ in range(20 if name in {"config", "gguf", "safetensors"} else 1):
+            number = door.tried
+            door.tried += 1
+            problem = attempt(door, door.make(random.Random(f"{asked.seed}/{name}/{number}")))
+            if problem:
+                key = problem.strip().splitlines()[-1][:100] + "|" + "".join(problem.strip().splitlines()[-3:-2])[:120]
+                if key not in findings:
+                    findings[key] = problem
+                    print(f"\nFOUND --only {name} --seed {asked.seed} --input {number}\n{problem}", flush=True)
+    print(f"\n{'door':12} {'tried':>9} {'answered':>9} {'slowest [s]':>12}")
+    for name, door in DOORS.items():
+        if door.tried:
+            print(f"{name:12} {door.tried:>9,} {door.answers:>9,} {door.slowest:>12.2f}")
+    print(f"seed {asked.seed}: {len(findings)} findings")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
