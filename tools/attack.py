@@ -32,9 +32,12 @@ CONFIGS = ROOT / "tests" / "configs" / "hf"
 GOLDEN = ROOT / "tests" / "golden"
 
 NASTY: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 3, 7, 2**31 - 1, 2**31, 2**53, 2**63, 2**64, 10**18, 10**30, -(2**40), 0.0, 0.5, -0.5, 1e308,
-    float("nan"), float("inf"), "", "x", "auto", "none", "0", "1e9", "\x1b[31mred", "\u202e\u2028\0", "a" * 300, "../../x", "$(id)",
-    "=1+1", [], [1], [[]], [None] * 9, ["full_attention"] * 3, [0] * 40, [10**30], {}, {"a": 1}, {"rope_type": {}}, {"factor": "x"},
+    None, True, False, 0, 1, -1, 2, 3, 7,
+    2**31 - 1, 2**31, 2**53, 2**63, 2**64, 10**18, 10**30, -(2**40), 0.0, 0.5, -0.5, 1e308,
+    float("nan"), float("inf"),
+    "", "x", "auto", "none", "0", "1e9", "\x1b[31mred", "\u202e\u2028\0", "a" * 300, "../../x", "$(id)",
+    "=1+1",
+    [], [1], [[]], [None] * 9, ["full_attention"] * 3, [0] * 40, [10**30], {}, {"a": 1}, {"rope_type": {}}, {"factor": "x"},
     [["global", "local"], 12], "full_attention", "float64", "torch.float8",
 )  # fmt: skip
 
@@ -184,7 +187,7 @@ def enter_safetensors(raw: bytes) -> object:
 DESCRIPTION: dict[str, Any] = {
     "name": "acme/hybrid", "dtype": "bfloat16", "pattern": 2,
     "layers": [
-        {"repeat": 3, "of": {"type": "recurrent", "states": [{"name": "conv", "shape": [64, 4]}, {"name": "s", "shape": [4, 8, 8]}]}},
+        {"repeat": 3, "of": {"type": "recurrent", "states": [{"name": "c", "shape": [9, 4]}, {"name": "s", "shape": [4, 8]}]}},
         {"type": "softmax", "kv_heads": 2, "key_dim": 64, "value_dim": 64, "sliding_window": 128},
     ],
 }  # fmt: skip
