@@ -120,7 +120,9 @@ def _report(problem: Exception) -> int:
     from kvplan.errors import printable
 
     if isinstance(problem, KvplanError):
-        lines = problem.render().splitlines()
+        from kvplan.cli.options import flag
+
+        lines = problem.render(flag).splitlines()
         print("\n".join(printable(line) for line in lines), file=sys.stderr)
         return problem.exit_code
     if isinstance(problem, typer.Abort):

@@ -2,7 +2,7 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -39,6 +39,25 @@ Unit = Annotated[str | None, typer.Option("--unit", metavar="UNIT", help="One un
 Infer = Annotated[bool, typer.Option("--infer", help="Read an unknown architecture by shape; the result is marked inferred")]
 PerLayer = Annotated[bool, typer.Option("--per-layer", help="One row a layer")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr")]
+
+
+#: Parameter of the Python API -> its flag, where that is not the name with dashes.
+_FLAGS: Final = {
+    "batch_size": "--batch",
+    "engine": "-e",
+    "kv_dtypes": "--kv-dtype",
+    "overrides": "--set",
+    "tensor_parallel": "--tp",
+}
+
+
+def flag(name: str, value: str = "") -> str:
+    """A parameter of the Python API, as the command line takes it: the one place where names become flags.
+
+    >>> flag("weights_dtype"), flag("weights", "16GB")
+    ('--weights-dtype', '--weights 16GB')
+    """
+    return " ".join(filter(None, (_FLAGS.get(name) or f"--{name.replace('_', '-')}", value)))
 
 
 def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel: int) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _spoken_once(group: "Group") -> Iterator[None]:
             from kvplan.cli.output import remark
             from kvplan.errors import printable
 
-            remark("\n".join(printable(line) for line in problem.render().splitlines()))
+            remark("\n".join(printable(line) for line in problem.render(o.flag).splitlines()))
         group.each(lambda: None)
         raise typer.Exit(problem.exit_code) from problem
 

@@ -60,7 +60,7 @@ class PlanFiles:
         try:
             raw = read_bounded(path, MAX_BYTES, SpecError, "a YAML plan")
         except SpecError as problem:
-            raise SpecError(f"{where}: {problem}", hint=problem.hint) from problem
+            raise problem.at(where, SpecError) from problem
         self.open.append(resolved)
         inner = Fields(parse_yaml(raw, str(path)), str(path), "", _KEYS)
         found = self.members(inner, path.parent)

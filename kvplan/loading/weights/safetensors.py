@@ -70,7 +70,7 @@ def index_bytes(path: Path) -> TensorBytes:
     if isinstance(total, float) and total.is_integer():  # transformers 4.5x wrote floats
         total = int(total)
     if isinstance(total, bool) or not isinstance(total, int) or not 0 < total < 2**60:
-        raise InputError(f"{path}: has no `metadata.total_size`, and its shards are not here", hint="give --weights SIZE")
+        raise InputError(f"{path}: has no `metadata.total_size`, and its shards are not here", hint="give «weights SIZE»")
     return TensorBytes(bytes=total, elements=None, source=f"total_size in {path.name}")
 
 
