@@ -29,8 +29,9 @@ class Row(Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, every bytes value an exact int (docs/reference/formats.md)."""
         if isinstance(self.answer, NotPredicted):
-            known = {"model": self.model.name, "engine": self.engine, "kv_dtype": self.kv_dtype}
-            return {**known, "not_predicted": self.answer.reason, "see": self.answer.see}
+            a = self.answer
+            asked = {"model": self.model.name, "engine": a.engine, "engine_version": a.engine_version, "kv_dtype": self.kv_dtype}
+            return {**asked, "not_predicted": a.reason, "see": a.see}
         return {**self.answer.to_dict(), "relative": self.relative}
 
 
@@ -122,7 +123,14 @@ def _row(model: Model, workload: Workload, engine: str, dtype: str, options: dic
         answer = plan(model, workload, engine, **{**options, **({} if dtype == "auto" else {"kv_dtype": dtype})})
     except OptionError as problem:
         refusals.append(problem)
-        answer = NotPredicted(reason=str(problem), see=problem.hint)
+        known, version = predicted(engine), engine.partition("@")[2]
+        answer = NotPredicted(
+            reason=str(problem),
+            see=problem.hint,
+            model=model.name,
+            engine=known.name,
+            engine_version=version or known.latest,
+        )
     if isinstance(answer, Allocation):
         dtype = answer.kv_dtype
     return Row(model=model, engine=engine, kv_dtype=dtype, answer=answer)
