@@ -133,9 +133,9 @@ def _report(problem: Exception) -> int:
 
     if isinstance(problem, KvplanError):
         from kvplan.cli.options import flag
+        from kvplan.cli.output import remark
 
-        lines = problem.render(flag).splitlines()
-        print("\n".join(printable(line) for line in lines), file=sys.stderr)
+        remark(problem.render(flag))
         return problem.exit_code
     if isinstance(problem, typer.Abort):
         print("interrupted", file=sys.stderr)

@@ -5,14 +5,18 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from kvplan.errors import OptionError
+from kvplan import limits
+from kvplan.errors import OptionError, printable
 from kvplan.report.formats import by_ending, render
 from kvplan.units import BYTE_UNITS
 
 if TYPE_CHECKING:
     from kvplan.report.blocks import Answer
+
+#: Characters of a line on stderr; a hint fits.
+_MOST: Final = limits.HINT + 100
 
 
 def show(answer: "Answer", fmt: str | None, output: Path | None, unit: str | None = None, *, quiet: bool = False) -> None:
@@ -64,8 +68,8 @@ def checked_unit(unit: str | None) -> str | None:
 
 
 def remark(text: str) -> None:
-    """One line for the person, on stderr."""
-    print(text, file=sys.stderr)
+    """A line (or several) for the person, on stderr."""
+    print("\n".join(printable(line, _MOST) for line in text.splitlines()), file=sys.stderr)
 
 
 def emit(shown: str | bytes, output: Path | None = None) -> None:

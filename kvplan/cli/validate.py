@@ -111,9 +111,8 @@ def _spoken_once(group: "Group") -> Iterator[None]:
             raise
         if group.ranks.rank == 0:
             from kvplan.cli.output import remark
-            from kvplan.errors import printable
 
-            remark("\n".join(printable(line) for line in problem.render(o.flag).splitlines()))
+            remark(problem.render(o.flag))
         group.each(lambda: None)
         raise typer.Exit(problem.exit_code) from problem
 
