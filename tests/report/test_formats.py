@@ -249,7 +249,8 @@ def test_every_row_of_the_formats_leads_to_a_printer_and_no_two_share_a_name() -
 
 COMMANDS = (
     ("estimate", "llama-3.1-8b"), ("compare", "llama-3.1-8b"), ("sweep", "llama-3.1-8b", "-s", "1k,2k"),
-    ("explain", "llama-3.1-8b"), ("fit", "llama-3.1-8b", "--gpu", "h100-80gb", "--context", "8k"), ("committee", str(GUIDES / "desk.yaml")),
+    ("explain", "llama-3.1-8b"), ("fit", "llama-3.1-8b", "--gpu", "h100-80gb", "--context", "8k"),
+    ("committee", str(GUIDES / "desk.yaml")),
     ("reserve", "llama-3.1-8b", "--memory", "20GiB"), ("models", "llama-3.1-8b"), ("engines",), ("dtypes",), ("gpus",),
 )  # fmt: skip
 
