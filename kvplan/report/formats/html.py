@@ -6,6 +6,7 @@ from typing import Final, assert_never
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Table, printed
 from kvplan.errors import printable
+from kvplan.limits import HINT, MESSAGE
 from kvplan.report.blocks import (
     Answer,
     Block,
@@ -35,8 +36,8 @@ def _block(block: Block, view: View) -> str:
         case Table():
             return to_html(block, unit=view.unit)
         case NotPredicted():
-            see = f" See: {_text(block.see)}." if block.see else ""
-            return f"<h2>{_text(not_predicted_title(block))}</h2>\n<p>not predicted: {_text(block.reason)}{see}</p>"
+            see = f" See: {_text(block.see, HINT)}." if block.see else ""
+            return f"<h2>{_text(not_predicted_title(block))}</h2>\n<p>not predicted: {_text(block.reason, MESSAGE)}{see}</p>"
         case Heading():
             return f"<h2>{_text(block.text)}</h2>"
         case Verdict():
@@ -62,8 +63,8 @@ def _list(tag: str, items: list[str]) -> str:
     return f"<{tag}>{''.join(f'<li>{item}</li>' for item in items)}</{tag}>"
 
 
-def _text(words: str) -> str:
-    return escape(printable(words))
+def _text(words: str, most: int = 400) -> str:
+    return escape(printable(words, most))
 
 
 def to_html(table: Table, *, unit: str | None = None) -> str:

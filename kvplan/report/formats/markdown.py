@@ -6,6 +6,7 @@ from typing import assert_never
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Table, printed
 from kvplan.errors import printable
+from kvplan.limits import HINT, MESSAGE
 from kvplan.report.blocks import (
     Answer,
     Block,
@@ -49,8 +50,8 @@ def _block(block: Block, view: View) -> str:
         case Table():
             return to_markdown(block, unit=view.unit)
         case NotPredicted():
-            more = f" See: {printable(block.see)}." if block.see else ""
-            return f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {printable(block.reason)}{more}\n"
+            more = f" See: {printable(block.see, HINT)}." if block.see else ""
+            return f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {printable(block.reason, MESSAGE)}{more}\n"
         case Heading():
             return f"**{_cell(printable(block.text))}**\n"
         case Verdict():

@@ -10,6 +10,7 @@ from typing import Any, Final, assert_never
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Printed, Table, printed
 from kvplan.errors import printable
+from kvplan.limits import HINT, MESSAGE
 from kvplan.report.blocks import (
     Answer,
     Block,
@@ -40,8 +41,8 @@ def _block(block: Block, view: View) -> str:
         case Table():
             return to_text(block, unit=view.unit, width=view.width, color=view.color)
         case NotPredicted():
-            more = [f"see: {printable(block.see)}"] if block.see else []
-            said = [printable(not_predicted_title(block)), f"not predicted: {printable(block.reason)}", *more]
+            more = [f"see: {printable(block.see, HINT)}"] if block.see else []
+            said = [printable(not_predicted_title(block)), f"not predicted: {printable(block.reason, MESSAGE)}", *more]
             return _folded(said, view.width)
         case Verdict():
             return _folded([printable(block.text)], view.width)
