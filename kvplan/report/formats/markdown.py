@@ -51,7 +51,9 @@ def _block(block: Block, view: View) -> str:
             return to_markdown(block, unit=view.unit)
         case NotPredicted():
             more = f" See: {printable(block.see, HINT)}." if block.see else ""
-            return f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {printable(block.reason, MESSAGE)}{more}\n"
+            return (
+                f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {printable(block.reason, MESSAGE)}{more}\n"
+            )
         case Heading():
             return f"**{_cell(printable(block.text))}**\n"
         case Verdict():

@@ -8,7 +8,7 @@ import pytest
 
 from kvplan.cli.app import main
 from kvplan.domain.dtypes import DTYPES
-from kvplan.engines import ENGINES
+from kvplan.engines import PREDICTED
 
 
 @pytest.fixture(autouse=True)
@@ -42,5 +42,5 @@ def test_every_dtype_is_listed_with_its_block(capsys: pytest.CaptureFixture[str]
 def test_every_engine_is_listed_with_its_own_option_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engines", "-f", "json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["engines"]}
-    assert set(ENGINES) == {name for name, row in rows.items() if row["predicted"]}
+    assert set(PREDICTED) == {name for name, row in rows.items() if row["predicted"]}
     assert rows["ideal"]["options"][0] == {"name": "kv_dtype", "default": "auto", "type": "str", "shared": "kv_dtype"}
