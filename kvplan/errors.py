@@ -14,12 +14,22 @@
     └── Mismatch              exit 1   a prediction and a measurement differ
 
 Exit 0 is yes, 1 is "the answer is no", 70 is a bug in kvplan.
+
+Messages name a parameter as Python does, between guillemets: `«weights_dtype»`, or with what to give for it,
+`«weights 16GB»`, `«gpu NAME»`. From Python they read `weights_dtype` and `weights='16GB'`; the command line puts its
+flags there (`kvplan.cli.options.flag`), so that the same sentence serves both.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Final, TypeVar
 
 from kvplan import limits
+
+_PARAMETER: Final = re.compile("«([a-z][a-z0-9_]*)(?: ([^«»]*))?»")
+#: (name of a parameter, what to give for it or "") -> how that is written.
+Spelling = Callable[[str, str], str]
+E = TypeVar("E", bound="KvplanError")
 
 
 def printable(text: object, most: int = 400) -> str:
@@ -58,18 +68,41 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return next(iter(get_close_matches(name[:80], list(known), n=1, cutoff=0.6)), None)
 
 
+def keyword(name: str, value: str) -> str:
+    """A parameter as Python writes it.
+
+    >>> keyword("weights", "16GB"), keyword("gpu", "NAME"), keyword("context", "")
+    ("weights='16GB'", 'gpu=NAME', 'context')
+    """
+    if not value:
+        return name
+    bare = value.isdecimal() or (value.isupper() and not any(map(str.isdigit, value)))  # a number, or a word that stands for one
+    return f"{name}={value}" if bare else f"{name}={value!r}"
+
+
+def _spelled(text: str, spelling: Spelling) -> str:
+    return _PARAMETER.sub(lambda found: spelling(found[1], found[2] or ""), text)
+
+
 class KvplanError(Exception):
     """Base class. The message is one sentence; `hint` is the next thing to type or read."""
 
     exit_code: ClassVar[int] = 70
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(printable(message, limits.MESSAGE))
-        self.hint = printable(hint, limits.HINT)
+        self._written = (printable(message, limits.MESSAGE), printable(hint, limits.HINT))
+        super().__init__(_spelled(self._written[0], keyword))
+        self.hint = _spelled(self._written[1], keyword)
 
-    def render(self) -> str:
-        """The text shown on stderr."""
-        return f"error: {self}" + (f"\n\nhint: {self.hint}" if self.hint else "")
+    def render(self, spelling: Spelling = keyword) -> str:
+        """The text shown on stderr, parameters written as `spelling` says."""
+        message, hint = (_spelled(part, spelling) for part in self._written)
+        return f"error: {message}" + (f"\n\nhint: {hint}" if hint else "")
+
+    def at(self, where: str, kind: type[E]) -> E:
+        """The same problem, met at a place in a file, as an error of that file's `kind`."""
+        message, hint = self._written
+        return kind(f"{where}: {message}", hint=hint)
 
 
 class InputError(KvplanError):
@@ -103,7 +136,7 @@ class UnknownArchitecture(InputError):
         ask = f"did you mean `{near}`? otherwise " if near else ""
         super().__init__(
             f"{source}: no architecture for model_type `{model_type[:80]}` ({len(names)} known)",
-            hint=f"{ask}use `--infer` to read it by shape (the result is marked inferred), "
+            hint=f"{ask}use `«infer»` to read it by shape (the result is marked inferred), "
             "or describe its layers in YAML (see docs/guides/specs.md)",
         )
 

@@ -80,22 +80,22 @@ def fit(
     """
     if target is not None:
         if context is not None or batch_size is not None:
-            raise OptionError("--target says both the requests and the context", hint="leave out --context and --batch")
+            raise OptionError("«target» says both the requests and the context", hint="leave out «context» and «batch_size»")
         batch_size, context = parse_target(target)
     loaded = load(model, infer=infer)
     chosen = engine or default_engine(str(model))
     base = {
         "model": loaded,
         "weights": find_weights(
-            model, loaded, given_bytes=None if weights is None else size_of(weights, "--weights"), dtype=weights_dtype
+            model, loaded, given_bytes=None if weights is None else size_of(weights, "«weights»"), dtype=weights_dtype
         ),
         "engine": chosen,
-        "context": None if context is None else _count(context, "--context"),
-        "batch_size": None if batch_size is None else _count(batch_size, "--batch"),
-        "encoder_len": _count(encoder_len, "--encoder-len", minimum=0),
-        "average": None if average is None else _count(average, "--average"),
-        "memory_bytes": None if memory is None else size_of(memory, "--memory"),
-        "reserve_bytes": None if reserve is None else size_of(reserve, "--reserve", minimum=0),
+        "context": None if context is None else _count(context, "«context»"),
+        "batch_size": None if batch_size is None else _count(batch_size, "«batch_size»"),
+        "encoder_len": _count(encoder_len, "«encoder_len»", minimum=0),
+        "average": None if average is None else _count(average, "«average»"),
+        "memory_bytes": None if memory is None else size_of(memory, "«memory»"),
+        "reserve_bytes": None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
         "utilization": None if utilization is None else utilization_from(utilization),
         "options": {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options},
         "source": "" if isinstance(model, Model | Mapping) else str(model),
@@ -116,8 +116,8 @@ def parse_target(text: str) -> tuple[int, int]:
     """
     match = _TARGET.fullmatch(text)
     if match is None:
-        raise OptionError(f"--target: expected something like `32 users at 32k`, got `{text[:60]}`")
-    return parse_count(match[1], what="--target users"), parse_count(match[2], what="--target context")
+        raise OptionError(f"«target»: expected something like `32 users at 32k`, got `{text[:60]}`")
+    return parse_count(match[1], what="«target» users"), parse_count(match[2], what="«target» context")
 
 
 def _questions(base: dict[str, Any], names: str, count: int | None, tensor_parallel: int | None) -> Iterator[Question]:
@@ -133,7 +133,7 @@ def _questions(base: dict[str, Any], names: str, count: int | None, tensor_paral
     )
     for device, own_count in listed:
         if own_count is not None and count is not None and own_count != count:
-            raise OptionError(f"--gpu {device.id}:{own_count} and --gpus {count} differ", hint="give one of them")
+            raise OptionError(f"«gpu {device.id}:{own_count}» and «gpus {count}» differ", hint="give one of them")
         number = own_count or count
         if number is None and tensor_parallel is None and search and device.memory_kind == "discrete":
             yield from (Question(**base, gpu=device, gpus=n, tensor_parallel=n) for n in _SPLITS)
@@ -141,8 +141,8 @@ def _questions(base: dict[str, Any], names: str, count: int | None, tensor_paral
         stages = Question(**base, gpu=device).pipeline
         number = number or (tensor_parallel or 1) * stages
         share = tensor_parallel or (max(1, number // stages) if splits else 1)
-        _positive(number, "--gpus")
-        _positive(share, "--tp")
+        _positive(number, "«gpus»")
+        _positive(share, "«tensor_parallel»")
         yield Question(**base, gpu=device, gpus=number, tensor_parallel=share)
 
 
@@ -156,7 +156,7 @@ def _gpus(names: str) -> list[tuple[Gpu, int | None]]:
     found: list[tuple[Gpu, int | None]] = []
     for part in names.split(","):
         name, colon, number = part.strip().partition(":")
-        count = parse_count(number, what="--gpu NAME:N") if colon else None
+        count = parse_count(number, what="«gpu NAME:N»") if colon else None
         if name == "all":
             found += [(entry, count) for entry in gpus() if _sized(entry)]
         elif name == "local":
@@ -166,7 +166,7 @@ def _gpus(names: str) -> list[tuple[Gpu, int | None]]:
         elif name:
             found.append((gpu(name), count))
     if not found:
-        raise OptionError("no GPU was named", hint="--gpu NAME, --gpu A,B,C or --gpu all; `kvplan gpus` lists them")
+        raise OptionError("no GPU was named", hint="«gpu NAME», «gpu A,B,C» or «gpu all»; `kvplan gpus` lists them")
     return found
 
 

@@ -52,26 +52,26 @@ def reserve(
     """
     if (memory is None) == (gpu is None):
         raise OptionError(
-            "say what memory there is: --memory SIZE for the cache, or --gpu NAME",
-            hint="`--memory 20GiB` is what the server's log calls available; `--gpu h100-sxm-80gb` works it out",
+            "say what memory there is: «memory SIZE» for the cache, or «gpu NAME»",
+            hint="`«memory 20GiB»` is what the server's log calls available; `«gpu h100-sxm-80gb»` works it out",
         )
     loaded = load(model, infer=infer)
     if memory is not None:
         given = (weights, weights_dtype, reserve, utilization)
         if any(value is not None for value in given):
-            raise OptionError("--memory is what is left for the cache: weights, reserve and utilization go with --gpu")
-        amount = memory if isinstance(memory, int) else parse_rounded_size(memory, what="--memory")
-        return reserved(loaded, engine, options, size_of(amount, "--memory", minimum=0))
+            raise OptionError("«memory» is what is left for the cache: weights, reserve and utilization go with «gpu»")
+        amount = memory if isinstance(memory, int) else parse_rounded_size(memory, what="«memory»")
+        return reserved(loaded, engine, options, size_of(amount, "«memory»", minimum=0))
     shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
     question = Question(
         model=loaded,
         weights=find_weights(
-            model, loaded, given_bytes=None if weights is None else size_of(weights, "--weights"), dtype=weights_dtype
+            model, loaded, given_bytes=None if weights is None else size_of(weights, "«weights»"), dtype=weights_dtype
         ),
         gpu=device(gpu or ""),
         engine=engine,
         gpus=shared["tensor_parallel"],
-        reserve_bytes=None if reserve is None else size_of(reserve, "--reserve", minimum=0),
+        reserve_bytes=None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
         utilization=None if utilization is None else utilization_from(utilization),
         options=options,
         **shared,

@@ -35,6 +35,10 @@ EXIT_CODES: Final = (
 )
 
 
+class LeftByLibrary(Exception):
+    """Something that a command uses asked the interpreter to end; only kvplan chooses when that is, and the code."""
+
+
 class LazyCommands(TyperGroup):
     """A group that imports a command's module only when that command, or the list of all, is asked for."""
 
@@ -51,6 +55,14 @@ class LazyCommands(TyperGroup):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name)(getattr(import_module(f"kvplan.cli.{module}"), function))
         return typer.main.get_command(single)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. What it uses may not end the program behind its back: that would read as an answer."""
+        try:
+            return super().invoke(ctx)
+        except SystemExit as problem:
+            said = "no exit code" if problem.code is None else f"exit code {problem.code}"
+            raise LeftByLibrary(f"a library ended the command before it had an answer ({said})") from problem
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer does, with the nearest name in the error."""
@@ -100,7 +112,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         result = app(arguments, standalone_mode=False)
         sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # typer exits for a closed pipe; a reader that has enough is no failure
+    except (BrokenPipeError, SystemExit):  # typer exits for a closed pipe: a reader that has enough is no failure
         _mute_stdout()
         return 0
     except KeyboardInterrupt:
@@ -120,8 +132,10 @@ def _report(problem: Exception) -> int:
     from kvplan.errors import printable
 
     if isinstance(problem, KvplanError):
-        lines = problem.render().splitlines()
-        print("\n".join(printable(line) for line in lines), file=sys.stderr)
+        from kvplan.cli.options import flag
+        from kvplan.cli.output import remark
+
+        remark(problem.render(flag))
         return problem.exit_code
     if isinstance(problem, typer.Abort):
         print("interrupted", file=sys.stderr)
@@ -140,9 +154,9 @@ def _report(problem: Exception) -> int:
     if isinstance(problem, MemoryError):
         print("error: this machine has not enough memory for that\n\nhint: ask for less at once", file=sys.stderr)
         return 3
+    said = str(problem) if isinstance(problem, LeftByLibrary) else f"a bug in kvplan: {type(problem).__name__}: {problem}"
     print(
-        f"error: a bug in kvplan: {type(problem).__name__}: {printable(problem)}\n\n"
-        "hint: run again with `kvplan --debug …` and report the traceback",
+        f"error: {printable(said)}\n\nhint: run again with `kvplan --debug …` and report the traceback",
         file=sys.stderr,
     )
     return 70

@@ -28,17 +28,16 @@ def committee(
     memory: Memory = None,
     settings: Set = None,
     unit: o.Unit = None,
-    fmt: o.FormatOpt = o.Format.table,
+    fmt: o.FormatOpt = None,
     output: o.Output = None,
 ) -> None:
     """Budget several models on one GPU or node: who takes what, does it fit, what to type, what would make it fit."""
     from kvplan.api.committee import committee as asked
-    from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
-    from kvplan.report.answers.committee import render
+    from kvplan.cli.output import show
+    from kvplan.report.answers.committee import CommitteeAnswer
 
     answer = asked(plan, solve=solve, scale=scale, overrides=_overrides(gpu, memory, settings))
-    color = output is None and wants_color()
-    emit(render(answer, fmt.value, unit=checked_unit(unit), width=terminal_width(), color=color), output)
+    show(CommitteeAnswer(answer), fmt, output, unit)
     if not answer.fits:
         raise typer.Exit(1)
 

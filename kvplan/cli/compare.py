@@ -35,16 +35,16 @@ def compare(
     encoder_len: o.EncoderLen = "0",
     settings: o.SetOpt = None,
     unit: o.Unit = None,
-    fmt: o.FormatOpt = o.Format.table,
+    fmt: o.FormatOpt = None,
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
     """Show models, what-if variants, engines and cache dtypes side by side, relative to a baseline."""
-    from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
+    from kvplan.cli.output import show
     from kvplan.domain.variants import variant
     from kvplan.loading import load
     from kvplan.questions.compare import compare as compared
-    from kvplan.report.answers.compare import render
+    from kvplan.report.answers.compare import CompareAnswer
 
     workload = o.workload(seq_len, batch_size, encoder_len)
     originals = [load(name, infer=infer) for name in models]
@@ -57,5 +57,4 @@ def compare(
         options=o.engine_options(settings, kv_dtype="auto", tensor_parallel=tensor_parallel),
         baseline=baseline,
     )
-    color = output is None and wants_color()
-    emit(render(comparison, fmt.value, unit=checked_unit(unit), width=terminal_width(), color=color), output)
+    show(CompareAnswer(comparison), fmt, output, unit)

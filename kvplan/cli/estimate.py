@@ -1,5 +1,7 @@
 """`kvplan estimate`: how many bytes, by kind of layer."""
 
+import typer
+
 from kvplan.cli import options as o
 
 
@@ -14,25 +16,20 @@ def estimate(
     settings: o.SetOpt = None,
     per_layer: o.PerLayer = False,
     unit: o.Unit = None,
-    fmt: o.FormatOpt = o.Format.table,
+    fmt: o.FormatOpt = None,
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Print the bytes that one workload's cache takes, by kind of layer."""
-    from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
+    """Print the bytes that one workload's cache takes, by kind of layer; exit 1 when one is not predicted."""
+    from kvplan.cli.output import show
+    from kvplan.domain.allocation import NotPredicted
     from kvplan.loading import load
     from kvplan.questions.estimate import plan
-    from kvplan.report.answers.estimate import render
+    from kvplan.report.answers.estimate import EstimateAnswer
 
     workload = o.workload(seq_len, batch_size, encoder_len)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     answers = [plan(load(name, infer=infer), workload, engine, **chosen) for name in models]
-    text = render(
-        answers,
-        fmt.value,
-        per_layer=per_layer,
-        unit=checked_unit(unit),
-        width=terminal_width(),
-        color=output is None and wants_color(),
-    )
-    emit(text, output)
+    show(EstimateAnswer(answers, per_layer), fmt, output, unit)
+    if any(isinstance(answer, NotPredicted) for answer in answers):
+        raise typer.Exit(1)

@@ -12,20 +12,17 @@ def explain(
     tensor_parallel: o.TensorParallel = 1,
     encoder_len: o.EncoderLen = "0",
     settings: o.SetOpt = None,
-    fmt: o.FormatOpt = o.Format.table,
+    fmt: o.FormatOpt = None,
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
     """Teach what a model's cache holds: why, in which layers, the sum with its numbers, the config keys and the sources."""
-    from kvplan.cli.output import emit, terminal_width, wants_color
-    from kvplan.errors import OptionError
+    from kvplan.cli.output import show
     from kvplan.loading import load
     from kvplan.questions.explain import explain as explained
-    from kvplan.report.answers.explain import render
+    from kvplan.report.answers.explain import ExplainAnswer
 
-    if fmt is o.Format.csv:
-        raise OptionError("--format: an explanation has no CSV form", hint="use table, markdown or json")
     workload = o.workload(seq_len, batch_size, encoder_len)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     explanation = explained(load(model, infer=infer), workload, engine, **chosen)
-    emit(render(explanation, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
+    show(ExplainAnswer(explanation), fmt, output)

@@ -34,11 +34,7 @@ Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="How many GPUs (
 Split = Annotated[
     int | None, typer.Option("--tensor-parallel", "--tp", min=1, help="GPUs that split one model; the rest are replicas")
 ]
-Weights = Annotated[str | None, typer.Option("--weights", metavar="SIZE", help="Bytes of the weights: 16GB, 15GiB")]
-WeightsDtype = Annotated[str | None, typer.Option("--weights-dtype", metavar="DTYPE", help="The parameters as bf16, fp8, int4 …")]
-Reserve = Annotated[str | None, typer.Option("--reserve", metavar="SIZE", help="For activations and runtime, on each GPU")]
 Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each GPU, if you know better")]
-Utilization = Annotated[str | None, typer.Option("--utilization", metavar="SHARE", help="Share of the memory to use: 0.9")]
 
 
 def fit(
@@ -52,24 +48,25 @@ def fit(
     gpus: Gpus = None,
     tensor_parallel: Split = None,
     kv_dtype: o.KvDtype = "auto",
-    weights: Weights = None,
-    weights_dtype: WeightsDtype = None,
-    reserve: Reserve = None,
+    weights: o.Weights = None,
+    weights_dtype: o.WeightsDtype = None,
+    reserve: o.Reserve = None,
     memory: Memory = None,
-    utilization: Utilization = None,
+    utilization: o.Utilization = None,
     encoder_len: o.EncoderLen = "0",
     settings: o.SetOpt = None,
     unit: o.Unit = None,
-    fmt: o.FormatOpt = o.Format.table,
+    fmt: o.FormatOpt = None,
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
     """Find the largest batch, the longest context, or the smallest GPU that serves a target."""
     from kvplan.api.fit import fit as asked
-    from kvplan.cli.output import checked_unit, emit, terminal_width, wants_color
-    from kvplan.report.answers.fit import render
+    from kvplan.cli.output import show
+    from kvplan.report.answers.fit import FitAnswer
 
     options = o.engine_options(settings, kv_dtype="auto", tensor_parallel=1)
+    kv_dtype = options.pop("kv_dtype", kv_dtype)
     answers = [
         asked(
             name,
@@ -81,7 +78,7 @@ def fit(
             average=average,
             gpus=gpus,
             tensor_parallel=tensor_parallel,
-            kv_dtype=options.pop("kv_dtype", kv_dtype),
+            kv_dtype=kv_dtype,
             weights=weights,
             weights_dtype=weights_dtype,
             reserve=reserve,
@@ -93,7 +90,6 @@ def fit(
         )
         for name in models
     ]
-    color = output is None and wants_color()
-    emit(render(answers, fmt.value, unit=checked_unit(unit), width=terminal_width(), color=color), output)
+    show(FitAnswer(answers), fmt, output, unit)
     if not all(answer.fits for answer in answers):
         raise typer.Exit(1)

@@ -14,13 +14,13 @@ Kinds = Annotated[
 ]
 
 
-def models(pattern: Pattern = "", kinds: Kinds = None, fmt: o.FormatOpt = o.Format.table, output: o.Output = None) -> None:
+def models(pattern: Pattern = "", kinds: Kinds = None, fmt: o.FormatOpt = None, output: o.Output = None) -> None:
     """List the models that kvplan knows by name."""
-    from kvplan.cli.output import emit, terminal_width, wants_color
+    from kvplan.cli.output import show
     from kvplan.domain.workload import Workload
     from kvplan.errors import OptionError
     from kvplan.loading.catalogue import listed
-    from kvplan.report.answers.models import Entry, layout_words, render
+    from kvplan.report.answers.models import Entry, ModelsAnswer, layout_words
 
     wanted = {checked_kind(kind) for kind in kinds or []}
     found = [(model, hub) for model, hub in listed(pattern) if wanted <= set(layout_words(model))]
@@ -31,7 +31,7 @@ def models(pattern: Pattern = "", kinds: Kinds = None, fmt: o.FormatOpt = o.Form
 
     workload = Workload(batch_size=1, seq_len=8192)
     entries = [Entry(allocation=plan(model, workload), hub=hub) for model, hub in found]  # type: ignore[arg-type]  # ideal always answers
-    emit(render(entries, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
+    show(ModelsAnswer(entries), fmt, output)
 
 
 def checked_kind(text: str) -> str:

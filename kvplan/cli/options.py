@@ -1,24 +1,19 @@
 """Option types that several commands share, defined once, so that `-s` means the same everywhere."""
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from kvplan.errors import OptionError
+from kvplan.report.formats import FORMATS, named
 
 if TYPE_CHECKING:
     from kvplan.domain.workload import Workload
 
 
-class Format(str, Enum):
-    """Where a report goes: people, or machines."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
+def _format(text: str) -> str:
+    return named(text).name
 
 
 MODEL_HELP = "Catalogue name, YAML spec, GGUF file, config.json or its folder, or hub id (owner/name)"
@@ -33,12 +28,44 @@ EngineOpt = Annotated[
 KvDtype = Annotated[str, typer.Option("--kv-dtype", metavar="DTYPE", help="Cache dtype (auto: the model's); see `kvplan dtypes`")]
 TensorParallel = Annotated[int, typer.Option("--tensor-parallel", "--tp", min=1, help="Devices that split the KV heads")]
 SetOpt = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any option of the engine by its own name")]
-FormatOpt = Annotated[Format, typer.Option("-f", "--format", help="Report format")]
+FormatOpt = Annotated[
+    str | None,
+    typer.Option(
+        "-f",
+        "--format",
+        parser=_format,
+        metavar=f"<{'|'.join(row.name for row in FORMATS)}>",
+        help="Report format (default: what FILE's name says, else a table)",
+    ),
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the report to FILE")]
 Unit = Annotated[str | None, typer.Option("--unit", metavar="UNIT", help="One unit for all bytes: B, KiB, MiB, GiB, TiB")]
 Infer = Annotated[bool, typer.Option("--infer", help="Read an unknown architecture by shape; the result is marked inferred")]
 PerLayer = Annotated[bool, typer.Option("--per-layer", help="One row a layer")]
+Weights = Annotated[str | None, typer.Option("--weights", metavar="SIZE", help="Bytes of the weights: 16GB, 15GiB")]
+WeightsDtype = Annotated[str | None, typer.Option("--weights-dtype", metavar="DTYPE", help="The parameters as bf16, fp8, int4 …")]
+Reserve = Annotated[str | None, typer.Option("--reserve", metavar="SIZE", help="For activations and runtime, on each GPU")]
+Utilization = Annotated[str | None, typer.Option("--utilization", metavar="SHARE", help="Share of the memory to use: 0.9")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr")]
+
+
+#: Parameter of the Python API -> its flag, where that is not the name with dashes.
+_FLAGS: Final = {
+    "batch_size": "--batch",
+    "engine": "-e",
+    "kv_dtypes": "--kv-dtype",
+    "overrides": "--set",
+    "tensor_parallel": "--tp",
+}
+
+
+def flag(name: str, value: str = "") -> str:
+    """A parameter of the Python API, as the command line takes it: the one place where names become flags.
+
+    >>> flag("weights_dtype"), flag("weights", "16GB")
+    ('--weights-dtype', '--weights 16GB')
+    """
+    return " ".join(filter(None, (_FLAGS.get(name) or f"--{name.replace('_', '-')}", value)))
 
 
 def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel: int) -> dict[str, Any]:

@@ -1,14 +1,44 @@
-"""Where text leaves the program: stdout, a file written whole or not at all, remarks on stderr."""
+"""Where an answer leaves the program: stdout, a file written whole or not at all, remarks on stderr."""
 
 import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from kvplan.errors import OptionError
+from kvplan import limits
+from kvplan.errors import OptionError, printable
+from kvplan.report.formats import by_ending, render
 from kvplan.units import BYTE_UNITS
+
+if TYPE_CHECKING:
+    from kvplan.report.blocks import Answer
+
+#: Characters of a line on stderr; a hint fits.
+_MOST: Final = limits.HINT + 100
+
+
+def show(answer: "Answer", fmt: str | None, output: Path | None, unit: str | None = None, *, quiet: bool = False) -> None:
+    """Show an answer: on stdout or in a file, in the format that was asked for or that the file's name says.
+
+    Raises:
+        OptionError: an unknown unit, a form that the answer does not have, or a place that cannot be written.
+    """
+    from kvplan.report.blocks import View
+
+    view = View(unit=checked_unit(unit), width=terminal_width(), color=output is None and wants_color())
+    emit(render(answer, chosen_format(fmt, output, quiet=quiet), view), output)
+
+
+def chosen_format(fmt: str | None, output: Path | None, *, otherwise: str = "table", quiet: bool = False) -> str:
+    """The format that was asked for; else what the file's name says; else `otherwise`. A contradiction gets a remark."""
+    said = None if output is None or str(output) == "-" else by_ending(output)
+    if fmt is None:
+        return said.name if said else otherwise
+    if output is not None and said is not None and said.name != fmt and not quiet:
+        remark(f"note: `{output}` is written as {fmt}, as --format says; its name says {said.name}")
+    return fmt
 
 
 def wants_color() -> bool:
@@ -22,7 +52,7 @@ def terminal_width() -> int:
     if columns.isdecimal() and len(columns) < 6 and int(columns):
         return int(columns)
     if not sys.stdout.isatty():
-        return 100
+        return 80
     return os.get_terminal_size(sys.stdout.fileno()).columns or 80
 
 
@@ -38,18 +68,40 @@ def checked_unit(unit: str | None) -> str | None:
 
 
 def remark(text: str) -> None:
-    """One line for the person, on stderr."""
-    print(text, file=sys.stderr)
+    """A line (or several) for the person, on stderr."""
+    print("\n".join(printable(line, _MOST) for line in text.splitlines()), file=sys.stderr)
 
 
-def emit(text: str, output: Path | None = None) -> None:
-    """Write a report to stdout or to a file."""
+def emit(shown: str | bytes, output: Path | None = None) -> None:
+    """Write a report to stdout or to a file.
+
+    Raises:
+        OptionError: a file that cannot be written, or what is no text on a terminal.
+    """
     if output is None or str(output) == "-":
-        sys.stdout.write(text)
+        if isinstance(shown, str):
+            sys.stdout.write(shown)
+        else:
+            stdout_for_bytes().write(shown)
         sys.stdout.flush()
         return
     with replacing(output) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        if isinstance(shown, str):
+            temporary.write_text(shown, encoding="utf-8")
+        else:
+            temporary.write_bytes(shown)
+
+
+def stdout_for_bytes() -> BinaryIO:
+    """Stdout, for what is no text.
+
+    Raises:
+        OptionError: it is a terminal.
+    """
+    if sys.stdout.isatty():
+        raise OptionError("that format is no text for a terminal", hint="write it to a file with -o FILE")
+    sys.stdout.flush()
+    return sys.stdout.buffer
 
 
 @contextlib.contextmanager

@@ -1,27 +1,43 @@
-"""Bars on stderr for long work."""
+"""One bar on stderr for all long work."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from kvplan.units import MIB
-
-if TYPE_CHECKING:
-    from kvplan.questions.validate.ranks import Ranks
+from typing import Any, Literal
 
 
 @contextmanager
-def progress(ranks: "Ranks", total_bytes: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr when it is a terminal and there is much to touch; `None` is an unknown total."""
-    small = total_bytes is not None and total_bytes < 512 * MIB
-    if ranks.rank or small or not sys.stderr.isatty():
-        yield lambda touched_bytes: None
+def progress(
+    words: str, total: int | None, *, of: Literal["bytes", "rows"] = "bytes", shown: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """A bar while something long is done; on a terminal only, and nothing of it stays.
+
+    Args:
+        words: what is done.
+        total: how many bytes or rows there are; None if that is not known.
+        of: what is counted.
+        shown: False where nobody wants a bar, or the work is short.
+
+    Yields:
+        A function that is told how many more are done.
+    """
+    if not shown or not sys.stderr.isatty():
+        yield lambda done: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("touching memory"), BarColumn(), DownloadColumn(binary_units=True), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task("", total=total_bytes)
-        yield lambda touched_bytes: bar.advance(task, touched_bytes)
+    amount: Any = DownloadColumn(binary_units=True) if of == "bytes" else MofNCompleteColumn()
+    time: Any = TimeElapsedColumn() if total is None else TimeRemainingColumn()
+    console = Console(file=sys.stderr)
+    with Progress(TextColumn(words), BarColumn(), amount, time, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.advance(task, done)

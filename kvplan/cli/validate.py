@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from kvplan.cli import options as o
 from kvplan.cli.progress import progress
 from kvplan.errors import InputError, KvplanError, Mismatch
+from kvplan.units import MIB
 
 if TYPE_CHECKING:
     from kvplan.domain.allocation import Allocation
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from kvplan.questions.validate.ranks import Ranks
 
     Opener = Callable[[], Device]
+
+_MUCH_BYTES: Final = 512 * MIB
 
 
 class Library(str, Enum):
@@ -57,7 +60,7 @@ def validate(
     limit: Limit = None,
     probe_max: ProbeMax = False,
     against: Against = None,
-    fmt: o.FormatOpt = o.Format.table,
+    fmt: o.FormatOpt = None,
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
@@ -92,6 +95,12 @@ def validate(
             raise Mismatch(failures[0], hint="prediction and reality differ: please report the command and this line")
 
 
+def _touching(ranks: "Ranks", total_bytes: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar of rank 0 where there is much to touch; None is an unknown total."""
+    much = total_bytes is None or total_bytes >= _MUCH_BYTES
+    return progress("touching memory", total_bytes, shown=much and not ranks.rank)
+
+
 @contextmanager
 def _spoken_once(group: "Group") -> Iterator[None]:
     """All ranks meet the same error; rank 0 says it, and none leaves before it is said: torchrun ends the rest at once."""
@@ -102,9 +111,8 @@ def _spoken_once(group: "Group") -> Iterator[None]:
             raise
         if group.ranks.rank == 0:
             from kvplan.cli.output import remark
-            from kvplan.errors import printable
 
-            remark("\n".join(printable(line) for line in problem.render().splitlines()))
+            remark(problem.render(o.flag))
         group.each(lambda: None)
         raise typer.Exit(problem.exit_code) from problem
 
@@ -143,7 +151,7 @@ def _measure(
     allocation = group.each(predict)
     place = group.each(opened)
     ceiling = group.each(lambda: check_fits(allocation, place, limit_bytes))
-    with progress(group.ranks, allocation.allocated_bytes) as watch:
+    with _touching(group.ranks, allocation.allocated_bytes) as watch:
         return group.together(lambda: measure(allocation, place, ceiling, ranks=group.ranks, watch=watch))
 
 
@@ -155,7 +163,7 @@ def _probe(
 
     place = group.each(opened)
     limit = group.each(lambda: chosen_limit(place, limit_bytes))
-    with progress(group.ranks, None) as watch:
+    with _touching(group.ranks, None) as watch:
         return group.together(lambda: probe_largest_batch(engine, model, workload, place, limit, ranks=group.ranks, watch=watch))
 
 
@@ -168,31 +176,31 @@ def _run_library(
     if group.ranks.several:
         raise InputError("--against runs in one process", hint="start it without torchrun")
     place = opened()
-    with progress(group.ranks, 0):
+    with _touching(group.ranks, 0):
         return [validate_against_library(model, workload, engine, place)]
 
 
-def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: o.Format, output: Path | None) -> None:
+def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: str | None, output: Path | None) -> None:
     """Rank 0 writes the report of all."""
-    from kvplan.cli.output import emit, terminal_width, wants_color
-    from kvplan.report.answers.validate import render
+    from kvplan.cli.output import show
+    from kvplan.report.answers.validate import ValidateAnswer
 
     if ranks.rank == 0:
-        emit(render(answers, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
+        show(ValidateAnswer(answers), fmt, output)
 
 
-def _validate_plan(plan: str, device: str, limit_bytes: int | None, fmt: o.Format, output: Path | None) -> None:
+def _validate_plan(plan: str, device: str, limit_bytes: int | None, fmt: str | None, output: Path | None) -> None:
     """What `kvplan validate PLAN.yaml` does: all members' caches at once on the device, each against its prediction."""
     from kvplan.api.committee import committee as asked
-    from kvplan.cli.output import emit, terminal_width, wants_color
+    from kvplan.cli.output import show
     from kvplan.questions.validate.choosing import open_device
     from kvplan.questions.validate.ranks import Ranks
     from kvplan.questions.validate.together import validate_together
-    from kvplan.report.answers.validate_plan import render
+    from kvplan.report.answers.validate_plan import TogetherAnswer
 
     place, planned = open_device(device, Ranks()), asked(plan, advise=False)
-    with progress(Ranks(), None) as watch:
+    with _touching(Ranks(), None) as watch:
         answer = validate_together(planned, place, limit_bytes=limit_bytes, watch=watch)
-    emit(render(answer, fmt.value, width=terminal_width(), color=output is None and wants_color()), output)
+    show(TogetherAnswer(answer), fmt, output)
     if not answer.passed:
         raise Mismatch(answer.failure(), hint="prediction and reality differ: please report the plan and this line")

@@ -138,7 +138,7 @@ class Allocation(Struct, frozen=True, kw_only=True):
         )
 
     def to_dict(self, *, per_layer: bool = False) -> dict[str, Any]:
-        """The JSON form, every bytes value an exact int (docs/reference/json.md)."""
+        """The JSON form, every bytes value an exact int (docs/reference/formats.md)."""
         answer: dict[str, Any] = {
             "model": self.model.name,
             "engine": self.engine,

@@ -71,7 +71,7 @@ def gpu_memory(gpu: Gpu) -> Line:
         return Line(name=name, bytes=gpu.reported_bytes, basis="measured", source=gpu.reported_by or "the driver's total")
     if len(gpu.marketed_gb) != 1:
         raise OptionError(
-            f"{gpu.id} is sold with {gpu.sizes}", hint=f"say which with --memory, such as --memory {gpu.marketed_gb[-1]}GB"
+            f"{gpu.id} is sold with {gpu.sizes}", hint=f"say which with «memory», such as «memory {gpu.marketed_gb[-1]}GB»"
         )
     size = gpu.marketed_gb[0]
     return Line(name=name, bytes=size * 10**9, basis="assumed", source=f"{size} GB on the box")
@@ -103,7 +103,7 @@ def unused(memory: Line, utilization: float, basis: Basis, source: str) -> Line:
         OptionError: a utilization that is no share.
     """
     if not 0 < utilization <= 1:
-        raise OptionError(f"--utilization must be above 0 and at most 1, got {utilization:g}", hint="0.9 is nine tenths")
+        raise OptionError(f"«utilization» must be above 0 and at most 1, got {utilization:g}", hint="0.9 is nine tenths")
     kept = memory.bytes if utilization == 1 else ceil(memory.bytes * utilization)
     return Line(name=f"left alone ({100 * (1 - utilization):.3g}%)", bytes=memory.bytes - kept, basis=basis, source=source)
 
@@ -114,7 +114,7 @@ def counted_weights(parameters: int, dtype: str) -> Line:
     Raises:
         OptionError: no such dtype.
     """
-    row = lookup(dtype, what="--weights-dtype")
+    row = lookup(dtype, what="«weights_dtype»")
     size = ceil_div(parameters * row.block_bytes, row.block)
     return Line(name="weights", bytes=size, basis="derived", source=f"{parameters:,} parameters in {row.name}")
 

@@ -26,13 +26,17 @@ class Column(Struct, frozen=True, kw_only=True):
 
 
 class Table(Struct, frozen=True, kw_only=True):
-    """Rows of raw values under columns; `total` is a closing row, `notes` stand beneath."""
+    """Rows of raw values under columns; `total` is a closing row, `notes` stand beneath.
+
+    With `one_unit` the columns of bytes can be compared with each other: they share the unit of the largest of all.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     total: tuple[Cell, ...] | None = None
     notes: tuple[str, ...] = ()
+    one_unit: bool = False
 
 
 class Printed(Struct, frozen=True):
@@ -58,6 +62,8 @@ def safe_cell(value: Any) -> Any:
 def printed(table: Table, unit: str | None = None) -> Printed:
     """Format every cell; a bytes column takes one unit, chosen from its largest value unless `unit` is given."""
     everything = [*table.rows, *([table.total] if table.total else [])]
+    if table.one_unit and unit is None:
+        unit = _common_unit(table)
     headers: list[str] = []
     columns: list[list[str]] = []
     for index, column in enumerate(table.columns):
@@ -67,6 +73,11 @@ def printed(table: Table, unit: str | None = None) -> Printed:
         columns.append(texts)
     rows = [list(cells) for cells in zip(*columns, strict=True)] if everything else []
     return Printed(headers, rows[: len(table.rows)], rows[-1] if table.total else None)
+
+
+def _common_unit(table: Table) -> str:
+    wanted = [i for i, column in enumerate(table.columns) if column.kind == "bytes"]
+    return byte_unit(max((v for row in table.rows for i in wanted if isinstance(v := row[i], int)), default=0))
 
 
 def _column(column: Column, values: Sequence[Cell], unit: str | None) -> tuple[str, list[str]]:

@@ -29,8 +29,9 @@ class Row(Struct, frozen=True, kw_only=True):
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, every bytes value an exact int (docs/reference/formats.md)."""
         if isinstance(self.answer, NotPredicted):
-            known = {"model": self.model.name, "engine": self.engine, "kv_dtype": self.kv_dtype}
-            return {**known, "not_predicted": self.answer.reason, "see": self.answer.see}
+            a = self.answer
+            asked = {"model": self.model.name, "engine": a.engine, "engine_version": a.engine_version, "kv_dtype": self.kv_dtype}
+            return {**asked, "not_predicted": a.reason, "see": a.see}
         return {**self.answer.to_dict(), "relative": self.relative}
 
 
@@ -67,7 +68,7 @@ def compare(
     savings = tuple(kv_dtypes) == ("all",)
     dtypes = _dtypes(kv_dtypes)
     if savings and baseline is not None:
-        raise OptionError("--baseline: `--kv-dtype all` measures each dtype against the model's own", hint="leave one out")
+        raise OptionError("«baseline»: `«kv_dtypes all»` measures each dtype against the model's own", hint="leave one out")
     for engine in engines:
         predicted(engine)
     given = _options_by_engine(engines, options or {})
@@ -91,7 +92,7 @@ def _dtypes(names: Sequence[str]) -> tuple[str, ...]:
     if tuple(names) == ("all",):
         return tuple(DTYPES)
     if "all" in names:
-        raise OptionError("--kv-dtype: `all` stands alone", hint="give `all`, or a list of dtypes")
+        raise OptionError("«kv_dtypes»: `all` stands alone", hint="give `all`, or a list of dtypes")
     return tuple(dict.fromkeys(name if name == "auto" else lookup(name).name for name in names))
 
 
@@ -122,7 +123,14 @@ def _row(model: Model, workload: Workload, engine: str, dtype: str, options: dic
         answer = plan(model, workload, engine, **{**options, **({} if dtype == "auto" else {"kv_dtype": dtype})})
     except OptionError as problem:
         refusals.append(problem)
-        answer = NotPredicted(reason=str(problem), see=problem.hint)
+        known, version = predicted(engine), engine.partition("@")[2]
+        answer = NotPredicted(
+            reason=str(problem),
+            see=problem.hint,
+            model=model.name,
+            engine=known.name,
+            engine_version=version or known.latest,
+        )
     if isinstance(answer, Allocation):
         dtype = answer.kv_dtype
     return Row(model=model, engine=engine, kv_dtype=dtype, answer=answer)
@@ -134,14 +142,14 @@ def _baseline(rows: Sequence[Row], wanted: str | None) -> int | None:
     index = _find(rows, wanted.strip())
     answer = rows[index].answer
     if isinstance(answer, NotPredicted):
-        raise OptionError(f"--baseline: row {index + 1} is not predicted: {answer.reason}", hint="choose another row")
+        raise OptionError(f"«baseline»: row {index + 1} is not predicted: {answer.reason}", hint="choose another row")
     return index
 
 
 def _find(rows: Sequence[Row], wanted: str) -> int:
     if wanted.isdecimal() and len(wanted) < 8:
         if not 1 <= int(wanted) <= len(rows):
-            raise OptionError(f"--baseline: there is no row {wanted}", hint=f"rows are numbered 1 to {len(rows)}")
+            raise OptionError(f"«baseline»: there is no row {wanted}", hint=f"rows are numbered 1 to {len(rows)}")
         return int(wanted) - 1
     names = [label for row in rows for label in _labels(row)]
     for index, row in enumerate(rows):
@@ -149,7 +157,7 @@ def _find(rows: Sequence[Row], wanted: str) -> int:
             return index
     near = nearest(wanted.lower(), names)
     raise OptionError(
-        f"--baseline: no row is called `{wanted[:60]}`",
+        f"«baseline»: no row is called `{wanted[:60]}`",
         hint=f"did you mean `{near}`?" if near else "give a model's name or a row's number",
     )
 

@@ -48,7 +48,9 @@ def test_a_refusal_is_the_answer_no_in_vllms_words(capsys: pytest.CaptureFixture
 def test_a_model_that_vllm_does_not_serve_is_the_answer_no(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "reserve", "llama-3.1-8b", "--memory", "20GiB", "--kv-dtype", "nvfp4")
     assert code == 1
-    assert out.startswith("not predicted: vLLM 0.32.0 does not serve llama-3.1-8b so: no attention backend takes")
+    assert out.startswith(
+        "llama-3.1-8b · vllm 0.32.0\nnot predicted: vLLM 0.32.0 does not serve llama-3.1-8b so: no attention backend takes"
+    )
 
 
 def test_a_gpu_gives_the_budget_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,7 +110,6 @@ def test_the_file_name_chooses_the_format_and_the_remark_echoes_exact_counts(
         (("--tp", "x"), "--tensor-parallel"),
         (("--unit", "GB"), "--unit"),
         (("-o", "report.xlsx"), "end it in one of"),
-        (("-o", "report.parquet", "-f", "csv"), "contradict"),
         (("-o", "."), "folder"),
         (("-s", "8k", "-b", "9000000000000000"), "64-bit"),
         (("-s", "1:1001:1", "-b", "1:1001:1", "-f", "json"), "too many for JSON"),

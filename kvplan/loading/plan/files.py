@@ -68,7 +68,7 @@ class PlanFiles:
             try:
                 raw = read_bounded(path, MAX_BYTES, SpecError, "a YAML plan")
             except SpecError as problem:
-                raise SpecError(f"{where}: {problem}", hint=problem.hint) from problem
+                raise problem.at(where, SpecError) from problem
             self._parsed[found_at] = parse_yaml(raw, str(path))
         self.open.append(found_at)
         inner = Fields(self._parsed[found_at], str(path), "", _KEYS)

@@ -134,7 +134,7 @@ def _overridden(node: Node, values: Mapping[str, str]) -> Node:
     """A mapping node with some values replaced by what was typed."""
     if not isinstance(node, MapNode) or not values:
         return node
-    typed = {key: parse_yaml(value.encode(), f"--set {key}") for key, value in values.items()}
+    typed = {key: parse_yaml(value.encode(), f"«overrides {key}»") for key, value in values.items()}
     return MapNode(node.line, {**node.entries, **typed}, {**dict.fromkeys(typed, 0), **node.lines})
 
 
@@ -168,7 +168,8 @@ def _members(nodes: list[tuple[Node, str]], top: Fields, changes: dict[str, str]
         key = next(iter(changes))
         near = nearest(key.partition(".")[0], (m.name for m in found))
         raise OptionError(
-            f"--set: no member for `{key[:60]}`", hint=f"did you mean `{near}`?" if near else "write --set MEMBER.KEY=VALUE"
+            f"«overrides»: no member for `{key[:60]}`",
+            hint=f"did you mean `{near}`?" if near else "write «overrides MEMBER.KEY=VALUE»",
         )
     return tuple(found)
 
@@ -225,7 +226,7 @@ def _model_and_weights(f: Fields) -> tuple[Model | None, str, Line]:
     except OptionError as problem:
         raise SpecError(f"{f.where(key)}: {problem}", hint="add `weights: 16GB`, or `weights_dtype: fp8`") from problem
     except KvplanError as problem:
-        raise SpecError(f"{f.where(key)}: {problem}", hint=problem.hint) from problem
+        raise problem.at(f.where(key), SpecError) from problem
     if given is not None:
         line = Line(name=line.name, bytes=line.bytes, basis=line.basis, source="`weights` of the plan")
     return model, source, line
@@ -346,4 +347,4 @@ def _at(f: Fields, key: str, make: Callable[[], T]) -> T:
 def _refuse_at(where: str, problem: KvplanError) -> NoReturn:
     if problem.exit_code != 2:
         raise problem
-    raise SpecError(f"{where}: {problem}", hint=problem.hint) from problem
+    raise problem.at(where, SpecError) from problem

@@ -28,7 +28,7 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
     """
     if given_bytes is not None:
         if dtype is not None:
-            raise OptionError("--weights and --weights-dtype are two answers to one question", hint="give one of them")
+            raise OptionError("«weights» and «weights_dtype» are two answers to one question", hint="give one of them")
         return Line(name="weights", bytes=given_bytes, basis="given", source="--weights")
     checkpoint = _checkpoint(source)
     if dtype is not None:
@@ -53,11 +53,11 @@ def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
     """The parameters at another type; every one of them, so quantisers that leave some layers alone take a little more."""
     elements = checkpoint.elements if checkpoint is not None and not quantised(model) else None
     parameters = elements or model.parameters
-    lookup(dtype, what="--weights-dtype")
+    lookup(dtype, what="«weights_dtype»")
     if parameters is None:
         raise OptionError(
-            f"--weights-dtype {dtype[:20]}: the number of parameters of {model.name} is not known",
-            hint="give --weights SIZE, such as --weights 16GB, or `parameters` in a YAML description",
+            f"«weights_dtype {dtype[:20]}»: the number of parameters of {model.name} is not known",
+            hint="give «weights SIZE», such as «weights 16GB», or `parameters` in a YAML description",
         )
     return counted_weights(parameters, dtype)
 
@@ -93,5 +93,5 @@ def _unknown(model: Model) -> OptionError:
     counted = "its checkpoint is quantised, so parameters x dtype would be wrong" if quantised(model) else "no parameter count"
     return OptionError(
         f"the weights of {model.name} are not known: no {', no '.join(tried)}; {counted}",
-        hint="give --weights SIZE (such as --weights 16GB)" + (", or --weights-dtype" if model.parameters else ""),
+        hint="give «weights SIZE» (such as «weights 16GB»)" + (", or «weights_dtype»" if model.parameters else ""),
     )

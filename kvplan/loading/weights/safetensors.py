@@ -99,7 +99,7 @@ def index_total(raw: bytes, source: str, name: str) -> TensorBytes:
     if isinstance(total, float) and total.is_integer():  # transformers 4.5x wrote floats
         total = int(total)
     if isinstance(total, bool) or not isinstance(total, int) or not 0 < total <= WEIGHTS_BYTES:
-        raise InputError(f"{source}: has no `metadata.total_size`, and its shards are not here", hint="give --weights SIZE")
+        raise InputError(f"{source}: has no `metadata.total_size`, and its shards are not here", hint="give «weights SIZE»")
     return TensorBytes(bytes=total, elements=None, source=f"total_size in {name}")
 
 
@@ -122,7 +122,7 @@ def _summed(shards: Iterable[Path]) -> TensorBytes:
             sizes[identity] = header_bytes(shard)
     total = sum(size for size, _ in sizes.values())
     if total > WEIGHTS_BYTES:
-        raise InputError(f"the tensors of {count:,} files take {total:.1e} bytes, which cannot be", hint="give --weights SIZE")
+        raise InputError(f"the tensors of {count:,} files take {total:.1e} bytes, which cannot be", hint="give «weights SIZE»")
     word = "header" if count == 1 else "headers"
     return TensorBytes(
         bytes=total,

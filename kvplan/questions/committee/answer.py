@@ -56,7 +56,7 @@ def parse_scale(value: Fraction | float | int | str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         factor = Fraction(0)
     if not 0 < factor <= 10**9:
-        raise OptionError(f"--scale: expected a factor above 0, got `{str(value)[:40]}`", hint="write 2, 0.75 or 3/4")
+        raise OptionError(f"«scale»: expected a factor above 0, got `{str(value)[:40]}`", hint="write 2, 0.75 or 3/4")
     return factor
 
 

@@ -44,7 +44,9 @@ class Explanation(Struct, frozen=True, kw_only=True):
         """The JSON form (docs/reference/formats.md)."""
         answer: Mapping[str, Any]
         if isinstance(self.answer, NotPredicted):
-            answer = {"model": self.model.name, "engine": self.engine, "not_predicted": self.answer.reason}
+            a = self.answer
+            asked = {"model": self.model.name, "engine": a.engine, "engine_version": a.engine_version}
+            answer = {**asked, "not_predicted": a.reason, "see": a.see}
         else:
             answer = {key: value for key, value in self.answer.to_dict().items() if key != "groups"}
         return {

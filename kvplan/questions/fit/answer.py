@@ -73,7 +73,7 @@ def utilization_from(value: Any) -> float:
         share = 0.0
     if not 0 < share <= 1:
         raise OptionError(
-            f"--utilization: expected a share above 0 and at most 1, got `{str(value)[:40]}`", hint="0.9 is nine tenths"
+            f"«utilization»: expected a share above 0 and at most 1, got `{str(value)[:40]}`", hint="0.9 is nine tenths"
         )
     return share
 
@@ -127,7 +127,7 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
     if q.gpus % q.devices:
         stages = f" x {q.pipeline} stages" if q.pipeline > 1 else ""
         raise OptionError(
-            f"--gpus {q.gpus} is not a multiple of --tp {q.tensor_parallel}{stages}",
+            f"«gpus {q.gpus}» is not a multiple of «tensor_parallel {q.tensor_parallel}»{stages}",
             hint="each replica of the model takes as many",
         )
     budget = budget_of(q)
@@ -294,7 +294,7 @@ def smallest(questions: Iterable[Question]) -> Fit:
         except OptionError as problem:
             refused = refused or problem
     if not fits:
-        raise refused or OptionError("no GPU was named", hint="--gpu NAME[,NAME…], or --gpu all")
+        raise refused or OptionError("no GPU was named", hint="«gpu NAME[,NAME…]», or «gpu all»")
     ordered = tuple(sorted(fits, key=lambda f: (f.budget.memory.bytes * f.question.gpus, f.question.gpus)))
     best = next((f for f in ordered if f.fits), None)
     if best is None:

@@ -60,7 +60,7 @@ def validate_against_library(model: Model, workload: Workload, engine: Engine, d
     """
     version = library().__version__
     if not isinstance(engine, Transformers):
-        raise InputError("--against transformers compares the engine transformers", hint="add -e transformers")
+        raise InputError("«against transformers» compares the engine transformers", hint="add «engine transformers»")
     if engine.version.split(".")[:2] != version.split(".")[:2]:
         raise InputError(
             f"transformers {version} is installed, and the prediction is for {engine.version}",

@@ -77,7 +77,7 @@ def _empty(wanted: PlannedTensor, device: Device) -> Any:
     dtype = getattr(torch, wanted.dtype, None)
     if not isinstance(dtype, torch.dtype):
         raise EnvironmentMissing(
-            f"torch {torch.__version__} has no dtype `{wanted.dtype}`", hint="install a newer torch, or choose another --kv-dtype"
+            f"torch {torch.__version__} has no dtype `{wanted.dtype}`", hint="install a newer torch, or choose another «kv_dtype»"
         )
     try:
         return torch.empty(wanted.shape, dtype=dtype, device=device.name)
@@ -87,7 +87,7 @@ def _empty(wanted: PlannedTensor, device: Device) -> Any:
         if isinstance(problem, torch.cuda.OutOfMemoryError) or "memory" in reason:
             raise DoesNotFit(f"out of memory at {what}", hint="ask for fewer sequences or tokens") from problem
         raise EnvironmentMissing(
-            f"torch cannot allocate {what}: {reason[:200]}", hint="try another --device or --kv-dtype"
+            f"torch cannot allocate {what}: {reason[:200]}", hint="try another «device» or «kv_dtype»"
         ) from problem
 
 

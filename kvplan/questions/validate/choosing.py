@@ -26,7 +26,7 @@ def parse_device(text: str) -> tuple[str, int | None]:
         said = text.strip().lower().partition(":")[0]
         near = _OTHER_NAMES.get(said) or nearest(said, KINDS)
         raise OptionError(
-            f"--device: unknown device `{text[:40]}`",
+            f"«device»: unknown device `{text[:40]}`",
             hint=(f"did you mean `{near}`? " if near else "") + "one of auto, cpu, cuda, cuda:N, mps, xpu, xpu:N",
         )
     return match[1], int(match[2]) if match[2] else None
@@ -44,8 +44,8 @@ def open_device(text: str, ranks: Ranks) -> Device:
     kind, index = parse_device(text)
     if ranks.local_world_size > 1 and index is not None:
         raise OptionError(
-            f"--device {text}: {ranks.local_world_size} ranks of torchrun cannot share one GPU",
-            hint=f"write --device {kind}: each rank takes the GPU of its LOCAL_RANK",
+            f"«device {text}»: {ranks.local_world_size} ranks of torchrun cannot share one GPU",
+            hint=f"write «device {kind}»: each rank takes the GPU of its LOCAL_RANK",
         )
     torch = import_torch()
     if kind == "auto":
@@ -60,17 +60,17 @@ def _gpu(torch: Any, kind: str, index: int | None, ranks: Ranks) -> Device:
     if there == 0:
         raise EnvironmentMissing(
             f"no {kind} device is available (torch {torch.__version__})",
-            hint="use --device cpu, or install a torch that is built for this machine's GPU",
+            hint="use «device cpu», or install a torch that is built for this machine's GPU",
         )
     if ranks.local_world_size > there:
         raise EnvironmentMissing(
             f"{ranks.local_world_size} ranks need as many {kind} devices, and this machine has {there}",
-            hint="start fewer ranks, or use --device cpu",
+            hint="start fewer ranks, or use «device cpu»",
         )
     index = ranks.local_rank if index is None else index
     if index >= there:
         raise EnvironmentMissing(
-            f"--device {kind}:{index}: this machine has {there} {kind} device{'s' if there > 1 else ''}",
+            f"«device {kind}:{index}»: this machine has {there} {kind} device{'s' if there > 1 else ''}",
             hint=f"use {kind}:0" + (f" to {kind}:{there - 1}" if there > 1 else ""),
         )
     if kind == "mps":

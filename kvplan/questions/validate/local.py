@@ -19,7 +19,7 @@ def local_gpu() -> Gpu:
     found = _from_torch() or _from_nvml()
     if found is None:
         raise EnvironmentMissing(
-            "--gpu local: no GPU was found on this machine (asked torch and pynvml)",
+            "«gpu local»: no GPU was found on this machine (asked torch and pynvml)",
             hint="name a GPU of the catalogue (`kvplan gpus`), or install torch or nvidia-ml-py where the GPU is",
         )
     return found

@@ -31,11 +31,11 @@ def chosen_limit(device: Device, limit_bytes: int | None) -> int:
     spendable = spendable_bytes(device)
     if limit_bytes is None:
         if device.kind == "cpu":
-            raise OptionError("--probe-max on the CPU needs a limit", hint="for example --limit 2GiB")
+            raise OptionError("«probe_max» on the CPU needs a limit", hint="for example «limit 2GiB»")
         return max(0, spendable - max(512 * MIB, spendable // 32))
     if limit_bytes > spendable:
         raise DoesNotFit(
-            f"--limit is {limit_bytes:,} bytes, and {device.name} has {spendable:,} free", hint="give a smaller --limit"
+            f"«limit» is {limit_bytes:,} bytes, and {device.name} has {spendable:,} free", hint="give a smaller «limit»"
         )
     return limit_bytes
 

@@ -27,7 +27,7 @@ def check_fits(allocation: Allocation, device: Device, limit_bytes: int | None =
     needed = device.needed_bytes([tensor.predicted_bytes for tensor in tensor_plan(allocation)])
     hint = "ask for fewer sequences (-b) or tokens (-s); `kvplan estimate` needs no memory"
     if limit_bytes is not None and needed > limit_bytes:
-        raise DoesNotFit(f"the cache needs {_both(needed)}, and --limit allows {_both(limit_bytes)}", hint=hint)
+        raise DoesNotFit(f"the cache needs {_both(needed)}, and «limit» allows {_both(limit_bytes)}", hint=hint)
     spendable = spendable_bytes(device)
     if needed > spendable:
         share = f" for each of {device.sharers} ranks" if device.sharers > 1 else ""

@@ -212,7 +212,7 @@ def scaled_down(committee: Committee, device: Device, ceiling_bytes: int) -> tup
                 return divisor, users_divisor, found
     raise DoesNotFit(
         f"even scaled down the caches need {human_bytes(needed)}, and {device.name} may give {human_bytes(ceiling_bytes)}",
-        hint="give --limit SIZE, or a device with more memory",
+        hint="give «limit SIZE», or a device with more memory",
     )
 
 

@@ -1,18 +1,38 @@
 """What `kvplan audit` shows: a table by engine, then what differs."""
 
 from collections import Counter
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
 
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines.kernel.verdicts import Audit, ComparedFact, Result
-from kvplan.report.formats.csv import to_csv
-from kvplan.report.formats.json import to_json
-from kvplan.report.formats.markdown import to_markdown
+from kvplan.report.blocks import Block, Rows, View
 
 #: The columns of the CSV, one row a fact (docs/reference/audit.md).
 CSV_COLUMNS: Final = ("id", "engine", "status", "name", "predicted", "recorded", "reason")
 #: Rows of detail that a person gets; machines get all of them.
 MAX_ROWS: Final = 60
+
+
+class AuditAnswer(Struct, frozen=True):
+    """The verdicts on all cases."""
+
+    key: ClassVar[str] = "results"
+    audit: Audit
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One object a case."""
+        found: list[dict[str, Any]] = self.audit.to_dict()["results"]
+        return found
+
+    def rows(self) -> Rows:
+        """One row a fact."""
+        return CSV_COLUMNS, (row for result in self.audit.results for row in _csv_rows(result))
+
+    def blocks(self, view: View) -> list[Block]:
+        """The count, what differs, and why cases were not compared."""
+        return [engine_table(self.audit), *(t for t in (difference_table(self.audit), reason_table(self.audit)) if t.rows)]
 
 
 def engine_table(audit: Audit) -> Table:
@@ -96,20 +116,6 @@ def _difference(fact: ComparedFact) -> str:
     if not numbers:
         return ""
     return f"{predicted - recorded:+,}" if isinstance(predicted - recorded, int) else f"{predicted - recorded:+.6g}"
-
-
-def render(audit: Audit, fmt: str, *, width: int = 80, color: bool = False) -> str:
-    """The audit in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        return to_json("results", audit.to_dict()["results"])
-    if fmt == "csv":
-        return to_csv((row for result in audit.results for row in _csv_rows(result)), CSV_COLUMNS)
-    tables = [engine_table(audit), *(t for t in (difference_table(audit), reason_table(audit)) if t.rows)]
-    if fmt == "markdown":
-        return "\n".join(to_markdown(table) for table in tables)
-    from kvplan.report.formats.table import to_text
-
-    return "\n".join(to_text(table, width=width, color=color) for table in tables)
 
 
 def _csv_rows(result: Result) -> list[dict[str, Any]]:

@@ -1,15 +1,14 @@
 """What `kvplan committee` shows: the verdict, who takes what, how to start them, and what would make it fit."""
 
 from collections.abc import Iterator
-from textwrap import wrap
-from typing import Any
+from typing import Any, ClassVar
+
+from msgspec import Struct
 
 from kvplan.domain.tables import Column, Table
 from kvplan.engines import ABOUTS, engine_name
-from kvplan.errors import printable
 from kvplan.questions.committee.result import Committee, Part
-from kvplan.report.formats.csv import to_csv
-from kvplan.report.formats.json import to_json
+from kvplan.report.blocks import Block, Fix, Fixes, Notes, Rows, Section, Steps, Verdict, View
 from kvplan.units import byte_unit, human_bytes, in_unit
 
 #: The columns of the CSV: one row a member.
@@ -24,6 +23,31 @@ def _is_command(part: Part) -> bool:
     """Whether its flag is a command line, before which its environment can stand."""
     known = ABOUTS.get(engine_name(part.member.engine))
     return bool(known and known.program and part.flag.startswith(known.program))
+
+
+class CommitteeAnswer(Struct, frozen=True):
+    """What several models take of a card or node."""
+
+    key: ClassVar[str] = "committee"
+    committee: Committee
+
+    def dicts(self) -> dict[str, Any]:
+        """One object for all."""
+        return self.committee.to_dict()
+
+    def rows(self) -> Rows:
+        """One row a member."""
+        return CSV_COLUMNS, _csv_rows(self.committee)
+
+    def blocks(self, view: View) -> list[Block]:
+        """The verdict, who takes what, how to start them or what would make it fit."""
+        c = self.committee
+        blocks: list[Block] = [Verdict(verdict(c)), parts_table(c, view.unit or byte_unit(c.plan.memory.bytes))]
+        if c.fits:
+            blocks.append(Steps(tuple(_start(c))))
+        if c.changes:
+            blocks.append(Fixes([Fix(x.change, x.result, x.command) for x in c.changes]))
+        return [Section(blocks=[*blocks, Notes(tuple(_notes(c)))])]
 
 
 def verdict(committee: Committee) -> str:
@@ -131,40 +155,6 @@ def _notes(committee: Committee) -> Iterator[str]:
 
 def _basis(part: Part) -> str:
     return part.allocation.evidence if part.allocation else "given"
-
-
-def render(committee: Committee, fmt: str, *, unit: str | None = None, width: int = 80, color: bool = False) -> str:
-    """The answer in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        return to_json("committee", committee.to_dict())
-    if fmt == "csv":
-        return to_csv(_csv_rows(committee), CSV_COLUMNS)
-    unit = unit or byte_unit(committee.plan.memory.bytes)
-    if fmt == "markdown":
-        return _markdown(committee, unit)
-    from kvplan.report.formats.table import to_text
-
-    table = to_text(parts_table(committee, unit), width=width, color=color)
-    lines = [*wrap(printable(verdict(committee)), width, break_on_hyphens=False), table.rstrip("\n"), ""]
-    if committee.fits:
-        lines += [printable(line) for line in _start(committee)] + [""]
-    for change in committee.changes:
-        lines += [f"FIX: {printable(change.change)} -> {change.result}", f"     {printable(change.command)}"]
-    lines += [""] if committee.changes else []
-    for note in _notes(committee):
-        lines += wrap(f"note: {printable(note)}", width, break_on_hyphens=False)
-    return "\n".join(lines) + "\n"
-
-
-def _markdown(committee: Committee, unit: str) -> str:
-    from kvplan.report.formats.markdown import to_markdown
-
-    lines = [f"**{printable(verdict(committee))}**", "", to_markdown(parts_table(committee, unit))]
-    if committee.fits:
-        lines += [f"- {printable(line)}" for line in _start(committee)]
-    lines += [f"- FIX: {printable(c.change)} -> {c.result}: `{printable(c.command)}`" for c in committee.changes]
-    lines += [f"- {printable(note)}" for note in _notes(committee)]
-    return "\n".join(lines) + "\n"
 
 
 def _csv_rows(committee: Committee) -> Iterator[dict[str, Any]]:

@@ -1,16 +1,16 @@
 """What `kvplan compare` shows: one row a combination, and for `--kv-dtype all` the savings of every cache dtype."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, about
 from kvplan.questions.compare import Comparison, Row
-from kvplan.report.formats.csv import to_csv
-from kvplan.report.formats.json import to_json
-from kvplan.report.formats.markdown import to_markdown
+from kvplan.report.blocks import Block, Rows, View
 
 #: The columns of the CSV, in order; docs/reference/formats.md says what each means.
 CSV_COLUMNS: Final = (
@@ -18,6 +18,25 @@ CSV_COLUMNS: Final = (
     "total_bytes", "payload_bytes", "allocated_bytes", "bookkeeping_bytes", "bytes_per_token", "state_bytes",
     "relative", "evidence", "not_predicted",
 )  # fmt: skip
+
+
+class CompareAnswer(Struct, frozen=True):
+    """A comparison."""
+
+    key: ClassVar[str] = "comparison"
+    comparison: Comparison
+
+    def dicts(self) -> list[Mapping[str, Any]]:
+        """One object a row."""
+        return [_row_dict(self.comparison, row) for row in self.comparison.rows]
+
+    def rows(self) -> Rows:
+        """One row a combination."""
+        return CSV_COLUMNS, (row.to_dict() for row in self.comparison.rows)
+
+    def blocks(self, view: View) -> list[Block]:
+        """One table."""
+        return [savings_table(self.comparison) if self.comparison.savings else compare_table(self.comparison)]
 
 
 def compare_table(c: Comparison) -> Table:
@@ -150,17 +169,3 @@ def _row_dict(c: Comparison, row: Row) -> Mapping[str, Any]:
     if c.savings:
         answer |= {"scales": lookup(row.kv_dtype).scales, "flags": _flags(row)}
     return answer
-
-
-def render(c: Comparison, fmt: str, *, unit: str | None = None, width: int = 80, color: bool = False) -> str:
-    """The comparison in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        return to_json("comparison", [_row_dict(c, row) for row in c.rows])
-    if fmt == "csv":
-        return to_csv((row.to_dict() for row in c.rows), CSV_COLUMNS)
-    table = savings_table(c) if c.savings else compare_table(c)
-    if fmt == "markdown":
-        return to_markdown(table, unit=unit)
-    from kvplan.report.formats.table import to_text
-
-    return to_text(table, unit=unit, width=width, color=color)

@@ -1,14 +1,53 @@
 """What `kvplan estimate` shows: bytes by kind of layer, or by layer."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
 
 from kvplan.domain.allocation import COLUMNS, Allocation, NotPredicted
 from kvplan.domain.tables import Column, Table
 from kvplan.domain.words import layer_range
 from kvplan.engines import ABOUTS, located
+from kvplan.report.blocks import Block, Rows, View, not_predicted_dict
 
-LAYER_COLUMNS = ("model", "engine", "kv_dtype", "batch_size", "seq_len", "layer", "kind", "bytes")
+#: The columns of the CSV, one row an estimate, or one a layer; docs/reference/formats.md says what each means.
+CSV_COLUMNS: Final = (*COLUMNS, "not_predicted")
+LAYER_COLUMNS: Final = ("model", "engine", "kv_dtype", "batch_size", "seq_len", "layer", "kind", "bytes", "not_predicted")
+
+
+class EstimateAnswer(Struct, frozen=True):
+    """Several estimates."""
+
+    key: ClassVar[str] = "estimates"
+    answers: Sequence[Allocation | NotPredicted]
+    per_layer: bool = False
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One object a model."""
+        return [
+            not_predicted_dict(a) if isinstance(a, NotPredicted) else a.to_dict(per_layer=self.per_layer) for a in self.answers
+        ]
+
+    def rows(self) -> Rows:
+        """One row a model, or a layer."""
+        if not self.per_layer:
+            return CSV_COLUMNS, self.dicts()
+        return LAYER_COLUMNS, [row for d in self.dicts() for row in _layer_rows(d)]
+
+    def blocks(self, view: View) -> Iterator[Block]:
+        """A table a model, and what its engine alone can say."""
+        for a in self.answers:
+            if isinstance(a, NotPredicted):
+                yield a
+                continue
+            yield estimate_table(a, per_layer=self.per_layer)
+            yield from engine_tables(a)
+
+
+def _layer_rows(estimate: dict[str, Any]) -> list[dict[str, Any]]:
+    layers = [{"layer": x["index"], "kind": x["kind"], "bytes": x["bytes"]} for x in estimate.get("layers", ())]
+    return [{**estimate, **layer} for layer in layers] or [estimate]
 
 
 def title(a: Allocation) -> str:
@@ -56,53 +95,8 @@ def _engine_words(a: Allocation) -> tuple[str, ...]:
     return (*a.log, *((f"to type: {a.typed}",) if a.typed else ()))
 
 
-def render(
-    answers: Sequence[Allocation | NotPredicted],
-    fmt: str,
-    *,
-    per_layer: bool = False,
-    unit: str | None = None,
-    width: int = 80,
-    color: bool = False,
-) -> str:
-    """Several estimates in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        from kvplan.report.formats.json import to_json
-
-        return to_json("estimates", [_as_dict(a, per_layer=per_layer) for a in answers])
-    if fmt == "csv":
-        from kvplan.report.formats.csv import to_csv
-
-        dicts = [_as_dict(a, per_layer=per_layer) for a in answers]
-        if not per_layer:
-            return to_csv(dicts, COLUMNS)
-        rows = [{**d, "layer": x["index"], "kind": x["kind"], "bytes": x["bytes"]} for d in dicts for x in d.get("layers", [])]
-        return to_csv(rows, LAYER_COLUMNS)
-    texts = []
-    for answer in answers:
-        if isinstance(answer, NotPredicted):
-            texts.append(f"not predicted: {answer.reason}\n")
-            continue
-        tables = (estimate_table(answer, per_layer=per_layer), *engine_tables(answer))
-        if fmt == "markdown":
-            from kvplan.report.formats.markdown import to_markdown
-
-            texts += [to_markdown(table, unit=unit) for table in tables]
-        else:
-            from kvplan.report.formats.table import to_text
-
-            texts += [to_text(table, unit=unit, width=width, color=color) for table in tables]
-    return "\n".join(texts)
-
-
 def engine_tables(a: Allocation) -> tuple[Table, ...]:
     """What one engine alone can say, from the allocation's details."""
     where = ABOUTS[a.engine].tables
     found: tuple[Table, ...] = located(where).tables(a) if where else ()
     return found
-
-
-def _as_dict(answer: Allocation | NotPredicted, *, per_layer: bool) -> dict[str, Any]:
-    if isinstance(answer, NotPredicted):
-        return {"not_predicted": answer.reason, "see": answer.see}
-    return answer.to_dict(per_layer=per_layer)

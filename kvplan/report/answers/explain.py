@@ -1,15 +1,45 @@
 """What `kvplan explain` shows: why, where, how much, and from which sources."""
 
-import textwrap
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.tables import Column, Table
-from kvplan.errors import printable
+from kvplan.errors import OptionError
 from kvplan.questions.explain import Explanation
 from kvplan.questions.explain.layer_map import Run
 from kvplan.report.answers.estimate import title
-from kvplan.report.formats.json import to_json
-from kvplan.report.formats.markdown import to_markdown
+from kvplan.report.blocks import Block, Heading, Paragraph, Rows, View
+
+
+class ExplainAnswer(Struct, frozen=True):
+    """What a model's cache holds, and why."""
+
+    key: ClassVar[str] = "explanation"
+    explanation: Explanation
+
+    def dicts(self) -> dict[str, Any]:
+        """One object."""
+        return self.explanation.to_dict()
+
+    def rows(self) -> Rows:
+        """Prose has none.
+
+        Raises:
+            OptionError: always.
+        """
+        raise OptionError("«format»: an explanation has no CSV form", hint="use table, markdown, html or json")
+
+    def blocks(self, view: View) -> Iterator[Block]:
+        """Why, where, how much, and from which sources."""
+        e = self.explanation
+        yield Heading(_title(e))
+        yield from (Paragraph(rule.title, rule.text) for rule in e.rules)
+        if not isinstance(e.answer, Allocation):
+            yield e.answer
+        yield from (table for table in (layer_table(e), formula_table(e), facts_table(e), sources_table(e)) if table.rows)
 
 
 def layer_table(e: Explanation) -> Table:
@@ -69,27 +99,3 @@ def sources_table(e: Explanation) -> Table:
 
 def _title(e: Explanation) -> str:
     return title(e.answer) if isinstance(e.answer, Allocation) else f"{e.model.name} · {e.engine}"
-
-
-def _tables(e: Explanation) -> list[Table]:
-    return [table for table in (layer_table(e), formula_table(e), facts_table(e), sources_table(e)) if table.rows]
-
-
-def render(e: Explanation, fmt: str, *, width: int = 80, color: bool = False) -> str:
-    """The explanation in one of the formats: `table`, `json`, `markdown`."""
-    if fmt == "json":
-        return to_json("explanation", e.to_dict())
-    missing = "" if isinstance(e.answer, Allocation) else f"not predicted: {printable(e.answer.reason)}\n"
-    if fmt == "markdown":
-        heading = to_markdown(Table(title=_title(e), columns=(), rows=())).split("\n", 1)[0]
-        paragraphs = [f"**{rule.title}.** {rule.text}" for rule in e.rules]
-        return (
-            "\n\n".join([heading, *paragraphs, *([missing] if missing else []), *(to_markdown(t).rstrip() for t in _tables(e))])
-            + "\n"
-        )
-    from kvplan.report.formats.table import to_text
-
-    lines = [*textwrap.wrap(printable(_title(e)), width), ""]
-    for rule in e.rules:
-        lines += [*textwrap.wrap(f"{rule.title.capitalize()}: {rule.text}", width=min(width, 100)), ""]
-    return "\n".join(lines) + missing + "\n" + "\n".join(to_text(t, width=width, color=color) for t in _tables(e))

@@ -1,15 +1,14 @@
 """What `kvplan fit` shows: the verdict, the budget line by line, the trade-off with the decisive row marked, what to type."""
 
 from collections.abc import Iterator, Sequence
-from textwrap import wrap
-from typing import Any
+from typing import Any, ClassVar
+
+from msgspec import Struct
 
 from kvplan.domain.tables import Column, Table
-from kvplan.errors import printable
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
-from kvplan.report.formats.csv import to_csv
-from kvplan.report.formats.json import to_json
+from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View
 from kvplan.units import human_bytes
 
 #: The columns of the CSV: one row for each point of the trade-off, or for each GPU that was tried.
@@ -25,6 +24,32 @@ _LIMITS: dict[Limit, str] = {
     "engine": "the engine takes no more",
     "nothing": "its cache does not grow",
 }
+
+
+class FitAnswer(Struct, frozen=True):
+    """What a GPU can serve, of several models."""
+
+    key: ClassVar[str] = "fits"
+    fits: Sequence[Fit]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One object a model."""
+        return [fit.to_dict() for fit in self.fits]
+
+    def rows(self) -> Rows:
+        """One row a point of the trade-off, or a GPU that was tried."""
+        return CSV_COLUMNS, (row for fit in self.fits for row in _csv_rows(fit))
+
+    def blocks(self, view: View) -> Iterator[Block]:
+        """The verdict, the budget, the trade-off, what to type or what would make it fit."""
+        for fit in self.fits:
+            blocks: list[Block] = [Verdict(verdict(fit)), *_tables(fit)]
+            if fit.flags:
+                blocks.append(Command(fit.flags))
+            if fit.fixes:
+                blocks.append(Fixes([Fix(x.change, x.result, x.command) for x in fit.fixes]))
+            notes = tuple(_notes(fit))
+            yield Section(blocks=[*blocks, Notes(notes)] if notes else blocks, apart=True)
 
 
 def verdict(fit: Fit) -> str:
@@ -175,41 +200,6 @@ def _notes(fit: Fit) -> Iterator[str]:
     yield from fit.notes
     if any(line.basis == "assumed" for line in fit.budget.lines):
         yield "assumed lines are kvplan's guesses: override them with --reserve, --utilization, --memory or --weights"
-
-
-def render(fits: Sequence[Fit], fmt: str, *, unit: str | None = None, width: int = 80, color: bool = False) -> str:
-    """The answers in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        return to_json("fits", [fit.to_dict() for fit in fits])
-    if fmt == "csv":
-        return to_csv((row for fit in fits for row in _csv_rows(fit)), CSV_COLUMNS)
-    if fmt == "markdown":
-        return "\n".join(_markdown(fit, unit) for fit in fits)
-    return "\n".join(_text(fit, unit, width, color) for fit in fits)
-
-
-def _text(fit: Fit, unit: str | None, width: int, color: bool) -> str:
-    from kvplan.report.formats.table import to_text
-
-    blocks = ["\n".join(wrap(printable(verdict(fit)), width, break_on_hyphens=False)) + "\n"]
-    blocks += [to_text(table, unit=unit, width=width, color=color).rstrip("\n") + "\n" for table in _tables(fit)]
-    if fit.flags:
-        blocks.append(f"\ntype: {printable(fit.flags)}\n")
-    if fit.fixes:
-        blocks.append("\n" + "".join(f"FIX: {fix.change} -> {fix.result}\n     {printable(fix.command)}\n" for fix in fit.fixes))
-    notes = "".join("\n".join(wrap(f"note: {printable(n)}", width, break_on_hyphens=False)) + "\n" for n in _notes(fit))
-    return "".join([*blocks, *(["\n" + notes] if notes else [])])
-
-
-def _markdown(fit: Fit, unit: str | None) -> str:
-    from kvplan.report.formats.markdown import to_markdown
-
-    blocks = [f"**{printable(verdict(fit))}**\n", *(to_markdown(table, unit=unit) for table in _tables(fit))]
-    if fit.flags:
-        blocks.append(f"```sh\n{printable(fit.flags)}\n```\n")
-    blocks += [f"- FIX: {fix.change} -> {fix.result}: `{printable(fix.command)}`\n" for fix in fit.fixes]
-    blocks += [f"- {printable(note)}\n" for note in _notes(fit)]
-    return "\n".join(blocks)
 
 
 def _csv_rows(fit: Fit) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
 
 from kvplan.domain.dtypes import ALIASES, DType
 from kvplan.domain.gpus import Gpu
@@ -10,20 +12,30 @@ from kvplan.domain.tables import Column, Table
 from kvplan.engines import ABOUTS, engine_class
 from kvplan.engines.kernel.about import SHARED
 from kvplan.engines.kernel.options import described
-from kvplan.report.formats.csv import to_csv
-from kvplan.report.formats.json import to_json
-from kvplan.report.formats.markdown import to_markdown
+from kvplan.report.blocks import Block, Rows, View
 
 #: kvplan's shared option -> what to type for it.
 _FLAGS: Final = {"kv_dtype": "--kv-dtype", "tensor_parallel": "--tp"}
 
 
-class Listing(NamedTuple):
-    """A catalogue: its name, its table for people, and its rows for JSON; the CSV takes the rows' plain values."""
+class Listing(Struct, frozen=True):
+    """A catalogue: its name, its table for people, and its entries for machines."""
 
-    name: str
+    key: str
     table: Table
-    rows: Sequence[Mapping[str, Any]]
+    entries: Sequence[Mapping[str, Any]]
+
+    def dicts(self) -> Sequence[Mapping[str, Any]]:
+        """One object an entry."""
+        return self.entries
+
+    def rows(self) -> Rows:
+        """One row an entry, of plain values."""
+        return tuple(self.entries[0]), ({key: _flat(value) for key, value in entry.items()} for entry in self.entries)
+
+    def blocks(self, view: View) -> list[Block]:
+        """One table."""
+        return [self.table]
 
 
 def dtype_listing(dtypes: Sequence[DType]) -> Listing:
@@ -146,19 +158,6 @@ def gpu_listing(entries: Sequence[Gpu]) -> Listing:
         "`-f json` has every source, bandwidth and note",
     )
     return Listing("gpus", Table(title="GPUs", columns=columns, rows=cells, notes=notes), rows)
-
-
-def render(listing: Listing, fmt: str, *, width: int = 80, color: bool = False) -> str:
-    """The catalogue in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        return to_json(listing.name, listing.rows)
-    if fmt == "csv":
-        return to_csv(({key: _flat(value) for key, value in row.items()} for row in listing.rows), listing.rows[0])
-    if fmt == "markdown":
-        return to_markdown(listing.table)
-    from kvplan.report.formats.table import to_text
-
-    return to_text(listing.table, width=width, color=color)
 
 
 def _flat(value: Any) -> Any:

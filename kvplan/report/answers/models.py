@@ -1,7 +1,7 @@
 """What `kvplan models` lists: one row a catalogue entry, with its layout in words."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from msgspec import Struct
 
@@ -9,6 +9,7 @@ from kvplan.domain.allocation import Allocation
 from kvplan.domain.model import Chunk, Compressed, Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax, Window
 from kvplan.domain.tables import Column, Table
 from kvplan.domain.words import head_words
+from kvplan.report.blocks import Block, Rows, View
 
 #: The columns of the CSV and the keys of the JSON, in order.
 MODEL_COLUMNS: Final = ("model", "layout", "layers", "bytes_per_token", "max_tokens", "hub")
@@ -88,6 +89,25 @@ def _shares_neighbors(model: Model) -> bool:
     return True
 
 
+class ModelsAnswer(Struct, frozen=True):
+    """The catalogue, or the part of it that was asked for."""
+
+    key: ClassVar[str] = "models"
+    entries: Sequence[Entry]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One object a model."""
+        return [entry.to_dict() for entry in self.entries]
+
+    def rows(self) -> Rows:
+        """One row a model; the layout's words with spaces between."""
+        return MODEL_COLUMNS, ({**row, "layout": " ".join(row["layout"])} for row in self.dicts())
+
+    def blocks(self, view: View) -> list[Block]:
+        """One table."""
+        return [models_table(self.entries)]
+
+
 def models_table(entries: Sequence[Entry]) -> Table:
     """The list for people."""
     rows = [entry.to_dict() for entry in entries]
@@ -105,24 +125,3 @@ def models_table(entries: Sequence[Entry]) -> Table:
         rows=tuple((*(", ".join(row[k]) if k == "layout" else row[k] for k in MODEL_COLUMNS),) for row in rows),
         notes=(note,),
     )
-
-
-def render(entries: Sequence[Entry], fmt: str, *, width: int = 80, color: bool = False) -> str:
-    """The list in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        from kvplan.report.formats.json import to_json
-
-        return to_json("models", [entry.to_dict() for entry in entries])
-    if fmt == "csv":
-        from kvplan.report.formats.csv import to_csv
-
-        dicts = [entry.to_dict() for entry in entries]
-        return to_csv(({**row, "layout": " ".join(row["layout"])} for row in dicts), MODEL_COLUMNS)
-    table = models_table(entries)
-    if fmt == "markdown":
-        from kvplan.report.formats.markdown import to_markdown
-
-        return to_markdown(table)
-    from kvplan.report.formats.table import to_text
-
-    return to_text(table, width=width, color=color)

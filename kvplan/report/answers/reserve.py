@@ -1,24 +1,50 @@
 """What `kvplan reserve` shows: the pool that a server makes of its memory, and the lines that it prints."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.pool import Pool
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, located
+from kvplan.report.blocks import Block, Rows, View, not_predicted_dict
 
 #: The columns of the CSV, one row a pool (docs/reference/formats.md).
 CSV_COLUMNS: Final = (
     "model", "engine", "engine_version", "budget_bytes", "block_bytes", "num_blocks", "allocated_bytes", "num_tokens",
-    "max_model_len", "concurrency", "refused", "estimated_max_model_len",
+    "max_model_len", "concurrency", "refused", "estimated_max_model_len", "not_predicted",
 )  # fmt: skip
+
+
+class ReserveAnswer(Struct, frozen=True):
+    """Several pools."""
+
+    key: ClassVar[str] = "pools"
+    pools: Sequence[Pool | NotPredicted]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One object a model."""
+        return [pool_dict(pool) for pool in self.pools]
+
+    def rows(self) -> Rows:
+        """One row a model."""
+        return CSV_COLUMNS, self.dicts()
+
+    def blocks(self, view: View) -> Iterator[Block]:
+        """The pool line by line, and the groups that share it."""
+        for pool in self.pools:
+            if isinstance(pool, NotPredicted):
+                yield pool
+            else:
+                yield from _tables(pool)
 
 
 def pool_dict(pool: Pool | NotPredicted) -> dict[str, Any]:
     """The JSON form of a pool, every bytes value an exact int."""
     if isinstance(pool, NotPredicted):
-        return {"not_predicted": pool.reason, "see": pool.see}
+        return not_predicted_dict(pool)
     return {
         "model": pool.model,
         "engine": pool.engine,
@@ -55,34 +81,6 @@ def pool_table(pool: Pool) -> Table:
     title = f"{d['model']} · {pool.engine} {d['engine_version']}"
     notes = (pool.refused,) if pool.refused else tuple(d["lines"])
     return Table(title=title, columns=columns, rows=tuple(rows), notes=notes)
-
-
-def render(
-    pools: Sequence[Pool | NotPredicted], fmt: str, *, unit: str | None = None, width: int = 80, color: bool = False
-) -> str:
-    """Several pools in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        from kvplan.report.formats.json import to_json
-
-        return to_json("pools", [pool_dict(pool) for pool in pools])
-    if fmt == "csv":
-        from kvplan.report.formats.csv import to_csv
-
-        return to_csv([pool_dict(pool) for pool in pools], CSV_COLUMNS)
-    texts = []
-    for pool in pools:
-        if isinstance(pool, NotPredicted):
-            texts.append(f"not predicted: {pool.reason}\n")
-            continue
-        if fmt == "markdown":
-            from kvplan.report.formats.markdown import to_markdown
-
-            texts += [to_markdown(table, unit=unit) for table in _tables(pool)]
-        else:
-            from kvplan.report.formats.table import to_text
-
-            texts += [to_text(table, unit=unit, width=width, color=color) for table in _tables(pool)]
-    return "\n".join(texts)
 
 
 def _tables(pool: Pool) -> tuple[Table, ...]:

@@ -1,17 +1,53 @@
 """What `kvplan sweep` shows: a matrix of lengths and batch sizes, or one line a cell."""
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import COLUMNS as CSV_COLUMNS
 from kvplan.domain.tables import Cell, Column, Table
-from kvplan.units import byte_unit
+from kvplan.errors import OptionError
+from kvplan.report.blocks import Block, Rows, View
 
 if TYPE_CHECKING:
     from kvplan.questions.sweep.grid import Sweep
 
 _MATRIX_WIDTH: Final = 8  # batch sizes beside each other
 _VARYING: Final = ("model", "engine", "kv_dtype", "tensor_parallel")
+_MOST_DICTS: Final = 1_000_000
+_TABLE_ROWS: Final = 100
+
+
+class SweepAnswer(Struct, frozen=True):
+    """A grid. Its CSV and Parquet of any length are written by the grid itself, in bounded memory."""
+
+    key: ClassVar[str] = "sweep"
+    sweep: "Sweep"
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """What the JSON holds beside the cells."""
+        return {"notes": list(self.sweep.notes)}
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One object a cell.
+
+        Raises:
+            OptionError: there are more than a million.
+        """
+        if len(self.sweep) > _MOST_DICTS:
+            raise OptionError(f"{len(self.sweep):,} rows are too many for JSON", hint="write them with -o report.csv or .parquet")
+        return sweep_rows(self.sweep)
+
+    def rows(self) -> Rows:
+        """One row a cell."""
+        return CSV_COLUMNS, self.dicts()
+
+    def blocks(self, view: View) -> list[Block]:
+        """One table, cut to what a person reads; its bytes in one unit, so that they can be compared across."""
+        return [replace(sweep_table(self.sweep, _TABLE_ROWS), one_unit=True)]
 
 
 def sweep_rows(sweep: "Sweep", limit: int | None = None) -> list[dict[str, Any]]:
@@ -33,12 +69,6 @@ def sweep_table(sweep: "Sweep", limit: int = 100) -> Table:
     hidden = (len(sweep.seq_lens) if matrix else len(sweep)) - len(table.rows)
     more = (f"{hidden:,} more rows; `-o report.csv` (or .parquet) writes all",) if hidden else ()
     return Table(title=table.title, columns=table.columns, rows=table.rows, notes=(*table.notes, *more, *sweep.notes))
-
-
-def common_unit(table: Table) -> str:
-    """One unit for all bytes columns of the table, so that they can be compared across."""
-    wanted = [i for i, column in enumerate(table.columns) if column.kind == "bytes"]
-    return byte_unit(max((v for row in table.rows for i in wanted if isinstance(v := row[i], int)), default=0))
 
 
 def _title(sweep: "Sweep") -> str:

@@ -1,14 +1,14 @@
 """What `kvplan validate` shows: each figure predicted and real, one block a rank."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct
 
 from kvplan.domain.tables import Column, Table
 from kvplan.domain.words import layer_range
 from kvplan.report.answers.estimate import title
-from kvplan.report.formats.csv import to_csv
-from kvplan.report.formats.json import to_json
-from kvplan.report.formats.markdown import to_markdown
+from kvplan.report.blocks import Block, Rows, View
 
 if TYPE_CHECKING:
     from kvplan.questions.validate.compare import BufferCheck, Check, Validation
@@ -28,6 +28,25 @@ _COLUMNS = (
     Column(title="difference", key="difference", kind="count"),
     Column(title="verdict", key="verdict", kind="verdict"),
 )
+
+
+class ValidateAnswer(Struct, frozen=True):
+    """One model against real tensors, on every rank."""
+
+    key: ClassVar[str] = "validations"
+    validations: Sequence["Validation"]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """One object a rank."""
+        return [validation.to_dict() for validation in self.validations]
+
+    def rows(self) -> Rows:
+        """One row a check, then one a buffer."""
+        return CSV_COLUMNS, [row for validation in self.validations for row in _csv_rows(validation)]
+
+    def blocks(self, view: View) -> list[Block]:
+        """One table."""
+        return [validation_table(self.validations)]
 
 
 def validation_table(validations: Sequence["Validation"]) -> Table:
@@ -83,20 +102,6 @@ def _check_row(on: str, check: "Check") -> tuple[Any, ...]:
 
 def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
-
-
-def render(validations: Sequence["Validation"], fmt: str, *, width: int = 80, color: bool = False) -> str:
-    """The validations of all ranks in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        return to_json("validations", [v.to_dict() for v in validations])
-    if fmt == "csv":
-        return to_csv([row for v in validations for row in _csv_rows(v)], CSV_COLUMNS)
-    table = validation_table(validations)
-    if fmt == "markdown":
-        return to_markdown(table)
-    from kvplan.report.formats.table import to_text
-
-    return to_text(table, width=width, color=color)
 
 
 def _csv_rows(validation: "Validation") -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """What `kvplan validate PLAN.yaml` shows: each member's cache, predicted and real, all on the device at once."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msgspec import Struct
 
 from kvplan.domain.tables import Column, Table
-from kvplan.report.formats.csv import to_csv
-from kvplan.report.formats.json import to_json
+from kvplan.report.blocks import Block, Rows, View
 
 if TYPE_CHECKING:
     from kvplan.questions.validate.together import Together
@@ -15,6 +16,25 @@ CSV_COLUMNS = (
     "plan", "gpu", "device", "divisor", "users_divisor", "what", "name", "model", "engine", "kv_dtype", "batch_size", "seq_len",
     "tensors", "predicted_bytes", "real_bytes", "exact", "equal", "card",
 )  # fmt: skip
+
+
+class TogetherAnswer(Struct, frozen=True):
+    """A plan's caches against real tensors, all at once."""
+
+    key: ClassVar[str] = "together"
+    together: "Together"
+
+    def dicts(self) -> dict[str, Any]:
+        """One object for all."""
+        return self.together.to_dict()
+
+    def rows(self) -> Rows:
+        """One row a member, then one a figure of the device."""
+        return CSV_COLUMNS, _csv_rows(self.together)
+
+    def blocks(self, view: View) -> list[Block]:
+        """One table."""
+        return [together_table(self.together)]
 
 
 def together_table(together: "Together") -> Table:
@@ -49,22 +69,6 @@ def scale_words(together: "Together") -> str:
     scales = [f"every context divided by {together.divisor:,}"] if together.divisor > 1 else []
     scales += [f"users divided by {together.users_divisor:,}"] if together.users_divisor > 1 else []
     return f"scaled down: {', '.join(scales)}" if scales else "the plan as it is"
-
-
-def render(together: "Together", fmt: str, *, width: int = 80, color: bool = False) -> str:
-    """The answer in one of the formats: `table`, `json`, `csv`, `markdown`."""
-    if fmt == "json":
-        return to_json("together", together.to_dict())
-    if fmt == "csv":
-        return to_csv(_csv_rows(together), CSV_COLUMNS)
-    table = together_table(together)
-    if fmt == "markdown":
-        from kvplan.report.formats.markdown import to_markdown
-
-        return to_markdown(table)
-    from kvplan.report.formats.table import to_text
-
-    return to_text(table, width=width, color=color)
 
 
 def _csv_rows(together: "Together") -> Iterator[dict[str, Any]]:

@@ -6,6 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kvplan.domain.tables import safe_cell
+from kvplan.report.blocks import Answer, View
+
+
+def text(answer: Answer, view: View) -> str:
+    """The answer's rows, whatever the view."""
+    columns, rows = answer.rows()
+    return to_csv(rows, columns)
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> str:

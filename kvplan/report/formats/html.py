@@ -1,9 +1,70 @@
-"""Tables as HTML, for notebooks."""
+"""HTML: a table for notebooks, and an answer as a page that stands alone."""
 
 from html import escape
+from typing import Final, assert_never
 
+from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Table, printed
 from kvplan.errors import printable
+from kvplan.limits import HINT, MESSAGE
+from kvplan.report.blocks import (
+    Answer,
+    Block,
+    Command,
+    Fixes,
+    Heading,
+    Notes,
+    Paragraph,
+    Section,
+    Steps,
+    Verdict,
+    View,
+    not_predicted_title,
+)
+
+_HEAD: Final = '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>kvplan</title></head>\n'
+
+
+def text(answer: Answer, view: View) -> str:
+    """The answer's blocks as one page."""
+    body = "\n".join(_block(block, view) for block in answer.blocks(view))
+    return f"{_HEAD}<body>\n{body}\n</body>\n</html>\n"
+
+
+def _block(block: Block, view: View) -> str:
+    match block:
+        case Table():
+            return to_html(block, unit=view.unit)
+        case NotPredicted():
+            see = f" See: {_text(block.see, HINT)}." if block.see else ""
+            return f"<h2>{_text(not_predicted_title(block))}</h2>\n<p>not predicted: {_text(block.reason, MESSAGE)}{see}</p>"
+        case Heading():
+            return f"<h2>{_text(block.text)}</h2>"
+        case Verdict():
+            return f"<p><strong>{_text(block.text)}</strong></p>"
+        case Paragraph():
+            return f"<p><strong>{escape(block.title)}.</strong> {escape(block.text)}</p>"
+        case Command():
+            return f"<pre>{_text(block.text)}</pre>"
+        case Steps():
+            return _list("ol", [_text(line) for line in block.lines])
+        case Notes():
+            return _list("ul", [_text(line) for line in block.lines])
+        case Fixes():
+            items = ((_text(fix.change), _text(fix.result), _text(fix.command)) for fix in block.found)
+            return _list("ul", [f"FIX: {change} → {result}: <code>{command}</code>" for change, result, command in items])
+        case Section():
+            return "<section>\n" + "\n".join(_block(inner, view) for inner in block.blocks) + "\n</section>"
+        case _:
+            assert_never(block)
+
+
+def _list(tag: str, items: list[str]) -> str:
+    return f"<{tag}>{''.join(f'<li>{item}</li>' for item in items)}</{tag}>"
+
+
+def _text(words: str, most: int = 400) -> str:
+    return escape(printable(words, most))
 
 
 def to_html(table: Table, *, unit: str | None = None) -> str:

@@ -3,6 +3,14 @@
 import json
 from typing import Any
 
+from kvplan.report.blocks import Answer, View
+
+
+def text(answer: Answer, view: View) -> str:
+    """The answer's values, whatever the view."""
+    beside: dict[str, Any] = getattr(answer, "beside", {})
+    return to_json(answer.key, answer.dicts(), **beside)
+
 
 def to_json(name: str, values: Any, **more: Any) -> str:
     """`{"schema": 1, NAME: values, …}`, indented."""

@@ -1,9 +1,77 @@
-"""Tables as GitHub markdown, with the same units as on a terminal."""
+"""GitHub markdown, with the same units as on a terminal."""
 
+from collections.abc import Iterator
+from typing import assert_never
+
+from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Table, printed
 from kvplan.errors import printable
+from kvplan.limits import HINT, MESSAGE
+from kvplan.report.blocks import (
+    Answer,
+    Block,
+    Command,
+    Fixes,
+    Heading,
+    Notes,
+    Paragraph,
+    Section,
+    Steps,
+    Verdict,
+    View,
+    not_predicted_title,
+)
 
 _ESCAPED = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
+
+
+def text(answer: Answer, view: View) -> str:
+    """The answer's blocks, an empty line between each two."""
+    return "\n".join(part for block in answer.blocks(view) for part in _parts(block, view))
+
+
+def _parts(block: Block, view: View) -> Iterator[str]:
+    """One block in parts between which an empty line may stand."""
+    if not isinstance(block, Section):
+        yield _block(block, view)
+        return
+    items: list[str] = []
+    for inner in block.blocks:
+        shown = _block(inner, view)
+        if isinstance(inner, Steps | Fixes | Notes):
+            items += shown.splitlines(keepends=True)
+        else:
+            yield shown
+    yield from items if block.apart or not items else ["".join(items)]
+
+
+def _block(block: Block, view: View) -> str:
+    match block:
+        case Table():
+            return to_markdown(block, unit=view.unit)
+        case NotPredicted():
+            more = f" See: {printable(block.see, HINT)}." if block.see else ""
+            return (
+                f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {printable(block.reason, MESSAGE)}{more}\n"
+            )
+        case Heading():
+            return f"**{_cell(printable(block.text))}**\n"
+        case Verdict():
+            return f"**{printable(block.text)}**\n"
+        case Paragraph():
+            return f"**{block.title}.** {block.text}\n"
+        case Command():
+            return f"```sh\n{printable(block.text)}\n```\n"
+        case Steps() | Notes():
+            return "".join(f"- {printable(line)}\n" for line in block.lines)
+        case Fixes():
+            return "".join(
+                f"- FIX: {printable(fix.change)} -> {printable(fix.result)}: `{printable(fix.command)}`\n" for fix in block.found
+            )
+        case Section():
+            return "\n".join(_parts(block, view))
+        case _:
+            assert_never(block)
 
 
 def _cell(text: str) -> str:

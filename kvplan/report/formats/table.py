@@ -1,16 +1,83 @@
-"""Tables for a terminal, through rich; the same layout written directly where nothing needs folding or color.
+"""Text for a terminal. Tables go through rich; the same layout is written directly where nothing needs folding or color.
 
 The direct way exists for speed: importing rich's console and tables takes a fifth of the CPU time of an
 estimate. A test holds the two equal, character for character.
 """
 
 from textwrap import wrap
-from typing import Any
+from typing import Any, Final, assert_never
 
+from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Printed, Table, printed
 from kvplan.errors import printable
+from kvplan.limits import HINT, MESSAGE
+from kvplan.report.blocks import (
+    Answer,
+    Block,
+    Command,
+    Fixes,
+    Heading,
+    Notes,
+    Paragraph,
+    Section,
+    Steps,
+    Verdict,
+    View,
+    not_predicted_title,
+)
 
-_RIGHT = {"bytes", "tokens", "count", "ratio"}
+_RIGHT: Final = {"bytes", "tokens", "count", "ratio"}
+_PROSE: Final = 100  # columns: longer lines are hard to read
+
+
+def text(answer: Answer, view: View) -> str:
+    """The answer's blocks, an empty line between each two."""
+    return "\n".join(_block(block, view) for block in answer.blocks(view))
+
+
+def _block(block: Block, view: View) -> str:
+    """One block; every line ends in a newline."""
+    match block:
+        case Table():
+            return to_text(block, unit=view.unit, width=view.width, color=view.color)
+        case NotPredicted():
+            more = [f"see: {printable(block.see, HINT)}"] if block.see else []
+            said = [printable(not_predicted_title(block)), f"not predicted: {printable(block.reason, MESSAGE)}", *more]
+            return _folded(said, view.width)
+        case Verdict():
+            return _folded([printable(block.text)], view.width)
+        case Notes():
+            return _folded([f"note: {printable(note)}" for note in block.lines], view.width)
+        case Heading():
+            return _lines(wrap(printable(block.text), view.width))
+        case Paragraph():
+            return _lines(wrap(f"{block.title.capitalize()}: {block.text}", width=min(view.width, _PROSE)))
+        case Command():
+            return f"type: {printable(block.text)}\n"
+        case Steps():
+            return _lines([printable(line) for line in block.lines])
+        case Fixes():
+            return "".join(
+                f"FIX: {printable(fix.change)} -> {printable(fix.result)}\n     {printable(fix.command)}\n" for fix in block.found
+            )
+        case Section():
+            return "".join(_in_section(inner, view) for inner in block.blocks)
+        case _:
+            assert_never(block)
+
+
+def _in_section(block: Block, view: View) -> str:
+    """Tables bring their own empty lines, and what follows them begins with one."""
+    shown = _block(block, view).rstrip("\n") + "\n"
+    return shown if isinstance(block, Verdict | Table) else f"\n{shown}"
+
+
+def _folded(sentences: list[str], width: int) -> str:
+    return _lines([line for said in sentences for line in wrap(said, width, break_on_hyphens=False)])
+
+
+def _lines(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def rich_table(table: Table, *, unit: str | None = None, width: int = 200) -> Any:

@@ -18,7 +18,9 @@ from kvplan.domain.workload import Workload
 from kvplan.questions.explain import explain
 from kvplan.questions.explain.layer_map import layer_map
 from kvplan.questions.explain.rules import RECURRENT_SOURCES, RULES, rules_for
-from kvplan.report.answers.explain import render
+from kvplan.report.answers.explain import ExplainAnswer
+from kvplan.report.blocks import View
+from kvplan.report.formats import render
 
 FULL = Softmax(kv_heads=16, key_dim=128, value_dim=128)
 LOCAL = Softmax(kv_heads=16, key_dim=128, value_dim=128, reach=Window(1024))
@@ -96,9 +98,10 @@ def test_every_recurrent_kind_has_a_source() -> None:
 @given(models, st.integers(50, 140))
 def test_any_model_can_be_explained_in_every_format(model: Model, width: int) -> None:
     e = explain(model, Workload(seq_len=100, encoder_len=10))
-    assert max(map(len, render(e, "table", width=width).splitlines())) <= width or width < 60
-    assert render(e, "markdown").startswith("**")
-    assert json.loads(render(e, "json"))["explanation"]["total_bytes"] == e.total_bytes
+    answer, view = ExplainAnswer(e), View(width=width)
+    assert max(map(len, str(render(answer, "table", view)).splitlines())) <= width or width < 60
+    assert str(render(answer, "markdown", view)).startswith("**")
+    assert json.loads(render(answer, "json", view))["explanation"]["total_bytes"] == e.total_bytes
 
 
 @pytest.fixture

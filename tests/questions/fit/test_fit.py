@@ -361,7 +361,7 @@ def test_a_gpus_memory_is_near_the_number_on_its_box(entry: Gpu) -> None:
 def test_a_gpu_of_several_sizes_asks_which(entry: Gpu) -> None:
     with pytest.raises(OptionError) as problem:
         gpu_memory(entry)
-    assert "--memory" in problem.value.hint
+    assert problem.value.hint.startswith("say which with memory, such as memory='")
 
 
 def test_a_name_alone_means_the_module() -> None:

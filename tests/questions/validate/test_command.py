@@ -160,7 +160,7 @@ def test_one_shard_of_a_tensor_parallel_model(config_file: Path, capsys: pytest.
 
 
 def test_a_bar_shows_on_a_terminal_when_there_is_much_to_touch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kvplan.cli.validate import progress
+    from kvplan.cli.validate import _touching
     from kvplan.questions.validate.ranks import Ranks
     from kvplan.units import GIB
 
@@ -172,7 +172,7 @@ def test_a_bar_shows_on_a_terminal_when_there_is_much_to_touch(monkeypatch: pyte
         stream = Terminal()
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setitem(os.environ, "TERM", "xterm")
-        with progress(Ranks(rank=rank, world_size=2), total_bytes) as watch:
+        with _touching(Ranks(rank=rank, world_size=2), total_bytes) as watch:
             watch(total_bytes // 2)
         return stream.getvalue()
 
