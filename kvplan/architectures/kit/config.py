@@ -83,7 +83,7 @@ class Config:
     @overload
     def integer(self, *keys: str, default: int | None, minimum: int = 1, maximum: int = MAX_INTEGER) -> int | None: ...
     def integer(
-        self, *keys: str, default: int | None | Absent = Absent.REFUSED, minimum: int = 1, maximum: int = MAX_INTEGER
+        self, *keys: str, default: int | Absent | None = Absent.REFUSED, minimum: int = 1, maximum: int = MAX_INTEGER
     ) -> int | None:
         """A whole number in `minimum`..`maximum`; `default` (which may be None) when no key is there.
 
@@ -120,7 +120,7 @@ class Config:
     def text(self, *keys: str, default: str) -> str: ...
     @overload
     def text(self, *keys: str, default: str | None) -> str | None: ...
-    def text(self, *keys: str, default: str | None | Absent = Absent.REFUSED) -> str | None:
+    def text(self, *keys: str, default: str | Absent | None = Absent.REFUSED) -> str | None:
         """A string of at most 4,096 characters.
 
         Raises:
