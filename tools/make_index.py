@@ -10,9 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-FAMILIES = Path(__file__).resolve().parent.parent / "kvplan" / "architectures" / "families"
+ROOT = Path(__file__).resolve().parent.parent
+FAMILIES = ROOT / "kvplan" / "architectures" / "families"
 INDEX = FAMILIES.parent / "index.py"
-HEAD = '''"""Which family reads which model type: the families' ROWS, written by tools/make_index.py (`make index`). Do not edit."""
+HEAD = '''"""Which family reads which model type: the families' ROWS, by tools/make_index.py (`make index`); do not edit."""
 
 from typing import Final
 
@@ -34,6 +35,7 @@ def families() -> dict[str, list[str]]:
     Raises:
         SystemExit: two families read the same model type, or a file has no ROWS.
     """
+    sys.path.insert(0, str(ROOT))  # this tree's families, whatever is installed
     blank = ModuleType("kvplan.architectures.index")  # so that a stale or broken index cannot get in the way
     blank.__dict__.update(FAMILIES={}, FAMILY_OF={})
     sys.modules.setdefault(blank.__name__, blank)

@@ -1,4 +1,4 @@
-"""Which family reads which model type: the families' ROWS, written by tools/make_index.py (`make index`). Do not edit."""
+"""Which family reads which model type: the families' ROWS, by tools/make_index.py (`make index`); do not edit."""
 
 from typing import Final
 
