@@ -51,8 +51,8 @@ def test_a_bare_model_type_reads_or_names_the_key_that_it_lacks(model_type: str)
 
 
 def test_a_type_that_nobody_claims_has_no_reader() -> None:
-    with pytest.raises(UnknownArchitecture, match="acme"):
-        architectures.reader_of("acme")
+    with pytest.raises(UnknownArchitecture, match="unheard-of"):
+        architectures.reader_of("unheard-of")
 
 
 def test_reading_one_family_loads_its_readers_and_no_other_family() -> None:
@@ -76,12 +76,12 @@ def by_model_type(c: Config, model_type: str) -> Decoder:
 
 @pytest.mark.parametrize(
     "module",
-    [SimpleNamespace(ROWS={"acme": plain(Row(2, 4, 32))}), SimpleNamespace(read=by_model_type)],
+    [SimpleNamespace(ROWS={"unheard-of": plain(Row(2, 10, 80))}), SimpleNamespace(read=by_model_type)],
     ids=["rows", "a function"],
 )
 def test_a_third_party_adds_a_family_through_its_entry_point(module: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    point = SimpleNamespace(name="acme", load=lambda: module)
+    point = SimpleNamespace(name="unheard-of", load=lambda: module)
     monkeypatch.setattr(metadata, "entry_points", lambda *, group: [point] if group == "kvplan.architectures" else [])
-    model = architectures.read({"model_type": "acme", "num_hidden_layers": 3})
-    assert [layer.memories for layer in model.layers] == [(attention(4, 8),)] * 3
+    model = architectures.read({"model_type": "unheard-of", "num_hidden_layers": 3})
+    assert [layer.memories for layer in model.layers] == [(attention(10, 8),)] * 3
     assert not model.inferred
