@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test attack lint bench docs wheel clean
+.PHONY: demo test attack lint bench index docs wheel clean
 
 .venv/.user: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -34,6 +34,9 @@ lint: .venv/.developer
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+index: .venv/.user
+	$(BIN)/python tools/make_index.py
 
 docs: .venv/.developer
 	$(BIN)/python tools/make_reference.py

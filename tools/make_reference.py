@@ -55,7 +55,7 @@ def architectures_page() -> str:
     lines = [
         NOTE,
         "# Architectures\n\n",
-        "`model_type` of a hub config, by family module in `kvplan/architectures/`. An unknown type is refused; ",
+        "`model_type` of a hub config, by family file in `kvplan/architectures/families/`. An unknown type is refused; ",
     ]
     lines += [
         "`--infer` reads it by the shape of its keys and marks the result.\n\n",

@@ -1,27 +1,24 @@
-"""Front ends: from a hub config to what the model must remember. One small module a family.
+"""Front ends: from a hub config to what the model must remember. One file a family, named as people name models.
 
-A family module has `read(c, model_type) -> Decoder`: each layer's memories in order, under the key names and class
-defaults of that family. It is imported only when a config asks for it. Third parties add families through the
-entry-point group `kvplan.architectures` (name = model type, value = module).
+A family file in `families/` has `ROWS`: model type -> reader. A reader is what the row is read by, one of `kit/` or the
+family's own, with the key names and class defaults of that type; `reader.read(c)` gives each layer's memories in order.
+A family is imported only when a config asks for it. Third parties add families through the entry-point group
+`kvplan.architectures`: the name is a model type, the value a module with `ROWS`, or with `read(c, model_type) -> Decoder`.
 """
 
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from kvplan.architectures.index import FAMILIES, WRAPPERS
+from kvplan.architectures.index import FAMILIES, FAMILY_OF
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.kit.shapes import Decoder
+from kvplan.architectures.kit.reader import Decoder, Reader, reader
+from kvplan.architectures.wrappers import WRAPPERS, text_part
 from kvplan.domain.model import Layer, Model, ModelError
 from kvplan.domain.origin import Origin
 from kvplan.errors import ConfigError, UnknownArchitecture
 
-__all__ = ["FAMILIES", "WRAPPERS", "known_model_types", "read", "read_config"]
-
-_MODULE_OF: Final[dict[str, str]] = {model_type: module for module, types in FAMILIES.items() for model_type in types}
-
-#: Where a wrapper that is not in the table keeps its text part, tried in this order.
-_TEXT_SECTIONS: Final = ("text_config", "language_config", "llm_config", "decoder_config", "thinker_config")
+__all__ = ["FAMILIES", "WRAPPERS", "known_model_types", "read", "read_config", "reader_of", "text_part"]
 
 _DTYPES: Final = {
     "float32": "float32", "fp32": "float32", "float16": "float16", "fp16": "float16", "half": "float16",
@@ -31,7 +28,7 @@ _DTYPES: Final = {
 
 def known_model_types() -> list[str]:
     """Every model type that a config may name, wrappers included."""
-    return sorted({*_MODULE_OF, *WRAPPERS})
+    return sorted({*FAMILY_OF, *WRAPPERS})
 
 
 def read(data: Mapping[str, Any], *, source: str = "config.json", name: str = "", infer: bool = False) -> Model:
@@ -54,17 +51,10 @@ def read_config(outer: Config, *, name: str = "", infer: bool = False) -> Model:
     """As `read`, for a `Config` that the caller holds: afterwards it says which keys were read."""
     source = outer.source
     model_type = outer.text("model_type", default="") or _from_architectures(outer)
-    text, text_type = _text_part(outer, model_type)
-    inferred = False
+    text, text_type = text_part(outer, model_type)
+    family, inferred = _reader(text_type, source, infer=infer)
     try:
-        family = _family(text_type, source, infer=infer)
-    except UnknownArchitecture:
-        if not infer:
-            raise
-        inferred = True
-        family = import_module("kvplan.architectures.infer")
-    try:
-        decoder = family.read(text, text_type)
+        decoder = family.read(text)
         return _model(outer, text, (model_type, text_type), decoder, name=name or model_type, inferred=inferred)
     except ModelError as error:
         raise ConfigError(f"{source}: {error}", hint="check the config's sizes and its layer map") from error
@@ -83,57 +73,36 @@ def _from_architectures(c: Config) -> str:
     )
 
 
-def _text_part(outer: Config, model_type: str) -> tuple[Config, str]:
-    """The section that describes the text decoder, and its model type."""
-    if model_type in WRAPPERS:
-        path, implied = WRAPPERS[model_type]
-        section = _section_at(outer, path)
-        if section is outer:
-            return outer, implied
-        inner = section.text("model_type", default=implied)
-        completed = import_module("kvplan.architectures.wrappers").with_defaults(section, model_type)
-        return completed, implied if inner in WRAPPERS else inner
-    if model_type in _MODULE_OF and (_describes_layers(outer) or not any(key in outer.data for key in _TEXT_SECTIONS)):
-        return outer, model_type
-    for key in _TEXT_SECTIONS:
-        if isinstance(outer.data.get(key), Mapping):
-            section = outer.section(key)
-            inner = section.text("model_type", default="")
-            if inner in _MODULE_OF:
-                outer.note("model_type", model_type, f"read through `{key}`")
-                return section, inner
-    return outer, model_type
+def reader_of(model_type: str, source: str = "config.json") -> Reader:
+    """How the family of a model type, kvplan's own or a third party's, reads a config.
 
-
-def _section_at(outer: Config, path: tuple[str, ...]) -> Config:
-    """The section at `path`; `outer` itself where a wrapper's config is flat, as Qwen2-VL's is."""
-    section = outer
-    for key in path:
-        if section.has(key):
-            section = section.section(key)
-    if section is not outer or _describes_layers(outer):
-        return section
-    for key in _TEXT_SECTIONS:
-        if isinstance(outer.data.get(key), Mapping):  # VibeVoice: `decoder_config` on the hub
-            return outer.section(key)
-    return outer.section(path[-1])  # absent: the text part is its class's defaults
-
-
-def _describes_layers(c: Config) -> bool:
-    keys = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers", "num_decoder_layers")
-    return any(key in c.data for key in keys)
-
-
-def _family(model_type: str, source: str, *, infer: bool) -> Any:
-    module = _MODULE_OF.get(model_type)
-    if module is not None:
-        return import_module(f"kvplan.architectures.families.{module}")
+    Raises:
+        UnknownArchitecture: no family claims it.
+    """
+    family = FAMILY_OF.get(model_type)
+    if family is not None:
+        found: Reader = import_module(f"kvplan.architectures.families.{family}").ROWS[model_type]
+        return found
     from importlib.metadata import entry_points  # costs 30 ms, so only for what kvplan itself does not know
 
     for point in entry_points(group="kvplan.architectures"):
         if point.name == model_type:
-            return point.load()
+            module = point.load()
+            rows: Mapping[str, Reader] | None = getattr(module, "ROWS", None)
+            return rows[model_type] if rows is not None else reader(module.read)(model_type)
     raise UnknownArchitecture(model_type, known_model_types(), source)
+
+
+def _reader(model_type: str, source: str, *, infer: bool) -> tuple[Reader, bool]:
+    """The family's reader, or by shape on request; and whether it is that."""
+    try:
+        return reader_of(model_type, source), False
+    except UnknownArchitecture:
+        if not infer:
+            raise
+    from kvplan.architectures.infer import by_shape
+
+    return by_shape(model_type), True
 
 
 def _model(outer: Config, text: Config, types: tuple[str, str], decoder: Decoder, *, name: str, inferred: bool) -> Model:

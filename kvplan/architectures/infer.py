@@ -9,20 +9,36 @@ from collections.abc import Mapping
 from typing import Final
 
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.kit.heads import draft_layers, layer_reach, read_layer_types, read_window
-from kvplan.architectures.kit.shapes import Decoder, divided, grouped_heads, layer_count, query_heads
+from kvplan.architectures.kit.heads import (
+    MAX_HEADS,
+    Names,
+    head_dim,
+    kv_heads,
+    layer_count,
+    lenient,
+    query_heads,
+    width,
+)
+from kvplan.architectures.kit.layers import CHUNKED, FULL, SLIDING, draft_count, layer_types, reach, read_window
+from kvplan.architectures.kit.reader import Decoder, reader
 from kvplan.domain.model import Latent, Memory, Reach, Softmax
 
 _LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_transformer_layers")
-_HEADS: Final = (
-    "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads", "num_query_heads",
+_ROW: Final = lenient(
+    names=Names(
+        layers=_LAYERS,
+        heads=(
+            "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads",
+            "num_query_heads",
+        ),
+        kv_heads=(
+            "num_key_value_heads", "num_kv_heads", "n_kv_heads", "n_head_kv", "multi_query_group_num",
+            "num_attention_groups", "num_query_groups",
+        ),
+        head_dim=("head_dim", "attention_head_dim", "kv_channels", "head_size", "d_kv", "hidden_size_per_head"),
+        hidden=("hidden_size", "n_embd", "d_model", "model_dim", "hidden_dim", "embed_dim", "dim"),
+    )
 )  # fmt: skip
-_KV_HEADS: Final = (
-    "num_key_value_heads", "num_kv_heads", "n_kv_heads", "n_head_kv", "multi_query_group_num", "num_attention_groups",
-    "num_query_groups",
-)  # fmt: skip
-_HEAD_DIM: Final = ("head_dim", "attention_head_dim", "kv_channels", "head_size", "d_kv", "hidden_size_per_head")
-_HIDDEN: Final = ("hidden_size", "n_embd", "d_model", "model_dim", "hidden_dim", "embed_dim", "dim")
 _SECTIONS: Final = ("text_config", "language_config", "llm_config", "decoder_config", "decoder")
 _STATES: Final = (
     "mamba_d_state", "mamba_d_conv", "ssm_state_size", "state_size", "conv_L_cache", "linear_num_value_heads",
@@ -31,7 +47,8 @@ _STATES: Final = (
 )  # fmt: skip
 
 
-def read(c: Config, model_type: str) -> Decoder:
+@reader
+def by_shape(c: Config, model_type: str) -> Decoder:
     """Layers of equal heads, with the reach that the config names.
 
     Raises:
@@ -45,18 +62,18 @@ def read(c: Config, model_type: str) -> Decoder:
                 f"cannot be read by shape: no family claims `{model_type[:60]}`",
                 hint="describe its layers in YAML (docs/guides/specs.md)",
             )
-    layers, heads = layer_count(c, *_LAYERS), query_heads(c, *_HEADS)
+    layers, heads = layer_count(c, _ROW), query_heads(c, _ROW)
     window = read_window(c, None)
-    chunk: int | None = c.integer("attention_chunk_size", default=None)
-    local = "sliding_attention" if window else "chunked_attention" if chunk else "full_attention"
-    kinds = read_layer_types(c, layers) or [local] * layers
+    chunk = c.integer("attention_chunk_size", default=None)
+    local = SLIDING if window else CHUNKED if chunk else FULL
+    kinds = layer_types(c, layers, FULL, SLIDING, CHUNKED) or [local] * layers
     memories: dict[str, tuple[Memory, ...]] = {
-        kind: (_memory(c, heads, layer_reach(c, kind, window, chunk)),) for kind in dict.fromkeys(kinds)
+        kind: (_memory(c, heads, reach(c, kind, window, chunk)),) for kind in dict.fromkeys(kinds)
     }
     return Decoder(
         layers=[memories[kind] for kind in kinds],
         heads=heads,
-        drafts=draft_layers(c, memories[kinds[-1]]),
+        drafts=[memories[kinds[-1]]] * draft_count(c, default=None),
         notes=(f"`{model_type[:60]}` is unknown: read by the shape of its keys",),
     )
 
@@ -69,7 +86,7 @@ def _text_section(c: Config) -> Config:
 
 
 def _memory(c: Config, heads: int, reach: Reach) -> Memory:
-    rank: int | None = c.integer("kv_lora_rank", default=None)
+    rank = c.integer("kv_lora_rank", default=None)
     if rank is not None:
         return Latent(
             rank=rank,
@@ -79,9 +96,6 @@ def _memory(c: Config, heads: int, reach: Reach) -> Memory:
             value_dim=c.integer("v_head_dim"),
             reach=reach,
         )
-    kv_heads = grouped_heads(c, heads, *_KV_HEADS)
-    dim: int | None = c.integer(*_HEAD_DIM, default=None, maximum=2**20)
-    if dim is None:
-        dim = divided(c, _HIDDEN[0], c.integer(*_HIDDEN, maximum=2**24), heads, "query heads")
-    value_dim: int = c.integer("v_head_dim", default=dim, maximum=2**20)
-    return Softmax(kv_heads=kv_heads, key_dim=dim, value_dim=value_dim, reach=reach)
+    kv, dim = kv_heads(c, _ROW, heads), head_dim(c, _ROW, heads)
+    value_dim = width(c, "v_head_dim", default=dim, maximum=MAX_HEADS)
+    return Softmax(kv_heads=kv, key_dim=dim, value_dim=value_dim, reach=reach)

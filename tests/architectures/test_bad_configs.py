@@ -1,4 +1,4 @@
-"""Configs that cannot be: one sentence with the file and the key, whatever the family; and reading by shape."""
+"""Configs that cannot be: one sentence with the file and the key, whatever the family."""
 
 import json
 from typing import Any
@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan import architectures
-from kvplan.domain.model import Chunk, Cross, Full, Latent, Shared, Softmax, Window
-from kvplan.errors import ConfigError, KvplanError, UnknownArchitecture
+from kvplan.domain.model import Cross, Full, Softmax, Window
+from kvplan.errors import ConfigError, KvplanError
 
 CONFIGS = golden.CONFIGS / "hf"
-#: One config of each family module, and the keys without which it cannot be sized.
-FAMILIES = {
+#: One config of each way to be sized, and the keys that size it.
+SIZED_BY = {
     "plain": ("meta-llama__Llama-3.1-8B", ["num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size"]),
     "sliding": (
         "openai__gpt-oss-20b",
@@ -40,7 +40,7 @@ def refusal(config: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in FAMILIES.values() for key in keys])
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in SIZED_BY.values() for key in keys])
 @pytest.mark.parametrize("value", BAD, ids=lambda v: str(v)[:8])
 def test_a_bad_number_is_refused_by_file_and_key(name: str, key: str, value: Any) -> None:
     config = raw(name)
@@ -138,91 +138,6 @@ def test_a_layer_map_that_contradicts_itself_is_refused(config: dict[str, Any], 
     assert f"`{key}`" in refusal(config)
 
 
-# Reading by shape.
-
-SHAPE = {"model_type": "acme-7", "num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 512}
-
-
-def test_an_unknown_type_is_refused_unless_it_may_be_inferred() -> None:
-    with pytest.raises(UnknownArchitecture):
-        architectures.read(SHAPE)
-    model = architectures.read(SHAPE, infer=True)
-    assert model.inferred
-    assert "acme-7" in model.notes[0]
-    assert {layer.memories for layer in model.layers} == {(Softmax(kv_heads=8, key_dim=64, value_dim=64),)}
-
-
-def test_a_known_type_is_not_marked_inferred() -> None:
-    assert not architectures.read({"model_type": "llama"}, infer=True).inferred
-
-
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({"num_key_value_heads": 2}, Softmax(kv_heads=2, key_dim=64, value_dim=64)),
-        ({"n_kv_heads": 2, "head_dim": 96}, Softmax(kv_heads=2, key_dim=96, value_dim=96)),
-        ({"sliding_window": 128}, Softmax(kv_heads=8, key_dim=64, value_dim=64, reach=Window(128))),
-        ({"attention_chunk_size": 256}, Softmax(kv_heads=8, key_dim=64, value_dim=64, reach=Chunk(256))),
-        ({"sliding_window": 128, "use_sliding_window": False}, Softmax(kv_heads=8, key_dim=64, value_dim=64)),
-        (
-            {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128},
-            Latent(rank=512, rope_dim=64, heads=8, nope_dim=128, value_dim=128),
-        ),
-    ],
-)  # fmt: skip
-def test_common_keys_mean_what_they_usually_mean(keys: dict[str, Any], expected: object) -> None:
-    model = architectures.read({**SHAPE, **keys}, infer=True)
-    assert {layer.memories for layer in model.layers} == {(expected,)}
-
-
-def test_layer_types_decide_by_shape_too() -> None:
-    types = ["sliding_attention", "full_attention"] * 2
-    model = architectures.read({**SHAPE, "layer_types": types, "sliding_window": 64}, infer=True)
-    reaches = [m.reach for layer in model.layers for m in layer.memories if isinstance(m, Softmax)]
-    assert reaches == [Window(64), Full()] * 2
-
-
-def test_the_text_part_of_an_unknown_wrapper_is_found() -> None:
-    known = architectures.read({"model_type": "acme-vl", "text_config": {**SHAPE, "model_type": "llama"}})
-    unknown = architectures.read({"model_type": "acme-vl", "text_config": SHAPE}, infer=True)
-    assert (len(known.layers), known.inferred) == (4, False)
-    assert (len(unknown.layers), unknown.inferred) == (4, True)
-
-
-@pytest.mark.parametrize("missing", ["num_hidden_layers", "num_attention_heads", "hidden_size"])
-def test_nothing_is_assumed_about_an_unknown_class(missing: str) -> None:
-    config = {key: value for key, value in SHAPE.items() if key != missing}
-    with pytest.raises(ConfigError, match=missing):
-        architectures.read(config, infer=True)
-
-
-@pytest.mark.parametrize("key", ["mamba_d_state", "linear_num_value_heads", "index_head_dim"])
-def test_states_and_indexers_are_not_guessed(key: str) -> None:
-    with pytest.raises(ConfigError, match=key) as caught:
-        architectures.read({**SHAPE, key: 16}, infer=True)
-    assert "YAML" in caught.value.hint
-
-
-# What the families' own maps mean.
-
-
-def test_a_shared_layer_and_its_source_stand_where_the_list_says() -> None:
-    model = architectures.read({"model_type": "llama-cla", "num_hidden_layers": 4, "kv_source_layer": [0, 0, 2, 2]})
-    assert [type(layer.memories[0]) for layer in model.layers] == [Softmax, Shared, Softmax, Shared]
-
-
-def test_an_assistant_keeps_nothing_of_its_own() -> None:
-    text = {"num_hidden_layers": 4, "num_kv_shared_layers": 4}
-    model = architectures.read({"model_type": "gemma4_assistant", "text_config": text})
-    assert [layer.memories for layer in model.layers] == [()] * 4
-
-
-def test_a_decoder_that_was_written_back_layer_by_layer_reads_the_same() -> None:
-    short = {"model_type": "gemma4_text", "num_hidden_layers": 6, "global_head_dim": 128}
-    written = {"model_type": "gemma4_text", "num_hidden_layers": 6, "per_layer_config": {"05": {"head_dim": 128}}}
-    assert architectures.read(short).layers == architectures.read(written).layers
-
-
 def test_cross_attention_comes_with_its_flag() -> None:
     plain = architectures.read({"model_type": "gpt2"})
     decoder = architectures.read({"model_type": "gpt2", "add_cross_attention": True})
@@ -230,12 +145,6 @@ def test_cross_attention_comes_with_its_flag() -> None:
     assert isinstance(decoder.layers[0].memories[1], Cross)
     wrapped = {"model_type": "vision-encoder-decoder", "decoder": {"model_type": "trocr", "is_decoder": True}}
     assert isinstance(architectures.read(wrapped).layers[0].memories[1], Cross)
-
-
-def test_the_encoders_entries_fall_under_the_layers_window() -> None:
-    model = architectures.read({"model_type": "t5gemma2", "decoder": {}})
-    crosses = [m.reach for layer in model.layers for m in layer.memories if isinstance(m, Cross)]
-    assert crosses[:6] == [Window(4096)] * 5 + [Full()]
 
 
 # Whatever is in a config, it reads or is refused in one sentence.

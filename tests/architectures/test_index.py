@@ -1,15 +1,31 @@
-"""The index of families and wrappers: every name leads to a reader, and only one."""
+"""The index of families: written from their ROWS, every name leads to a reader, and reading one family loads no other."""
 
 import subprocess
 import sys
 from collections import Counter
-from importlib import import_module
+from importlib import import_module, metadata
+from types import SimpleNamespace
 
 import pytest
+from golden import ROOT
 
 from kvplan import architectures
-from kvplan.domain.model import Softmax
-from kvplan.errors import ConfigError
+from kvplan.architectures.kit.config import Config
+from kvplan.architectures.kit.heads import Row
+from kvplan.architectures.kit.layers import attention
+from kvplan.architectures.kit.plain import plain
+from kvplan.architectures.kit.reader import Decoder, Reader
+from kvplan.errors import ConfigError, UnknownArchitecture
+
+
+def make_index(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "tools" / "make_index.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_index_is_current() -> None:
+    done = make_index("--check")
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_model_type_has_two_families() -> None:
@@ -17,15 +33,11 @@ def test_no_model_type_has_two_families() -> None:
     assert [model_type for model_type, number in counted.items() if number > 1] == []
 
 
-def test_no_model_type_is_both_a_wrapper_and_a_text_model() -> None:
-    assert {t for types in architectures.FAMILIES.values() for t in types} & set(architectures.WRAPPERS) == set()
-
-
-@pytest.mark.parametrize("wrapper", sorted(architectures.WRAPPERS))
-def test_a_wrapper_implies_a_known_text_model(wrapper: str) -> None:
-    path, implied = architectures.WRAPPERS[wrapper]
-    assert path
-    assert implied in {t for types in architectures.FAMILIES.values() for t in types}
+@pytest.mark.parametrize("family", architectures.FAMILIES)
+def test_a_row_is_a_reader(family: str) -> None:
+    rows = import_module(f"kvplan.architectures.families.{family}").ROWS
+    assert set(rows) == set(architectures.FAMILIES[family])
+    assert all(isinstance(row, Reader) for row in rows.values())
 
 
 @pytest.mark.parametrize("model_type", architectures.known_model_types())
@@ -38,37 +50,38 @@ def test_a_bare_model_type_reads_or_names_the_key_that_it_lacks(model_type: str)
         assert model.layers
 
 
-def test_every_row_of_a_table_is_in_the_index() -> None:
-    for family in ("plain", "sliding", "gemma", "encoder_decoder"):
-        module = import_module(f"kvplan.architectures.{family}")
-        rows = {*module.ROWS, *getattr(module, "_OWN", {})}
-        assert rows == set(architectures.FAMILIES[family]), family
-    for family in ("kv_names", "layer_maps"):
-        module = import_module(f"kvplan.architectures.{family}")
-        assert set(module._READERS) == set(architectures.FAMILIES[family]), family
+def test_a_type_that_nobody_claims_has_no_reader() -> None:
+    with pytest.raises(UnknownArchitecture, match="unheard-of"):
+        architectures.reader_of("unheard-of")
 
 
-def test_a_wrapper_whose_part_names_the_wrapper_again_is_read_as_its_text_model() -> None:
-    config = {"model_type": "qwen2_vl", "text_config": {"model_type": "qwen2_vl", "num_hidden_layers": 3}}
-    assert len(architectures.read(config).layers) == 3
-
-
-def test_a_flat_wrapper_is_read_at_its_top_level() -> None:
-    model = architectures.read({"model_type": "qwen2_vl", "num_hidden_layers": 3, "num_attention_heads": 64})
-    assert len(model.layers) == 3
-
-
-def test_some_wrappers_complete_what_their_text_part_leaves_out() -> None:
-    (merged,) = architectures.read({"model_type": "voxtral", "text_config": {"num_hidden_layers": 2}}).layers[0].memories
-    (not_merged,) = architectures.read({"model_type": "paligemma", "text_config": {"num_hidden_layers": 2}}).layers[0].memories
-    assert merged == Softmax(kv_heads=8, key_dim=128, value_dim=128)
-    assert not_merged == Softmax(kv_heads=16, key_dim=256, value_dim=256)  # Gemma's own class, not PaliGemma's text part
-
-
-def test_reading_one_family_imports_no_other() -> None:
+def test_reading_one_family_loads_its_readers_and_no_other_family() -> None:
     code = (
-        "import sys; from kvplan import architectures as a; a.read({'model_type': 'llama'});"
-        "print(*sorted(m.split('.')[2] for m in sys.modules if m.startswith('kvplan.architectures.')))"
+        "import sys; from kvplan import architectures as a; a.read({'model_type': 'phimoe'});"
+        "print(*sorted(m.removeprefix('kvplan.architectures.') for m in sys.modules if m.startswith('kvplan.architectures.')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["config", "index", "plain", "rows", "shapes"]
+    loaded = {name for name in done.stdout.split() if "." in name}
+    readers = {f"kit.{name}" for name in ("config", "heads", "layers", "plain", "reader", "sliding", "states")}
+    assert loaded == {"families.phi", *readers}
+
+
+# Third parties.
+
+
+def by_model_type(c: Config, model_type: str) -> Decoder:
+    """What an entry point's module had before there were rows."""
+    return Decoder(layers=[(attention(len(model_type), 8),)] * c.integer("num_hidden_layers"))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [SimpleNamespace(ROWS={"unheard-of": plain(Row(2, 10, 80))}), SimpleNamespace(read=by_model_type)],
+    ids=["rows", "a function"],
+)
+def test_a_third_party_adds_a_family_through_its_entry_point(module: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = SimpleNamespace(name="unheard-of", load=lambda: module)
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: [point] if group == "kvplan.architectures" else [])
+    model = architectures.read({"model_type": "unheard-of", "num_hidden_layers": 3})
+    assert [layer.memories for layer in model.layers] == [(attention(10, 8),)] * 3
+    assert not model.inferred

@@ -6,14 +6,13 @@ from typing import Any
 
 import golden
 import pytest
+from model_types import KEYS_AND_VALUES, with_wrappers
 
 from kvplan import architectures
 from kvplan.domain.model import Chunk, Cross, Memory, Shared, Softmax, Window
 
 GOLDEN = golden.GOLDEN / "transformers.jsonl"
-FAMILIES = ("plain", "sliding", "gemma", "mixed_heads", "kv_names", "cla", "layer_maps", "encoder_decoder")
-TEXT_TYPES = {model_type for family in FAMILIES for model_type in architectures.FAMILIES[family]}
-TYPES = TEXT_TYPES | {wrapper for wrapper, (_, text) in architectures.WRAPPERS.items() if text in TEXT_TYPES}
+TYPES = with_wrappers(KEYS_AND_VALUES)
 
 # What this engine does to the model's memories, so that its tensors differ from them for a reason.
 BROADCASTS_HEADS = {"transformers/tiiuae/falcon-40b", "transformers/tiiuae/falcon-180B"}  # new decoder architecture

@@ -3,14 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_types import OTHER_MEMORIES
 
-from kvplan.architectures import FAMILIES, read
+from kvplan.architectures import read
 from kvplan.errors import ConfigError, InputError
 
-MODULES = (
-    "latent", "indexed", "deepseek_v4", "kda", "delta", "minimax", "mamba", "nemotron_h", "sambay", "convolution", "recurrent",
-)  # fmt: skip
-OURS = sorted(model_type for module in MODULES for model_type in FAMILIES[module])
 LINEAR = "linear_attention"
 
 REFUSED = {
@@ -141,7 +138,7 @@ VALUES = st.one_of(
 )
 
 
-@pytest.mark.parametrize("model_type", OURS)
+@pytest.mark.parametrize("model_type", sorted(OTHER_MEMORIES))
 @settings(max_examples=40, deadline=None)
 @given(data=st.dictionaries(KEYS, VALUES, max_size=4))
 def test_a_strange_config_is_read_or_refused(model_type, data):

@@ -7,10 +7,10 @@ They are known by name, so that the answer is the reason and not a guess. Source
 from typing import Final
 
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.kit.shapes import Decoder
+from kvplan.architectures.kit.reader import Decoder, Reader, reader
 
 _SPEECH: Final = "makes the whole waveform at once and keeps no keys and values"
-REASONS: Final = {
+_REASONS: Final = {
     "bark": "is three models that run in turn (`semantic_config`, `coarse_acoustics_config`, `fine_acoustics_config`)",
     "blt": "keeps keys and values of bytes and not of its patches, whose number depends on the text",
     "fastspeech2_conformer_with_hifigan": _SPEECH,
@@ -20,14 +20,14 @@ REASONS: Final = {
 }
 
 
-def read(c: Config, model_type: str) -> Decoder:
+@reader
+def _cacheless(c: Config, model_type: str, reason: str) -> Decoder:
     """Nothing that could be planned.
 
     Raises:
         ConfigError: always, with the reason.
     """
-    c.refuse(
-        "model_type",
-        f"is `{model_type}`, which {REASONS[model_type]}",
-        hint="describe what it keeps in YAML (docs/guides/specs.md)",
-    )
+    c.refuse("model_type", f"is `{model_type}`, which {reason}", hint="describe what it keeps in YAML (docs/guides/specs.md)")
+
+
+ROWS: Final[dict[str, Reader]] = {model_type: _cacheless(model_type, reason) for model_type, reason in _REASONS.items()}

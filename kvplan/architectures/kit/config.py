@@ -1,20 +1,27 @@
 """A config.json seen safely: typed reads that name file, key and value when they fail, and remember what was read."""
 
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from enum import Enum
+from typing import Any, Final, NoReturn, overload
 
 from kvplan.domain.model import Fact
 from kvplan.errors import ConfigError
 
-_REQUIRED: Final = object()
 MAX_INTEGER: Final = 2**31
+
+
+class Absent(Enum):
+    """What a read does when no key is there and its caller named no default: it refuses."""
+
+    REFUSED = "refused"
 
 
 class Config:
     """One object of a config.json, at `path` inside `source`.
 
-    Reads take several key names; the first that is present and not null counts. Sections share one
-    record of what was read, so `explain` can show it and a test can see what stayed unread.
+    Reads take several key names; the first that is present and not null counts. Without a `default` a key is
+    required; a `default` of None makes it optional. Sections share one record of what was read, so `explain` can show
+    it and a test can see what stayed unread.
     """
 
     __slots__ = ("_facts", "_read", "data", "path", "source")
@@ -62,23 +69,31 @@ class Config:
             if self.data.get(key) is not None:
                 self.note(key, self.data[key], "config")
                 return key, self.data[key]
-        if default is _REQUIRED:
+        if default is Absent.REFUSED:
             others = f" (or {', '.join(f'`{k}`' for k in keys[1:])})" if len(keys) > 1 else ""
             self.refuse(keys[0], f"is missing{others}", hint="the model's real config.json has it")
         if default is not None:
             self.note(keys[0], default, "class default")
         return None
 
-    def integer(self, *keys: str, default: Any = _REQUIRED, minimum: int = 1, maximum: int = MAX_INTEGER) -> Any:
+    @overload
+    def integer(self, *keys: str, minimum: int = 1, maximum: int = MAX_INTEGER) -> int: ...
+    @overload
+    def integer(self, *keys: str, default: int, minimum: int = 1, maximum: int = MAX_INTEGER) -> int: ...
+    @overload
+    def integer(self, *keys: str, default: int | None, minimum: int = 1, maximum: int = MAX_INTEGER) -> int | None: ...
+    def integer(
+        self, *keys: str, default: int | Absent | None = Absent.REFUSED, minimum: int = 1, maximum: int = MAX_INTEGER
+    ) -> int | None:
         """A whole number in `minimum`..`maximum`; `default` (which may be None) when no key is there.
 
         Raises:
             ConfigError: missing without a default, or not such a number (true, 1.5, "8", NaN, 10**400 …).
         """
         found = self._find(keys, default)
-        if found is None:
-            return default
-        return self.checked(found[0], found[1], minimum, maximum)
+        if found is not None:
+            return self.checked(found[0], found[1], minimum, maximum)
+        return None if default is Absent.REFUSED else default
 
     def checked(self, key: str, value: Any, minimum: int = 1, maximum: int = MAX_INTEGER) -> int:
         """`value` if it is a whole number in range."""
@@ -99,7 +114,13 @@ class Config:
             self.refuse(found[0], f"must be true or false, got {_shown(found[1])}")
         return found[1]
 
-    def text(self, *keys: str, default: Any = _REQUIRED) -> Any:
+    @overload
+    def text(self, *keys: str) -> str: ...
+    @overload
+    def text(self, *keys: str, default: str) -> str: ...
+    @overload
+    def text(self, *keys: str, default: str | None) -> str | None: ...
+    def text(self, *keys: str, default: str | Absent | None = Absent.REFUSED) -> str | None:
         """A string of at most 4,096 characters.
 
         Raises:
@@ -107,7 +128,7 @@ class Config:
         """
         found = self._find(keys, default)
         if found is None:
-            return default
+            return None if default is Absent.REFUSED else default
         if not isinstance(found[1], str) or len(found[1]) > 4096:
             self.refuse(found[0], f"must be a short text, got {_shown(found[1])}")
         return found[1]

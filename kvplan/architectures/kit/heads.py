@@ -1,17 +1,19 @@
-"""Table rows: a model type's key names and class defaults, and the readers that every table shares.
+"""Layers, heads and widths: a row holds one class's key names and defaults, and the functions read them.
 
-A config.json omits what equals the class default, so a row holds what the config class assumes. Three
-things differ between classes and are part of the row: which keys exist at all (a class without a
-key for KV heads keeps one for each query head), what an absent key means, and whether null is taken.
+A config.json omits what equals the class default, so a row holds what the config class assumes. Classes differ in
+which keys exist at all (a class without a key for KV heads keeps one for each query head), in what an absent key
+means, and in what they make of null; all of it is part of the row.
 Source: `configuration_*.py` and `modeling_*.py` of transformers 5.23, probed class by class.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.kit.shapes import CHUNKED_NAMES, FULL_NAMES, SLIDING_NAMES, Decoder, attention, divided
-from kvplan.domain.model import MAX_LAYERS, Chunk, Cross, Full, Memory, Reach, Window
+from kvplan.domain.model import MAX_LAYERS
+
+MAX_HEADS: Final = 2**20  # heads, or elements of one; no real model is near it
+MAX_WIDTH: Final = 2**24  # elements of one dimension
 
 
 class Names(NamedTuple):
@@ -29,19 +31,39 @@ DERIVED: Final = Names(head_dim=())  # the model code divides, whatever `head_di
 MHA: Final = Names(kv_heads=(), head_dim=())
 GPT: Final = Names(("n_layer", "num_hidden_layers"), ("n_head", "num_attention_heads"), (), (), ("n_embd", "hidden_size"))
 
+NullKey = Literal["kv_heads", "head_dim"]
+
 
 class Row(NamedTuple):
     """One class: how many layers, query heads and hidden elements it assumes, and the rest where it differs."""
 
-    layers: int
-    heads: int
-    hidden: int
+    layers: int | None = None  # None: the config must say
+    heads: int | None = None  # None: the config must say
+    hidden: int | None = None  # elements; None: the config must say, where it is asked
     kv_heads: int | None = None  # None: one for each query head
     head_dim: int | None = None  # elements; None: hidden size / query heads
-    rejects: str = ""  # what the class refuses: null "k" KV heads, null "d" head size, a "r" remainder of hidden / heads
-    names: Names = STANDARD
     window: int | None = None  # tokens; the class's own `sliding_window`
     drafts: int = 0  # MTP layers that the class assumes
+    names: Names = STANDARD
+    refuses_null: tuple[NullKey, ...] = ()  # null there is an error; elsewhere it means what None means above
+    refuses_remainder: bool = False  # of hidden size / query heads; else rounded down
+    null_is_absence: bool = False  # null means the class default, everywhere
+
+
+def lenient(
+    layers: int | None = None,
+    heads: int | None = None,
+    hidden: int | None = None,
+    kv_heads: int | None = None,
+    head_dim: int | None = None,
+    **others: Any,
+) -> Row:
+    """A row in which null is an absent key, and the query heads divide the hidden size.
+
+    >>> lenient(32, 16, 4096).null_is_absence
+    True
+    """
+    return Row(layers, heads, hidden, kv_heads, head_dim, refuses_remainder=True, null_is_absence=True, **others)
 
 
 class Heads(NamedTuple):
@@ -53,17 +75,31 @@ class Heads(NamedTuple):
     dim: int  # elements per head
 
 
-def count(c: Config, keys: Sequence[str], default: int, maximum: int = 2**20) -> int:
-    """A required number whose absence means the class default; null is not absence.
+# Single numbers.
+
+
+def width(c: Config, *keys: str, default: int | None = None, minimum: int = 1, maximum: int = MAX_WIDTH) -> int:
+    """A bounded number for which null is an absent key; required where `default` is None.
 
     Raises:
-        ConfigError: null, or not a whole number in range.
+        ConfigError: missing without a default, or out of range.
+    """
+    if default is None:
+        return c.integer(*keys, minimum=minimum, maximum=maximum)
+    return c.integer(*keys, default=default, minimum=minimum, maximum=maximum)
+
+
+def count(c: Config, keys: Sequence[str], default: int | None, maximum: int = MAX_HEADS) -> int:
+    """A bounded number for which null is an error, not an absent key; required where `default` is None.
+
+    Raises:
+        ConfigError: null, missing without a default, or not a whole number in range.
     """
     present = [key for key in keys if key in c.data]
     if present and all(c.data[key] is None for key in present):
-        c.refuse(present[0], f"is null, which this class does not take (its default is {default:,})")
-    number: int = c.integer(*keys, default=default, maximum=maximum)
-    return number
+        shown = "" if default is None else f" (its default is {default:,})"
+        c.refuse(present[0], f"is null, which this class does not take{shown}")
+    return width(c, *keys, default=default, maximum=maximum)
 
 
 def is_null(c: Config, *keys: str) -> bool:
@@ -71,51 +107,13 @@ def is_null(c: Config, *keys: str) -> bool:
     return any(key in c.data for key in keys) and not any(c.has(key) for key in keys)
 
 
-def optional(c: Config, keys: Sequence[str], default: int | None, *, rejected: bool) -> int | None:
+def optional(c: Config, keys: Sequence[str], default: int | None, *, refuses_null: bool = False) -> int | None:
     """A number, the class default when absent, None when null (which some classes refuse)."""
     if is_null(c, *keys):
-        if rejected:
+        if refuses_null:
             c.refuse(keys[0], "is null, which this class does not take")
         return None
-    found: int | None = c.integer(*keys, default=default, maximum=2**20)
-    return found
-
-
-def read_heads(c: Config, row: Row) -> Heads:
-    """Layers and heads as the class would see them.
-
-    Raises:
-        ConfigError: a bad value, KV heads that do not divide the query heads, or a hidden size that they do not divide.
-    """
-    layers = count(c, row.names.layers, row.layers, MAX_LAYERS)
-    query = count(c, row.names.heads, row.heads)
-    return Heads(layers, query, read_kv_heads(c, row, query), read_head_dim(c, row, query))
-
-
-def read_kv_heads(c: Config, row: Row, query: int) -> int:
-    """KV heads: the key, the class constant, or one for each query head."""
-    if not row.names.kv_heads:
-        ignored(c, "num_key_value_heads", "this class keeps one KV head for each query head")
-        return query
-    found = optional(c, row.names.kv_heads, row.kv_heads, rejected="k" in row.rejects)
-    kv_heads = query if found is None else found
-    if query % kv_heads:
-        c.refuse(row.names.kv_heads[0], f"{kv_heads} does not divide the {query} query heads")
-    return kv_heads
-
-
-def read_head_dim(c: Config, row: Row, query: int) -> int:
-    """Elements per head: the key, the class constant, or hidden size / query heads."""
-    if not row.names.head_dim:
-        ignored(c, "head_dim", "this class divides the hidden size by the query heads")
-    else:
-        found = optional(c, row.names.head_dim, row.head_dim, rejected="d" in row.rejects)
-        if found is not None:
-            return found
-    hidden = count(c, row.names.hidden, row.hidden, 2**24)
-    if row.names.head_dim and "r" not in row.rejects and hidden >= query:
-        return hidden // query  # rounded down, as these classes do
-    return divided(c, row.names.hidden[0], hidden, query, "query heads")
+    return c.integer(*keys, default=default, maximum=MAX_HEADS)
 
 
 def ignored(c: Config, key: str, why: str) -> None:
@@ -124,93 +122,88 @@ def ignored(c: Config, key: str, why: str) -> None:
         c.note(key, c.data[key], f"ignored: {why}")
 
 
-def read_window(c: Config, default: int | None, *, gated: bool = False) -> int | None:
-    """The sliding window in tokens, as the config writes it, or None when there is none in effect.
+def divided(c: Config, key: str, total: int, parts: int, part_words: str) -> int:
+    """`total / parts` where that is whole.
 
-    `use_sliding_window: false` switches it off; `gated` classes need it to be true.
+    Raises:
+        ConfigError: it is not; the message names `key`.
     """
-    switch = c.flag("use_sliding_window") if gated or c.has("use_sliding_window") else True
-    if not switch:
-        ignored(c, "sliding_window", "`use_sliding_window` is false")
-        return None
-    if is_null(c, "sliding_window"):
-        return None
-    window: int | None = c.integer("sliding_window", default=default)
-    return window
+    if total % parts:
+        c.refuse(key, f"{total} is not divisible by {parts} {part_words}")
+    return total // parts
 
 
-def read_layer_types(c: Config, layers: int) -> list[str] | None:
-    """`layer_types`, in the words `full_attention`, `sliding_attention` and `chunked_attention`."""
-    known = FULL_NAMES | SLIDING_NAMES | CHUNKED_NAMES
-    given = c.texts("layer_types", length=layers, allowed=known)
-    if given is None:
-        return None
-    return [_word(kind) for kind in given]
+def dividing(c: Config, key: str, query: int, kv_heads: int) -> int:
+    """The KV heads, which must divide the query heads.
+
+    Raises:
+        ConfigError: they do not; the message names `key`.
+    """
+    if query % kv_heads:
+        c.refuse(key, f"{kv_heads} does not divide the {query} query heads")
+    return kv_heads
 
 
-def _word(kind: str) -> str:
-    if kind in SLIDING_NAMES:
-        return "sliding_attention"
-    return "chunked_attention" if kind in CHUNKED_NAMES else "full_attention"
+# What a row says.
 
 
-def layer_reach(c: Config, kind: str, window: int | None, chunk: int | None = None) -> Reach:
-    """What a layer type sees. A sliding layer needs a window unless `use_sliding_window` switched it off."""
-    if kind == "sliding_attention":
-        if window is None and c.data.get("use_sliding_window") is not False:
-            c.refuse("sliding_window", "is missing, but `layer_types` names sliding layers")
-        return Window(window) if window else Full()
-    if kind == "chunked_attention":
-        return Chunk(chunk) if chunk else Full()
-    return Full()
+def read_heads(c: Config, row: Row) -> Heads:
+    """Layers and heads as the class would see them.
+
+    Raises:
+        ConfigError: a bad value, KV heads that do not divide the query heads, or a hidden size that they do not divide.
+    """
+    layers, query = layer_count(c, row), query_heads(c, row)
+    return Heads(layers, query, kv_heads(c, row, query), head_dim(c, row, query))
 
 
-def draft_layers(c: Config, memories: tuple[Memory, ...], default: int = 0) -> list[tuple[Memory, ...]]:
-    """Multi-token-prediction layers: they keep what a layer of the model keeps, when an engine runs them."""
-    number: int = (
-        c.integer(
-            "num_nextn_predict_layers", "num_mtp_layers", "_num_mtp_layers", default=default or None, minimum=0, maximum=1_000
-        )
-        or 0
-    )
-    return [memories] * number
+def layer_count(c: Config, row: Row) -> int:
+    """Decoder layers, bounded so that a hostile config cannot ask for a billion of them."""
+    return _number(c, row, row.names.layers, row.layers, MAX_LAYERS)
 
 
-def read_row(c: Config, row: Row) -> Decoder:
-    """The same attention in every layer: full, or sliding where the config itself has a window or layer types."""
-    heads = read_heads(c, row)
-    window = read_window(c, row.window)
-    given = read_layer_types(c, heads.layers)
-    kinds = given or ["sliding_attention" if window else "full_attention"] * heads.layers
-    return decoder(c, heads, kinds, window, default_drafts=row.drafts)
+def query_heads(c: Config, row: Row) -> int:
+    """Query heads."""
+    return _number(c, row, row.names.heads, row.heads, MAX_HEADS)
 
 
-def decoder(
-    c: Config,
-    heads: Heads,
-    kinds: Sequence[str],
-    window: int | None,
-    *,
-    chunk: int | None = None,
-    default_drafts: int = 0,
-    drafts_slide: bool = False,
-) -> Decoder:
-    """Layers of equal heads, each with the reach of its kind; cross-attention when the config asks for it."""
-    cross = c.flag("add_cross_attention")
-    by_kind: dict[str, tuple[Memory, ...]] = {}
-    for kind in dict.fromkeys(kinds):
-        by_kind[kind] = self_and_cross(heads, layer_reach(c, kind, window, chunk), cross=cross)
-    draft: tuple[Memory, ...] = (attention(heads.kv, heads.dim, Window(window) if window and drafts_slide else None),)
-    return Decoder(
-        layers=[by_kind[kind] for kind in kinds],
-        heads=heads.query,
-        drafts=draft_layers(c, draft, default_drafts),
-    )
+def hidden_size(c: Config, row: Row) -> int:
+    """Elements of the residual stream."""
+    return _number(c, row, row.names.hidden, row.hidden, MAX_WIDTH)
 
 
-def self_and_cross(heads: Heads, reach: Reach, *, cross: bool, tokens: int | None = None) -> tuple[Memory, ...]:
-    """One decoder layer: its own keys and values and, if `cross`, those of the encoder's output."""
-    own = attention(heads.kv, heads.dim, reach)
-    if not cross:
-        return (own,)
-    return (own, Cross(kv_heads=heads.kv, key_dim=heads.dim, value_dim=heads.dim, tokens=tokens, reach=reach))
+def _number(c: Config, row: Row, keys: tuple[str, ...], default: int | None, maximum: int) -> int:
+    if row.null_is_absence:
+        return width(c, *keys, default=default, maximum=maximum)
+    return count(c, keys, default, maximum)
+
+
+def kv_heads(c: Config, row: Row, query: int) -> int:
+    """KV heads: the key, the class constant, or one for each query head."""
+    keys = row.names.kv_heads
+    if not keys:
+        ignored(c, "num_key_value_heads", "this class keeps one KV head for each query head")
+        return query
+    if row.null_is_absence:
+        found: int | None = width(c, *keys, default=query if row.kv_heads is None else row.kv_heads, maximum=MAX_HEADS)
+    else:
+        found = optional(c, keys, row.kv_heads, refuses_null="kv_heads" in row.refuses_null)
+    return dividing(c, keys[0], query, query if found is None else found)
+
+
+def head_dim(c: Config, row: Row, query: int) -> int:
+    """Elements per head: the key, the class constant, or hidden size / query heads."""
+    keys = row.names.head_dim
+    if not keys:
+        ignored(c, "head_dim", "this class divides the hidden size by the query heads")
+    else:
+        if row.null_is_absence:
+            found = c.integer(*keys, default=row.head_dim, maximum=MAX_HEADS)
+        else:
+            found = optional(c, keys, row.head_dim, refuses_null="head_dim" in row.refuses_null)
+        if found is not None:
+            return found
+    hidden = hidden_size(c, row)
+    if keys and not row.refuses_remainder and hidden >= query:
+        return hidden // query  # rounded down, as these classes do
+    return divided(c, row.names.hidden[0], hidden, query, "query heads")

@@ -8,32 +8,21 @@ the model's dtype (transformers 5.23 `modeling_*.py`, the `torch_*_rule` and `se
 from typing import Final
 
 from kvplan.architectures.kit.config import Config
+from kvplan.architectures.kit.heads import Row, hidden_size, width
 from kvplan.domain.model import Recurrent, State
 
-MAX_WIDTH: Final = 2**24  # elements of one dimension; no real model is near it
 MAX_TAPS: Final = 4096
 _STATE_DTYPES: Final = frozenset({"float32", "bfloat16", "float16"})
-
-LINEAR_NAMES: Final = frozenset({"linear_attention", "mamba", "mamba2", "linear"})
-
-
-def width(c: Config, *keys: str, default: int | None = None, minimum: int = 1) -> int:
-    """A required or defaulted dimension, bounded far above any real one.
-
-    Raises:
-        ConfigError: missing without a default, or out of range.
-    """
-    if default is None:
-        found: int = c.integer(*keys, minimum=minimum, maximum=MAX_WIDTH)
-    else:
-        found = c.integer(*keys, default=default, minimum=minimum, maximum=MAX_WIDTH)
-    return found
 
 
 def taps(c: Config, *keys: str, default: int) -> int:
     """The width of a short convolution."""
-    found: int = c.integer(*keys, default=default, maximum=MAX_TAPS)
-    return found
+    return c.integer(*keys, default=default, maximum=MAX_TAPS)
+
+
+def expanded(c: Config, key: str, row: Row) -> int:
+    """The inner width of a state-space layer: the factor under `key`, which is 2 where it is absent, times the hidden size."""
+    return c.integer(key, default=2, maximum=4096) * hidden_size(c, row)
 
 
 def width_or_auto(c: Config, key: str, derived: int) -> int:
@@ -51,7 +40,7 @@ def state_dtype(c: Config, *keys: str, default: str = "float32") -> str:
     Raises:
         ConfigError: not float32, bfloat16 or float16.
     """
-    name: str = c.text(*keys, default=default)
+    name = c.text(*keys, default=default)
     if name not in _STATE_DTYPES:
         c.refuse(keys[0], f"is not a dtype of a recurrent state: `{name[:40]}`", hint="float32, bfloat16 and float16 are")
     return name

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from kvplan import architectures
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.kit.shapes import attention, divided
+from kvplan.architectures.kit.heads import divided
+from kvplan.architectures.kit.layers import attention
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import MAX_LAYERS, Latent, Layer, Memory, Model, ModelError, Shared

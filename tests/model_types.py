@@ -1,0 +1,41 @@
+"""Model types by what their layers keep, asked of small configs, so that a new row is in the right tests by itself."""
+
+from typing import Any, Final
+
+from kvplan import architectures
+from kvplan.domain.model import Cross, Shared, Softmax
+
+_RWKV: Final = {"num_hidden_layers": 1, "hidden_size": 64}
+#: Types that a bare config does not show: they need more keys, or assume no layer of the kind that they are known for.
+_ALSO: Final[dict[str, dict[str, Any]]] = {
+    "lfm2": {"full_attn_idxs": [0]},
+    "lfm2_moe": {"full_attn_idxs": [0]},
+    "minimax_m3": {"num_hidden_layers": 1, "layer_types": ["minimax_m3_sparse"]},
+    "minimax_m3_vl_text": {"num_hidden_layers": 1, "layer_types": ["minimax_m3_sparse"]},
+    "nemotron-nas": {"num_hidden_layers": 1, "block_configs": [{"attention": {"n_heads_in_group": 8}}]},
+    "openelm": {"num_transformer_layers": 1, "num_query_heads": [8], "num_kv_heads": [8]},
+    "rwkv5": _RWKV,
+    "rwkv6": _RWKV,
+    "rwkv7": _RWKV,
+}
+
+NO_CACHE: Final = frozenset(architectures.FAMILIES["cacheless"])
+TEXT_TYPES: Final = frozenset(t for types in architectures.FAMILIES.values() for t in types) - NO_CACHE
+
+
+def _kinds(model_type: str) -> set[type]:
+    model = architectures.read({"model_type": model_type, **_ALSO.get(model_type, {})})
+    return {type(memory) for layer in model.layers for memory in layer.memories}
+
+
+_KEPT: Final = {model_type: _kinds(model_type) for model_type in TEXT_TYPES}
+#: Types of keys and values alone; and the rest: latents, indexers, compressed entries, recurrent states.
+KEYS_AND_VALUES: Final = frozenset(t for t, kinds in _KEPT.items() if kinds <= {Softmax, Cross, Shared})
+OTHER_MEMORIES: Final = TEXT_TYPES - KEYS_AND_VALUES
+#: Types of keys and values alone that look at no encoder, and that a bare config describes.
+DECODERS: Final = frozenset(t for t in KEYS_AND_VALUES if Cross not in _KEPT[t] and t not in _ALSO)
+
+
+def with_wrappers(types: frozenset[str]) -> frozenset[str]:
+    """The types, and the wrappers whose text part is one of them."""
+    return types | {wrapper for wrapper, (_, text) in architectures.WRAPPERS.items() if text in types}
