@@ -3,7 +3,6 @@
 Commands are listed here by name and imported when they run, so that each pays only for what it uses.
 """
 
-import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -11,6 +10,10 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from kvplan import limits
+from kvplan.cli import surroundings
+from kvplan.cli.options import flag
+from kvplan.cli.output import remark
 from kvplan.errors import KvplanError
 
 #: Command -> (its module in `kvplan.cli`, its function). A new command is one file and one row.
@@ -108,18 +111,22 @@ def root(
 def main(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:] if args is None else args
-    debug = "--debug" in arguments
+    surroundings.prepare()
+    limits.start_question()
     try:
         result = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # typer exits for a closed pipe: a reader that has enough is no failure
-        _mute_stdout()
+        surroundings.mute_stdout()
         return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except surroundings.Ended as ended:
+        print("ended", file=sys.stderr)
+        return 128 + ended.number
     except Exception as problem:  # the one edge: every failure becomes a sentence and a code
-        if debug:
+        if "--debug" in arguments:
             raise
         return _report(problem)
     if result == 130:  # typer's answer to Ctrl-C
@@ -129,12 +136,7 @@ def main(args: list[str] | None = None) -> int:
 
 def _report(problem: Exception) -> int:
     """Print what went wrong and choose the exit code."""
-    from kvplan.errors import printable
-
     if isinstance(problem, KvplanError):
-        from kvplan.cli.options import flag
-        from kvplan.cli.output import remark
-
         remark(problem.render(flag))
         return problem.exit_code
     if isinstance(problem, typer.Abort):
@@ -142,26 +144,30 @@ def _report(problem: Exception) -> int:
         return 130
     if isinstance(problem, typer.Exit):
         return int(problem.exit_code)
+    code, said, hint = _sentence(problem)
+    remark(f"error: {said}\n\nhint: {hint}")
+    return code
+
+
+def _sentence(problem: Exception) -> tuple[int, str, str]:
+    """(exit code, what went wrong, what to do) of an exception that is none of kvplan's."""
     message = getattr(problem, "format_message", None)
     if message is not None:  # typer's own errors about the command line
-        print(f"error: {printable(message())}\n\nhint: see `kvplan --help` or `kvplan COMMAND --help`", file=sys.stderr)
-        return 2
-    if isinstance(problem, OSError):
-        _mute_stdout()
-        reason = (problem.strerror or str(problem)).lower()
-        print(f"error: cannot write the report: {reason}\n\nhint: choose another place with -o FILE", file=sys.stderr)
-        return 2
+        return 2, message(), "see `kvplan --help` or `kvplan COMMAND --help`"
+    if isinstance(problem, surroundings.StdoutClosed):
+        return 2, "stdout is closed", "write the report to a file with -o FILE"
     if isinstance(problem, MemoryError):
-        print("error: this machine has not enough memory for that\n\nhint: ask for less at once", file=sys.stderr)
-        return 3
-    said = str(problem) if isinstance(problem, LeftByLibrary) else f"a bug in kvplan: {type(problem).__name__}: {problem}"
-    print(
-        f"error: {printable(said)}\n\nhint: run again with `kvplan --debug …` and report the traceback",
-        file=sys.stderr,
-    )
-    return 70
-
-
-def _mute_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush cannot fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 3, "this machine has not enough memory for that", "ask for less at once"
+    if isinstance(problem, ImportError):
+        missing = "is not there" if isinstance(problem, ModuleNotFoundError) else "cannot be loaded"
+        name = problem.name or str(problem)[:80]
+        return 3, f"a package that this needs {missing}: {name}", "install kvplan again, or give the process more memory"
+    if isinstance(problem, OSError):
+        surroundings.mute_stdout()
+        reason = (problem.strerror or str(problem)).lower()
+        where = f" `{problem.filename}`" if isinstance(problem.filename, str) else ""
+        return 2, f"cannot read or write{where}: {reason}", "check the path and the disk, or choose another with -o FILE"
+    bug = "run again with `kvplan --debug …` and report the traceback"
+    if isinstance(problem, LeftByLibrary):
+        return 70, str(problem), bug
+    return 70, f"a bug in kvplan: {type(problem).__name__}: {problem}", bug

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from kvplan import limits
+from kvplan.cli.surroundings import plain
 from kvplan.errors import OptionError, printable
+from kvplan.files import expanded
 from kvplan.report.formats import by_ending, render
 from kvplan.units import BYTE_UNITS
 
@@ -69,7 +71,8 @@ def checked_unit(unit: str | None) -> str | None:
 
 def remark(text: str) -> None:
     """A line (or several) for the person, on stderr."""
-    print("\n".join(printable(line, _MOST) for line in text.splitlines()), file=sys.stderr)
+    shown = "\n".join(printable(line, _MOST) for line in text.splitlines())
+    print(plain(shown, sys.stderr.encoding), file=sys.stderr)
 
 
 def emit(shown: str | bytes, output: Path | None = None) -> None:
@@ -80,7 +83,7 @@ def emit(shown: str | bytes, output: Path | None = None) -> None:
     """
     if output is None or str(output) == "-":
         if isinstance(shown, str):
-            sys.stdout.write(shown)
+            sys.stdout.write(plain(shown, sys.stdout.encoding))
         else:
             stdout_for_bytes().write(shown)
         sys.stdout.flush()
@@ -113,11 +116,11 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     import tempfile
 
-    target = target.expanduser()
-    if target.exists() and not target.is_file():
-        if target.is_dir():
-            raise OptionError(f"cannot write `{target}`: it is a folder", hint="give a file name")
-        yield target  # a device such as /dev/null or /dev/full: nothing to rename
+    target = Path(os.path.realpath(expanded(target)))  # what a link leads to is replaced, never the link
+    if target.is_dir():
+        raise OptionError(f"cannot write `{target}`: it is a folder", hint="give a file name")
+    if (target.exists() and not target.is_file()) or target.is_relative_to("/dev") or target.is_relative_to("/proc"):
+        yield target  # a device, a pipe, somebody's open file: written, never replaced
         return
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp")
