@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 from msgspec.structs import replace
 
 from kvplan.domain.plan import Plan
+from kvplan.errors import OptionError
+from kvplan.limits import ADVICE_SECONDS
 from kvplan.loading.plan.read import load_plan, overridden
 from kvplan.questions.committee.answer import answered, parse_scale
 from kvplan.questions.committee.changes import changes
@@ -43,5 +46,15 @@ def committee(
     answer = answered(loaded, solve=solve, factor=factor)
     if answer.fits or solve or not advise:
         return answer
-    found = changes(answer, overrides or {}, factor, lambda changed: answered(changed, factor=factor))
-    return replace(answer, changes=tuple(found))
+    until, late = process_time() + ADVICE_SECONDS, False
+
+    def ask(changed: Plan) -> Committee:
+        nonlocal late
+        if process_time() > until:
+            late = True
+            raise OptionError("no time is left to try this")
+        return answered(changed, factor=factor)
+
+    found = tuple(changes(answer, overrides or {}, factor, ask))
+    notes = (*answer.notes, f"changes were looked for {ADVICE_SECONDS:g} s long; not all were tried") if late else answer.notes
+    return replace(answer, changes=found, notes=notes)

@@ -134,7 +134,7 @@ def _overridden(node: Node, values: Mapping[str, str]) -> Node:
     """A mapping node with some values replaced by what was typed."""
     if not isinstance(node, MapNode) or not values:
         return node
-    typed = {key: parse_yaml(value.encode(), f"«overrides {key}»") for key, value in values.items()}
+    typed = {key: parse_yaml(value.encode("utf-8", "replace"), f"«overrides {key}»") for key, value in values.items()}
     return MapNode(node.line, {**node.entries, **typed}, {**dict.fromkeys(typed, 0), **node.lines})
 
 
@@ -153,6 +153,7 @@ def _cards(top: Fields) -> tuple[Gpu, int, Line]:
 
 def _members(nodes: list[tuple[Node, str]], top: Fields, changes: dict[str, str]) -> tuple[Member, ...]:
     found: list[Member] = []
+    models: dict[str, Model] = {}  # each is loaded once, however many members have it
     if not nodes:
         top.refuse_here("needs `members`", hint="list what runs on the card; see docs/guides/committee.md")
     for i, (node, source) in enumerate(nodes):
@@ -160,7 +161,7 @@ def _members(nodes: list[tuple[Node, str]], top: Fields, changes: dict[str, str]
         name = named.shown if isinstance(named, Scalar) else ""
         mine = {key.partition(".")[2]: changes.pop(key) for key in list(changes) if key.partition(".")[0] == name and name}
         fields = Fields(_overridden(node, mine), source, f"members[{i}]", _MEMBER)
-        member = _member(fields)
+        member = _member(fields, models)
         if any(member.name == other.name for other in found):
             fields.refuse("name", f"`{member.name[:60]}` is taken by another member", hint="names are unique")
         found.append(member)
@@ -174,10 +175,10 @@ def _members(nodes: list[tuple[Node, str]], top: Fields, changes: dict[str, str]
     return tuple(found)
 
 
-def _member(f: Fields) -> Member:
+def _member(f: Fields, models: dict[str, Model]) -> Member:
     name = f.text("name", limit=60)
     engine = f.text("engine", limit=60) if f.has("engine") else ""
-    model, source, weights = _model_and_weights(f)
+    model, source, weights = _model_and_weights(f, models)
     cache = _size(f, "cache", minimum=0)
     users = _count(f, "users")
     share = _share(f)
@@ -211,14 +212,16 @@ def _member(f: Fields) -> Member:
     )
 
 
-def _model_and_weights(f: Fields) -> tuple[Model | None, str, Line]:
+def _model_and_weights(f: Fields, models: dict[str, Model]) -> tuple[Model | None, str, Line]:
     given = _size(f, "weights", minimum=0)
     if not f.has("model"):
         if given is None:
             f.refuse_here("needs `model`, or `weights` for something that keeps no cache", hint="add `model: llama-3.1-8b`")
         return None, "", Line(name="weights", bytes=given, basis="given", source="`weights` of the plan")
     source = f.text("model", limit=4096)
-    model = _at(f, "model", lambda: load(source))
+    if source not in models:
+        models[source] = _at(f, "model", lambda: load(source))
+    model = models[source]
     dtype = f.text("weights_dtype", limit=40) if f.has("weights_dtype") else None
     key = "weights_dtype" if dtype else "model"
     try:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -23,7 +23,7 @@ from kvplan.questions.committee.splitting import largest_scale, scaled_up, split
 
 def answered(plan: Plan, *, solve: bool = False, factor: Fraction = Fraction(1)) -> Committee:
     """The budget of each member, the verdict, flags and a start order; no changes are looked for."""
-    demands, node = tuple(Demand(member, plan) for member in plan.members), Node(plan.gpus, plan.room_bytes)
+    demands, node = _demands(plan), Node(plan.gpus, plan.room_bytes)
     wanted = tuple(None if d.member.users is None else scaled_up(d.member.users * factor) for d in demands)
     if solve:
         solved = split(demands, node)
@@ -39,6 +39,17 @@ def answered(plan: Plan, *, solve: bool = False, factor: Fraction = Fraction(1))
         notes=tuple(_notes(parts, exact=not node.gave_up)),
     )
     return answer if answer.fits else replace(answer, parts=tuple(replace(part, flag="") for part in parts))
+
+
+def _demands(plan: Plan) -> tuple[Demand, ...]:
+    known: dict[Any, Demand] = {}
+    found = []
+    for member in plan.members:
+        key = Demand.seen(member)
+        demand = Demand(member, plan, like=known.get(key))
+        known.setdefault(key, demand)
+        found.append(demand)
+    return tuple(found)
 
 
 #: A factor of at most 20 characters, without an exponent: `1e9999999999` would build the power of ten.

@@ -29,17 +29,35 @@ class Demand:
     Monotone in the users, so that the largest number under a limit is found by bisection.
     """
 
-    def __init__(self, member: Member, plan: Plan) -> None:
+    def __init__(self, member: Member, plan: Plan, *, like: "Demand | None" = None) -> None:
+        """`like` is a member that differs in nothing that the engine sees: what it has found out holds here too."""
         self.member = member
         self.total_bytes = plan.memory.bytes
         self.weights = share_of_weights(member.weights, member.devices)
         self.reserve = member.reserve or assumed_reserve(engine_name(member.engine))
-        self._caches: dict[int, int] = {}
+        self._caches: dict[int, int] = {} if like is None else like._caches
+        self._pool: Pool | None = None if like is None else like._pool
+        if like is not None:
+            self.engine: Prepared | None = like.engine
+            return
         self.engine = None if member.model is None or member.cache_bytes is not None else self._prepared(member.model, plan)
-        self._pool: Pool | None = None
         if isinstance(self.engine, Served):
             found = self.engine.pool(_AMPLE)
             self._pool = found if found.block_bytes else None
+
+    @staticmethod
+    def seen(member: Member) -> tuple[Any, ...]:
+        """What the engine sees of a member: equal for members whose caches are alike."""
+        options = tuple(sorted((key, repr(value)) for key, value in member.options.items()))
+        return (
+            member.engine,
+            member.model,
+            member.cache_bytes,
+            member.context,
+            member.tensor_parallel,
+            member.encoder_len,
+            options,
+        )
 
     def _prepared(self, model: Model, plan: Plan) -> Prepared:
         """The engine on the member's model; what it refuses is said with the plan's line."""
