@@ -59,7 +59,7 @@ def test_arrays_give_what_single_estimates_give(
     sums = engine.totals(model, np.array(lengths).reshape(-1, 1), np.array(batches).reshape(1, -1), 7)
     for i, length in enumerate(lengths):
         for j, batch in enumerate(batches):
-            one = engine.footprint(model, Workload(batch_size=batch, seq_len=length, encoder_len=7))
+            one = predict(engine, model, Workload(batch_size=batch, seq_len=length, encoder_len=7))
             assert isinstance(one, Allocation)
             assert np.broadcast_to(sums.payload, (len(lengths), len(batches)))[i, j] == one.payload_bytes
             assert np.broadcast_to(sums.allocated, (len(lengths), len(batches)))[i, j] == one.allocated_bytes

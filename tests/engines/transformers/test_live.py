@@ -57,7 +57,7 @@ def test_the_library_holds_what_is_predicted(model_type: str, data: st.DataObjec
     encoder = data.draw(st.integers(1, 24)) if model_type in PAIRS else 0
     workload = Workload(batch_size=batch, seq_len=prompt + decoded, prompt_len=prompt, encoder_len=encoder)
     engine, model = Transformers(options), architectures.read(config)
-    refusal = engine.footprint(model, workload)
+    refusal = predict(engine, model, workload)
     if isinstance(refusal, NotPredicted):
         assert options.cache == "plain", refusal.reason
         event("refused: a cache without a config")

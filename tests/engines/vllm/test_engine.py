@@ -110,7 +110,7 @@ def serving(model: Model, version: str, options: dict[str, Any]) -> Vllm:
 
 
 def held(engine: Vllm, model: Model, **workload: int) -> Allocation:
-    answer = engine.footprint(model, Workload(**workload))
+    answer = predict(engine, model, Workload(**workload))
     assert isinstance(answer, Allocation)
     return answer
 

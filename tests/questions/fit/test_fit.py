@@ -13,7 +13,7 @@ from kvplan.api.fit import parse_target
 from kvplan.cli.app import main
 from kvplan.domain.budget import Line, gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
-from kvplan.engines import ENGINES
+from kvplan.engines import PREDICTED
 from kvplan.errors import OptionError
 from kvplan.questions.commands import fit_command as command
 from kvplan.questions.fit.answer import answer
@@ -28,7 +28,7 @@ NOTHING = Line(name="weights", bytes=0, basis="given", source="test")
 MODELS = {name: kvplan.load(name) for name in NAMES}
 
 models = st.sampled_from(NAMES)
-engines = st.sampled_from(sorted(ENGINES))
+engines = st.sampled_from(sorted(PREDICTED))
 budgets = st.integers(1, 60 * GIB)
 
 

@@ -19,7 +19,7 @@ from kvplan.domain.allocation import COLUMNS as CSV_COLUMNS
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Compressed, Layer, Model, Softmax, Window
 from kvplan.domain.workload import Workload
-from kvplan.engines import ENGINES
+from kvplan.engines import PREDICTED
 from kvplan.engines.ideal import engine as ideal
 from kvplan.errors import OptionError
 from kvplan.loading import catalogue
@@ -65,7 +65,7 @@ def test_every_cell_equals_the_scalar_planner(
     assert len(sweep) == len(sweep_rows(sweep))
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize("engine", sorted(PREDICTED))
 def test_every_catalogue_model_sweeps_as_it_is_estimated(engine: str) -> None:
     predicted = 0
     for name in catalogue.names():
