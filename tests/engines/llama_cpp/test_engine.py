@@ -161,9 +161,7 @@ def test_the_flags_give_the_same_context() -> None:
     assert planned(LLAMA, frontend="python", kv_dtype="q8_0", flash_attn="on").typed == (
         "Llama(n_ctx=8192, type_k=8, type_v=8, flash_attn=True)"
     )
-    assert (
-        planned(LLAMA, frontend="library", kv_unified=True).typed == "n_ctx = 8192, n_seq_max = 1, kv_unified = true"
-    )
+    assert planned(LLAMA, frontend="library", kv_unified=True).typed == "n_ctx = 8192, n_seq_max = 1, kv_unified = true"
     assert planned(LLAMA, ctx_size=0, parallel=-1).typed == "llama-server -c 0"
 
 
