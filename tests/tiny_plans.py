@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from kvplan.domain.budget import Line
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.model import Layer, Model, Softmax, Window
+from kvplan.domain.origin import Origin
 from kvplan.domain.plan import Member, Plan
 
 CARD = Gpu(id="card", vendor="any", arch="", memory_kind="discrete", marketed_gb=(1,), sources=())
@@ -24,12 +25,10 @@ def model(heads: int, layers: int, window: int) -> Model:
     return Model(
         name="tiny",
         model_type="llama",
-        text_type="llama",
         layers=tuple(Layer(index=i, memories=(softmax,)) for i in range(layers)),
         attention_heads=heads,
         max_tokens=4096,
-        config=config,
-        text_config=config,
+        origin=Origin(config=config, text_config=config, text_type="llama", source="tiny.json"),
     )
 
 

@@ -71,7 +71,7 @@ def transformers_page() -> str:
     from kvplan.architectures import read
     from kvplan.domain.words import memory_kinds
     from kvplan.engines.transformers.engine import Transformers
-    from kvplan.errors import ConfigError
+    from kvplan.errors import ConfigError, Refused
 
     types = json.loads((GOLDEN / "transformers_class_defaults.json").read_text(encoding="utf-8"))
     recorded: Counter[str] = Counter()
@@ -87,9 +87,10 @@ def transformers_page() -> str:
         except ConfigError as problem:
             none.append(f"- `{model_type}`: {str(problem).partition(': ')[2]}\n")
             continue
-        refusal = Transformers().refuse(model)
-        if refusal is not None:
-            none.append(f"- `{model_type}`: {refusal.reason}\n")
+        try:
+            Transformers().on(model)
+        except Refused as problem:
+            none.append(f"- `{model_type}`: {problem.reason}\n")
             continue
         kinds = ", ".join(sorted(memory_kinds(model))) or "nothing"
         cases = recorded[model_type]

@@ -25,7 +25,8 @@ from hypothesis import strategies as st  # noqa: E402
 from tiny_configs import ROWS, configs  # noqa: E402
 
 from kvplan.domain.workload import Workload  # noqa: E402
-from kvplan.engines.transformers.engine import Transformers, TransformersOptions  # noqa: E402
+from kvplan.engines.transformers.engine import Transformers  # noqa: E402
+from kvplan.engines.transformers.options import TransformersOptions  # noqa: E402
 from kvplan.errors import InputError  # noqa: E402
 from kvplan.questions.validate.against_transformers import held_after  # noqa: E402
 from kvplan.questions.validate.cache_tensors import CacheTensor  # noqa: E402
@@ -51,12 +52,12 @@ def drawn(model_type: str, number: int) -> list[dict[str, Any]]:
 
 def record(model_type: str, position: int, draw: dict[str, Any]) -> dict[str, Any] | None:
     """One case, or None where the library refuses."""
-    engine = Transformers(TransformersOptions(cache=draw["cache"], max_cache_len=30))
     encoder = ENCODER_TOKENS if model_type in PAIRS else 0
     prompt, tokens = draw["prompt"], draw["prompt"] + draw["steps"]
+    engine = Transformers(TransformersOptions(cache=draw["cache"], max_cache_len=30, prompt_len=prompt))
     runs = []
     for length in (prompt, tokens):
-        workload = Workload(batch_size=2, seq_len=length, prompt_len=prompt, encoder_len=encoder)
+        workload = Workload(batch_size=2, seq_len=length, encoder_len=encoder)
         try:
             runs.append(held_after(draw["config"], "bfloat16", workload, engine, "cpu"))
         except InputError as problem:

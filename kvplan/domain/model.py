@@ -276,6 +276,9 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, Model) and self._known() == other._known())
 
+    def __ne__(self, other: object) -> bool:  # a Struct that does not compare says that everything is unequal
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self._known())
 

@@ -8,17 +8,16 @@ from functools import cache
 from typing import Any
 
 import pytest
-from golden import TESTS
+from golden import CONFIGS, ROOT, cases
 from msgspec.structs import replace
 
 import kvplan
 from kvplan import architectures
 from kvplan.domain.model import Model
-from kvplan.engines import ENGINES
+from kvplan.engines import PREDICTED
 from kvplan.loading.catalogue import candidates, find, folder, load_entry, names
 
-ROOT = TESTS.parent
-INDEX_LINES = (TESTS / "configs" / "INDEX.tsv").read_text(encoding="utf-8").splitlines()
+INDEX_LINES = (CONFIGS / "INDEX.tsv").read_text(encoding="utf-8").splitlines()
 INDEX = list(csv.DictReader(INDEX_LINES, delimiter="\t", quoting=csv.QUOTE_NONE))
 PUBLISHED = [name for name in names() if "/" not in name]
 #: Hub ids whose copy in tests/configs/hf lacks a key that decides the cache (INDEX.tsv: only the dimensions are known):
@@ -37,11 +36,9 @@ WINDOWLESS = {
 @cache
 def recorded() -> dict[str, dict[str, Any]]:
     """Case id -> config, of the recorded runs that entries are made from."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for engine in ("transformers", "vllm"):
-        for line in (TESTS / "golden" / f"{engine}.jsonl").read_text(encoding="utf-8").splitlines():
-            case = json.loads(line)
-            found[case["id"]] = case["config"]
+        found |= {case["id"]: case["config"] for case in cases(engine)}
     return found
 
 
@@ -59,7 +56,7 @@ def whole_config(entry: Model) -> dict[str, Any]:
 
 def file_config(hub: str) -> dict[str, Any]:
     """The config of a hub id in tests/configs/hf, its window spelled out where the copy lost it."""
-    config = json.loads((TESTS / "configs" / "hf" / f"{hub.replace('/', '__')}.json").read_text(encoding="utf-8"))
+    config = json.loads((CONFIGS / "hf" / f"{hub.replace('/', '__')}.json").read_text(encoding="utf-8"))
     if hub in WINDOWLESS:
         (config.get("text_config") or config)["sliding_window"] = None
     return config
@@ -76,7 +73,7 @@ def test_an_entry_is_its_real_config_in_every_engine(name: str) -> None:
     entry = kvplan.load(name)
     real = replace(architectures.read(whole_config(entry), name=name), parameters=entry.parameters)
     assert entry == real
-    for engine in ENGINES:
+    for engine in PREDICTED:
         for seq_len in (1, 10_000):
             expected = kvplan.estimate(real, seq_len=seq_len, engine=engine)
             found = kvplan.estimate(entry, seq_len=seq_len, engine=engine)
@@ -95,10 +92,9 @@ def test_a_hub_id_never_finds_a_model_with_other_layers(row: dict[str, str]) -> 
         assert entry.dtype == real.dtype
 
 
-PAPER_CASES = map(json.loads, (TESTS / "golden" / "papers.jsonl").read_text(encoding="utf-8").splitlines())
 PAPER_ROWS = {
     f"cla-paper/{case['id'].removeprefix('paper/cla-').replace('/', '-').lower()}": case
-    for case in PAPER_CASES
+    for case in cases("papers")
     if case["id"].startswith("paper/cla-")
 }
 

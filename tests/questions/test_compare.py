@@ -10,12 +10,13 @@ from inline_snapshot import snapshot
 from strategies import models
 
 from kvplan.cli.app import main
-from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.allocation import Allocation
 from kvplan.domain.dtypes import DTYPES, lookup
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
-from kvplan.engines.ideal.engine import Ideal
-from kvplan.errors import OptionError
+from kvplan.engines import ABOUTS
+from kvplan.engines.ideal.engine import Ideal, IdealOn
+from kvplan.errors import OptionError, Refused
 from kvplan.loading import load
 from kvplan.questions.compare import compare
 from kvplan.questions.estimate import plan
@@ -89,7 +90,7 @@ def test_the_savings_table_is_legible_at_80_columns(llama: str, capsys: pytest.C
     out = shown(capsys, llama, "--kv-dtype", "all", "-s", "128k")
     assert [line for line in out.splitlines() if line.startswith((" q8_0", " bfloat16"))] == snapshot(
         [
-            " bfloat16                    16.00      0.0%   vllm: --kv-cache-dtype bfloat16;",
+            " bfloat16                    16.00      0.0%   llama.cpp: -ctk bf16 -ctv bf16;",
             " q8_0                         8.50     46.9%   llama.cpp: -ctk q8_0 -ctv q8_0",
         ]
     )
@@ -103,9 +104,11 @@ def test_savings_give_bytes_scales_and_flags_to_machines(llama: str, capsys: pyt
     for row in rows:
         d = lookup(row["kv_dtype"])
         assert row["total_bytes"] == 32 * 2 * 8192 * d.row_bytes(8, 128)
-        assert row["flags"] == dict(d.flags)
+        assert row["flags"] == {x.name: x.cache_dtypes[d.name] for x in ABOUTS.values() if d.name in x.cache_dtypes}
         assert row["scales"] == d.scales
     by_name = {row["kv_dtype"]: row for row in rows}
+    assert by_name["int8"]["flags"] == {"tensorrt-llm": "--int8_kv_cache (checkpoint conversion)"}
+    assert set(by_name["bfloat16"]["flags"]) == {"vllm", "sglang", "llama.cpp", "transformers"}
     assert by_name["q8_0"]["relative"] == 34 / 64
 
 
@@ -164,8 +167,14 @@ def test_bad_input_is_one_sentence_and_a_hint(
 def test_a_row_that_is_not_predicted_says_why(
     llama: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusal = NotPredicted(reason="its rotary cache is a riddle")
-    monkeypatch.setattr(Ideal, "refuse", lambda self, model: refusal if "mqa" in model.name else None)
+    answered = Ideal.on
+
+    def on(self: Ideal, model: Model) -> IdealOn:
+        if "mqa" in model.name:
+            raise Refused("its rotary cache is a riddle")
+        return answered(self, model)
+
+    monkeypatch.setattr(Ideal, "on", on)
     out = shown(capsys, llama, "--variant", "mqa,cla=2")
     assert "not predicted" in next(line for line in out.splitlines() if "[mqa]" in line)
     assert "llama [mqa], ideal: not predicted: its rotary cache is a riddle" in " ".join(out.split())

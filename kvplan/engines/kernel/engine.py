@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation, Buffer, Evidence
+from kvplan.domain.dtypes import ALIASES
 from kvplan.domain.model import Model
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
@@ -237,7 +238,7 @@ def written_command(about: About, serving: Serving, kv_dtype: str, devices: int)
         "context": serving.context,
         "batch_size": serving.batch_size,
         "utilization": f"{serving.utilization:g}",
-        "kv_dtype_flag": about.cache_dtypes.get(kv_dtype, "") if asked else "",
+        "kv_dtype_flag": about.cache_dtypes.get(ALIASES.get(kv_dtype, kv_dtype), "") if asked else "",
         "tensor_parallel": devices if devices > 1 else "",
         "stages": serving.options.get(about.roles.get("stages", ""), ""),
         "replicas": serving.replicas if serving.replicas > 1 else "",

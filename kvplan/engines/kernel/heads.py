@@ -17,5 +17,6 @@ def split_heads(kv_heads: int, tensor_parallel: int) -> int:
         raise OptionError(
             f"tensor_parallel {tensor_parallel} neither divides {kv_heads} kv_heads nor is a multiple of them",
             hint=f"use a divisor of {kv_heads}, or a multiple (heads are then replicated)",
+            option="tensor_parallel",
         )
     return max(1, kv_heads // tensor_parallel)

@@ -82,7 +82,7 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         for name, minimum in (("ctx_size", 0), ("parallel", AUTO), ("batch", 1), ("ubatch_size", 0), ("n_rs_seq", 0)):
             value = getattr(self, name)
             if value is not None and not minimum <= value < 2**31:
-                raise OptionError(f"llama.cpp option {name} must be from {minimum} to 2**31 - 1, got {value}")
+                raise OptionError(f"llama.cpp option {name} must be from {minimum} to 2**31 - 1, got {value}", option=name)
 
     @property
     def front(self) -> FrontEnd:
@@ -184,6 +184,7 @@ def _one_of(name: str, value: str, known: Any) -> None:
         raise OptionError(
             f"llama.cpp option {name}: there is no `{value[:40]}`",
             hint=f"did you mean `{near}`?" if near else f"one of {', '.join(known)}",
+            option=name,
         )
 
 
@@ -195,5 +196,7 @@ def _cache_type(kv_dtype: str) -> str:
     """
     name = _BY_DTYPE.get(lookup(kv_dtype).name)
     if name is None:
-        raise OptionError(f"llama.cpp keeps no cache in {kv_dtype[:40]}", hint=f"its cache types: {', '.join(CACHE_TYPES)}")
+        raise OptionError(
+            f"llama.cpp keeps no cache in {kv_dtype[:40]}", hint=f"its cache types: {', '.join(CACHE_TYPES)}", option="kv_dtype"
+        )
     return name

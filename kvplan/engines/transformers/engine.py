@@ -132,6 +132,7 @@ class TransformersOn(Prepared):
             raise OptionError(
                 f"transformers keeps keys and values in the model's dtype, so not in {row.name}",
                 hint="load the model in another dtype, or use --set cache=quantized --set backend=fp8 (or quanto, hqq)",
+                option="dtype",
             )
         return row.name
 

@@ -37,10 +37,10 @@ class TransformersOptions(Struct, frozen=True, kw_only=True):
         if self.cache not in CACHES:
             near = nearest(self.cache, CACHES)
             hint = f"did you mean `{near}`?" if near else f"one of {', '.join(CACHES)}"
-            raise OptionError(f"transformers option cache: there is no `{self.cache[:40]}` cache", hint=hint)
+            raise OptionError(f"transformers option cache: there is no `{self.cache[:40]}` cache", hint=hint, option="cache")
         for name in ("max_cache_len", "max_length", "num_beams", "num_return_sequences", "q_group_size", "residual_length"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= 2**40:
-                raise OptionError(f"transformers option {name} must be at least 1, got {value}")
+                raise OptionError(f"transformers option {name} must be at least 1, got {value}", option=name)
         if self.prompt_len is not None and not 0 <= self.prompt_len <= 2**40:
-            raise OptionError(f"transformers option prompt_len must be at least 0, got {self.prompt_len}")
+            raise OptionError(f"transformers option prompt_len must be at least 0, got {self.prompt_len}", option="prompt_len")

@@ -71,6 +71,7 @@ def cache_dtype(name: str) -> str:
     raise OptionError(
         f"engine vllm has no kv_cache_dtype `{name[:40]}`",
         hint=f"did you mean `{near}`?" if near else f"one of {', '.join(NAMES)}",
+        option="kv_cache_dtype",
     )
 
 

@@ -78,11 +78,14 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
         if self.max_model_len is not None and self.max_model_len != -1:
             _within("max_model_len", self.max_model_len, 1, 2**53)
         if not 0 < self.gpu_memory_utilization <= 1:
-            raise OptionError(f"gpu_memory_utilization must be above 0 and at most 1, got {self.gpu_memory_utilization}")
+            raise OptionError(
+                f"gpu_memory_utilization must be above 0 and at most 1, got {self.gpu_memory_utilization}",
+                option="gpu_memory_utilization",
+            )
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 shown = ", ".join(f"`{k}`" for k in known if k)
-                raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}")
+                raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}", option=name)
         if self.speculative_config:
             parse_speculative(self.speculative_config)
 
@@ -142,6 +145,7 @@ def parse_speculative(text: str) -> Speculative:
         raise OptionError(
             "speculative_config: expected a JSON object",
             hint='for example \'{"method": "mtp", "num_speculative_tokens": 1}\'',
+            option="speculative_config",
         )
     method, tokens = data.get("method", ""), data.get("num_speculative_tokens", 1)
     if (
@@ -154,6 +158,7 @@ def parse_speculative(text: str) -> Speculative:
         raise OptionError(
             "speculative_config: `method` must be a text and `num_speculative_tokens` a whole number from 1 to 1,024",
             hint='for example \'{"method": "eagle3", "num_speculative_tokens": 3}\'',
+            option="speculative_config",
         )
     name = "mtp" if method.endswith("_mtp") else method
     return Speculative(method=name, num_speculative_tokens=tokens)
@@ -161,4 +166,4 @@ def parse_speculative(text: str) -> Speculative:
 
 def _within(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
-        raise OptionError(f"{name} must be from {least:,} to {most:,}, got {value}")
+        raise OptionError(f"{name} must be from {least:,} to {most:,}, got {value}", option=name)

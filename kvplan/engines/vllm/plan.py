@@ -273,7 +273,9 @@ def _stage_layers(model: Model, options: VllmOptions) -> tuple[range, ...]:
     """
     count, stages = len(model.layers), options.pipeline_parallel_size
     if stages > count:
-        raise OptionError(f"pipeline_parallel_size {stages} is larger than the model's {count} layers")
+        raise OptionError(
+            f"pipeline_parallel_size {stages} is larger than the model's {count} layers", option="pipeline_parallel_size"
+        )
     sizes = [count // stages] * stages
     for back in range(2, count % stages + 2):
         sizes[-back] += 1

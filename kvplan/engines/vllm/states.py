@@ -68,7 +68,10 @@ def state_shape(state: State, storage: Storage) -> tuple[int, ...]:
         if state.groups and state.groups % tp:
             first += (tp - state.groups) * state.group_elements
         if first % tp:
-            raise OptionError(f"tensor_parallel {tp} does not divide the {first} rows of state `{state.name[:40]}`")
+            raise OptionError(
+                f"tensor_parallel {tp} does not divide the {first} rows of state `{state.name[:40]}`",
+                option="tensor_parallel_size",
+            )
         first //= tp
     columns = (state.kernel - 1 + storage.spec_tokens,) if state.kernel else ()
     return (*columns, first, *state.shape[1:])

@@ -1,11 +1,12 @@
 """The converter's mapping: from a hub config the same context comes out as from the GGUF keys that llama.cpp wrote for it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from golden import TESTS
+from golden import CONFIGS, cases
 from msgspec import structs
 
 from kvplan import architectures
@@ -21,27 +22,26 @@ from kvplan.engines.llama_cpp.convert import latent as convert_latent
 from kvplan.engines.llama_cpp.convert.row import plain
 from kvplan.engines.llama_cpp.convert.rows import ROWS
 from kvplan.engines.llama_cpp.memory import Params
-from kvplan.errors import KvplanError
+from kvplan.errors import KvplanError, Refused
 from kvplan.gguf.hparams import read_hparams
 from kvplan.gguf.known import KNOWN_ARCHITECTURES
 from kvplan.gguf.memories import model_from_keys
 from kvplan.loading import load
+from kvplan.questions.estimate import predict
 
-CASES = [json.loads(line) for line in (TESTS / "golden" / "llama_cpp.jsonl").read_text(encoding="utf-8").splitlines()]
-FROM_HUB = [case for case in CASES if "hf_config" in case and "python_kwargs" not in case["options"]]
+FROM_HUB = [case for case in cases("llama_cpp") if "hf_config" in case and "python_kwargs" not in case["options"]]
 CONVERTED = list({json.dumps([case["hf_config"], case["config"]], sort_keys=True): case for case in FROM_HUB}.values())
-RUNS = [json.loads(line) for line in (TESTS / "golden" / "llama_convert.jsonl").read_text(encoding="utf-8").splitlines()]
-HUB = sorted((TESTS / "configs" / "hf").glob("*.json"))
+RUNS = cases("llama_convert")
+HUB = sorted((CONFIGS / "hf").glob("*.json"))
 
 
-def converted(config: dict[str, Any], name: str = "model") -> Any:
+def converted(config: dict[str, Any], name: str = "model") -> Mapping[str, Any]:
     return gguf_keys(architectures.read(config, source=name, name=name))
 
 
 @pytest.mark.parametrize("case", FROM_HUB, ids=[case["id"] for case in FROM_HUB])
 def test_a_hub_config_gives_the_recorded_context(case: dict[str, Any]) -> None:
     keys = converted(case["hf_config"], case["model"])
-    assert not isinstance(keys, NotPredicted)
     params: Params[int] = Params(**{name: value for name, value in case["options"].items() if name != "offload_kqv"})
     assert make_context(read_hparams(keys), params) == make_context(read_hparams(case["config"]), params)
 
@@ -64,13 +64,12 @@ def test_every_number_that_llama_cpp_reads_is_the_converters(case: dict[str, Any
 
 def config_of(run: dict[str, Any]) -> dict[str, Any]:
     name = run.get("config_file")
-    return json.loads((TESTS / "configs" / "hf" / name).read_text(encoding="utf-8")) if name else run["config"]  # type: ignore[no-any-return]
+    return json.loads((CONFIGS / "hf" / name).read_text(encoding="utf-8")) if name else run["config"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("run", RUNS, ids=[run["id"] for run in RUNS])
 def test_what_decides_the_cache_is_what_the_real_converter_wrote(run: dict[str, Any]) -> None:
     keys = converted(config_of(run), run["id"])
-    assert not isinstance(keys, NotPredicted), keys
     mine, theirs = read_hparams(keys), read_hparams(run["keys"])
     for field in structs.fields(mine):
         if field.name in {"keys", "feed_forward", "conv_kernel"} or (field.name == "n_vocab" and not theirs.n_vocab):
@@ -112,10 +111,12 @@ def test_what_the_converter_refuses_is_refused(model_type: str, changed: dict[st
     config = new_form(model_type)
     part = config.get("text_config", config)
     part.update(changed)
-    keys = converted(config)
-    assert isinstance(keys, NotPredicted) is bool(reason)
-    if isinstance(keys, NotPredicted):
-        assert reason in keys.reason
+    if not reason:
+        assert converted(config)["general.architecture"]
+        return
+    with pytest.raises(Refused) as refused:
+        converted(config)
+    assert reason in refused.value.reason
 
 
 def test_the_sliding_latents_of_dots3_have_their_own_width() -> None:
@@ -129,16 +130,16 @@ def test_the_sliding_latents_of_dots3_have_their_own_width() -> None:
         for y in (model, read)
     ]
     assert repr(widths[0]) == repr(widths[1])
-    assert isinstance(ideal.footprint(model, Workload(seq_len=8192)), Allocation)
+    assert isinstance(predict(ideal, model, Workload(seq_len=8192)), Allocation)
 
 
 def test_the_models_own_length_must_be_known_to_ask_for_it() -> None:
     config = {"model_type": "baichuan", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64, "vocab_size": 10}
     model = architectures.read(config, name="x")
-    answer = make_engine("llama.cpp", {"ctx_size": 0}).footprint(model, Workload(seq_len=16))
+    answer = predict(make_engine("llama.cpp", {"ctx_size": 0}), model, Workload(seq_len=16))
     assert isinstance(answer, NotPredicted)
     assert "length is not known" in answer.reason
-    assert isinstance(make_engine("llama.cpp", {"ctx_size": 512}).footprint(model, Workload(seq_len=16)), Allocation)
+    assert isinstance(predict(make_engine("llama.cpp", {"ctx_size": 512}), model, Workload(seq_len=16)), Allocation)
 
 
 def is_builder(function: Any) -> bool:
@@ -160,11 +161,11 @@ def test_every_real_config_is_planned_or_refused_with_a_reason(path: Path) -> No
         model = architectures.read(json.loads(path.read_text(encoding="utf-8")), source=path.name, name=path.stem)
     except KvplanError:
         return  # not this engine's business
-    answer = make_engine("llama.cpp", {}).footprint(model, Workload(seq_len=32768))
+    answer = predict(make_engine("llama.cpp", {}), model, Workload(seq_len=32768))
     if isinstance(answer, NotPredicted):
         assert "converter" in answer.reason
         return
-    exact = make_engine("ideal", {"kv_dtype": "f16"}).footprint(model, Workload(seq_len=32768))
+    exact = predict(make_engine("ideal", {"kv_dtype": "f16"}), model, Workload(seq_len=32768))
     assert isinstance(exact, Allocation)
     if model.model_type != "laguna":  # llama.cpp has windows of its own there
         assert answer.payload_bytes >= exact.payload_bytes
@@ -175,15 +176,15 @@ def test_windows_that_llama_cpp_ignores_are_kept_whole() -> None:
     for name in ("mistralai/Mistral-7B-v0.1", "microsoft/Phi-3-mini-4k-instruct"):
         config = next(case["hf_config"] for case in FROM_HUB if case["model"] == name)
         model = architectures.read(config, name=name)
-        answer = make_engine("llama.cpp", {}).footprint(model, Workload(seq_len=32768))
-        exact = make_engine("ideal", {"kv_dtype": "f16"}).footprint(model, Workload(seq_len=32768))
+        answer = predict(make_engine("llama.cpp", {}), model, Workload(seq_len=32768))
+        exact = predict(make_engine("ideal", {"kv_dtype": "f16"}), model, Workload(seq_len=32768))
         assert isinstance(answer, Allocation)
         assert isinstance(exact, Allocation)
         assert answer.payload_bytes > 7 * exact.payload_bytes
 
 
 def test_a_catalogue_model_is_planned_by_name() -> None:
-    answer = make_engine("llama.cpp", {}).footprint(load("llama-3.1-8b"), Workload(seq_len=8192, batch_size=4))
+    answer = predict(make_engine("llama.cpp", {}), load("llama-3.1-8b"), Workload(seq_len=8192, batch_size=4))
     assert isinstance(answer, Allocation)
     assert answer.total_bytes == 4 * 8192 * 32 * 2 * 2048
 
@@ -195,17 +196,17 @@ def test_what_has_no_gguf_keys_is_not_predicted() -> None:
     )
     unknown = architectures.read({"model_type": "opt", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64})
     for model, reason in ((rewritten, "no hub config"), (spec, "no hub config"), (unknown, "model type opt are not known")):
-        answer = make_engine("llama.cpp", {}).footprint(model, Workload(seq_len=16))
+        answer = predict(make_engine("llama.cpp", {}), model, Workload(seq_len=16))
         assert isinstance(answer, NotPredicted)
         assert reason in answer.reason
 
 
 def test_prediction_layers_that_llama_cpp_holds_are_said() -> None:
-    answer = make_engine("llama.cpp", {}).footprint(load("ling-3.0-flash"), Workload(seq_len=8192))
+    answer = predict(make_engine("llama.cpp", {}), load("ling-3.0-flash"), Workload(seq_len=8192))
     assert isinstance(answer, Allocation)
     assert any("1 prediction layer(s) counted" in note for note in answer.notes)
     assert answer.layers[-1].bytes == 8192 * 576 * 2
-    plain = make_engine("llama.cpp", {}).footprint(load("deepseek-v3"), Workload(seq_len=8192))
+    plain = predict(make_engine("llama.cpp", {}), load("deepseek-v3"), Workload(seq_len=8192))
     assert isinstance(plain, Allocation)
     assert not any("prediction" in note for note in plain.notes)
 

@@ -20,6 +20,7 @@ from kvplan.engines.llama_cpp.options import LlamaCppOptions
 from kvplan.errors import GgufError, OptionError
 from kvplan.gguf.known import KNOWN_ARCHITECTURES
 from kvplan.gguf.memories import model_from_keys
+from kvplan.questions.estimate import predict
 from kvplan.questions.sweep.grid import Sweep
 
 CASES = cases("llama_cpp")
@@ -47,20 +48,20 @@ def recorded_options(o: dict[str, Any]) -> LlamaCppOptions:
 
 
 def planned(model: Model, seq_len: int = 8192, batch_size: int = 1, **options: Any) -> Allocation:
-    answer = LlamaCpp(LlamaCppOptions(**options)).footprint(model, Workload(seq_len=seq_len, batch_size=batch_size))
+    answer = predict(LlamaCpp(LlamaCppOptions(**options)), model, Workload(seq_len=seq_len, batch_size=batch_size))
     assert isinstance(answer, Allocation), answer
     return answer
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_the_buffers_and_the_printed_lines_are_the_engines(case: dict[str, Any]) -> None:
-    answer = LlamaCpp(recorded_options(case["options"])).footprint(model_of(case), Workload(seq_len=100))
+    answer = predict(LlamaCpp(recorded_options(case["options"])), model_of(case), Workload(seq_len=100))
     expected = case["expected"]
     assert isinstance(answer, Allocation) == expected["ok"]
     if isinstance(answer, NotPredicted):
         assert answer.reason.startswith("llama.cpp refuses: ")
         return
-    assert list(answer.details["log"]) == [line for line in expected["log"] if line.startswith(_PRINTED)]
+    assert list(answer.log) == [line for line in expected["log"] if line.startswith(_PRINTED)]
     if "parts" in expected:
         assert answer.total_bytes == expected["total_bytes"] == sum(b.padded_bytes for b in answer.buffers)
         assert answer.state_bytes == expected["state_bytes"]
@@ -86,7 +87,7 @@ def test_the_python_front_end_has_its_own_defaults(case: dict[str, Any]) -> None
     answer, expected = planned(model_of(case), 1, **options), case["expected"]
     names = ("n_ctx", "n_ctx_seq", "n_seq_max", "n_batch", "n_ubatch", "flash_attn")
     assert {n: answer.details[n] for n in names} == {n: expected[n] for n in names}
-    assert list(answer.details["log"]) == [line for line in expected["log"] if line.startswith(_PRINTED)]
+    assert list(answer.log) == [line for line in expected["log"] if line.startswith(_PRINTED)]
 
 
 def test_front_ends_differ_where_the_engine_says_so() -> None:
@@ -107,16 +108,16 @@ def test_by_default_every_sequence_holds_its_tokens() -> None:
 
 
 def test_more_sequences_than_the_context_has_are_not_predicted() -> None:
-    answer = LlamaCpp(LlamaCppOptions(parallel=2)).footprint(LLAMA, Workload(batch_size=3, seq_len=10))
+    answer = predict(LlamaCpp(LlamaCppOptions(parallel=2)), LLAMA, Workload(batch_size=3, seq_len=10))
     assert isinstance(answer, NotPredicted)
     assert "n_seq_max" in answer.reason
-    assert isinstance(LlamaCpp(LlamaCppOptions(frontend="python")).footprint(LLAMA, Workload(batch_size=2)), NotPredicted)
+    assert isinstance(predict(LlamaCpp(LlamaCppOptions(frontend="python")), LLAMA, Workload(batch_size=2)), NotPredicted)
 
 
 def test_a_drafter_is_not_predicted() -> None:
     keys = {key.replace("llama.", "eagle3."): value for key, value in BY_MODEL[LLAMA.name]["config"].items()}
     model = model_from_keys({**keys, "general.architecture": "eagle3"}, source="x", name="x")
-    answer = LlamaCpp().footprint(model, Workload(seq_len=16))
+    answer = predict(LlamaCpp(), model, Workload(seq_len=16))
     assert isinstance(answer, NotPredicted)
     assert "another model's context" in answer.reason
 
@@ -132,7 +133,7 @@ def test_a_kv_dtype_sets_both_cache_types(kind: str) -> None:
 def test_keys_and_values_may_differ() -> None:
     mixed = planned(LLAMA, cache_type_k="q8_0")
     assert mixed.kv_dtype == "q8_0/float16"
-    assert mixed.details["flags"] == "llama-server -c 8192 -np 1 -ctk q8_0 -ctv f16"
+    assert mixed.typed == "llama-server -c 8192 -np 1 -ctk q8_0 -ctv f16"
 
 
 @pytest.mark.parametrize(
@@ -154,16 +155,14 @@ def test_options_that_llama_cpp_does_not_have_are_refused(options: dict[str, Any
 
 
 def test_the_flags_give_the_same_context() -> None:
-    assert planned(LLAMA, 8192, 4, kv_dtype="q4_0", ubatch_size=1024).details["flags"] == (
+    assert planned(LLAMA, 8192, 4, kv_dtype="q4_0", ubatch_size=1024).typed == (
         "llama-server -c 32768 -np 4 -ctk q4_0 -ctv q4_0 -ub 1024"
     )
-    assert planned(LLAMA, frontend="python", kv_dtype="q8_0", flash_attn="on").details["flags"] == (
+    assert planned(LLAMA, frontend="python", kv_dtype="q8_0", flash_attn="on").typed == (
         "Llama(n_ctx=8192, type_k=8, type_v=8, flash_attn=True)"
     )
-    assert (
-        planned(LLAMA, frontend="library", kv_unified=True).details["flags"] == "n_ctx = 8192, n_seq_max = 1, kv_unified = true"
-    )
-    assert planned(LLAMA, ctx_size=0, parallel=-1).details["flags"] == "llama-server -c 0"
+    assert planned(LLAMA, frontend="library", kv_unified=True).typed == "n_ctx = 8192, n_seq_max = 1, kv_unified = true"
+    assert planned(LLAMA, ctx_size=0, parallel=-1).typed == "llama-server -c 0"
 
 
 def test_payload_is_what_the_tokens_need() -> None:
@@ -261,8 +260,8 @@ def test_absurd_metadata_is_planned_or_refused(data: st.DataObject) -> None:
         model = model_from_keys(keys, source="x", name="x")
     except GgufError:
         return
-    answer = LlamaCpp(LlamaCppOptions(**data.draw(st.sampled_from(OPTIONS)))).footprint(
-        model, Workload(seq_len=data.draw(st.sampled_from([0, 1, 1000, 2**20])), batch_size=data.draw(st.sampled_from([0, 1, 3])))
-    )
+    engine = LlamaCpp(LlamaCppOptions(**data.draw(st.sampled_from(OPTIONS))))
+    seq_len, batch_size = data.draw(st.sampled_from([0, 1, 1000, 2**20])), data.draw(st.sampled_from([0, 1, 3]))
+    answer = predict(engine, model, Workload(seq_len=seq_len, batch_size=batch_size))
     if isinstance(answer, Allocation):
         assert 0 <= answer.payload_bytes <= answer.total_bytes == sum(layer.bytes for layer in answer.layers)

@@ -1,17 +1,16 @@
 """Recorded llama.cpp contexts against predictions: all exact; wrong ones and broken ones are seen."""
 
 import copy
-import json
 from typing import Any
 
-import golden
 import pytest
+from golden import GOLDEN, cases
 
 import kvplan
 from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.cases import record_from
-from kvplan.engines.kernel.evidence import RECORDED
 from kvplan.engines.kernel.verdicts import Result
+from kvplan.engines.llama_cpp.about import ABOUT
 from kvplan.engines.llama_cpp.audit.cases import recorded
 from kvplan.engines.llama_cpp.context import Refusal, make_context
 from kvplan.engines.llama_cpp.log import log_lines
@@ -20,9 +19,8 @@ from kvplan.gguf.hparams import read_hparams
 from kvplan.gguf.memories import model_from_keys
 from kvplan.questions.audit.judge import judge
 
-GOLDEN = golden.GOLDEN / "llama_cpp.jsonl"
-LIVE = GOLDEN.with_name("llama_live.jsonl")
-CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+CASES = cases("llama_cpp")
+LIVE = cases("llama_live")
 GOOD = next(case for case in CASES if case["id"] == "llama.cpp/google/gemma-3-1b-it/ctx4096")
 
 
@@ -34,7 +32,7 @@ def judged(**changes: Any) -> Result:
 
 
 def test_every_recorded_context_is_exact() -> None:
-    found = kvplan.audit(GOLDEN)
+    found = kvplan.audit(GOLDEN / "llama_cpp.jsonl")
     assert [result.id for result in found.results if result.status != "exact"] == []
     assert len(found.results) == 627
     assert sum(len(result.facts) for result in found.results) > 12_000
@@ -42,18 +40,16 @@ def test_every_recorded_context_is_exact() -> None:
 
 def test_every_architecture_is_exact_on_models_that_nobody_published() -> None:
     """Random small models of the real library: 138 architectures, a refusal of each among them."""
-    found = kvplan.audit(LIVE)
+    found = kvplan.audit(GOLDEN / "llama_live.jsonl")
     assert [result.id for result in found.results if result.status != "exact"] == []
-    cases = [json.loads(line) for line in LIVE.read_text(encoding="utf-8").splitlines()]
-    assert len(found.results) == len(cases) == 412
-    assert len({case["model"] for case in cases}) == 138
-    assert sum(not case["expected"]["ok"] for case in cases) == 138
+    assert len(found.results) == len(LIVE) == 412
+    assert len({case["model"] for case in LIVE}) == 138
+    assert sum(not case["expected"]["ok"] for case in LIVE) == 138
 
 
 def test_the_lines_of_its_log_are_the_librarys() -> None:
     compared = 0
-    for line in LIVE.read_text(encoding="utf-8").splitlines():
-        case = json.loads(line)
+    for case in LIVE:
         h = read_hparams(case["config"])
         context = make_context(h, Params(**case["options"]))
         if isinstance(context, Refusal):
@@ -124,5 +120,4 @@ def test_evidence_is_what_the_cases_cover() -> None:
     for case in CASES:
         if case["expected"]["ok"]:
             covered |= memory_kinds(model_from_keys(case["config"], source="x", name="x"))
-    rows = RECORDED["llama.cpp"]
-    assert frozenset().union(*(kinds for _, _, kinds in rows)) == covered
+    assert frozenset().union(*(row.kinds for row in ABOUT.recorded)) == covered

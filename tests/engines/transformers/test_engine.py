@@ -13,10 +13,11 @@ from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import Full, Layer, Model, Softmax, Window
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
-from kvplan.engines.kernel.engine import Engine
-from kvplan.engines.transformers.engine import CACHES
+from kvplan.engines.kernel.engine import Engine, footprint
+from kvplan.engines.kernel.tensors import At
+from kvplan.engines.transformers.options import CACHES
 from kvplan.engines.transformers.releases import FAMILIES, GENERAL
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, Refused
 from kvplan.questions.estimate import plan
 
 LLAMA = architectures.read(
@@ -26,10 +27,7 @@ versions = st.sampled_from(["4.36.2", "4.42.0", "4.45.2", "4.49.0", "4.53.3", "4
 
 
 def held(model: Model, engine: str = "transformers", *, batch_size: int = 1, seq_len: int = 8, **more: Any) -> Allocation:
-    workload = Workload(
-        batch_size=batch_size, seq_len=seq_len, **{k: more.pop(k) for k in ("prompt_len", "encoder_len") if k in more}
-    )
-    answer = plan(model, workload, engine, **more)
+    answer = plan(model, Workload(batch_size=batch_size, seq_len=seq_len), engine, **more)
     assert isinstance(answer, Allocation), answer
     return answer
 
@@ -54,13 +52,14 @@ def test_arrays_give_what_single_estimates_give(
 ) -> None:
     options = {"cache": cache, "prompt_len": prompt, "max_cache_len": room}
     engine: Engine = make_engine(f"transformers@{version}", options)
-    if engine.refuse(model) is not None:
+    try:
+        prepared = engine.on(model)
+    except Refused:
         return
-    sums = engine.totals(model, np.array(lengths).reshape(-1, 1), np.array(batches).reshape(1, -1), 7)
+    sums = prepared.totals(At(np.array(lengths).reshape(-1, 1), np.array(batches).reshape(1, -1), 7))
     for i, length in enumerate(lengths):
         for j, batch in enumerate(batches):
-            one = engine.footprint(model, Workload(batch_size=batch, seq_len=length, encoder_len=7))
-            assert isinstance(one, Allocation)
+            one = footprint(prepared, Workload(batch_size=batch, seq_len=length, encoder_len=7))
             assert np.broadcast_to(sums.payload, (len(lengths), len(batches)))[i, j] == one.payload_bytes
             assert np.broadcast_to(sums.allocated, (len(lengths), len(batches)))[i, j] == one.allocated_bytes
 

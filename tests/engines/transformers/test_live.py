@@ -18,7 +18,9 @@ from tiny_configs import ROWS, configs
 from kvplan import architectures
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.workload import Workload
-from kvplan.engines.transformers.engine import Transformers, TransformersOptions
+from kvplan.engines.transformers.engine import Transformers
+from kvplan.engines.transformers.options import TransformersOptions
+from kvplan.questions.estimate import predict
 from kvplan.questions.validate.devices import Device
 
 EXAMPLES = int(os.environ.get("KVPLAN_LIVE_EXAMPLES", "4"))
@@ -52,12 +54,14 @@ def test_the_library_holds_what_is_predicted(model_type: str, data: st.DataObjec
     from kvplan.questions.validate.against_transformers import compared, run
 
     config: dict[str, Any] = data.draw(configs(model_type))
-    options = TransformersOptions(cache=data.draw(st.sampled_from(["dynamic", "static", "plain"])), max_cache_len=30)
     prompt, decoded, batch = data.draw(st.integers(1, 20)), data.draw(st.integers(0, 3)), data.draw(st.integers(1, 2))
+    options = TransformersOptions(
+        cache=data.draw(st.sampled_from(["dynamic", "static", "plain"])), max_cache_len=30, prompt_len=prompt
+    )
     encoder = data.draw(st.integers(1, 24)) if model_type in PAIRS else 0
-    workload = Workload(batch_size=batch, seq_len=prompt + decoded, prompt_len=prompt, encoder_len=encoder)
+    workload = Workload(batch_size=batch, seq_len=prompt + decoded, encoder_len=encoder)
     engine, model = Transformers(options), architectures.read(config)
-    refusal = engine.footprint(model, workload)
+    refusal = predict(engine, model, workload)
     if isinstance(refusal, NotPredicted):
         assert options.cache == "plain", refusal.reason
         event("refused: a cache without a config")

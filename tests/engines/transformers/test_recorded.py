@@ -9,11 +9,11 @@ from golden import cases
 from kvplan import architectures
 from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.cases import record_from
-from kvplan.engines.kernel.evidence import RECORDED
 from kvplan.engines.kernel.verdicts import Result
+from kvplan.engines.transformers.about import ABOUT
 from kvplan.questions.audit.judge import judge
 
-FILES = {"transformers.jsonl": 1148, "transformers_versions.jsonl": 2928}
+FILES = {"transformers": 1148, "transformers_versions": 2928}
 #: From 5.15 on `generate()` makes a static cache as long as the longest that the same model object ever had
 #: (`_prepare_static_cache`, `_previous_max_cache_length`). These ran after a longer call of the recording process, which
 #: their inputs do not say and only the recorded shapes betray; a prediction may not look there.
@@ -79,13 +79,13 @@ def test_other_recorded_bytes_differ_and_leave_the_prediction_alone() -> None:
 
 
 def test_measured_means_that_a_case_of_that_release_holds_the_kind() -> None:
-    for first, last, kinds in RECORDED["transformers"]:
+    for row in ABOUT.recorded:
         covered: set[str] = set()
         for name in FILES:
             for case in cases(name):
-                if first <= tuple(int(part) for part in case["engine_version"].split(".")) <= last:
+                if row.first <= tuple(int(part) for part in case["engine_version"].split(".")) <= row.last:
                     covered |= memory_kinds(architectures.read(case["config"]))
-        assert kinds <= covered, kinds - covered
+        assert row.kinds <= covered, row.kinds - covered
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from strategies import models, tokens
 
@@ -13,13 +13,15 @@ import kvplan
 from kvplan import architectures
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import Chunk, Full, Index, Latent, Layer, Model, Recurrent, Softmax, State, Window
-from kvplan.domain.pool import Pool
+from kvplan.domain.origin import Origin
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
-from kvplan.engines.vllm.engine import Vllm
+from kvplan.engines.kernel.engine import footprint
+from kvplan.engines.kernel.tensors import At
+from kvplan.engines.vllm.engine import Vllm, VllmOn
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.waste import PARTS
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, Refused
 from kvplan.questions.estimate import plan
 from kvplan.questions.sweep.grid import Sweep
 
@@ -90,29 +92,23 @@ served = st.builds(
 )
 
 
-def started(model: Model, version: str, options: dict[str, Any]) -> Vllm:
-    """An engine that serves the model, or this example is of no use."""
-    engine = make_engine(f"vllm@{version}", options)
-    assert isinstance(engine, Vllm)
+def started(model: Model, version: str, options: dict[str, Any]) -> VllmOn:
+    """vLLM serving the model, or this example is of no use."""
     try:
-        assume(engine.refuse(model) is None)
-    except OptionError:
-        assume(False)
-    return engine
+        return serving(model, version, options)
+    except (OptionError, Refused):
+        reject()
 
 
-def serving(model: Model, version: str, options: dict[str, Any]) -> Vllm:
-    """An engine that serves the model."""
+def serving(model: Model, version: str, options: dict[str, Any]) -> VllmOn:
+    """vLLM serving the model."""
     engine = make_engine(f"vllm@{version}", options)
     assert isinstance(engine, Vllm)
-    assert engine.refuse(model) is None
-    return engine
+    return engine.on(model)
 
 
-def held(engine: Vllm, model: Model, **workload: int) -> Allocation:
-    answer = engine.footprint(model, Workload(**workload))
-    assert isinstance(answer, Allocation)
-    return answer
+def held(prepared: VllmOn, **workload: int) -> Allocation:
+    return footprint(prepared, Workload(**workload))
 
 
 @settings(max_examples=200, deadline=None)
@@ -143,11 +139,11 @@ def test_arrays_give_what_single_estimates_give(
     model: Model, version: str, options: dict[str, Any], lengths: list[int], batches: list[int]
 ) -> None:
     engine = started(model, version, options)
-    sums = engine.totals(model, np.array(lengths).reshape(-1, 1), np.array(batches).reshape(1, -1), 7)
+    sums = engine.totals(At(np.array(lengths).reshape(-1, 1), np.array(batches).reshape(1, -1), 7))
     shape = (len(lengths), len(batches))
     for i, length in enumerate(lengths):
         for j, batch in enumerate(batches):
-            one = held(engine, model, batch_size=batch, seq_len=length, encoder_len=7)
+            one = held(engine, batch_size=batch, seq_len=length, encoder_len=7)
             assert np.broadcast_to(sums.payload, shape)[i, j] == one.payload_bytes
             assert np.broadcast_to(sums.allocated, shape)[i, j] == one.allocated_bytes
             assert np.broadcast_to(sums.state, shape)[i, j] == one.state_bytes
@@ -158,7 +154,7 @@ def test_arrays_give_what_single_estimates_give(
 def test_more_tokens_never_take_fewer_bytes(model: Model, version: str, options: dict[str, Any], a: int, b: int) -> None:
     engine = started(model, version, options)
     low, high = sorted((a, b))
-    assert held(engine, model, seq_len=low).total_bytes <= held(engine, model, seq_len=high).total_bytes
+    assert held(engine, seq_len=low).total_bytes <= held(engine, seq_len=high).total_bytes
 
 
 @settings(max_examples=80, deadline=None)
@@ -168,7 +164,7 @@ def test_nothing_is_stored_in_fewer_bytes_than_ideal_except_what_is_quantised(mo
     kinds = {type(memory) for layer in model.layers for memory in layer.memories}
     assume(not kinds & {Index, Recurrent} and model.dtype != "float32")
     engine = started(model, "0.32.0", {})
-    answer = held(engine, model, seq_len=length)
+    answer = held(engine, seq_len=length)
     ideal = plan(model, Workload(seq_len=length), "ideal")
     assert isinstance(ideal, Allocation)
     cross = sum(b.payload_bytes for b in ideal.buffers if b.per == "encoder")
@@ -182,7 +178,7 @@ def test_a_pool_is_as_many_blocks_as_fit_and_a_refusal_says_how_long_a_request_m
 ) -> None:
     options = {k: v for k, v in options.items() if k != "pipeline_parallel_size"} | {"max_model_len": length}
     engine = started(model, version, options)
-    planned, found = engine.plan(model), engine.reserved(model, (budget,))
+    planned, found = engine.plan, engine.reserved((budget,))
     block = planned.block_bytes[0]
     if not planned.groups:
         assert found.num_blocks == 1
@@ -198,29 +194,25 @@ def test_a_pool_is_as_many_blocks_as_fit_and_a_refusal_says_how_long_a_request_m
         if tried and options.get("mamba_cache_mode") != "none":
             again = make_engine(f"vllm@{version}", options | {"max_model_len": tried})
             assert isinstance(again, Vllm)
-            assert bool(again.reserved(model, (budget,)).refused) != fits
+            assert bool(again.on(model).reserved((budget,)).refused) != fits
 
 
 def test_auto_length_is_the_longest_that_fits() -> None:
-    engine = make_engine("vllm", {"max_model_len": -1})
-    pool = engine.reserve(LLAMA, 3 * 2**30)
-    assert isinstance(pool, Pool)
+    pool = serving(LLAMA, "0.32.0", {"max_model_len": -1}).pool(3 * 2**30)
     assert pool.max_model_len == 24_560  # 1,536 blocks of 16 tokens, less the null block
-    fixed = make_engine("vllm", {"max_model_len": 24_561}).reserve(LLAMA, 3 * 2**30)
-    assert isinstance(fixed, Pool)
+    fixed = serving(LLAMA, "0.32.0", {"max_model_len": 24_561}).pool(3 * 2**30)
     assert "estimated maximum model length is 24560" in fixed.refused
 
 
 def test_one_device_more_never_holds_more() -> None:
     sizes = [
-        held(serving(LLAMA, "0.32.0", {"tensor_parallel_size": tp}), LLAMA, seq_len=4096).total_bytes
-        for tp in (1, 2, 4, 8, 16, 32)
+        held(serving(LLAMA, "0.32.0", {"tensor_parallel_size": tp}), seq_len=4096).total_bytes for tp in (1, 2, 4, 8, 16, 32)
     ]
     assert sizes == [512 * 2**20 // n for n in (1, 2, 4, 8, 8, 8)]
 
 
 def test_what_devices_hold_alike_is_called_replication() -> None:
-    answer = held(serving(LLAMA, "0.32.0", {"tensor_parallel_size": 32}), LLAMA, seq_len=4096)
+    answer = held(serving(LLAMA, "0.32.0", {"tensor_parallel_size": 32}), seq_len=4096)
     assert answer.details["waste"] == {**dict.fromkeys(PARTS, 0), "replication": answer.total_bytes * 3 // 4}
 
 
@@ -233,15 +225,15 @@ def hybrid(window: int | None, **heads: int) -> Model:
 
 def test_a_window_is_held_with_the_tokens_in_flight() -> None:
     engine = serving(hybrid(128), "0.32.0", {"max_num_batched_tokens": 512})
-    rows = held(engine, hybrid(128), seq_len=4096).details["cache_groups"]
+    rows = held(engine, seq_len=4096).details["cache_groups"]
     assert [row["request_blocks"] for row in rows] == [math.ceil((127 + 1024) / 16) + 1] * 3 + [256]
     old = serving(hybrid(128), "0.11.0", {"max_num_batched_tokens": 512})
-    assert held(old, hybrid(128), seq_len=4096).details["cache_groups"][0]["request_blocks"] == math.ceil((127 + 512) / 16) + 1
+    assert held(old, seq_len=4096).details["cache_groups"][0]["request_blocks"] == math.ceil((127 + 512) / 16) + 1
 
 
 def test_pages_that_do_not_divide_are_padded() -> None:
     model = hybrid(128, kv_heads=3)
-    row = held(serving(model, "0.32.0", {}), model, seq_len=64).details["cache_groups"][0]
+    row = held(serving(model, "0.32.0", {}), seq_len=64).details["cache_groups"][0]
     assert (row["content_bytes"], row["page_bytes"], row["block_size"]) == (3 * 8192, 8 * 8192, 16)
     answer = plan(model, Workload(seq_len=64), "vllm@0.11.0")
     assert isinstance(answer, NotPredicted)
@@ -249,20 +241,20 @@ def test_pages_that_do_not_divide_are_padded() -> None:
 
 def test_pages_that_divide_get_longer_blocks() -> None:
     model = hybrid(128, kv_heads=4)
-    row = held(serving(model, "0.32.0", {}), model, seq_len=64).details["cache_groups"][0]
+    row = held(serving(model, "0.32.0", {}), seq_len=64).details["cache_groups"][0]
     assert (row["page_bytes"], row["block_size"]) == (8 * 8192, 32)
 
 
 def test_the_only_kind_of_layer_may_have_pages_of_several_sizes_in_one_group() -> None:
     layers = tuple(Layer(index=i, memories=(Softmax(kv_heads=i + 1, key_dim=64, value_dim=64),)) for i in range(4))
     model = Model(name="m", model_type="spec", layers=layers)
-    rows = held(serving(model, "0.32.0", {}), model, seq_len=16).details["cache_groups"]
+    rows = held(serving(model, "0.32.0", {}), seq_len=16).details["cache_groups"]
     assert [row["group_bytes"] for row in rows] == [10 * 64 * 2 * 2 * 16]
 
 
 def test_without_the_hybrid_manager_windows_are_held_whole() -> None:
     engine = serving(hybrid(128), "0.32.0", {"disable_hybrid_kv_cache_manager": True})
-    answer = held(engine, hybrid(128), seq_len=4096)
+    answer = held(engine, seq_len=4096)
     assert answer.total_bytes == 8 * 4096 * 4096
     assert answer.details["waste"]["retention"] == 6 * (4096 - 128) * 4096
 
@@ -270,7 +262,7 @@ def test_without_the_hybrid_manager_windows_are_held_whole() -> None:
 def test_the_last_stage_holds_the_drafter() -> None:
     model = Model(name="m", model_type="spec", layers=LLAMA.layers, drafts=LLAMA.layers[:1], dtype="bfloat16", max_tokens=8192)
     options = {"pipeline_parallel_size": 2, "speculative_config": '{"method": "mtp", "num_speculative_tokens": 2}'}
-    planned = serving(model, "0.32.0", options).plan(model)
+    planned = serving(model, "0.32.0", options).plan
     assert [sum(len(group.members) for group in stage) for stage in planned.stages] == [16, 17]
 
 
@@ -279,7 +271,7 @@ def test_layers_that_do_not_divide_go_to_stages_before_the_last(count: int, stag
     model = Model(
         name="m", model_type="spec", layers=tuple(Layer(index=i, memories=LLAMA.layers[0].memories) for i in range(count))
     )
-    planned = serving(model, "0.32.0", {"pipeline_parallel_size": stages}).plan(model)
+    planned = serving(model, "0.32.0", {"pipeline_parallel_size": stages}).plan
     assert [sum(len(group.members) for group in stage) for stage in planned.stages] == sizes
 
 
@@ -287,7 +279,7 @@ def test_an_indexed_latent_takes_blocks_of_64_and_rows_of_656_bytes_in_fp8() -> 
     memories = (Latent(rank=512, rope_dim=64, heads=128, nope_dim=128, value_dim=128), Index(dim=128))
     model = Model(name="m", model_type="spec", layers=tuple(Layer(index=i, memories=memories) for i in range(2)), max_tokens=4096)
     for dtype, row in (("auto", 1152), ("fp8", 656)):
-        answer = held(serving(model, "0.32.0", {"kv_cache_dtype": dtype}), model, seq_len=64)
+        answer = held(serving(model, "0.32.0", {"kv_cache_dtype": dtype}), seq_len=64)
         assert answer.details["block_size"] == 64
         assert answer.total_bytes == 2 * 64 * (row + 132)
 
@@ -343,16 +335,15 @@ def test_a_state_for_every_block_takes_whole_chunks_and_grows_with_the_tokens() 
     layers = [Recurrent(kind="mamba2", states=(conv, ssm)), Softmax(kv_heads=8, key_dim=128, value_dim=128)]
     model = Model(
         name="m", model_type="spec", layers=tuple(Layer(index=i, memories=(m,)) for i, m in enumerate(layers)),
-        dtype="bfloat16", max_tokens=65536, text_config={"chunk_size": 256},
+        dtype="bfloat16", max_tokens=65536, origin=Origin(config={}, text_config={"chunk_size": 256}, text_type="spec"),
     )  # fmt: skip
-    answer = held(serving(model, "0.32.0", {"mamba_cache_mode": "all"}), model, seq_len=4096)
+    answer = held(serving(model, "0.32.0", {"mamba_cache_mode": "all"}), seq_len=4096)
     assert answer.details["block_size"] == answer.details["mamba_block_size"] == 256
     assert [row["request_blocks"] for row in answer.details["cache_groups"]] == [16, 16]
-    aligned = held(serving(model, "0.32.0", {}), model, seq_len=4096)
+    aligned = held(serving(model, "0.32.0", {}), seq_len=4096)
     assert [row["request_blocks"] for row in aligned.details["cache_groups"]] == [3, 4096 // aligned.details["block_size"] + 1]
 
 
 def test_the_memory_flag_replaces_what_there_is() -> None:
-    pool = serving(LLAMA, "0.32.0", {"kv_cache_memory_bytes": 20 * 2**30}).reserve(LLAMA, 2**20)
-    assert isinstance(pool, Pool)
+    pool = serving(LLAMA, "0.32.0", {"kv_cache_memory_bytes": 20 * 2**30}).pool(2**20)
     assert (pool.budget_bytes, pool.num_tokens) == (20 * 2**30, 163_840)

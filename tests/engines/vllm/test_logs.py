@@ -15,7 +15,6 @@ from kvplan.engines.kernel.verdicts import Result
 from kvplan.engines.vllm.audit.fieldlog import versions
 from kvplan.engines.vllm.audit.log import judge_log, starts
 from kvplan.engines.vllm.audit.printed import Values, interval
-from kvplan.questions.audit import audit
 from kvplan.questions.audit.judge import judge
 from kvplan.units import GIB
 
@@ -202,7 +201,7 @@ HOSTILE = [
 def test_a_hostile_log_is_answered(lines: list[str], tmp_path: Path) -> None:
     path = tmp_path / "server.log"
     path.write_text("\n".join([*lines, "Available KV cache memory"]), encoding="utf-8")
-    for result in audit(path, model="llama-3.1-8b").results:
+    for result in kvplan.audit(path, model="llama-3.1-8b").results:
         assert result.status in {"exact", "differs", "not_predicted", "invalid"}
 
 

@@ -2,22 +2,25 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from golden import TESTS, cases
+from golden import CONFIGS, cases
 
 from kvplan import architectures
 from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.words import memory_kinds
 from kvplan.engines import make_engine
 from kvplan.engines.kernel.cases import Case, record_from
-from kvplan.engines.kernel.evidence import RECORDED
 from kvplan.engines.kernel.releases import parse_version
+from kvplan.engines.vllm.about import ABOUT
 from kvplan.engines.vllm.audit import cases as auditor
 from kvplan.engines.vllm.engine import Vllm
 from kvplan.questions.audit.judge import judge
+from kvplan.questions.reserve import reserved
 
 CASES = cases("vllm")
 REFUSALS = cases("vllm_refusals")
@@ -91,9 +94,9 @@ def test_the_lines_of_the_log_are_printed_as_vllm_prints_them() -> None:
     compared = 0
     for case in CASES:
         engine = made(case)
-        model = architectures.read(case["config"], name=case["model"])
+        prepared = engine.on(architectures.read(case["config"], name=case["model"]))
         for budgets, words in printed_lines(case):
-            pool = engine.reserved(model, budgets)
+            pool = prepared.reserved(budgets)
             ours = [pool.refused] if pool.refused else list(pool.lines)
             theirs = [w for w in words if not w.startswith(("Add ", "Multiplying", "Hybrid KV cache manager"))]
             if pool.refused:
@@ -104,9 +107,13 @@ def test_the_lines_of_the_log_are_printed_as_vllm_prints_them() -> None:
     assert compared > 600
 
 
+def read(config: Mapping[str, Any], name: str = "") -> Model:
+    return architectures.read(config, name=name)
+
+
 def made(case: dict[str, Any]) -> Vllm:
     record = record_from(case, where="test")
-    engine = make_engine(f"vllm@{case['engine_version'].split()[0]}", auditor.options(record.case))
+    engine = make_engine(f"vllm@{case['engine_version'].split()[0]}", auditor.options(record.case, read))
     assert isinstance(engine, Vllm)
     return engine
 
@@ -126,7 +133,7 @@ SAID = {
 def refused_config(case: dict[str, Any]) -> dict[str, Any]:
     """The config of a refused model: the refusals' records leave it out, other records or the shipped configs have it."""
     same = [other["config"] for other in CASES if other["model"] == case["model"]]
-    path = TESTS / "configs" / "hf" / f"{case['model'].replace('/', '__')}.json"
+    path = CONFIGS / "hf" / f"{case['model'].replace('/', '__')}.json"
     found: dict[str, Any] = same[0] if same else json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -134,25 +141,23 @@ def refused_config(case: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("case", REFUSALS, ids=[case["id"] for case in REFUSALS])
 def test_what_vllm_refuses_is_refused(case: dict[str, Any]) -> None:
     device = {"device": "NVIDIA A100"} if "sm80" in case["id"] else {}
-    options = auditor.options(Case(id=case["id"], engine="vllm", options=case["options"] | device))
-    engine = make_engine("vllm@0.32.0", options)
+    options = auditor.options(Case(id=case["id"], engine="vllm", options=case["options"] | device), read)
     model = architectures.read(refused_config(case), name=case["model"])
-    answer = engine.reserve(model, 2**40)
+    answer = reserved(model, "vllm@0.32.0", options, 2**40)
     assert isinstance(answer, NotPredicted)
     words = next(said for name, said in SAID.items() if case["id"].endswith(name))
     assert words in answer.reason
-    plain = make_engine("vllm@0.23.0", {})
     if "default" in case["id"] and "MiniMax" in case["id"]:
-        assert isinstance(plain.reserve(model, 2**40), Pool)
+        assert isinstance(reserved(model, "vllm@0.23.0", {}, 2**40), Pool)
 
 
 def test_measured_means_that_a_case_of_that_release_holds_the_kind() -> None:
-    for first, last, kinds in RECORDED["vllm"]:
+    for row in ABOUT.recorded:
         covered: set[str] = set()
         for case in CASES:
-            if first <= parse_version(case["engine_version"]) <= last:
+            if row.first <= parse_version(case["engine_version"]) <= row.last:
                 covered |= memory_kinds(architectures.read(case["config"]))
-        assert kinds <= covered, kinds - covered
+        assert row.kinds <= covered, row.kinds - covered
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [

@@ -1,10 +1,9 @@
 """Every number that papers print, to the printed digits; and that no prediction sees the record."""
 
-import json
 from fractions import Fraction
 
-import golden
 import pytest
+from golden import GOLDEN, cases
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +14,7 @@ from kvplan.questions.audit import papers
 from kvplan.questions.audit.formulas import evaluate
 from kvplan.questions.audit.judge import judge
 
-GOLDEN = golden.GOLDEN / "papers.jsonl"
-CASES = [json.loads(line) for line in GOLDEN.read_text(encoding="utf-8").splitlines()]
+CASES = cases("papers")
 ALTERED = {
     int: lambda v: v + 1,
     float: lambda v: v * 1.5,
@@ -53,7 +51,7 @@ def test_another_record_differs_and_leaves_the_prediction_alone(case: dict) -> N
 
 
 def test_what_is_no_cache_fact_is_left_out() -> None:
-    names = {fact.name for result in kvplan.audit(GOLDEN).results for fact in result.facts}
+    names = {fact.name for result in kvplan.audit(GOLDEN / "papers.jsonl").results for fact in result.facts}
     assert names == {
         "bytes_per_token",
         "bytes_per_token_printed",

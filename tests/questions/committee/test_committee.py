@@ -21,13 +21,13 @@ import kvplan
 from kvplan.api.committee import committee
 from kvplan.cli.app import main
 from kvplan.domain.plan import Plan
-from kvplan.engines import make_engine
 from kvplan.loading.plan.read import load_plan
 from kvplan.questions.committee.demand import Demand
 from kvplan.questions.committee.placing import Node
 from kvplan.questions.committee.result import Committee
 from kvplan.questions.committee.shares import of_free, of_total
 from kvplan.questions.committee.splitting import split
+from kvplan.questions.reserve import reserved
 from kvplan.units import GIB, MIB
 
 EXAMPLES = ("desk.yaml", "assistant.yaml", "laptop.yaml", "node.yaml")
@@ -124,7 +124,7 @@ def test_a_server_reserves_the_blocks_that_its_users_need() -> None:
     assert part.pool is not None
     assert part.pool.concurrency >= 24
     assert part.allocation is not None
-    exact = make_engine("vllm", {"max_model_len": 8192}).reserve(part.allocation.model, part.cache_bytes)
+    exact = reserved(part.allocation.model, "vllm", {"max_model_len": 8192}, part.cache_bytes)
     assert isinstance(exact, kvplan.Pool)
     assert exact.usable_bytes == part.allocation.total_bytes
     assert f"--gpu-memory-utilization {of_total(part.needed_bytes, answer.plan.memory.bytes)[0]}" in part.flag

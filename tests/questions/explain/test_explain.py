@@ -189,7 +189,7 @@ sources
                     section 2.2
  sliding window     Longformer, arXiv 2004.05150 section 3.1; Mistral-7B, arXiv
                     2310.06825 section 2 (rolling buffer)
- storage in ideal   kvplan/engines/ideal/engine.py: each element once, no blocks, no
+ storage in ideal   kvplan/engines/ideal: each element once, no blocks, no
                     padding: the least that the model needs
 
 """)

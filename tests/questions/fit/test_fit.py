@@ -13,11 +13,12 @@ from kvplan.api.fit import parse_target
 from kvplan.cli.app import main
 from kvplan.domain.budget import Line, gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
-from kvplan.engines import ENGINES
+from kvplan.engines import PREDICTED
 from kvplan.errors import OptionError
 from kvplan.questions.commands import fit_command as command
 from kvplan.questions.fit.answer import answer
 from kvplan.questions.fit.question import Question
+from kvplan.questions.reserve import reserved
 from kvplan.units import GIB, MIB, parse_count, parse_size
 from kvplan.units import short_count as count
 from kvplan.units import short_size as size
@@ -28,7 +29,7 @@ NOTHING = Line(name="weights", bytes=0, basis="given", source="test")
 MODELS = {name: kvplan.load(name) for name in NAMES}
 
 models = st.sampled_from(NAMES)
-engines = st.sampled_from(sorted(ENGINES))
+engines = st.sampled_from(sorted(PREDICTED))
 budgets = st.integers(1, 60 * GIB)
 
 
@@ -47,14 +48,12 @@ def question(name: str, engine: str, budget_bytes: int, **more: Any) -> Question
 
 def holds(name: str, engine: str, budget_bytes: int, batch_size: int, context: int) -> bool:
     """The estimate's word: the cache is not larger than what the engine makes of the budget."""
-    from kvplan.engines import make_engine
-
     options: dict[str, Any] = {"max_model_len": context, "device_memory_bytes": budget_bytes} if engine == "vllm" else {}
     estimated = kvplan.estimate(MODELS[name], seq_len=context, batch_size=batch_size, engine=engine, **options)
     if isinstance(estimated, kvplan.NotPredicted):  # llama.cpp holds at most 256 sequences
         assert "n_seq_max" in estimated.reason
         return False
-    pool = make_engine(engine, options).reserve(MODELS[name], budget_bytes)
+    pool = reserved(MODELS[name], engine, options, budget_bytes)
     limit = pool.usable_bytes if isinstance(pool, kvplan.Pool) else budget_bytes
     return estimated.total_bytes <= limit
 

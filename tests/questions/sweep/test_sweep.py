@@ -19,9 +19,9 @@ from kvplan.domain.allocation import COLUMNS as CSV_COLUMNS
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Compressed, Layer, Model, Softmax, Window
 from kvplan.domain.workload import Workload
-from kvplan.engines import ENGINES
+from kvplan.engines import PREDICTED
 from kvplan.engines.ideal import engine as ideal
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, Refused
 from kvplan.loading import catalogue
 from kvplan.questions.estimate import plan
 from kvplan.questions.sweep import grid
@@ -65,7 +65,7 @@ def test_every_cell_equals_the_scalar_planner(
     assert len(sweep) == len(sweep_rows(sweep))
 
 
-@pytest.mark.parametrize("engine", sorted(ENGINES))
+@pytest.mark.parametrize("engine", sorted(PREDICTED))
 def test_every_catalogue_model_sweeps_as_it_is_estimated(engine: str) -> None:
     predicted = 0
     for name in catalogue.names():
@@ -86,7 +86,7 @@ def test_blocks_do_not_show(model: Model, seq_lens: list[int], batches: list[int
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "BLOCK_CELLS", 4)
         patch.setattr(grid, "BLOCK_TOKENS", 2)
-        patch.setattr(ideal.Ideal, "linear_in_batch", linear)  # both ways of evaluating an engine
+        patch.setattr(ideal.IdealOn, "linear_in_batch", linear)  # both ways of evaluating an engine
         assert sweep_rows(whole) == expected
         columns = whole.columns(whole.combinations[0])
         assert all(len(block["seq_len"]) <= 4 for block in whole.batches())
@@ -167,9 +167,14 @@ def test_numpy_counts_are_counts() -> None:
 
 
 def test_what_an_engine_cannot_predict_has_a_note_and_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        ideal.Ideal, "refuse", lambda self, model: NotPredicted(reason="no rule for b") if model.name == "b" else None
-    )
+    answered = ideal.Ideal.on
+
+    def on(self: ideal.Ideal, model: Model) -> ideal.IdealOn:
+        if model.name == "b":
+            raise Refused("no rule for b")
+        return answered(self, model)
+
+    monkeypatch.setattr(ideal.Ideal, "on", on)
     sweep = Sweep(models=[_model(FULL, name="a"), _model(FULL, name="b")], seq_lens=[8, 16])
     assert len(sweep) == 2
     assert set(sweep.to_frame()["model"]) == {"a"}

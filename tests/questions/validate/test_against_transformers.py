@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from kvplan import architectures
 from kvplan.cli.app import main
-from kvplan.domain.allocation import Allocation
 from kvplan.domain.model import Layer, Model, Softmax
 from kvplan.domain.workload import Workload
-from kvplan.engines.transformers.engine import Transformers, TransformersOptions
+from kvplan.engines.kernel.tensors import At, Piece
+from kvplan.engines.transformers.engine import Transformers, TransformersOn
+from kvplan.engines.transformers.options import TransformersOptions
 from kvplan.errors import InputError
 
 if importlib.util.find_spec("transformers") is None:
@@ -59,15 +60,13 @@ def test_the_command_says_equal_and_exits_0(config_file: Any, capsys: pytest.Cap
 def test_a_wrong_prediction_names_the_layer_and_exits_1(
     config_file: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = Transformers.footprint
+    right = TransformersOn.tensors
 
-    def wrong(self: Transformers, model: Model, workload: Workload) -> Any:
-        answer = right(self, model, workload)
-        assert isinstance(answer, Allocation)
-        first, *rest = answer.buffers
-        return replace(answer, buffers=(replace(first, padded_bytes=first.padded_bytes - first.count), *rest))
+    def wrong(self: TransformersOn, at: At[int]) -> Iterator[Piece[int]]:
+        first, *rest = right(self, at)
+        yield from (replace(first, padded=first.padded - 1), *rest)
 
-    monkeypatch.setattr(Transformers, "footprint", wrong)
+    monkeypatch.setattr(TransformersOn, "tensors", wrong)
     assert main(["validate", config_file(GEMMA), "--against", "transformers", "-s", "50", "--device", "cpu"]) == 1
     assert "layer 0, keys, shape (1, 2, 16, 16) of bfloat16: predicted 1,023 bytes, real 1,024" in capsys.readouterr().err
 
@@ -124,7 +123,7 @@ def test_a_model_is_cut_with_all_its_lists() -> None:
 
 def test_a_quantized_cache_is_run_where_its_backend_is_installed() -> None:
     config = {**GEMMA, "model_type": "llama", "sliding_window": None}
-    engine = Transformers(TransformersOptions(cache="quantized", backend="fp8"))
-    workload = Workload(batch_size=2, seq_len=30, prompt_len=20)
+    engine = Transformers(TransformersOptions(cache="quantized", backend="fp8", prompt_len=20))
+    workload = Workload(batch_size=2, seq_len=30)
     found = against.validate_against_library(architectures.read(config), workload, engine, open_device("cpu", Ranks()))
     assert found.passed, found.failure()

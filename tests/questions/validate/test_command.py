@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kvplan.cli.app import main
-from kvplan.engines.ideal.engine import Ideal
+from kvplan.engines.ideal.engine import IdealOn
 from kvplan.questions.validate import allocate
 
 TOTAL = 4 * 2 * 4 * 64 * 2  # layers x (keys, values) x heads x head_dim x bytes: one token
@@ -69,14 +69,13 @@ def test_a_wrong_prediction_exits_1_and_names_the_buffer(
 ) -> None:
     from msgspec import structs
 
-    right = Ideal.footprint
+    right = IdealOn.tensors
 
-    def wrong(self: Ideal, model: Any, workload: Any) -> Any:
-        found: Any = right(self, model, workload)
-        first = structs.replace(found.buffers[0], padded_bytes=found.buffers[0].padded_bytes + 4 * 128)
-        return structs.replace(found, buffers=(first, *found.buffers[1:]))
+    def wrong(self: IdealOn, at: Any) -> Any:
+        first, *rest = right(self, at)
+        return (structs.replace(first, padded=first.padded + 128), *rest)
 
-    monkeypatch.setattr(Ideal, "footprint", wrong)
+    monkeypatch.setattr(IdealOn, "tensors", wrong)
     code, out, err = answer(capsys, config_file, "-s", 10, "--device", "cpu")
     assert code == 1
     assert "differs" in out

@@ -10,7 +10,7 @@ import torch
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
-from kvplan.engines.ideal.engine import Ideal
+from kvplan.engines.ideal.engine import IdealOn
 from kvplan.errors import DoesNotFit, OptionError
 from kvplan.questions.validate.devices import Cpu, Cuda
 from kvplan.questions.validate.probe import chosen_limit, probe_largest_batch
@@ -62,15 +62,12 @@ def test_a_device_that_gives_less_than_predicted_is_a_difference(
 def test_a_prediction_that_is_too_small_is_a_difference(model_of: Callable[..., Model], monkeypatch: pytest.MonkeyPatch) -> None:
     from msgspec import structs
 
-    right = Ideal.footprint
+    right = IdealOn.tensors
 
-    def half(self: Ideal, model: Model, workload: Workload) -> Any:
-        answer: Any = right(self, model, workload)
-        return structs.replace(
-            answer, buffers=tuple(structs.replace(b, padded_bytes=b.padded_bytes // 2) for b in answer.buffers)
-        )
+    def half(self: IdealOn, at: Any) -> Any:
+        return tuple(structs.replace(piece, padded=piece.padded // 2) for piece in right(self, at))
 
-    monkeypatch.setattr(Ideal, "footprint", half)
+    monkeypatch.setattr(IdealOn, "tensors", half)
     found = probe_largest_batch(make_engine("ideal", {}), model_of("gqa"), LOAD, Cpu(torch), limit_bytes=MIB * 2)
     assert (found.checks[0].predicted, found.checks[0].real) == (20, 10)
     assert not found.passed
