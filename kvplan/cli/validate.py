@@ -68,6 +68,7 @@ def validate(
 
     MODEL may also be a plan of `kvplan committee`: then all its members' caches are allocated at once.
     """
+    from kvplan.cli.output import remark
     from kvplan.loading.plan.read import is_plan
     from kvplan.questions.validate.choosing import open_device, parse_device
     from kvplan.questions.validate.distributed import joined
@@ -82,7 +83,7 @@ def validate(
             raise InputError("a plan is validated in one process", hint="start it without torchrun")
         _validate_plan(model, device, limit_bytes, fmt, output)
         return
-    with joined(ranks, device) as group, _spoken_once(group):
+    with joined(ranks, device, remark) as group, _spoken_once(group):
         workload = group.each(lambda: o.workload(seq_len, batch_size, encoder_len))
         named = against.value if against and engine == "ideal" else engine
         made = group.each(lambda: _engine(named, settings, kv_dtype, tensor_parallel, ranks))

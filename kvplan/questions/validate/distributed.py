@@ -4,13 +4,16 @@ NCCL carries the messages between GPUs, gloo between CPUs. Only kvplan's own pla
 processes of one run.
 """
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from importlib import import_module
+from threading import Timer
 from typing import Any, Final, TypeVar
 
 from kvplan.errors import EnvironmentMissing, InputError, KvplanError, Mismatch
+from kvplan.limits import RANK_SECONDS, RANK_WORD_SECONDS
 from kvplan.questions.validate.choosing import open_device
 from kvplan.questions.validate.ranks import Ranks
 
@@ -60,8 +63,10 @@ class Group:
 
 
 @contextmanager
-def joined(ranks: Ranks, device_text: str) -> Iterator[Group]:
+def joined(ranks: Ranks, device_text: str, say: Callable[[str], None] = lambda text: None) -> Iterator[Group]:
     """The process group of this run, left again when the block ends; a process alone needs none, and no torch.
+
+    `say` is told what is waited for when the others do not come at once.
 
     Raises:
         OptionError, EnvironmentMissing: the device is not there, this torch has no backend for it, or the
@@ -79,20 +84,36 @@ def joined(ranks: Ranks, device_text: str) -> Iterator[Group]:
     if device.kind == "cuda":
         device.torch.cuda.set_device(device.index)
         bound["device_id"] = device.torch.device(device.name)  # NCCL takes its buffers now, not between two measurements
+    where = f"{os.environ.get('MASTER_ADDR', 'localhost')[:80]}:{os.environ.get('MASTER_PORT', '')[:8]}"
+    waiting = Timer(RANK_WORD_SECONDS, say, (f"waiting for the other ranks of {ranks.world_size} at {where}",))
+    waiting.daemon = True
+    waiting.start()
     try:
-        distributed.init_process_group(backend, rank=ranks.rank, world_size=ranks.world_size, timeout=_PATIENCE, **bound)
+        distributed.init_process_group(
+            backend, rank=ranks.rank, world_size=ranks.world_size, timeout=timedelta(seconds=RANK_SECONDS), **bound
+        )
     except (RuntimeError, ValueError) as problem:
         reason = str(problem).partition("\n")[0]
         raise EnvironmentMissing(
             f"rank {ranks.rank} cannot reach the others: {reason[:200]}", hint="start with torchrun"
         ) from problem
+    finally:
+        waiting.cancel()
+    talking = distributed.new_group(timeout=_PATIENCE)  # what is exchanged may wait for a rank that touches a terabyte
 
     def exchange(value: Any) -> list[Any]:
         gathered: list[Any] = [None] * ranks.world_size
-        distributed.all_gather_object(gathered, value)
+        try:
+            distributed.all_gather_object(gathered, value, group=talking)
+        except RuntimeError as problem:  # gloo's and NCCL's word for a rank that has gone
+            reason = str(problem).partition("\n")[0]
+            raise EnvironmentMissing(
+                f"rank {ranks.rank} has lost another rank: {reason[:200]}", hint="see what that rank said, and start all again"
+            ) from problem
         return gathered
 
     try:
         yield Group(ranks, exchange)
     finally:
-        distributed.destroy_process_group()
+        with suppress(RuntimeError):
+            distributed.destroy_process_group()

@@ -6,6 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from kvplan.errors import OptionError
+from kvplan.limits import RANKS
 
 _NEEDED: Final = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -42,6 +43,8 @@ def ranks_from(environment: Mapping[str, str]) -> Ranks:
             raise OptionError(f"{name} in the environment must be a count, got `{text[:40]}`", hint="start with torchrun")
         values.append(int(text))
     rank, world_size, local_rank, local_world_size = values
+    if world_size > RANKS:
+        raise OptionError(f"WORLD_SIZE is {world_size:,}, and at most {RANKS:,} ranks are taken", hint="start with torchrun")
     if not (rank < world_size and local_rank < local_world_size <= world_size):
         raise OptionError(
             f"the environment says rank {rank} of {world_size} and local rank {local_rank} of {local_world_size}",
