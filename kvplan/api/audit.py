@@ -6,9 +6,10 @@ from typing import Any
 
 from kvplan.engines.kernel.cases import read_cases, record_from
 from kvplan.engines.kernel.verdicts import Audit
+from kvplan.limits import AUDIT_CASES
 from kvplan.loading import load
 from kvplan.questions.audit.judge import judge
-from kvplan.questions.audit.logs import judge_log, reader_of
+from kvplan.questions.audit.logs import judge_log, left_out, reader_of
 
 
 def audit(
@@ -41,5 +42,9 @@ def audit(
         if reader is not None:
             results.extend(judge_log(Path(source), reader, subject))
             continue
-        results.extend(judge(record) for record in read_cases(Path(source), progress=progress))
+        for number, record in enumerate(read_cases(Path(source), progress=progress)):
+            if number == AUDIT_CASES:
+                results.append(left_out(Path(source).name, f"it holds more than {AUDIT_CASES:,} cases: the rest was left out"))
+                break
+            results.append(judge(record))
     return Audit(results=tuple(results))

@@ -13,6 +13,7 @@ from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.kernel.engine import footprint
 from kvplan.engines.transformers.engine import Transformers
+from kvplan.limits import AUDIT_RANGES
 
 #: What records call a cache -> the engine's option.
 _CACHES: Final = {
@@ -65,6 +66,8 @@ def _entries(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     entries = expected.get("per_layer", [])
     if not isinstance(entries, list) or not all(isinstance(e, Mapping) and len(e.get("layers", ())) == 2 for e in entries):
         raise InvalidCase("`expected.per_layer` must be a list of objects with `layers` and `bytes`")
+    if len(entries) > AUDIT_RANGES:
+        raise InvalidCase(f"`expected.per_layer` has {len(entries):,} ranges, and at most {AUDIT_RANGES:,} are taken")
     return entries
 
 

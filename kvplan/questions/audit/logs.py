@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvplan.engines import ABOUTS, located
 from kvplan.engines.kernel.verdicts import Result
 from kvplan.files import expanded
-from kvplan.limits import AUDIT_FILE_BYTES
+from kvplan.limits import AUDIT_FILE_BYTES, AUDIT_STARTS
 
 if TYPE_CHECKING:
     from kvplan.domain.model import Model
@@ -46,9 +46,16 @@ def reader_of(path: Path) -> Any | None:
 def judge_log(path: Path, reader: Any, model: Model | None) -> list[Result]:
     """Every context that the log shows; one result that says so when it shows none."""
     found: list[Result] = reader.judge_log(path.name, _lines(path), model)
+    if len(found) >= AUDIT_STARTS:
+        return [*found, left_out(path.name, f"it holds {AUDIT_STARTS} starts or more: what comes after was left out")]
     if found:
         return found
     return [Result(id=path.name, engine="log", status="invalid", reason="the log shows no cache being created")]
+
+
+def left_out(name: str, reason: str) -> Result:
+    """What says that a file was not audited to its end."""
+    return Result(id=name, engine="audit", status="invalid", reason=reason)
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -22,6 +23,7 @@ from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
 from kvplan.errors import GgufError, Refused
 from kvplan.gguf.header import SkippedArray
 from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.limits import AUDIT_STARTS
 
 _MIB: Final = r"\s*([\d.]+) MiB"
 _KV: Final = re.compile(
@@ -64,7 +66,7 @@ def contexts(lines: Iterable[str]) -> list[Logged]:
     pending: dict[str, str] = {}
     for number, raw in enumerate(lines, start=1):
         line = raw[:_LONGEST]
-        if match := _METADATA.search(line):
+        if "- kv" in line and (match := _METADATA.search(line)):
             if match[1] == "general.architecture":
                 keys = {}
             keys[match[1]] = _value(match[2], match[3], match[4].strip())
@@ -98,7 +100,7 @@ def _value(kind: str, length: str | None, text: str) -> Any:
 def _read_line(line: str, now: Logged, pending: dict[str, str]) -> None:
     if match := _SETTING.search(line):
         now.settings.setdefault(match[1], match[2])
-    elif match := _KV.search(line):
+    elif "size =" in line and (match := _KV.search(line)):
         cache = {"size_mib": match[1], "cells": match[2], "layers": match[3]}
         if match[6]:
             cache |= {"k_mib": match[7], "v_mib": match[9]}
@@ -106,12 +108,12 @@ def _read_line(line: str, now: Logged, pending: dict[str, str]) -> None:
         if match[5]:
             now.streams = int(match[5])
         now.caches.append(cache)
-    elif match := _INIT.search(line):
+    elif "kv_size" in line and (match := _INIT.search(line)):
         pending |= {"cells": match[1], "layers": match[2]}
-    elif match := _SELF.search(line):
+    elif "KV self" in line and (match := _SELF.search(line)):
         now.caches.append({"size_mib": match[1], "k_mib": match[3], "v_mib": match[5], **pending})
         now.types = (match[2], match[4])
-    elif match := _RECURRENT.search(line):
+    elif "recurrent: size" in line and (match := _RECURRENT.search(line)):
         cache = {"size_mib": match[1], "cells": match[2], "layers": match[3]}
         now.caches.append(cache | ({"r_mib": match[4], "s_mib": match[5]} if match[4] else {}))
     elif "using full-size SWA cache" in line:
@@ -120,7 +122,7 @@ def _read_line(line: str, now: Logged, pending: dict[str, str]) -> None:
 
 def judge_log(name: str, lines: Iterable[str], model: Model | None) -> list[Result]:
     """One result a context: every printed number, and what kvplan would print there."""
-    return [_judged(name, logged, model) for logged in contexts(lines)]
+    return [_judged(name, logged, model) for logged in islice(contexts(lines), AUDIT_STARTS)]
 
 
 def _judged(name: str, logged: Logged, model: Model | None) -> Result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -18,6 +19,7 @@ from kvplan.engines.kernel.verdicts import ComparedFact, Result
 from kvplan.engines.vllm.audit import printed as vllm_printed
 from kvplan.engines.vllm.audit.fieldlog import versions
 from kvplan.errors import KvplanError
+from kvplan.limits import AUDIT_STARTS
 
 #: A line with one of these makes a file a log of this family.
 MARKS: Final = (
@@ -113,7 +115,7 @@ def _read_line(line: str, now: Start) -> None:
         for name, value in _SETTING.findall(line):
             if value not in {"None", "auto"}:
                 now.flags[_CONFIG[name]] = value
-        if match := _DRAFTER.search(line):
+        if "num_spec" in line and (match := _DRAFTER.search(line)):
             now.flags["speculative_config"] = f'{{"method": "{match[1]}", "num_speculative_tokens": {match[2]}}}'
     elif "hunked prefill is enabled" in line and (match := _BATCH.search(line)):
         now.flags["max_num_batched_tokens"] = match[1]
@@ -157,7 +159,7 @@ def _number(text: str, *, whole: bool) -> int | float | None:
 
 def judge_log(name: str, lines: Iterable[str], model: Model | None) -> list[Result]:
     """One result a start: every printed number, and what kvplan says would be printed there."""
-    return [_judged(f"{name}:{start.line}", start, model) for start in starts(lines)]
+    return [_judged(f"{name}:{start.line}", start, model) for start in islice(starts(lines), AUDIT_STARTS)]
 
 
 def _judged(where: str, start: Start, model: Model | None) -> Result:

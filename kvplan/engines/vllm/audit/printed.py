@@ -33,6 +33,8 @@ AVAILABLE: Final = ("available_kv_gib_printed", "available_gib_printed", "kv_cac
 POOL: Final = ("num_gpu_blocks", "num_tokens", "max_concurrency_printed", "num_cpu_blocks")
 REFUSAL: Final = ("needed_gib_printed", "estimated_max_model_len_printed", "max_tokens_stored_printed")
 HYBRID: Final = ("attention_block_size_printed", "mamba_padding_percent_printed")
+#: Pools that are worked out one by one for one printed memory.
+_STEPS: Final = 512
 _MOST: Final = 10_000  # values of one fact
 
 
@@ -131,10 +133,13 @@ def _pools(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[Reserved]:
     low, high = interval(asked["available"])
     if "estimated" in asked and FIT_BY_GROUPS.at(plan.version):  # a refusal prints what is left without the null block
         low, high = low + size, high + size
-    budgets = [low, *range(ceil_div(low + 1, size) * size, high + 1, size)[:_MOST]] if size else [low]
-    for budget in budgets:
+    first = ceil_div(low + 1, size) * size if size else high
+    steps = range(first, high + 1, size) if size else range(0)
+    if len(steps) > _STEPS:  # the memory says nothing so precise: the tokens say which pool it was
+        blocks = _blocks_of(on, asked.get("tokens")) or 0
+        steps = range(max(first, (blocks - 1) * size), min(high, (blocks + 1) * size) + 1, size)[:3]
+    for budget in (low, *steps, high):
         yield on.reserved((budget,))
-    yield on.reserved((high,))
 
 
 def _blocks_of(on: VllmOn, tokens: int | None) -> int | None:
