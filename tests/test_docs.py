@@ -47,7 +47,7 @@ def test_every_console_session_runs_and_prints_what_it_shows(name: str, lines: l
         done = subprocess.run(
             [sys.executable, "-m", "kvplan", *words[1:]],
             cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
-            env={"PATH": "", "COLUMNS": "100", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+            env={"PATH": "", "PYTHONPATH": str(ROOT), "COLUMNS": "100", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
         assert done.returncode == 0, f"{name}: {command}\n{done.stderr}"
         printed = [line.rstrip() for line in done.stdout.strip("\n").splitlines()]

@@ -154,7 +154,7 @@ def lookup(name: str, *, what: str = "kv_dtype") -> DType:
         raise OptionError(
             f"{what}: unknown dtype `{name[:40]}`",
             hint=f"did you mean `{near}`?" if near else "see `kvplan dtypes` for all of them",
-            option=what,
+            option=what.strip("«»"),
         )
     return row
 

@@ -147,7 +147,7 @@ def test_facts_of_other_forms_are_invalid() -> None:
 
 
 def test_a_line_that_is_too_long_is_skipped_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cases, "MAX_LINE_BYTES", 500)
+    monkeypatch.setattr(cases, "AUDIT_LINE_BYTES", 500)
     long = json.dumps({**GOOD, "how": "x" * 5000})
     statuses = [result.status for result in kvplan.audit(written(tmp_path, GOOD, long, GOOD)).results]
     assert statuses == ["exact", "invalid", "exact"]

@@ -153,7 +153,8 @@ def bailing(w: Written, row: Row) -> None:
     """`bailingmoe3.py`: KDA in all but every n-th layer and the rest of the last group; NextN layers are blocks."""
     for key, wanted in (("no_kda_lora", True), ("kda_safe_gate", True), ("gated_attention_proj_granularity_type", "head_wise")):
         if w.config.data.get(key, wanted) != wanted:
-            raise Inconvertible(f"its config says `{key}: {shown(w.config.data[key])}`")
+            found = shown(w.config.data[key]).strip("`")
+            raise Inconvertible(f"its config says `{key}: {found}`")
     group, trunk = w.number("layer_group_size", default=6), len(w.model.layers)
     w.with_drafts()
     w.absorbed()
