@@ -24,7 +24,7 @@ from kvplan.domain.model import Memory, Recurrent, Softmax
 @reader
 def mamba(c: Config, row: Row) -> Decoder:
     """`intermediate_size` wins over `expand` * hidden size: Falcon-Mamba-7B says expand 16 and means 8,192 channels."""
-    hidden_size(c, row)
+    hidden_size(c, row)  # first, so that `explain` shows it first
     inner = width(c, "intermediate_size", default=expanded(c, "expand", row))
     state = mamba1(inner, width(c, "state_size", default=16), taps(c, "conv_kernel", default=4))
     return Decoder(layers=[(state,)] * layer_count(c, row))
