@@ -47,8 +47,9 @@ def test_a_command_loads_no_heavy_package(arguments: tuple[str, ...]) -> None:
     assert not _modules_after_command(*arguments) & HEAVY
 
 
-def test_a_piped_estimate_does_without_rich() -> None:
-    assert "rich" not in _modules_after_command("estimate", "llama-3.1-8b")
+@pytest.mark.parametrize("command", ["estimate llama-3.1-8b", "fit llama-3.1-8b --gpu h100 --context 8k", "models", "gpus"])
+def test_what_is_piped_does_without_rich(command: str) -> None:
+    assert "rich" not in _modules_after_command(*command.split())
 
 
 def test_a_sweep_loads_pyarrow_only_to_write_and_pandas_only_for_a_frame() -> None:

@@ -1,7 +1,7 @@
-"""Text for a terminal. Tables go through rich; the same layout is written directly where nothing needs folding or color.
+"""Text for a terminal. Tables go through rich; the same layout is written directly where nothing needs color.
 
 The direct way exists for speed: importing rich's console and tables takes a fifth of the CPU time of an
-estimate. A test holds the two equal, character for character.
+estimate. A test holds the two equal, character for character, folded cells included.
 """
 
 from textwrap import wrap
@@ -136,8 +136,8 @@ def to_text(table: Table, *, unit: str | None = None, width: int = 80, color: bo
     """The table as text of at most `width` columns, its title above and its notes beneath."""
     shown = printed(table, unit)
     keep = _columns_that_fit(table, shown, width)
-    direct = not color and _line_width(_widths(shown), keep) <= width and _is_narrow(shown)
-    body = _direct(table, shown, keep) if direct else _through_rich(table, shown, keep, width, color=color)
+    widths = None if color or not _is_narrow(shown) else _cell_widths(shown, keep, width)
+    body = _through_rich(table, shown, keep, width, color=color) if widths is None else _direct(table, shown, widths)
     title = wrap(printable(table.title), width) if table.title else []
     notes = [line for note in table.notes for line in wrap(f"note: {printable(note)}", width, break_on_hyphens=False)]
     return "\n".join([*title, *body, *notes]) + "\n"
@@ -149,16 +149,41 @@ def _is_narrow(shown: Printed) -> bool:
     return all(cell.isascii() or all(c < "\u0300" or c in "\u2026\u2588" for c in cell) for row in rows for cell in row)
 
 
-def _direct(table: Table, shown: Printed, keep: list[int]) -> list[str]:
+def _cell_widths(shown: Printed, keep: list[int], width: int) -> dict[int, int] | None:
+    """Characters of each column's cells in a table of at most `width` characters; None where that is too little."""
     widths = _widths(shown)
+    if _line_width(widths, keep) <= width:
+        return {index: widths[index] for index in keep}
+    from kvplan.report.folding import narrowed
 
-    def line(row: list[str]) -> str:
-        cells = (row[i].rjust(widths[i]) if table.columns[i].kind in _RIGHT else row[i].ljust(widths[i]) for i in keep)
-        return f" {'   '.join(cells)}".rstrip()
+    beside = {index: (index != keep[0]) + (index != keep[-1]) for index in keep}  # between two cells: one, a line, one
+    room = narrowed([widths[index] + beside[index] for index in keep], width - len(keep) - 1)
+    folded = {index: whole - beside[index] for index, whole in zip(keep, room, strict=True)}
+    return folded if all(folded[index] >= min(1, widths[index]) for index in keep) else None
 
-    rule = " " + "\u2500" * (_line_width(widths, keep) - 2)
-    total = ["", line(shown.total)] if shown.total else []
-    return ["", line(shown.headers), rule, *map(line, shown.rows), *total, ""]
+
+def _direct(table: Table, shown: Printed, widths: dict[int, int]) -> list[str]:
+    right = [table.columns[index].kind in _RIGHT for index in widths]
+    sizes = list(widths.values())
+
+    def lines(row: list[str], *, low: bool = False) -> list[str]:
+        """A row in as many lines as its highest cell needs; `low` puts the others at the bottom."""
+        cells = [row[index] for index in widths]
+        parts = [cells]
+        if any(len(cell) > size for cell, size in zip(cells, sizes, strict=True)):
+            from kvplan.report.folding import folded_row
+
+            parts = folded_row(cells, sizes, low=low)
+        return [line(part) for part in parts]
+
+    def line(part: list[str]) -> str:
+        placed = zip(part, sizes, right, strict=True)
+        return f" {'   '.join(cell.rjust(size) if to_right else cell.ljust(size) for cell, size, to_right in placed)}".rstrip()
+
+    rule = " " + "\u2500" * (sum(sizes) + 3 * len(sizes) - 3)
+    total = ["", *lines(shown.total)] if shown.total else []
+    body = [text for row in shown.rows for text in lines(row)]
+    return ["", *lines(shown.headers, low=True), rule, *body, *total, ""]
 
 
 def _through_rich(table: Table, shown: Printed, keep: list[int], width: int, *, color: bool) -> list[str]:
