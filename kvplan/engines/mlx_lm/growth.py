@@ -57,26 +57,23 @@ def growing_rows(calls: Calls[Count]) -> Count:
 
 
 def rotating_rows(calls: Calls[Count], window: int, keep: int = 0) -> Count:
-    """Rows of a `RotatingKVCache` of `window` after at least one single token: up to the window, from where the chunks ended.
+    """Rows of a `RotatingKVCache` of `window`, whose first `keep` are never cut away.
 
-    Chunks are stored as they are, so a prompt of 300 is 299 rows, and the next token adds a step of 256 to them. With a
-    window of at most `keep` rows the first `keep` are never cut away.
+    A chunk is stored as it is, beside at most window - 1 earlier tokens, so during the prompt the array may be longer than
+    the window by almost a chunk. A single token cuts it to the window, or adds a step of 256 to what is shorter.
 
     >>> rotating_rows(Calls.of(301, 300, 2048), 4096), rotating_rows(Calls.of(5000, 5000, 2048), 4096)
     (555, 4096)
+    >>> rotating_rows(Calls(tokens=4096, prefilled=4096, chunk=2048), 512)
+    2559
     """
     start = calls.together
-    grown = start + whole_blocks(calls.tokens - start, STEP) * STEP
-    return at_most(grown, window) if keep < window else at_most(grown, max(window, keep))
-
-
-def rotating_prefill_rows(tokens: Count, window: int, chunk: int, keep: int = 0) -> Count:
-    """Rows of a `RotatingKVCache` right after `tokens` came in chunks: the newest chunk beside window - 1 earlier tokens.
-
-    `_update_concat` trims what was there, then appends, so the array may be longer than the window by almost a chunk.
-    """
-    before = (tokens - 1) // chunk * chunk
-    return at_most(before, max(window - 1, keep)) + (tokens - before)
+    before = (start - 1) // calls.chunk * calls.chunk
+    chunked = at_most(before, max(window - 1, keep)) + (start - before)
+    stepped = at_most(start + whole_blocks(calls.tokens - start, STEP) * STEP, window)
+    if keep > window:
+        stepped = stepped + (at_most(chunked, keep) - window) * (start > window)
+    return chunked + (stepped - chunked) * (calls.tokens > start)
 
 
 def chunked_rows(calls: Calls[Count], size: int) -> Count:
@@ -90,8 +87,8 @@ def chunked_rows(calls: Calls[Count], size: int) -> Count:
     seen = valid + singles  # as long as nothing is cut
     grown = rows + whole_blocks(at_least(seen - rows, 0), STEP) * STEP
     # a call cuts when it finds more than `size` tokens: never for the token that makes it size + 1
-    uncut = (seen <= size + 1) * 1
-    return grown * uncut + (size + STEP) * (1 - uncut)
+    cut = (singles > 0) & (seen > size + 1)
+    return grown + (size + STEP - grown) * cut
 
 
 def _chunked_prefill(tokens: Count, chunk: int, size: int) -> tuple[Count, Count]:

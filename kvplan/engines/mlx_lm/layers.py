@@ -82,7 +82,14 @@ class Compressing(msgspec.Struct, frozen=True, kw_only=True):
     index_dim: int = 0
 
 
-Member = Growing | Rotating | Chunked | Arrays | Compressing
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """The last `size` token ids, which an n-gram embedding looks back at (`longcat_flash_ngram.py:NgramEmbedding`)."""
+
+    size: int
+    kind: str = "n-gram context"
+
+
+Member = Growing | Rotating | Chunked | Arrays | Compressing | Context
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +152,8 @@ def _arrays(member: Member, layers: tuple[int, ...], storage: Storage, at: Momen
                 )
         case Compressing():
             yield from _compressing(member, layers, storage, at)
+        case Context():
+            yield _context(member, layers, at)
         case _:
             assert_never(member)
 
@@ -231,3 +240,19 @@ def _compressing(member: Compressing, layers: tuple[int, ...], storage: Storage,
             padded=size,
             per="token",
         )
+
+
+def _context(member: Context, layers: tuple[int, ...], at: Moment[Count]) -> Piece[Count]:
+    """Ids are kept as int64."""
+    kept = at_most(at.calls.tokens, member.size)
+    size = at.sequences * kept * item_bytes("int64")
+    return Piece(
+        layers=layers,
+        name="context",
+        kind=member.kind,
+        shape=(at.sequences, kept),
+        dtype="int64",
+        payload=size,
+        padded=size,
+        per="sequence",
+    )

@@ -32,7 +32,7 @@ from kvplan.domain.model import (
     layer_words,
     memory_words,
 )
-from kvplan.engines.mlx_lm.layers import Array, Arrays, Chunked, Compressing, Entry, Growing, Member, Rotating
+from kvplan.engines.mlx_lm.layers import Array, Arrays, Chunked, Compressing, Context, Entry, Growing, Member, Rotating
 
 #: Model types that are read by another type's module: `utils.py:MODEL_REMAPPING`.
 REMAPPING: Final[Mapping[str, str]] = {
@@ -70,6 +70,12 @@ OWN: Final = frozenset({
     "olmo3", "olmo_hybrid", "plamo2", "plamo3", "prism_hadamard_qwen35", "qwen3_5", "qwen3_5_moe", "qwen3_next",
     "recurrent_gemma", "rwkv7", "spark2_5", "step3p5",
 })
+#: Modules whose sliding layers rotate; the others keep every token of a sliding layer.
+ROTATES: Final = frozenset({
+    "afmoe", "baichuan_m1", "cohere2", "exaone4", "exaone_moe", "gear", "gemma3", "gemma3_text", "gemma3n", "gemma4",
+    "gemma4_text", "gpt_oss", "iquestloopcoder", "laguna", "llama", "mellum", "mimo_v2_flash", "ministral3", "muse_glimmer",
+    "muse_spark", "olmo3", "plamo3", "recurrent_gemma", "spark2_5", "step3p5",
+})
 #: Modules that keep keys and values of every head, not the latent.
 EXPANDED: Final = frozenset({"deepseek_v2", "minicpm3", "youtu_llm"})
 #: Modules whose entries are lists of caches, never quantised.
@@ -81,10 +87,21 @@ BY_LAYER_TYPES: Final = frozenset({"llama", "ministral3"})
 #: Modules whose heads are as wide as the hidden size over the heads, whatever `head_dim` says.
 DIVIDED: Final = frozenset({
     "Klear", "apertus", "bailing_moe", "cohere", "deepseek", "gpt_neox", "granite", "granitemoe", "granitemoehybrid",
-    "hunyuan", "internlm2", "internlm3", "jamba", "lfm2", "lfm2-vl", "lfm2_moe", "mimo", "minicpm", "mixtral", "nanochat",
-    "phi", "phi3", "phi3small", "phimoe", "plamo", "qwen", "qwen2", "qwen2_moe", "qwen2_vl", "recurrent_gemma", "stablelm",
+    "helium", "hunyuan", "internlm2", "internlm3", "jamba", "lfm2", "lfm2-vl", "lfm2_moe", "mimo", "minicpm", "mixtral", "nanochat",
+    "nemotron-nas", "phi", "phi3", "phi3small", "phimoe", "plamo", "qwen", "qwen2", "qwen2_moe", "qwen2_vl", "recurrent_gemma", "stablelm",
     "starcoder2",
 })
+#: What a module assumes where a config has no `num_key_value_heads` (0: the query heads) and no `head_dim` (0: the hidden
+#: size over the query heads); None: it requires the key. Only where that is not what the reference implementation assumes.
+ASSUMED: Final[Mapping[str, tuple[int | None, int | None]]] = {
+    "afmoe": (4, 64), "cohere": (64, None), "cohere2": (8, 128), "deepseek": (32, None), "dots1": (None, 0),
+    "ernie4_5": (None, 0), "ernie4_5_moe": (None, 0), "exaone": (None, 0), "falcon_h1": (2, 64), "gemma3": (4, 256),
+    "gemma3_text": (1, 256), "hunyuan_v1_dense": (None, 0), "internlm2": (0, None), "internlm3": (0, None), "llama": (0, 0),
+    "ministral3": (0, 0), "mistral3": (0, 0), "mixtral": (8, None), "nanochat": (10, None), "nemotron": (None, 0),
+    "nemotron_h": (None, 0), "olmo2": (0, 0), "olmo3": (0, 0), "olmoe": (0, 0), "phi": (32, None), "phi3": (0, None),
+    "phimoe": (8, None), "pixtral": (0, 0), "qwen2_moe": (0, None), "qwen3_5": (8, 0), "qwen3_5_moe": (8, 0),
+    "smollm3": (0, 0), "telechat3": (None, 0),
+}
 #: Modules that keep every state in the activations' dtype, whatever the reference implementation does.
 STATES_AS_MODEL: Final = frozenset({"bailing_moe_linear", "jamba", "mamba", "recurrent_gemma", "rwkv7"})
 # fmt: on
@@ -121,6 +138,8 @@ def read(model: Model, max_kv_size: int | None) -> Reading | None:
     change = CHANGES.get(module)
     setting = Setting(model)
     layers = change(model.layers, setting) if change else model.layers
+    if setting.known and module in ASSUMED:
+        layers = _assumed(layers, setting, *ASSUMED[module])
     if module in DIVIDED:
         layers = _divided(layers, setting)
     rotates = max_kv_size if module in PLAIN else None
@@ -144,6 +163,25 @@ class Setting:
         """A text, or an empty one."""
         value = self._value(key)
         return value if isinstance(value, str) else ""
+
+    def texts(self, key: str) -> list[str]:
+        """A list of texts, or an empty one."""
+        value = self._value(key)
+        return [v for v in value if isinstance(v, str)] if isinstance(value, list | tuple) else []
+
+    def numbers(self, key: str) -> list[int]:
+        """A list of whole numbers, or an empty one."""
+        value = self._value(key)
+        return [v for v in value if isinstance(v, int)] if isinstance(value, list | tuple) else []
+
+    def flag(self, key: str) -> bool:
+        """Whether the config says that `key` is true."""
+        return self._value(key) is True
+
+    def section(self, key: str) -> Mapping[str, Any]:
+        """A section, or an empty one."""
+        value = self._value(key)
+        return value if isinstance(value, Mapping) else {}
 
     def has(self, key: str) -> bool:
         """Whether the config says `key`."""
@@ -186,9 +224,21 @@ def _divided(layers: Layers, setting: Setting) -> Layers:
     return _memories(layers, lambda _, m: replace(m, key_dim=dim, value_dim=dim) if isinstance(m, Softmax) else m)
 
 
-def _named_width(layers: Layers, setting: Setting) -> Layers:
-    """Heads of `head_dim`, else of the hidden size over the heads; `attention_head_dim` is not read (`nemotron_h.py`)."""
-    return layers if setting.has("head_dim") else _divided(layers, setting)
+def _assumed(layers: Layers, setting: Setting, kv_heads: int | None, dim: int | None) -> Layers:
+    """What the module fills in for the KV heads and the heads' width."""
+    query, hidden = setting.number("num_attention_heads", 0), setting.number("hidden_size", 0)
+    if not query:
+        return layers
+    heads = None if kv_heads is None or setting.has("num_key_value_heads") else kv_heads or query
+    size = None if dim is None or setting.has("head_dim") else dim or hidden // query
+
+    def kept(_: int, memory: Memory) -> Memory:
+        if not isinstance(memory, Softmax):
+            return memory
+        key_dim, value_dim = size or memory.key_dim, size or memory.value_dim
+        return replace(memory, kv_heads=heads or memory.kv_heads, key_dim=key_dim, value_dim=value_dim)
+
+    return _memories(layers, kept)
 
 
 def _all_indexed(layers: Layers, setting: Setting) -> Layers:
@@ -237,7 +287,13 @@ def _bailing(layers: Layers, setting: Setting) -> Layers:
 
 
 def _by_layer_types(layers: Layers, setting: Setting) -> Layers:
-    """A layer slides only where `layer_types` says so; a window alone means nothing (`llama.py:LlamaModel`)."""
+    """A layer slides only where `layer_types` says so; a window alone means nothing (`llama.py:LlamaModel`).
+
+    The KV heads are `num_key_value_heads` for every type that this module reads, Xverse included.
+    """
+    kv_heads = setting.number("num_key_value_heads", 0)
+    if kv_heads:
+        layers = _memories(layers, lambda _, m: replace(m, kv_heads=kv_heads) if isinstance(m, Softmax) else m)
     mixed = len({isinstance(getattr(m, "reach", None), Window) for layer in layers for m in layer.memories}) > 1
     slides = setting.has("layer_types") if setting.known else mixed
     return layers if slides else _memories(layers, lambda _, m: replace(m, reach=Full()) if isinstance(m, Softmax) else m)
@@ -261,6 +317,42 @@ def _every(number: Callable[[Setting], int], window: int) -> Change:
     return change
 
 
+def _alternating(layers: Layers, setting: Setting) -> Layers:
+    """Without `layer_types` each even layer slides (`step3p5.py:Step3p5Attention`)."""
+    if setting.has("layer_types") or not setting.known:
+        return layers
+    size, other = setting.number("sliding_window", 512), setting.section("attention_other_setting")
+    heads = other.get("num_attention_groups") if isinstance(other.get("num_attention_groups"), int) else None
+
+    def kept(index: int, memory: Memory) -> Memory:
+        if index % 2 or not isinstance(memory, Softmax):
+            return memory
+        return replace(memory, kv_heads=heads or memory.kv_heads, reach=Window(size))
+
+    return _memories(layers, kept)
+
+
+def _patterned(layers: Layers, setting: Setting) -> Layers:
+    """`hybrid_layer_pattern` alone says which layers slide (`mimo_v2_flash.py:MiMoV2FlashModel`)."""
+    slides = setting.numbers("hybrid_layer_pattern")
+    kinds = {isinstance(m.reach, Window): layer.memories for layer in layers for m in layer.memories if isinstance(m, Softmax)}
+    if len(slides) != len(layers) or len(kinds) < 2:
+        return layers
+    return tuple(replace(layer, memories=kinds[slide == 1]) for layer, slide in zip(layers, slides, strict=True))
+
+
+def _hidden_wide(layers: Layers, setting: Setting) -> Layers:
+    """The states are as wide as the hidden size, whatever `lru_width` says (`recurrent_gemma.py:RecurrentBlock`)."""
+    hidden = setting.number("hidden_size", 0)
+
+    def kept(_: int, memory: Memory) -> Memory:
+        if not hidden or not isinstance(memory, Recurrent):
+            return memory
+        return replace(memory, states=tuple(replace(s, shape=(hidden,)) for s in memory.states))
+
+    return _memories(layers, kept)
+
+
 def _lettered(layers: Layers, setting: Setting) -> Layers:
     """`sliding_window_pattern` is a text of L and G, repeated; without one no layer slides (`exaone4.py:ExaoneModel`)."""
     if not setting.known:
@@ -272,6 +364,27 @@ def _lettered(layers: Layers, setting: Setting) -> Layers:
         return replace(memory, reach=Window(size) if slides else Full()) if isinstance(memory, Softmax) else memory
 
     return _memories(layers, kept)
+
+
+def _gemma4(layers: Layers, setting: Setting) -> Layers:
+    """Full layers are wider, and have KV heads of their own only where keys and values are one (`gemma4_text.py`).
+
+    The last layer is what `layer_types` says; the layers that share come last and have no entry.
+    """
+    if not setting.known:
+        return layers
+    every, shared = setting.number("sliding_window_pattern", 5), setting.number("num_kv_shared_layers", 20)
+    kinds = setting.texts("layer_types") or ["full_attention" if (i + 1) % every == 0 else "" for i in range(len(layers))]
+    heads, dim = setting.number("num_key_value_heads", 1), setting.number("head_dim", 256)
+    wide = setting.number("global_head_dim", 512)
+    wide_heads = setting.number("num_global_key_value_heads", heads) if setting.flag("attention_k_eq_v") else heads
+    full = Softmax(kv_heads=wide_heads, key_dim=wide, value_dim=wide)
+    slides = Softmax(kv_heads=heads, key_dim=dim, value_dim=dim, reach=Window(setting.number("sliding_window", 512)))
+    owners = max(len(layers) - shared, 0)
+    return tuple(
+        replace(layer, memories=(full if kind == "full_attention" else slides,) if layer.index < owners else ())
+        for layer, kind in zip(layers, kinds, strict=False)
+    )
 
 
 def _interval(layers: Layers, setting: Setting) -> Layers:
@@ -305,8 +418,12 @@ CHANGES: Final[Mapping[str, Change]] = {
     "minicpm3": _divided_values,
     "minimax": _no_linear,
     "ministral3": _by_layer_types,
-    "nemotron_h": _named_width,
+    "gemma4": _gemma4,
+    "gemma4_text": _gemma4,
+    "mimo_v2_flash": _patterned,
     "phixtral": _phixtral,
+    "recurrent_gemma": _hidden_wide,
+    "step3p5": _alternating,
     "qwen3_5": _interval,
     "qwen3_5_moe": _interval,
     "qwen3_next": _interval,
@@ -319,6 +436,8 @@ CHANGES: Final[Mapping[str, Change]] = {
 def _entries(layers: Layers, model: Model, module: str, rotates: int | None) -> Iterator[Entry]:
     """The list that `make_prompt_cache` gives, in its order."""
     members = [(layer.index, m) for layer in layers for m in _of_layer(layer, model, module, rotates)]
+    if module == "longcat_flash_ngram":
+        yield Entry(layers=(0,), members=(Context(size=Setting(model).number("emb_neighbor_num", 4) - 1),))
     if module in {"longcat_flash", "longcat_flash_ngram"}:
         pairs = zip(members[::2], members[1::2], strict=True)
         yield from (Entry(layers=(i, j), members=(a, b), listed=True) for (i, a), (j, b) in pairs)
@@ -390,9 +509,9 @@ def _attention(memory: Softmax, kind: str, module: str, rotates: int | None) -> 
     if module in PLAIN:
         return _rows(heads, key_dim, value_dim, kind, rotates)
     match memory.reach:
-        case Window(size=size):
+        case Window(size=size) if module in ROTATES or module == GENERAL:
             return Rotating(heads=heads, key_dim=key_dim, value_dim=value_dim, kind=kind, window=size)
-        case Chunk(size=size):
+        case Chunk(size=size) if module in {"llama4", GENERAL}:
             return Chunked(heads=heads, key_dim=key_dim, value_dim=value_dim, kind=kind, size=size)
         case _:
             return _rows(heads, key_dim, value_dim, kind, None)
