@@ -14,7 +14,7 @@ from typing import Final, Generic
 
 import msgspec
 
-from kvplan.engines.kernel.engine import Count, at_least, at_most, whole_blocks
+from kvplan.engines.kernel.tensors import Count, at_least, at_most, whole_blocks
 
 #: Rows that a cache array is lengthened by: `KVCache.step`, the same in every class.
 STEP: Final = 256
@@ -40,8 +40,8 @@ class Calls(msgspec.Struct, Generic[Count], frozen=True, kw_only=True):
         """Prefilled tokens that came in calls of two or more: a last chunk of one token counts as a decode step."""
         if self.chunk == 1:
             return self.prefilled * 0
-        alone = (self.prefilled % self.chunk == 1) * 1
-        return self.prefilled - alone
+        together: Count = self.prefilled - (self.prefilled % self.chunk == 1) * 1
+        return together
 
 
 def growing_rows(calls: Calls[Count]) -> Count:
@@ -108,9 +108,10 @@ def _rows_after_chunks(tokens: Count, chunk: int) -> Count:
     full, rest = tokens // chunk, tokens % chunk
     offset = full * chunk
     spare = _spare_rows(full, chunk)
-    grows = (rest > spare) * 1
+    grows: Count = (rest > spare) * 1
     kept = spare * (1 - grows * ((offset % STEP != 0) * 1))
-    return offset + kept + grows * whole_blocks(rest, STEP) * STEP
+    rows: Count = offset + kept + grows * whole_blocks(rest, STEP) * STEP
+    return rows
 
 
 def _spare_rows(chunks: Count, chunk: int) -> Count:

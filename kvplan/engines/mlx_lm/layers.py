@@ -15,7 +15,7 @@ from typing import Final, Generic, assert_never
 import msgspec
 
 from kvplan.domain.dtypes import item_bytes, torch_name
-from kvplan.engines.kernel.engine import Count, Piece, at_most
+from kvplan.engines.kernel.tensors import Count, Piece, at_most
 from kvplan.engines.mlx_lm.growth import Calls, chunked_rows, growing_rows, rotating_rows
 
 #: Bytes of one `uint32`, in which quantised values are packed.
@@ -137,25 +137,30 @@ def _arrays(member: Member, layers: tuple[int, ...], storage: Storage, at: Momen
         case Chunked():
             rows = chunked_rows(at.calls, member.size)
             yield from _keys_and_values(member, layers, storage.dtype, at, rows, at_most(at.calls.tokens, member.size))
-        case Arrays():
-            for array in member.arrays:
-                size = at.sequences * (prod(array.shape) * item_bytes(array.dtype or storage.dtype)) + at.calls.tokens * 0
-                yield Piece(
-                    layers=layers,
-                    name=array.name,
-                    kind=member.kind,
-                    shape=(at.sequences, *array.shape),
-                    dtype=torch_name(array.dtype or storage.dtype),
-                    payload=size,
-                    padded=size,
-                    per="sequence",
-                )
+        case Arrays(arrays=arrays):
+            for array in arrays:
+                yield _state(array, member.kind, layers, storage, at)
         case Compressing():
             yield from _compressing(member, layers, storage, at)
         case Context():
             yield _context(member, layers, at)
         case _:
             assert_never(member)
+
+
+def _state(array: Array, kind: str, layers: tuple[int, ...], storage: Storage, at: Moment[Count]) -> Piece[Count]:
+    dtype = array.dtype or storage.dtype
+    size = at.sequences * (prod(array.shape) * item_bytes(dtype)) + at.calls.tokens * 0
+    return Piece(
+        layers=layers,
+        name=array.name,
+        kind=kind,
+        shape=(at.sequences, *array.shape),
+        dtype=torch_name(dtype),
+        payload=size,
+        padded=size,
+        per="sequence",
+    )
 
 
 def _growing(member: Growing, layers: tuple[int, ...], storage: Storage, at: Moment[Count]) -> Iterator[Piece[Count]]:
