@@ -13,9 +13,11 @@ from math import prod
 from typing import Final, Generic, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from kvplan.domain.dtypes import item_bytes, torch_name
 from kvplan.engines.kernel.tensors import Count, Piece, at_most
+from kvplan.engines.mlx_lm.batches import Rows
 from kvplan.engines.mlx_lm.growth import Calls, chunked_rows, growing_rows, rotating_rows
 
 #: Bytes of one `uint32`, in which quantised values are packed.
@@ -110,10 +112,25 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moment(msgspec.Struct, Generic[Count], frozen=True, kw_only=True):
-    """`sequences` sequences that each came as `calls` say."""
+    """`sequences` sequences that each came as `calls` say.
+
+    `batched`: the rows are those of a batch whose prompts had different lengths, of which `calls` are the longest one's.
+    """
 
     calls: Calls[Count]
     sequences: Count
+    batched: Rows | None = None
+
+    @property
+    def growing(self) -> Count:
+        """Rows of a cache that grows."""
+        return growing_rows(self.calls) if self.batched is None else self.calls.tokens * 0 + self.batched.growing
+
+    def rotating(self, member: Rotating) -> Count:
+        """Rows of a cache that rotates; those of a batch keep nothing at the front."""
+        if self.batched is None:
+            return rotating_rows(self.calls, member.window, member.keep)
+        return self.calls.tokens * 0 + self.batched.rotating[member.window]
 
 
 def pieces(entries: tuple[Entry, ...], storage: Storage, at: Moment[Count]) -> Iterator[Piece[Count]]:
@@ -122,7 +139,7 @@ def pieces(entries: tuple[Entry, ...], storage: Storage, at: Moment[Count]) -> I
     for entry in entries:
         for layer, member in zip(entry.layers, entry.members, strict=True):
             groups.setdefault((member, entry.listed), []).append(layer)
-    unpacked = msgspec.structs.replace(storage, bits=None)
+    unpacked = replace(storage, bits=None)
     for (member, listed), layers in groups.items():
         yield from _arrays(member, tuple(layers), unpacked if listed else storage, at)
 
@@ -132,7 +149,7 @@ def _arrays(member: Member, layers: tuple[int, ...], storage: Storage, at: Momen
         case Growing():
             yield from _growing(member, layers, storage, at)
         case Rotating():
-            rows = rotating_rows(at.calls, member.window, member.keep)
+            rows = at.rotating(member)
             yield from _keys_and_values(member, layers, storage.dtype, at, rows, at_most(at.calls.tokens, member.window))
         case Chunked():
             rows = chunked_rows(at.calls, member.size)
@@ -165,7 +182,7 @@ def _state(array: Array, kind: str, layers: tuple[int, ...], storage: Storage, a
 
 def _growing(member: Growing, layers: tuple[int, ...], storage: Storage, at: Moment[Count]) -> Iterator[Piece[Count]]:
     """Rows in the activations' dtype, or packed from the call after which enough tokens are cached."""
-    rows, tokens = growing_rows(at.calls), at.calls.tokens
+    rows, tokens = at.growing, at.calls.tokens
     if storage.bits is None:
         yield from _keys_and_values(member, layers, storage.dtype, at, rows, tokens)
         return
@@ -261,3 +278,28 @@ def _context(member: Context, layers: tuple[int, ...], at: Moment[Count]) -> Pie
         padded=size,
         per="sequence",
     )
+
+
+def peak_bytes(entries: tuple[Entry, ...], storage: Storage, at: Moment[int]) -> int:
+    """The most that all arrays take between two calls: sliding layers hold a whole chunk of the prompt until the first token."""
+    calls = at.calls
+    moments = [at] + [
+        replace(at, calls=replace(calls, tokens=t, prefilled=min(t, calls.prefilled))) for t in _tops(entries, storage, calls)
+    ]
+    return max(sum(p.padded * p.count for p in pieces(entries, storage, moment)) for moment in moments)
+
+
+def _tops(entries: tuple[Entry, ...], storage: Storage, calls: Calls[int]) -> set[int]:
+    """Token counts after which the arrays may be longest: rows grow from chunk to chunk, and fall where a call cuts or packs.
+
+    The last whole chunk and the whole prompt; for a chunked cache the calls before and after its first cut; before packing.
+    """
+    chunk = calls.chunk
+    tops = {calls.prefilled // chunk * chunk, calls.prefilled}
+    for size in {m.size for entry in entries for m in entry.members if isinstance(m, Chunked)}:
+        first = (size // chunk + 1) * chunk
+        tops |= {first, first + chunk, size + 1}
+    if storage.bits is not None and 0 < storage.start <= calls.tokens:
+        before = storage.start - 1
+        tops.add(before if before > calls.prefilled else before // chunk * chunk)
+    return {t for t in tops if 0 < t < calls.tokens and (t >= calls.prefilled or t % chunk == 0)}
