@@ -132,6 +132,10 @@ class Moment(msgspec.Struct, Generic[Count], frozen=True, kw_only=True):
             return rotating_rows(self.calls, member.window, member.keep)
         return self.calls.tokens * 0 + self.batched.rotating[member.window]
 
+    def chunked(self, member: Chunked) -> Count:
+        """Rows of a cache that is cut to its chunk; the library does not batch those."""
+        return chunked_rows(self.calls, member.size)
+
 
 def pieces(entries: tuple[Entry, ...], storage: Storage, at: Moment[Count]) -> Iterator[Piece[Count]]:
     """Every array of the prompt cache, equal entries together."""
@@ -152,7 +156,7 @@ def _arrays(member: Member, layers: tuple[int, ...], storage: Storage, at: Momen
             rows = at.rotating(member)
             yield from _keys_and_values(member, layers, storage.dtype, at, rows, at_most(at.calls.tokens, member.window))
         case Chunked():
-            rows = chunked_rows(at.calls, member.size)
+            rows = at.chunked(member)
             yield from _keys_and_values(member, layers, storage.dtype, at, rows, at_most(at.calls.tokens, member.size))
         case Arrays(arrays=arrays):
             for array in arrays:

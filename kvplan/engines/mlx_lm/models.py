@@ -14,9 +14,10 @@ from typing import Final
 from msgspec import Struct
 
 from kvplan.domain.model import Full, Latent, Model, Softmax
+from kvplan.domain.origin import NO_SETTINGS
 from kvplan.engines.mlx_lm.entries import Traits, entries
 from kvplan.engines.mlx_lm.layers import Entry
-from kvplan.engines.mlx_lm.readings import ASSUMED, CHANGES, Setting, assumed, divided
+from kvplan.engines.mlx_lm.readings import ASSUMED, CHANGES, assumed, divided
 
 #: Model types that are read by another type's module: `utils.py:MODEL_REMAPPING`.
 REMAPPING: Final[Mapping[str, str]] = {
@@ -34,6 +35,8 @@ REMAPPING: Final[Mapping[str, str]] = {
     "deepseek_v41_text": "deepseek_v41",
 }
 # fmt: off
+#: The class that makes a Ling 3: `utils.py:MODEL_ARCHITECTURE_REMAPPING`.
+_V3: Final = "BailingMoeV3ForCausalLM"
 #: Modules whose model has no `make_cache`: every layer a `KVCache`, or with `max_kv_size` a `RotatingKVCache`.
 PLAIN: Final = frozenset({
     "Klear", "apertus", "bailing_moe", "bitnet", "cohere", "dbrx", "deepseek", "deepseek_v2", "deepseek_v3", "dots1",
@@ -76,7 +79,6 @@ DIVIDED: Final = frozenset({
 #: Modules that keep every state in the activations' dtype, whatever the reference implementation does.
 STATES_AS_MODEL: Final = frozenset({"bailing_moe_linear", "jamba", "mamba", "recurrent_gemma", "rwkv7"})
 # fmt: on
-# fmt: on
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -90,8 +92,7 @@ class Reading(Struct, frozen=True, kw_only=True):
 def module_of(model: Model) -> str:
     """The module of `mlx_lm.models` that reads a model type; empty when the library has none."""
     name = REMAPPING.get(model.model_type, model.model_type)
-    classes = (model.config or {}).get("architectures") or ()
-    if name == "bailing_hybrid" and "BailingMoeV3ForCausalLM" in classes:
+    if name == "bailing_hybrid" and model.origin is not None and _V3 in model.origin.outer.names("architectures"):
         return "bailing_moe_v3"
     return name if name in PLAIN or name in OWN else ""
 
@@ -118,16 +119,16 @@ def traits_of(module: str, model: Model) -> Traits:
 def read(model: Model, max_kv_size: int | None) -> Reading | None:
     """The prompt cache of a model; None when the library has no module for its type."""
     module = module_of(model)
-    if not module and model.config is not None:
+    if not module and model.origin is not None:
         return None
-    setting = Setting(model.text_config, model.config)
+    setting = model.origin.text if model.origin is not None else NO_SETTINGS
     change = CHANGES.get(module)
     layers = change(model.layers, setting) if change else model.layers
-    if setting.known and module in ASSUMED:
+    if setting.data and module in ASSUMED:
         layers = assumed(layers, setting, *ASSUMED[module])
     if module in DIVIDED:
         layers = divided(layers, setting)
     traits = traits_of(module, model)
-    context = setting.number("emb_neighbor_num", 4) - 1 if module == "longcat_flash_ngram" else 0
+    context = setting.whole("emb_neighbor_num", 4, least=1, most=1024) - 1 if module == "longcat_flash_ngram" else 0
     kept = entries(layers, traits, model.attention_heads, max_kv_size if traits.plain else None, context)
     return Reading(module=module, traits=traits, entries=kept)

@@ -1,6 +1,6 @@
 """What single modules of mlx-lm read differently from the reference implementation, as changes of a model's layers.
 
-Each function names the module that it follows. `Setting` is all of the config that they see.
+Each function names the module that it follows. `Settings` is all of the config that they see: the text part's.
 
 Source: mlx_lm/models/*.py, 0.32.2.
 """
@@ -8,11 +8,12 @@ Source: mlx_lm/models/*.py, 0.32.2.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
-from kvplan.domain.model import Full, Index, Latent, Layer, Memory, Recurrent, Shared, Softmax, State, Window
+from kvplan.domain.model import MAX_LAYERS, Full, Index, Latent, Layer, Memory, Recurrent, Shared, Softmax, State, Window
+from kvplan.domain.origin import Settings
 
 # fmt: off
 #: What a module assumes where a config has no `num_key_value_heads` (0: the query heads) and no `head_dim` (0: the hidden
@@ -29,55 +30,8 @@ ASSUMED: Final[Mapping[str, tuple[int | None, int | None]]] = {
 # fmt: on
 
 
-class Setting:
-    """Keys of a config: of its text part, else of the whole. `known`: there is a config at all."""
-
-    def __init__(self, *sections: Mapping[str, Any] | None) -> None:
-        self._sections: tuple[Mapping[str, Any], ...] = tuple(section for section in sections if section is not None)
-        self.known: bool = bool(self._sections)
-
-    def number(self, key: str, default: int) -> int:
-        """A whole number, or the module's own default where the config does not say it."""
-        value = self._value(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) else default
-
-    def text(self, key: str) -> str:
-        """A text, or an empty one."""
-        value = self._value(key)
-        return value if isinstance(value, str) else ""
-
-    def texts(self, key: str) -> list[str]:
-        """A list of texts, or an empty one."""
-        value = self._value(key)
-        return [v for v in value if isinstance(v, str)] if isinstance(value, list | tuple) else []
-
-    def numbers(self, key: str) -> list[int]:
-        """A list of whole numbers, or an empty one."""
-        value = self._value(key)
-        return [v for v in value if isinstance(v, int)] if isinstance(value, list | tuple) else []
-
-    def flag(self, key: str) -> bool:
-        """Whether the config says that `key` is true."""
-        return self._value(key) is True
-
-    def section(self, key: str) -> Mapping[str, Any]:
-        """A section, or an empty one."""
-        value = self._value(key)
-        return value if isinstance(value, Mapping) else {}
-
-    def has(self, key: str) -> bool:
-        """Whether the config says `key`."""
-        return self._value(key) is not None
-
-    def _value(self, key: str) -> Any:
-        for section in self._sections:
-            if section.get(key) is not None:
-                return section[key]
-        return None
-
-
 Layers = tuple[Layer, ...]
-Change = Callable[[Layers, Setting], Layers]
+Change = Callable[[Layers, Settings], Layers]
 
 
 def _memories(layers: Layers, change: Callable[[int, Memory], Memory]) -> Layers:
@@ -87,7 +41,7 @@ def _memories(layers: Layers, change: Callable[[int, Memory], Memory]) -> Layers
 # What single modules read differently from the reference implementation.
 
 
-def _all_own(layers: Layers, setting: Setting) -> Layers:
+def _all_own(layers: Layers, setting: Settings) -> Layers:
     """Every layer keeps a copy of what it shares (`hunyuan.py:Attention`)."""
 
     def owned(layer: Layer) -> Layer:
@@ -97,18 +51,18 @@ def _all_own(layers: Layers, setting: Setting) -> Layers:
     return tuple(owned(layer) for layer in layers)
 
 
-def divided(layers: Layers, setting: Setting) -> Layers:
+def divided(layers: Layers, setting: Settings) -> Layers:
     """Heads as wide as the hidden size over the query heads."""
-    heads, hidden = setting.number("num_attention_heads", 0), setting.number("hidden_size", 0)
-    if not heads or not hidden:
+    heads, hidden = setting.whole("num_attention_heads", 0), setting.whole("hidden_size", 0)
+    dim = hidden // heads if heads else 0
+    if not dim:
         return layers
-    dim = hidden // heads
     return _memories(layers, lambda _, m: replace(m, key_dim=dim, value_dim=dim) if isinstance(m, Softmax) else m)
 
 
-def assumed(layers: Layers, setting: Setting, kv_heads: int | None, dim: int | None) -> Layers:
+def assumed(layers: Layers, setting: Settings, kv_heads: int | None, dim: int | None) -> Layers:
     """What the module fills in for the KV heads and the heads' width."""
-    query, hidden = setting.number("num_attention_heads", 0), setting.number("hidden_size", 0)
+    query, hidden = setting.whole("num_attention_heads", 0), setting.whole("hidden_size", 0)
     if not query:
         return layers
     heads = None if kv_heads is None or setting.has("num_key_value_heads") else kv_heads or query
@@ -123,7 +77,7 @@ def assumed(layers: Layers, setting: Setting, kv_heads: int | None, dim: int | N
     return _memories(layers, kept)
 
 
-def _all_indexed(layers: Layers, setting: Setting) -> Layers:
+def _all_indexed(layers: Layers, setting: Settings) -> Layers:
     """Every layer has an indexer of its own (`deepseek_v32.py:DeepseekV32Attention`)."""
     found = next((m for layer in layers for m in layer.memories if isinstance(m, Index)), None)
     if found is None:
@@ -132,33 +86,33 @@ def _all_indexed(layers: Layers, setting: Setting) -> Layers:
     return tuple(replace(layer, memories=(*memories, found)) for layer, memories in zip(layers, kept, strict=True))
 
 
-def _divided_values(layers: Layers, setting: Setting) -> Layers:
+def _divided_values(layers: Layers, setting: Settings) -> Layers:
     """The values' width is the hidden size over the heads, whatever `v_head_dim` says (`minicpm3.py:Attention`)."""
-    hidden = setting.number("hidden_size", 0)
+    hidden = setting.whole("hidden_size", 0)
 
     def kept(_: int, memory: Memory) -> Memory:
-        return replace(memory, value_dim=hidden // memory.heads) if hidden and isinstance(memory, Latent) else memory
+        return replace(memory, value_dim=max(hidden // memory.heads, 1)) if hidden and isinstance(memory, Latent) else memory
 
     return _memories(layers, kept)
 
 
-def _no_linear(layers: Layers, setting: Setting) -> Layers:
+def _no_linear(layers: Layers, setting: Settings) -> Layers:
     """Lightning layers of MiniMax-Text-01 are run as softmax layers (`minimax.py:MiniMaxAttention`)."""
-    heads, hidden = setting.number("num_attention_heads", 0), setting.number("hidden_size", 0)
+    heads, hidden = setting.whole("num_attention_heads", 0), setting.whole("hidden_size", 0)
     if not heads:
         return layers
-    dim = setting.number("head_dim", 0) or hidden // heads
-    kept = Softmax(kv_heads=setting.number("num_key_value_heads", heads), key_dim=dim, value_dim=dim)
+    dim = setting.whole("head_dim", 0) or max(hidden // heads, 1)
+    kept = Softmax(kv_heads=setting.whole("num_key_value_heads", heads, least=1), key_dim=dim, value_dim=dim)
     return tuple(replace(layer, memories=(kept,)) for layer in layers)
 
 
-def _bailing(layers: Layers, setting: Setting) -> Layers:
+def _bailing(layers: Layers, setting: Settings) -> Layers:
     """Groups of linear layers end in a global one; a linear layer keeps one square state a head (`bailing_hybrid.py`)."""
-    heads, group = setting.number("num_attention_heads", 0), setting.number("layer_group_size", 0)
+    heads, group = setting.whole("num_attention_heads", 0), setting.whole("layer_group_size", 0)
     latent = next((m for layer in layers for m in layer.memories if isinstance(m, Latent)), None)
     if not heads or not group or latent is None:
         return layers
-    dim = setting.number("head_dim", 0) or setting.number("hidden_size", 0) // heads
+    dim = setting.whole("head_dim", 0) or max(setting.whole("hidden_size", 0) // heads, 1)
     state = Recurrent(states=(State(name="state", shape=(heads, dim, dim), dtype="float32"),), kind="linear")
     whole = len(layers) // group * group
     return tuple(
@@ -167,26 +121,26 @@ def _bailing(layers: Layers, setting: Setting) -> Layers:
     )
 
 
-def _by_layer_types(layers: Layers, setting: Setting) -> Layers:
+def _by_layer_types(layers: Layers, setting: Settings) -> Layers:
     """A layer slides only where `layer_types` says so; a window alone means nothing (`llama.py:LlamaModel`).
 
     The KV heads are `num_key_value_heads` for every type that this module reads, Xverse included.
     """
-    kv_heads = setting.number("num_key_value_heads", 0)
+    kv_heads = setting.whole("num_key_value_heads", 0)
     if kv_heads:
         layers = _memories(layers, lambda _, m: replace(m, kv_heads=kv_heads) if isinstance(m, Softmax) else m)
     mixed = len({isinstance(getattr(m, "reach", None), Window) for layer in layers for m in layer.memories}) > 1
-    slides = setting.has("layer_types") if setting.known else mixed
+    slides = setting.has("layer_types") if setting.data else mixed
     return layers if slides else _memories(layers, lambda _, m: replace(m, reach=Full()) if isinstance(m, Softmax) else m)
 
 
-def _every(number: Callable[[Setting], int], window: int) -> Change:
+def _every(number: Callable[[Settings], int], window: int) -> Change:
     """All layers slide but each `number`-th one, whatever `layer_types` says. `window`: the module's default."""
 
-    def change(layers: Layers, setting: Setting) -> Layers:
-        if not setting.known:
+    def change(layers: Layers, setting: Settings) -> Layers:
+        if not setting.data:
             return layers
-        every, size = number(setting), setting.number("sliding_window", window)
+        every, size = number(setting), setting.whole("sliding_window", window, least=1)
 
         def kept(index: int, memory: Memory) -> Memory:
             if not isinstance(memory, Softmax):
@@ -198,12 +152,12 @@ def _every(number: Callable[[Setting], int], window: int) -> Change:
     return change
 
 
-def _alternating(layers: Layers, setting: Setting) -> Layers:
+def _alternating(layers: Layers, setting: Settings) -> Layers:
     """Without `layer_types` each even layer slides (`step3p5.py:Step3p5Attention`)."""
-    if setting.has("layer_types") or not setting.known:
+    if setting.has("layer_types") or not setting.data:
         return layers
-    size, other = setting.number("sliding_window", 512), setting.section("attention_other_setting")
-    heads = other.get("num_attention_groups") if isinstance(other.get("num_attention_groups"), int) else None
+    size = setting.whole("sliding_window", 512, least=1)
+    heads = setting.section("attention_other_setting").whole("num_attention_groups", 0)
 
     def kept(index: int, memory: Memory) -> Memory:
         if index % 2 or not isinstance(memory, Softmax):
@@ -213,18 +167,18 @@ def _alternating(layers: Layers, setting: Setting) -> Layers:
     return _memories(layers, kept)
 
 
-def _patterned(layers: Layers, setting: Setting) -> Layers:
+def _patterned(layers: Layers, setting: Settings) -> Layers:
     """`hybrid_layer_pattern` alone says which layers slide (`mimo_v2_flash.py:MiMoV2FlashModel`)."""
-    slides = setting.numbers("hybrid_layer_pattern")
+    slides = setting.items("hybrid_layer_pattern")
     kinds = {isinstance(m.reach, Window): layer.memories for layer in layers for m in layer.memories if isinstance(m, Softmax)}
     if len(slides) != len(layers) or len(kinds) < 2:
         return layers
     return tuple(replace(layer, memories=kinds[slide == 1]) for layer, slide in zip(layers, slides, strict=True))
 
 
-def _hidden_wide(layers: Layers, setting: Setting) -> Layers:
+def _hidden_wide(layers: Layers, setting: Settings) -> Layers:
     """The states are as wide as the hidden size, whatever `lru_width` says (`recurrent_gemma.py:RecurrentBlock`)."""
-    hidden = setting.number("hidden_size", 0)
+    hidden = setting.whole("hidden_size", 0)
 
     def kept(_: int, memory: Memory) -> Memory:
         if not hidden or not isinstance(memory, Recurrent):
@@ -234,11 +188,11 @@ def _hidden_wide(layers: Layers, setting: Setting) -> Layers:
     return _memories(layers, kept)
 
 
-def _lettered(layers: Layers, setting: Setting) -> Layers:
+def _lettered(layers: Layers, setting: Settings) -> Layers:
     """`sliding_window_pattern` is a text of L and G, repeated; without one no layer slides (`exaone4.py:ExaoneModel`)."""
-    if not setting.known:
+    if not setting.data:
         return layers
-    letters, size = setting.text("sliding_window_pattern"), setting.number("sliding_window", 0)
+    letters, size = setting.text("sliding_window_pattern"), setting.whole("sliding_window", 0)
 
     def kept(index: int, memory: Memory) -> Memory:
         slides = bool(letters and size) and letters[index % len(letters)] == "L"
@@ -247,20 +201,20 @@ def _lettered(layers: Layers, setting: Setting) -> Layers:
     return _memories(layers, kept)
 
 
-def _gemma4(layers: Layers, setting: Setting) -> Layers:
+def _gemma4(layers: Layers, setting: Settings) -> Layers:
     """Full layers are wider, and have KV heads of their own only where keys and values are one (`gemma4_text.py`).
 
     The last layer is what `layer_types` says; the layers that share come last and have no entry.
     """
-    if not setting.known:
+    if not setting.data:
         return layers
-    every, shared = setting.number("sliding_window_pattern", 5), setting.number("num_kv_shared_layers", 20)
-    kinds = setting.texts("layer_types") or ["full_attention" if (i + 1) % every == 0 else "" for i in range(len(layers))]
-    heads, dim = setting.number("num_key_value_heads", 1), setting.number("head_dim", 256)
-    wide = setting.number("global_head_dim", 512)
-    wide_heads = setting.number("num_global_key_value_heads", heads) if setting.flag("attention_k_eq_v") else heads
+    every, shared = setting.whole("sliding_window_pattern", 5, least=1), setting.whole("num_kv_shared_layers", 20)
+    kinds = setting.names("layer_types") or ["full_attention" if (i + 1) % every == 0 else "" for i in range(len(layers))]
+    heads, dim = setting.whole("num_key_value_heads", 1, least=1), setting.whole("head_dim", 256, least=1)
+    wide = setting.whole("global_head_dim", 512) or dim
+    wide_heads = setting.whole("num_global_key_value_heads", heads, least=1) if setting.flag("attention_k_eq_v") else heads
     full = Softmax(kv_heads=wide_heads, key_dim=wide, value_dim=wide)
-    slides = Softmax(kv_heads=heads, key_dim=dim, value_dim=dim, reach=Window(setting.number("sliding_window", 512)))
+    slides = Softmax(kv_heads=heads, key_dim=dim, value_dim=dim, reach=Window(setting.whole("sliding_window", 512, least=1)))
     owners = max(len(layers) - shared, 0)
     return tuple(
         replace(layer, memories=(full if kind == "full_attention" else slides,) if layer.index < owners else ())
@@ -268,31 +222,31 @@ def _gemma4(layers: Layers, setting: Setting) -> Layers:
     )
 
 
-def _interval(layers: Layers, setting: Setting) -> Layers:
+def _interval(layers: Layers, setting: Settings) -> Layers:
     """Each `full_attention_interval`-th layer is a softmax one, whatever `layer_types` says (`qwen3_next.py`)."""
     full = next((layer.memories for layer in layers if any(isinstance(m, Softmax) for m in layer.memories)), None)
     linear = next((layer.memories for layer in layers if any(isinstance(m, Recurrent) for m in layer.memories)), None)
-    if full is None or linear is None or not setting.known:
+    if full is None or linear is None or not setting.data:
         return layers
-    every = setting.number("full_attention_interval", 4)
+    every = setting.whole("full_attention_interval", 4, least=1)
     return tuple(replace(layer, memories=linear if (layer.index + 1) % every else full) for layer in layers)
 
 
-def _phixtral(layers: Layers, setting: Setting) -> Layers:
+def _phixtral(layers: Layers, setting: Settings) -> Layers:
     """Only `num_layers`, `num_heads` and `model_dim` are read; Phi's own names give 32 layers of 32 x 80."""
-    count, heads = setting.number("num_layers", 32), setting.number("num_heads", 32)
-    dim = setting.number("model_dim", 2560) // heads
+    count, heads = setting.whole("num_layers", 32, least=1, most=MAX_LAYERS), setting.whole("num_heads", 32, least=1)
+    dim = setting.whole("model_dim", 2560, least=heads) // heads
     kept = Softmax(kv_heads=heads, key_dim=dim, value_dim=dim)
     return tuple(Layer(index=i, memories=(kept,)) for i in range(count))
 
 
 CHANGES: Final[Mapping[str, Change]] = {
     "bailing_hybrid": _bailing,
-    "cohere2": _every(lambda s: s.number("sliding_window_pattern", 4), 4096),
+    "cohere2": _every(lambda s: s.whole("sliding_window_pattern", 4, least=1), 4096),
     "deepseek_v32": _all_indexed,
     "exaone4": _lettered,
-    "gemma3": _every(lambda s: s.number("sliding_window_pattern", 6), 512),
-    "gemma3_text": _every(lambda s: s.number("sliding_window_pattern", 6), 512),
+    "gemma3": _every(lambda s: s.whole("sliding_window_pattern", 6, least=1), 512),
+    "gemma3_text": _every(lambda s: s.whole("sliding_window_pattern", 6, least=1), 512),
     "glm_moe_dsa": _all_indexed,
     "hunyuan": _all_own,
     "llama": _by_layer_types,
