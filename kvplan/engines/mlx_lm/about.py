@@ -19,7 +19,7 @@ ABOUT: Final = About(
     source="mlx-lm 0.32.2, mlx 0.32.4: generate.py, models/cache.py, models/*.py",
     engine="kvplan.engines.mlx_lm.engine:MlxLm",
     roles={"kv_dtype": "dtype"},
-    cache_dtypes={"float32": "--dtype float32", "bfloat16": "--dtype bfloat16", "float16": "--dtype float16"},
+    cache_dtypes={name: f"mlx_lm.convert --dtype {name}" for name in ("bfloat16", "float16")},
     # activations of a chunk of 2,048 tokens, the copy that a growing array makes of itself, Metal's own buffers
     reserve=Reserve(GIB, "activations, copies, Metal"),
     share=Share(meaning="grows as it goes", source="mlx_lm/generate.py:wired_limit: up to what Metal recommends", rank=2),

@@ -95,7 +95,7 @@ class MlxLmOn(Prepared):
         """Every array, equal ones together."""
         return pieces(self.reading.entries, self.storage, self.moment(at))
 
-    def peak_bytes(self, at: At[int]) -> int:
+    def most_bytes(self, at: At[int]) -> int:
         """The most that the arrays take between two calls until `at`; prompts are read `prompt_concurrency` at a time."""
         together = min(at.batch_size, self.engine.options.prompt_concurrency)
         moment = self.moment(At(at.seq_len, together))
@@ -110,7 +110,7 @@ class MlxLmOn(Prepared):
             entries=len(self.reading.entries),
             kv_bytes=found.allocated - found.state,
             state_bytes=found.state,
-            peak_bytes=self.peak_bytes(at),
+            peak_bytes=self.most_bytes(at),
             caches=cache_facts(self.reading.entries, self.storage, self.moment(at)),
         )
 
@@ -126,9 +126,9 @@ class MlxLmOn(Prepared):
         elif options.kv_bits is not None and workload.seq_len < options.quantized_kv_start:
             found.append(f"kv_bits takes effect once {options.quantized_kv_start:,} tokens are cached (quantized_kv_start)")
         if workload.batch_size > options.decode_concurrency:
-            found.append(f"the server decodes {options.decode_concurrency} sequences at once (decode_concurrency); others wait")
+            found.append(f"beyond {options.decode_concurrency} sequences the server lets others wait (decode_concurrency)")
         at = At(workload.seq_len, workload.batch_size)
-        peak = self.peak_bytes(at)
+        peak = self.most_bytes(at)
         if peak > self.totals(at).allocated:
             found.append(f"while a prompt is read the arrays take up to {peak:,} bytes")
         if self.engine.version != self.engine.about.latest:
