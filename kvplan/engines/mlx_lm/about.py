@@ -8,8 +8,9 @@ from kvplan.units import GIB
 #: Kinds in the models whose caches mlx-lm 0.32.2 made.
 _KINDS: Final = frozenset(
     {
-        "softmax", "softmax/window", "softmax/compressed", "shared", "latent", "index", "index/compressed", "recurrent/mamba",
-        "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/short_conv", "recurrent/rwkv",
+        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "latent", "index", "index/compressed",
+        "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/linear",
+        "recurrent/short_conv", "recurrent/rg_lru", "recurrent/rwkv",
     }
 )  # fmt: skip
 
@@ -24,7 +25,7 @@ ABOUT: Final = About(
     reserve=Reserve(GIB, "activations, copies, Metal"),
     share=Share(meaning="grows as it goes", source="mlx_lm/generate.py:wired_limit: up to what Metal recommends", rank=2),
     program="mlx_lm",
-    # real cache objects of real model classes on a CPU (tests/golden/mlx_lm.jsonl)
+    # real cache objects of real model classes on a CPU (tests/golden/mlx_lm.jsonl, mlx_lm_more.jsonl)
     recorded=(Recorded((0, 32, 2), (0, 32, 2), _KINDS),),
     rules="mlx-lm models/cache.py: KVCache, RotatingKVCache, ChunkedKVCache, QuantizedKVCache, ArraysCache, CacheList",
     audit="kvplan.engines.mlx_lm.audit",

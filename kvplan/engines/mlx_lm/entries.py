@@ -38,7 +38,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     have a cache that forgets. `expands`: keys and values of every head instead of the latent. `listed`: an entry is a list of
     caches, `paired`: of two attention blocks. `states_as_model`: every state in the activations' dtype.
     `empty_index_values`: an indexer's values have no width (else they are zeros). `loops_last`: the windows of a second loop
-    come after all full layers. `compresses`: DeepSeek V4.1's own cache.
+    come after all full layers. `compresses`: DeepSeek V4.1's own cache. `one_offset`: its rotary embedding takes one offset
+    for all sequences, so it runs one.
     """
 
     plain: bool = False
@@ -51,6 +52,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     empty_index_values: bool = False
     loops_last: bool = False
     compresses: bool = False
+    one_offset: bool = False
 
 
 class _Caches(Struct, frozen=True, kw_only=True):

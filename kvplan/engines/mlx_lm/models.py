@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from kvplan.domain.model import Full, Latent, Model, Softmax
-from kvplan.domain.origin import NO_SETTINGS
+from kvplan.domain.origin import NO_SETTINGS, Settings
 from kvplan.engines.mlx_lm.entries import Traits, entries
 from kvplan.engines.mlx_lm.layers import Entry
 from kvplan.engines.mlx_lm.readings import ASSUMED, CHANGES, assumed, divided
@@ -78,6 +78,8 @@ DIVIDED: Final = frozenset({
 })
 #: Modules that keep every state in the activations' dtype, whatever the reference implementation does.
 STATES_AS_MODEL: Final = frozenset({"bailing_moe_linear", "jamba", "mamba", "recurrent_gemma", "rwkv7"})
+#: Modules whose dynamic rotary scaling computes with the offset as a number.
+DYNAMIC: Final = frozenset({"internlm2", "minicpm"})
 # fmt: on
 
 
@@ -97,7 +99,7 @@ def module_of(model: Model) -> str:
     return name if name in PLAIN or name in OWN else ""
 
 
-def traits_of(module: str, model: Model) -> Traits:
+def traits_of(module: str, model: Model, setting: Settings) -> Traits:
     """What is known of a module; without one, what the layers themselves say."""
     if not module:
         plain = all(isinstance(m, Softmax | Latent) and m.reach == Full() for layer in model.layers for m in layer.memories)
@@ -113,6 +115,7 @@ def traits_of(module: str, model: Model) -> Traits:
         empty_index_values=module == "minimax_m3_vl",
         loops_last=module == "iquestloopcoder",
         compresses=module == "deepseek_v41",
+        one_offset=module in DYNAMIC and setting.section("rope_scaling").data.get("type") == "dynamic",
     )
 
 
@@ -128,7 +131,7 @@ def read(model: Model, max_kv_size: int | None) -> Reading | None:
         layers = assumed(layers, setting, *ASSUMED[module])
     if module in DIVIDED:
         layers = divided(layers, setting)
-    traits = traits_of(module, model)
+    traits = traits_of(module, model, setting)
     context = setting.whole("emb_neighbor_num", 4, least=1, most=1024) - 1 if module == "longcat_flash_ngram" else 0
     kept = entries(layers, traits, model.attention_heads, max_kv_size if traits.plain else None, context)
     return Reading(module=module, traits=traits, entries=kept)

@@ -17,7 +17,7 @@ from kvplan.engines.mlx_lm.options import MlxLmOptions
 #: Modules whose attention cannot read a quantised cache: its arrays are tuples.
 UNREADABLE: Final = frozenset({
     "afm7", "bailing_hybrid", "bailing_moe_v3", "deepseek_v3", "gemma2", "glm4_moe_lite", "kimi_k25", "kimi_k3", "kimi_linear",
-    "kimi_vl", "mistral4", "phi3small", "plamo", "plamo2", "stablelm",
+    "kimi_vl", "mistral4", "phi", "phi3small", "plamo", "plamo2", "stablelm",
 })
 #: Modules that fail with more than one sequence: masks that do not broadcast, or an offset that must be one number.
 UNBATCHED: Final = frozenset({"gemma2", "gpt_bigcode", "phi3small"})
@@ -55,6 +55,6 @@ def why_not_batched(reading: Reading, options: MlxLmOptions) -> str:
         if isinstance(member, Chunked | Compressing):
             name = "ChunkedKVCache" if isinstance(member, Chunked) else "LayerCache"
             return f"{name} does not support batching, so mlx-lm serves one sequence at a time"
-    if reading.module in UNBATCHED:
+    if reading.module in UNBATCHED or reading.traits.one_offset:
         return f"mlx-lm's {reading.module} fails with more than one sequence in a batch"
     return ""
