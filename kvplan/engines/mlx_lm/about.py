@@ -29,4 +29,5 @@ ABOUT: Final = About(
     recorded=(Recorded((0, 32, 2), (0, 32, 2), _KINDS),),
     rules="mlx-lm models/cache.py: KVCache, RotatingKVCache, ChunkedKVCache, QuantizedKVCache, ArraysCache, CacheList",
     audit="kvplan.engines.mlx_lm.audit",
+    tables="kvplan.engines.mlx_lm.tables",
 )
