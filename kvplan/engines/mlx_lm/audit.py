@@ -16,6 +16,9 @@ from kvplan.engines.mlx_lm.growth import Calls
 from kvplan.engines.mlx_lm.layers import Moment, Rotating, pieces
 
 _OPTIONS: Final = ("max_kv_size", "kv_bits", "kv_group_size", "quantized_kv_start", "prefill_step_size")
+_BATCHED: Final = ("max_kv_size", "prefill_step_size")
+#: Tokens that the recorder asked for beyond `generated`: a sequence that waited longer for the others has left.
+_BEYOND: Final = 50
 _TOTALS: Final = ("total_bytes", "kv_bytes", "state_bytes")
 #: A looped model has several entries a layer.
 _MAX_ENTRIES: Final = 8 * MAX_LAYERS
@@ -44,8 +47,9 @@ def _spelled(runs: Any) -> list[int]:
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     """The facts of the `mlx-lm` engine for the recorded prompts."""
-    on = MlxLm.made(_options(case), _release(case.engine_version)).on(read(case.config, ""))
-    moment = _batch(case, on) if "prompt_lens" in case.workload else _alone(case, on)
+    batched = "prompt_lens" in case.workload
+    on = MlxLm.made(_options(case, batched=batched), _release(case.engine_version)).on(read(case.config, ""))
+    moment = _batch(case, on) if batched else _alone(case, on)
     entries = [sum(p.padded * p.count for p in pieces((entry,), on.storage, moment)) for entry in on.reading.entries]
     states = [p.padded * p.count for p in pieces(on.reading.entries, on.storage, moment) if p.per == "sequence"]
     total, state = sum(entries), sum(states)
@@ -72,6 +76,7 @@ def _batch(case: Case, on: MlxLmOn) -> Moment[int]:
         chunk=options.prefill_step_size,
         prompt_concurrency=options.prompt_concurrency,
         decode_concurrency=options.decode_concurrency,
+        max_tokens=generated + _BEYOND,
     )
     calls = Calls.of(max(prompts) + generated, max(prompts), options.prefill_step_size)
     return Moment(calls=calls, sequences=rows.sequences, batched=rows)
@@ -83,9 +88,11 @@ def _prompts(given: Any) -> Sequence[int]:
     return [whole(length, "workload.prompt_lens", 1) for length in given]
 
 
-def _options(case: Case) -> dict[str, Any]:
-    """What was asked of `generate_step` or `BatchGenerator`, by its own names; the server's names for the batch sizes."""
-    options = {name: case.options[name] for name in _OPTIONS if case.options.get(name) is not None}
+def _options(case: Case, *, batched: bool) -> dict[str, Any]:
+    """What was asked of `generate_step` or `BatchGenerator` (which packs nothing), by its own names; the server's names for
+    the batch sizes."""
+    taken = _BATCHED if batched else _OPTIONS
+    options = {name: case.options[name] for name in taken if case.options.get(name) is not None}
     options |= {"dtype": case.options.get("kv_dtype", "auto")}
     named = {"completion_batch_size": "decode_concurrency", "prefill_batch_size": "prompt_concurrency"}
     return options | {own: case.options[name] for name, own in named.items() if case.options.get(name) is not None}

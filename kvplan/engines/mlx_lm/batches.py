@@ -152,8 +152,11 @@ def batched_rows(
     chunk: int = 2048,
     prompt_concurrency: int = 8,
     decode_concurrency: int = 32,
+    max_tokens: int | None = None,
 ) -> Rows:
     """The caches once each of `prompts` (tokens, in the order of arrival) has generated at least `generated` tokens.
+
+    A sequence that has generated `max_tokens` leaves the batch, and the padding that all others share leaves with it.
 
     Raises:
         OptionError: more than `MAX_ROUNDS` rounds would have to be followed.
@@ -170,6 +173,8 @@ def batched_rows(
         if decode.left:
             decode.feed([1] * len(decode.left))
             decode.generated = [n + 1 for n in decode.generated]
+            if max_tokens is not None and max(decode.generated) >= max_tokens:
+                decode = decode.filtered([i for i, n in enumerate(decode.generated) if n < max_tokens])
         if len(decode.left) >= running:
             continue
         taken = max(min(prompt_concurrency - len(prefill.left), running - len(decode.left), len(waiting)), 0)

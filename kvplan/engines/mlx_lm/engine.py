@@ -84,7 +84,7 @@ class MlxLmOn(Prepared):
 
     def check(self, at: At[int]) -> None:
         """Quantising fails in the call after which enough tokens are cached; some models run one sequence at a time."""
-        if self._unquantised and at.seq_len >= self.storage.start:
+        if self._unquantised is not None and self._unquantised.at(at.seq_len, self.storage.start):
             raise Refused(
                 f"mlx-lm: {self._unquantised}", see=f"without kv_bits, or below quantized_kv_start={self.storage.start}"
             )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec import Struct
+
 from kvplan.engines.mlx_lm.layers import Chunked, Compressing, Entry, Growing, Rotating
 from kvplan.engines.mlx_lm.models import Reading
 from kvplan.engines.mlx_lm.options import MlxLmOptions
@@ -29,22 +31,31 @@ def quantised(entries: Iterable[Entry]) -> list[Growing]:
     return [m for entry in entries if not entry.listed for m in entry.members if isinstance(m, Growing)]
 
 
-def why_not_quantised(reading: Reading, options: MlxLmOptions) -> str:
-    """Why the cache cannot be quantised; empty when it can, or when nothing in it would be.
+class Failure(Struct, frozen=True, kw_only=True):
+    """Why the cache cannot be quantised. `reads`: packing works, and the next call that reads the packed arrays fails."""
 
-    It fails in the call after which `quantized_kv_start` tokens are cached, and works until then.
-    """
+    reason: str
+    reads: bool = False
+
+    def at(self, tokens: int, start: int) -> bool:
+        """Whether a sequence of `tokens` meets it: the last call brings one token, and packing is after a call."""
+        return tokens > max(start, 1) if self.reads else tokens >= start
+
+
+def why_not_quantised(reading: Reading, options: MlxLmOptions) -> Failure | None:
+    """What fails once `quantized_kv_start` tokens are cached; None when nothing does, or nothing would be quantised."""
     if options.kv_bits is None:
-        return ""
+        return None
     if any(isinstance(m, Rotating) for entry in reading.entries if not entry.listed for m in entry.members):
-        return "RotatingKVCache Quantization NYI"
+        return Failure(reason="RotatingKVCache Quantization NYI")
     caches = quantised(reading.entries)
     for dim in (dim for m in caches for dim in (m.key_dim, m.value_dim)):
         if dim % options.kv_group_size:
-            return f"a head's width of {dim} is not divisible by the quantization group size {options.kv_group_size}"
+            size = options.kv_group_size
+            return Failure(reason=f"a head's width of {dim} is not divisible by the quantization group size {size}")
     if caches and reading.module in UNREADABLE:
-        return f"the attention of {reading.module} cannot read a quantised cache"
-    return ""
+        return Failure(reason=f"the attention of {reading.module} cannot read a quantised cache", reads=True)
+    return None
 
 
 def why_not_batched(reading: Reading, options: MlxLmOptions) -> str:

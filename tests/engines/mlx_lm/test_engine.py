@@ -123,7 +123,7 @@ def test_options_that_do_nothing_or_not_yet_are_said() -> None:
     ("model", "given", "workload", "words"),
     [
         ("gemma-3-12b", {"kv_bits": 8}, Workload(seq_len=5000), "RotatingKVCache Quantization NYI"),
-        ("deepseek-v3", {"kv_bits": 8}, Workload(seq_len=5000), "cannot read a quantised cache"),
+        ("deepseek-v3", {"kv_bits": 8}, Workload(seq_len=5001), "cannot read a quantised cache"),
         ("gpt-neox-20b", {"kv_bits": 8}, Workload(seq_len=5000), "not divisible by the quantization group size 64"),
         ("qwen3-8b", {"kv_bits": 8, "max_kv_size": 512}, Workload(seq_len=5000), "RotatingKVCache Quantization NYI"),
         ("qwen3-8b", {"kv_bits": 8}, Workload(seq_len=10, batch_size=2), "one sequence at a time"),
@@ -151,6 +151,10 @@ def test_dynamic_rotary_scaling_runs_one_sequence_where_it_computes_with_the_off
 def test_what_fails_later_works_until_then() -> None:
     assert on("gemma-3-12b", kv_bits=8).totals(At(4999, 1)) == on("gemma-3-12b").totals(At(4999, 1))
     on("gemma-3-12b", kv_bits=8).check(At(4999, 1))
+    packed = on("deepseek-v3", kv_bits=8, quantized_kv_start=0)
+    packed.check(At(1, 1))  # packed after the only call, so nobody reads it
+    with pytest.raises(Refused, match="cannot read a quantised cache"):
+        packed.check(At(2, 1))
     on("llama-4-scout-17b-16e").check(At(4999, 1))
 
 
