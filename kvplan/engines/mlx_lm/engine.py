@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from shlex import quote
 from typing import Any, ClassVar, Final
 
+from msgspec.structs import replace
+
 from kvplan.domain.model import Cross, Model
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -29,6 +31,10 @@ from kvplan.engines.mlx_lm.refusals import quantised, why_not_batched, why_not_q
 from kvplan.errors import Refused
 
 _DEFAULT: Final = MlxLmOptions()
+
+
+def _unpacked(storage: Storage) -> Storage:
+    return replace(storage, bits=None)
 
 
 class MlxLm(Engine):
@@ -101,6 +107,21 @@ class MlxLmOn(Prepared):
         moment = self.moment(At(at.seq_len, together))
         extra = peak_bytes(self.reading.entries, self.storage, moment) - self.totals(At(at.seq_len, together)).allocated
         return self.totals(at).allocated + extra
+
+    def bytes_per_token(self, seq_len: Count, payload: Count | None = None) -> Count:
+        """What the next token of one sequence adds, packed where the cache is: the call that packs it is not a token's price."""
+        if self.storage.bits is None:
+            return super().bytes_per_token(seq_len, payload)
+        plain, packed = (self._growth(storage, seq_len) for storage in (_unpacked(self.storage), replace(self.storage, start=0)))
+        return plain + (packed - plain) * (seq_len >= self.storage.start)
+
+    def _growth(self, storage: Storage, seq_len: Count) -> Count:
+        now, then = (self.moment(At(seq_len + more, seq_len * 0 + 1)) for more in (0, 1))
+        entries = self.reading.entries
+        added: Count = seq_len * 0
+        for later, earlier in zip(pieces(entries, storage, then), pieces(entries, storage, now), strict=True):
+            added = added + (later.payload - earlier.payload) * later.count
+        return added
 
     def facts(self, workload: Workload) -> MlxLmFacts:
         """The cache objects, and the peak."""

@@ -103,6 +103,15 @@ def test_packing_starts_at_the_same_length_in_arrays(tokens: list[int], start: i
     assert found.totals(At(lengths, lengths * 0 + 1)).allocated.tolist() == [found.totals(At(n, 1)).allocated for n in tokens]
 
 
+@given(st.lists(st.integers(1, 6000), min_size=1, max_size=5))
+def test_the_next_token_never_costs_less_than_nothing(tokens: list[int]) -> None:
+    """The call that packs a cache makes it smaller, which is not the price of a token."""
+    found, lengths = on(made_of(FULL), kv_bits=4), np.array(tokens)
+    prices = found.bytes_per_token(lengths)
+    assert prices.tolist() == [found.bytes_per_token(n) for n in tokens]
+    assert prices.tolist() == [2 * 2 * 64 * 2 if n < 5000 else 2 * 2 * (64 * 4 // 8 + 4) for n in tokens]
+
+
 def test_a_model_by_hand_gets_the_general_rule_and_is_told_so() -> None:
     model = made_of(FULL, Softmax(kv_heads=1, key_dim=64, value_dim=64, reach=Window(128)))
     answer = footprint(on(model), Workload(seq_len=1000))
