@@ -67,10 +67,9 @@ def gpu_memory(gpu: Gpu) -> Line:
     if gpu.reported_bytes is not None:
         return Line(name=name, bytes=gpu.reported_bytes, basis="measured", source=gpu.reported_by or "the driver's total")
     if len(gpu.marketed_gb) != 1:
-        raise OptionError(
-            f"{gpu.id} is sold with {gpu.sizes}",
-            hint=f"name the size, as in {gpu.id}-{gpu.marketed_gb[-1]}gb, or say it with «memory»",
-        )
+        largest = gpu.marketed_gb[-1]
+        hint = f"say which with «memory», such as «memory {largest}GB», or in its name: {gpu.id}-{largest}gb"
+        raise OptionError(f"{gpu.id} is sold with {gpu.sizes}", hint=hint)
     size = gpu.marketed_gb[0]
     if gpu.vendor == "apple":  # RAM, in powers of two
         return Line(name=f"unified memory ({gpu.id})", bytes=size * GIB, basis="derived", source=f"{size} GB of RAM")

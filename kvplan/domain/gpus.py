@@ -76,8 +76,9 @@ def gpu(name: str) -> Gpu:
         found = modules
     if len(found) == 1:
         return found[0]
-    if not found and (sized := _SIZED.fullmatch(wanted)) is not None:
-        return _of_size(gpu(sized[1]), int(sized[2]))
+    several = None if found else _of_several_sizes(wanted)
+    if several is not None:
+        return several
     if found:
         raise OptionError(f"`{name[:60]}` may be several GPUs", hint=f"one of {', '.join(entry.id for entry in found)}")
     near = nearest(wanted, (entry.id for entry in gpus()))
@@ -86,17 +87,25 @@ def gpu(name: str) -> Gpu:
     )
 
 
-def _of_size(entry: Gpu, size: int) -> Gpu:
-    """The chip of one size, in GB as it is sold.
+def _of_several_sizes(wanted: str) -> Gpu | None:
+    """`NAME-SIZEgb` of a chip that is sold in several sizes; None where NAME is no such chip.
 
     Raises:
-        OptionError: it is not sold so.
+        OptionError: it is not sold in that size.
     """
+    parts = _SIZED.fullmatch(wanted)
+    if parts is None:
+        return None
+    try:
+        entry = gpu(parts[1])
+    except OptionError:
+        return None
+    size = int(parts[2])
     if size not in entry.marketed_gb:
+        if len(entry.marketed_gb) == 1:
+            return None
         raise OptionError(f"{entry.id} is sold with {entry.sizes}, not with {size:,} GB", hint="`kvplan gpus` lists the sizes")
-    if len(entry.marketed_gb) == 1:
-        return entry
-    return replace(entry, id=f"{entry.id}-{size}gb", marketed_gb=(size,))
+    return replace(entry, id=f"{entry.id}-{size}gb", marketed_gb=(size,)) if len(entry.marketed_gb) > 1 else entry
 
 
 def read_gpus(text: bytes, source: str) -> tuple[Gpu, ...]:

@@ -50,7 +50,7 @@ class WorkingSet(Struct, frozen=True, kw_only=True):
         low, high, ram = (amount // MIB for amount in (self.low_bytes, self.high_bytes, self.ram_bytes))
         return (
             f"macOS lends the GPU {low:,} to {high:,} MiB of {ram:,} by its release, and the low side decides; to raise it "
-            f"until the next start: {self.setting}, then ask with --utilization {float(_RAISED):g}"
+            f"until the next start: {self.setting}, then ask with a utilization of {float(_RAISED):g}"
         )
 
 
