@@ -91,11 +91,10 @@ class MlxLmOn(Prepared):
     def check(self, at: At[int]) -> None:
         """Quantising fails in the call after which enough tokens are cached; some models run one sequence at a time."""
         if self._unquantised is not None and self._unquantised.at(at.seq_len, self.storage.start):
-            raise Refused(
-                f"mlx-lm: {self._unquantised}", see=f"without kv_bits, or below quantized_kv_start={self.storage.start}"
-            )
+            below = f"leave out kv_bits, or stay below quantized_kv_start={self.storage.start:,} tokens"
+            raise Refused(f"mlx-lm: {self._unquantised.reason}", see=below)
         if self._unbatched and at.batch_size > 1:
-            raise Refused(self._unbatched, see="ask for one sequence: -b 1")
+            raise Refused(self._unbatched, see="ask for one sequence: «batch_size 1»")
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Every array, equal ones together."""

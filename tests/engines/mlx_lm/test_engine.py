@@ -147,6 +147,8 @@ def test_what_the_library_refuses_is_refused_in_its_words(
     answer = predict(make_engine("mlx-lm", given), kvplan.load(model), workload)
     assert isinstance(answer, kvplan.NotPredicted)
     assert words in answer.reason
+    assert "Failure(" not in answer.reason
+    assert answer.reason.startswith("mlx-lm") or "mlx-lm" in answer.reason
 
 
 def test_dynamic_rotary_scaling_runs_one_sequence_where_it_computes_with_the_offset() -> None:
