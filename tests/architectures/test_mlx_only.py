@@ -1,4 +1,4 @@
-"""Models that ship with remote code and that mlx-lm reads: what each layer keeps, and what is refused."""
+"""Models that mlx-lm reads and no other studied engine: what each layer keeps, and what is refused."""
 
 from typing import Any
 
