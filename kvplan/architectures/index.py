@@ -7,6 +7,7 @@ from typing import Final
 FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "apple": ("afm7", "openelm",),
     "axk": ("axk1", "axk2",),
+    "baichuan": ("baichuan_m1",),
     "bert": (
         "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
         "modernbert-decoder", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm", "xlm-roberta",
@@ -16,7 +17,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "cohere": ("cohere", "cohere2", "cohere2_moe", "cohere_asr", "cohere_compass_text",),
     "deepseek": (
         "deepseek", "deepseek_ocr2_text", "deepseek_ref", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4",
-        "deepseek_v41",
+        "deepseek_v41", "deepseek_v41_text", "joyai_llm_flash",
     ),
     "dots": ("dots1", "dots3_note_text",),
     "encoder_decoder": (
@@ -48,9 +49,9 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "iquest": ("iquestcoder", "iquestloopcoder",),
     "kimi": ("kimi_k2", "kimi_linear",),
     "lfm": ("lfm2", "lfm2_moe", "lfm3",),
-    "ling": ("bailing_hybrid", "bailing_moe",),
+    "ling": ("bailing_hybrid", "bailing_moe", "bailing_moe_linear",),
     "llama": ("llama", "llama-cla", "llama4_text", "mllama_text_model",),
-    "longcat": ("longcat_flash",),
+    "longcat": ("longcat_flash", "longcat_flash_ngram",),
     "mamba": ("bamba", "jamba", "mamba", "mamba2", "zamba", "zamba2",),
     "mimo": ("mimo", "mimo_v2_flash",),
     "minicpm": ("minicpm", "minicpm3",),
@@ -58,14 +59,15 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "mistral": ("ministral", "ministral3", "mistral", "mistral4", "mistral_large4_text", "mixtral", "voxtral_realtime_text",),
     "mpt": ("dbrx", "mpt",),
     "muse": ("muse_glimmer_text", "muse_spark_text",),
+    "nanbeige": ("nanbeige",),
     "nemotron": ("nemotron", "nemotron-nas", "nemotron_h",),
     "olmo": ("flex_olmo", "molmo2_text", "olmo", "olmo2", "olmo3", "olmo_hybrid", "olmoe",),
     "others": (
-        "Yi", "afmoe", "apertus", "aquila", "arcee", "arctic", "aria_text", "baichuan", "beam", "biogpt", "bitnet", "bloom",
-        "chameleon", "codegen", "cosmos3_edge_text", "cpmant", "csm", "ctrl", "cwm", "deci", "diffllama", "doge",
+        "Klear", "Yi", "afmoe", "apertus", "aquila", "arcee", "arctic", "aria_text", "baichuan", "beam", "biogpt", "bitnet",
+        "bloom", "chameleon", "codegen", "cosmos3_edge_text", "cpmant", "csm", "ctrl", "cwm", "deci", "diffllama", "doge",
         "emu3_text_model", "evolla", "flint", "git", "gradium_phonon_tts", "grok-1", "helium", "higgs_audio_v2", "hrm_text",
         "hyperclovax", "idefics", "jais", "jais2", "jetmoe", "kolibri1", "kosmos_2_5_text_model", "kosmos_2_text_model",
-        "kyutai_speech_to_text", "laguna", "mellum", "moshi", "musicgen_melody_decoder", "nanochat", "opt", "orion",
+        "kyutai_speech_to_text", "laguna", "lille-130m", "mellum", "moshi", "musicgen_melody_decoder", "nanochat", "opt", "orion",
         "paddleocr_vl_text", "persimmon", "pocket_tts", "seed_oss", "skywork", "smollm3", "solar_open", "spark2_5", "stablelm",
         "stablelm_epoch", "starcoder2", "talkie", "telechat", "telechat3", "unlimited_ocr_text", "xglm", "xverse", "youtu",
         "youtu_llm",
@@ -74,7 +76,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "mixformer-sequential", "phi", "phi-msft", "phi3", "phi3_v", "phi3small", "phi4", "phi4_multimodal", "phi4flash",
         "phi4mm", "phimoe",
     ),
-    "plamo": ("plamo", "plamo2",),
+    "plamo": ("plamo", "plamo2", "plamo3",),
     "qwen": (
         "qwen", "qwen2", "qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text", "qwen3", "qwen3_5_moe_text",
         "qwen3_5_text", "qwen3_moe", "qwen3_next", "qwen3_omni_moe_text", "qwen3_vl_moe_text", "qwen3_vl_text", "qwen4_exp_text",

@@ -33,6 +33,7 @@ class Library(str, Enum):
     """Libraries whose own code can be run."""
 
     transformers = "transformers"
+    mlx_lm = "mlx-lm"
 
 
 DeviceOpt = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:0, mps or xpu")]
@@ -88,7 +89,7 @@ def validate(
         named = against.value if against and engine == "ideal" else engine
         made = group.each(lambda: _engine(named, settings, kv_dtype, tensor_parallel, ranks))
         loaded = group.each(lambda: _load(model, infer))
-        way = _run_library if against else _probe if probe_max else _measure
+        way = _run_mlx_lm if against is Library.mlx_lm else _run_library if against else _probe if probe_max else _measure
         answers = way(group, made, loaded, workload, lambda: open_device(device, ranks), limit_bytes)
         group.each(lambda: _tell(answers, ranks, fmt, output))
         failures = [answer.failure() for answer in answers if not answer.passed]
@@ -179,6 +180,17 @@ def _run_library(
     place = opened()
     with _touching(group.ranks, 0):
         return [validate_against_library(model, workload, engine, place)]
+
+
+def _run_mlx_lm(
+    group: "Group", engine: "Engine", model: "Model", workload: "Workload", opened: "Opener", limit_bytes: int | None
+) -> "list[Validation]":
+    """One process runs mlx-lm's own model and cache; nothing is computed, so no device is opened."""
+    from kvplan.questions.validate.against_mlx_lm import validate_against_mlx_lm
+
+    if group.ranks.several:
+        raise InputError("--against runs in one process", hint="start it without torchrun")
+    return [validate_against_mlx_lm(model, workload, engine)]
 
 
 def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: str | None, output: Path | None) -> None:

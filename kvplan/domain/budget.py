@@ -5,14 +5,15 @@ Nothing is guessed silently: a line is `measured` (a driver or a file said so), 
 """
 
 from math import ceil
-from typing import Final, Literal
+from typing import Literal
 
 from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.unified import working_set
 from kvplan.errors import OptionError
-from kvplan.units import ceil_div
+from kvplan.units import GIB, ceil_div
 
 Basis = Literal["measured", "derived", "assumed", "given"]
 
@@ -54,10 +55,6 @@ class Budget(Struct, frozen=True, kw_only=True):
         )
 
 
-#: The share of unified memory that Metal lends the GPU: 0.667 to 0.78 in recorded logs (gpus.yaml).
-APPLE_SHARE: Final = 2 / 3
-
-
 def gpu_memory(gpu: Gpu) -> Line:
     """What one device has, as its driver reports it; the number on the box where no source has more.
 
@@ -70,10 +67,12 @@ def gpu_memory(gpu: Gpu) -> Line:
     if gpu.reported_bytes is not None:
         return Line(name=name, bytes=gpu.reported_bytes, basis="measured", source=gpu.reported_by or "the driver's total")
     if len(gpu.marketed_gb) != 1:
-        raise OptionError(
-            f"{gpu.id} is sold with {gpu.sizes}", hint=f"say which with «memory», such as «memory {gpu.marketed_gb[-1]}GB»"
-        )
+        largest = gpu.marketed_gb[-1]
+        hint = f"say which with «memory», such as «memory {largest}GB», or in its name: {gpu.id}-{largest}gb"
+        raise OptionError(f"{gpu.id} is sold with {gpu.sizes}", hint=hint)
     size = gpu.marketed_gb[0]
+    if gpu.vendor == "apple":  # RAM, in powers of two
+        return Line(name=f"unified memory ({gpu.id})", bytes=size * GIB, basis="derived", source=f"{size} GB of RAM")
     return Line(name=name, bytes=size * 10**9, basis="assumed", source=f"{size} GB on the box")
 
 
@@ -87,10 +86,18 @@ def given_reserve(amount_bytes: int) -> Line:
     return Line(name="activations and runtime", bytes=amount_bytes, basis="given", source="--reserve")
 
 
+def not_lent(ram_bytes: int) -> Line:
+    """What the GPU of a Mac may not use by default: assumed, because the macOS release decides."""
+    band = working_set(ram_bytes)
+    low, high = (f"{amount / ram_bytes:.3g}" for amount in (band.low_bytes, band.high_bytes))
+    source = f"macOS lends {low} to {high} by its release; the low side decides"
+    return Line(name="not lent to the GPU", bytes=ram_bytes - band.low_bytes, basis="assumed", source=source)
+
+
 def kept_free(gpu: Gpu, memory: Line) -> Line:
     """What nobody may take of a card unless told otherwise: of unified memory, what Metal does not lend the GPU."""
     if gpu.vendor == "apple":
-        return unused(memory, APPLE_SHARE, "assumed", "what Metal does not lend the GPU")
+        return not_lent(memory.bytes)
     return Line(name="kept free", bytes=0, basis="given", source="`reserve` of the plan")
 
 

@@ -1,11 +1,13 @@
 """The GPU catalogue: memory as the driver reports it, with the source of every entry (kvplan/domain/gpus.yaml)."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.errors import InputError, OptionError, nearest
 from kvplan.units import MIB
@@ -15,6 +17,7 @@ _TEXTS: Final = ("id", "vendor", "arch", "memory_kind", "reported_by", "compute_
 _NUMBERS: Final = ("bandwidth_gb_s", "bf16_dense_tflops")
 _BYTES: Final = ("reported_mib", "reported_bytes", "cuda_total_bytes")
 _LISTS: Final = ("sources", "unverified_fields")
+_SIZED: Final = re.compile(r"(.+)-(\d{1,4})gb")
 _KEYS: Final = frozenset({*_TEXTS, *_NUMBERS, *_BYTES, *_LISTS, "marketed_gb"})
 
 
@@ -56,7 +59,8 @@ def gpus() -> tuple[Gpu, ...]:
 def gpu(name: str) -> Gpu:
     """The GPU called `name`: its id, or enough of it to mean one (`h200`, `4090`).
 
-    Where a card is sold as a module and as a PCIe card of the same name, the name alone means the module (SXM).
+    Where a card is sold as a module and as a PCIe card of the same name, the name alone means the module (SXM). Of a chip
+    that is sold in several sizes `NAME-SIZEgb` is the one of that size (`apple-m4-32gb`).
 
     Raises:
         OptionError: none or several; the message names the nearest.
@@ -72,12 +76,36 @@ def gpu(name: str) -> Gpu:
         found = modules
     if len(found) == 1:
         return found[0]
+    several = None if found else _of_several_sizes(wanted)
+    if several is not None:
+        return several
     if found:
         raise OptionError(f"`{name[:60]}` may be several GPUs", hint=f"one of {', '.join(entry.id for entry in found)}")
     near = nearest(wanted, (entry.id for entry in gpus()))
     raise OptionError(
         f"unknown GPU `{name[:60]}`", hint=(f"did you mean `{near}`? " if near else "") + "`kvplan gpus` lists all of them"
     )
+
+
+def _of_several_sizes(wanted: str) -> Gpu | None:
+    """`NAME-SIZEgb` of a chip that is sold in several sizes; None where NAME is no such chip.
+
+    Raises:
+        OptionError: it is not sold in that size.
+    """
+    parts = _SIZED.fullmatch(wanted)
+    if parts is None:
+        return None
+    try:
+        entry = gpu(parts[1])
+    except OptionError:
+        return None
+    size = int(parts[2])
+    if size not in entry.marketed_gb:
+        if len(entry.marketed_gb) == 1:
+            return None
+        raise OptionError(f"{entry.id} is sold with {entry.sizes}, not with {size:,} GB", hint="`kvplan gpus` lists the sizes")
+    return replace(entry, id=f"{entry.id}-{size}gb", marketed_gb=(size,)) if len(entry.marketed_gb) > 1 else entry
 
 
 def read_gpus(text: bytes, source: str) -> tuple[Gpu, ...]:

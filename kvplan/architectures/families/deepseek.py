@@ -105,4 +105,6 @@ ROWS: Final[dict[str, Reader]] = {
     "deepseek_v32": indexed(lenient(61, 128, 7168), Mla(), every_layer),  # no shared indexers in its code
     "deepseek_v4": _v4(_V4),
     "deepseek_v41": _v4(_V4, sources=True),
+    "deepseek_v41_text": _v4(_V4, sources=True),
+    "joyai_llm_flash": latent(lenient(61, 128, 7168), Mla()),  # mlx-lm and others read it as a V3
 }

@@ -1,6 +1,6 @@
 """LongCat-Flash of Meituan: two blocks of latent attention a layer.
 
-Source: transformers 5.23 `configuration_longcat_flash.py`.
+Source: transformers 5.23 `configuration_longcat_flash.py`; with n-gram embeddings: mlx-lm 0.32 `models/longcat_flash_ngram.py`.
 """
 
 from typing import Final
@@ -21,4 +21,7 @@ def _blocks(c: Config, row: Row) -> int:
     return 2 * layer_count(c, row._replace(names=row.names._replace(layers=("num_layers",))))
 
 
-ROWS: Final[dict[str, Reader]] = {"longcat_flash": latent(lenient(28, 64, 6144, drafts=1), Mla(), blocks=_blocks)}
+ROWS: Final[dict[str, Reader]] = {
+    "longcat_flash": latent(lenient(28, 64, 6144, drafts=1), Mla(), blocks=_blocks),
+    "longcat_flash_ngram": latent(lenient(28, 64, 6144), Mla(), blocks=_blocks),
+}

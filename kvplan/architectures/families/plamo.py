@@ -1,6 +1,7 @@
-"""PLaMo of Preferred Networks: 1 says how many query heads share a KV head; 2 is Mamba-2 and attention in turn.
+"""PLaMo of Preferred Networks: 1 says how many query heads share a KV head; 2 is Mamba-2 and attention in turn; 3 slides.
 
-Sources: the remote code of pfnet/plamo-13b; vLLM `models/plamo2.py` (`is_mamba`, `Plamo2MambaMixer`).
+Sources: the remote code of pfnet/plamo-13b; vLLM `models/plamo2.py` (`is_mamba`, `Plamo2MambaMixer`); mlx-lm 0.32
+`models/plamo3.py`.
 """
 
 from typing import Final
@@ -19,7 +20,7 @@ from kvplan.architectures.kit.heads import (
     read_heads,
     width,
 )
-from kvplan.architectures.kit.layers import attention, full
+from kvplan.architectures.kit.layers import FULL, SLIDING, attention, decoder, full
 from kvplan.architectures.kit.reader import Decoder, Reader, reader
 from kvplan.architectures.kit.states import conv, taps
 from kvplan.domain.model import Memory, Recurrent, State, Window
@@ -55,7 +56,17 @@ def _plamo2(c: Config, row: Row) -> Decoder:
     return Decoder(layers=rows, heads=heads)
 
 
+@reader
+def _plamo3(c: Config, row: Row) -> Decoder:
+    """All layers slide but each `sliding_window_pattern`-th (`is_full_attention`)."""
+    heads = read_heads(c, row)
+    window = c.integer("sliding_window", "window_size", default=row.window)
+    every = c.integer("sliding_window_pattern", default=8)
+    return decoder(c, heads, [SLIDING if (i + 1) % every else FULL for i in range(heads.layers)], window)
+
+
 ROWS: Final[dict[str, Reader]] = {
     "plamo": _plamo(Row(40, 40, 5120, names=MHA)),
     "plamo2": _plamo2(lenient(32, 32, None, 4, 128, names=Names(head_dim=("hidden_size_per_head",)))),
+    "plamo3": _plamo3(Row(32, 32, 4096, 4, 128, window=2048)),
 }

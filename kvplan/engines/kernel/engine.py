@@ -165,6 +165,10 @@ class Prepared:
             state=state,
         )
 
+    def most_bytes(self, at: At[int]) -> int:
+        """The most that the cache takes on the way to `at`: what must fit. More than its totals where a prompt takes more."""
+        return self.totals(at).allocated
+
     def bytes_per_token(self, seq_len: Count, payload: Count | None = None) -> Count:
         """What the next token of one sequence adds, rounded up where entries stand for several tokens.
 

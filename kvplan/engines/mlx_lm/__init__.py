@@ -1,3 +1,3 @@
-"""mlx-lm: arrays that grow in steps; known, not predicted yet."""
+"""mlx-lm: prompt caches on Apple silicon, whose arrays grow in steps, rotate, or stay as they are."""
 
 from kvplan.engines.mlx_lm.about import ABOUT as ABOUT

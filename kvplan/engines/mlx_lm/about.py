@@ -1,10 +1,33 @@
-"""What is known of mlx-lm without loading it."""
+"""What is known of mlx-lm without loading its rules."""
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About
+from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.units import GIB
+
+#: Kinds in the models whose caches mlx-lm 0.32.2 made.
+_KINDS: Final = frozenset(
+    {
+        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "latent", "index", "index/compressed",
+        "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/linear",
+        "recurrent/short_conv", "recurrent/rg_lru", "recurrent/rwkv",
+    }
+)  # fmt: skip
 
 ABOUT: Final = About(
     name="mlx-lm",
-    rules="mlx-lm models/cache.py: KVCache, RotatingKVCache, QuantizedKVCache, ArraysCache",
+    latest="0.32.2",
+    source="mlx-lm 0.32.2, mlx 0.32.4: generate.py, models/cache.py, models/*.py",
+    engine="kvplan.engines.mlx_lm.engine:MlxLm",
+    roles={"kv_dtype": "dtype"},
+    cache_dtypes={name: f"mlx_lm.convert --dtype {name}" for name in ("bfloat16", "float16")},
+    # activations of a chunk of 2,048 tokens, the copy that a growing array makes of itself, Metal's own buffers
+    reserve=Reserve(GIB, "activations, copies, Metal"),
+    share=Share(meaning="grows as it goes", source="mlx_lm/generate.py:wired_limit: up to what Metal recommends", rank=2),
+    program="mlx_lm",
+    # real cache objects of real model classes on a CPU (tests/golden/mlx_lm.jsonl, mlx_lm_more.jsonl)
+    recorded=(Recorded((0, 32, 2), (0, 32, 2), _KINDS),),
+    rules="mlx-lm models/cache.py: KVCache, RotatingKVCache, ChunkedKVCache, QuantizedKVCache, ArraysCache, CacheList",
+    audit="kvplan.engines.mlx_lm.audit",
+    tables="kvplan.engines.mlx_lm.tables",
 )

@@ -106,7 +106,7 @@ class Demand:
         at = At(self.member.context, users, self.member.encoder_len)
         try:
             self.engine.check(at)
-            return self.engine.totals(at).allocated
+            return self.engine.most_bytes(at)
         except Refused:
             return 0
 

@@ -7,16 +7,17 @@ from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.budget import (
-    APPLE_SHARE,
     Budget,
     Line,
     given_memory,
     given_reserve,
     gpu_memory,
+    not_lent,
     share_of_weights,
     unused,
 )
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.unified import working_set
 from kvplan.engines import ABOUTS, about, engine_class, option_names
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Serving
@@ -54,7 +55,8 @@ def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
         given = utilization_from(q.options[option])
         return given, unused(memory, given, "given", f"--set {option}")
     if q.gpu.vendor == "apple":
-        return APPLE_SHARE, unused(memory, APPLE_SHARE, "assumed", "the least that Metal lends the GPU")
+        kept = not_lent(memory.bytes)
+        return 1 - kept.bytes / memory.bytes, kept
     own = getattr(engine_class(engine).Options(), option) if option else None
     if isinstance(own, float):
         return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}")
@@ -210,7 +212,7 @@ def _answered(
         pool=room.pool(shown[1]),
         typical=_typical(q, room, shown[1]) if fits else None,
         flags=flags,
-        notes=_notes(q, kept),
+        notes=_notes(q, budget, kept),
     )
 
 
@@ -223,12 +225,14 @@ def _typical(q: Question, room: Room, context: int) -> int | None:
     return None if most == MAX_COUNT else most * q.replicas
 
 
-def _notes(q: Question, allocation: Allocation | None) -> tuple[str, ...]:
+def _notes(q: Question, budget: Budget, allocation: Allocation | None) -> tuple[str, ...]:
     notes = list(allocation.notes if allocation else ())
     if q.context is not None and q.model.max_tokens and q.context > q.model.max_tokens:
         notes.insert(0, f"{q.context:,} tokens are more than the model's own limit of {q.model.max_tokens:,}")
     if q.replicas > 1:
         notes.insert(0, f"{q.replicas} replicas of the model share the requests; figures are of one device")
+    if q.gpu.vendor == "apple" and q.utilization is None:
+        notes.append(working_set(budget.memory.bytes).sentence)
     return tuple(notes)
 
 

@@ -121,12 +121,12 @@ class Room:
             return NotPredicted(reason=problem.reason, see=problem.see, model=self.model.name, engine=self._spec)
 
     def bytes(self, batch_size: int, context: int) -> int | None:
-        """What `batch_size` requests of `context` tokens take; None when the engine takes no such workload."""
+        """What `batch_size` requests of `context` tokens take at most; None when the engine takes no such workload."""
         at = At(context, batch_size, self._encoder_len)
         try:
             prepared = self._at(context)[0]
             prepared.check(at)
-            return prepared.totals(at).allocated
+            return prepared.most_bytes(at)
         except Refused:
             return None
 
@@ -141,7 +141,7 @@ class Room:
         if one is None:
             return 0
         prepared, limit, _ = self._at(context)
-        if prepared.linear_in_batch:
+        if prepared.linear_in_batch and one == prepared.totals(At(context, 1, self._encoder_len)).allocated:
             if one > limit:
                 return 0
             return min(limit // one, MAX_COUNT) if one else MAX_COUNT

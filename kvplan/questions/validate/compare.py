@@ -13,7 +13,7 @@ from msgspec import Struct
 from kvplan.domain.allocation import Allocation
 from kvplan.questions.validate.tensors import PlannedTensor
 
-Unit = Literal["bytes", "sequences"]
+Unit = Literal["bytes", "sequences", "entries"]
 
 
 class RealTensor(Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class Validation(Struct, frozen=True, kw_only=True):
     allocation: Allocation
     device: str
     device_name: str
-    torch_version: str
+    torch_version: str  # empty: torch took no part
     checks: tuple[Check, ...]
     buffers: tuple[BufferCheck, ...] = ()
     steps: tuple[Step, ...] = ()

@@ -84,7 +84,8 @@ def _remarks(validations: Sequence["Validation"]) -> list[str]:
 def _device_note(validation: "Validation") -> str:
     on = f"rank {validation.rank} on " if validation.world_size > 1 else ""
     name = f" ({validation.device_name})" if validation.device_name != validation.device else ""
-    return f"{on}{validation.device}{name}, torch {validation.torch_version}; bytes, or sequences for a batch"
+    torch = f", torch {validation.torch_version}" if validation.torch_version else ""
+    return f"{on}{validation.device}{name}{torch}; bytes, or sequences for a batch"
 
 
 def _buffer_row(on: str, buffer: "BufferCheck") -> tuple[Any, ...]:
