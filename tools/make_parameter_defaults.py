@@ -53,17 +53,13 @@ def collect(model_type: str, cls: type, into: dict[str, Any]) -> None:
     if model_type in into:
         return
     into[model_type] = fields(cls)
-    defaults = getattr(cls, "sub_configs_defaults", None) or {}
-    parts = {}
-    for key, part in (getattr(cls, "sub_configs", None) or {}).items():
-        chosen = (defaults.get(key) or {}).get("cls") if isinstance(defaults.get(key), dict) else None
-        inner = part
-        if chosen is not None and hasattr(chosen, "model_type"):
-            inner = chosen
-        name = getattr(inner, "model_type", "")
-        if name:
-            parts[key] = name
-            collect(name, inner, into)
+    parts: dict[str, Any] = {}
+    for key, spec in (getattr(cls, "sub_configs_defaults", None) or {}).items():
+        name = spec.model_type
+        inner = spec.config_class if issubclass(spec.config_class, PretrainedConfig) else CONFIG_MAPPING[name]
+        given = {k: v for k, v in spec.init_kwargs.items() if isinstance(v, bool | int | float | str | list) and not SKIP.search(k)}
+        parts[key] = {"type": name, **({"given": given} if given else {}), **({"optional": True} if spec.optional else {})}
+        collect(name, inner, into)
     if parts:
         into[model_type]["_parts"] = parts
 

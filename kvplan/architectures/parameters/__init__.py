@@ -9,8 +9,8 @@ from importlib import import_module
 
 import kvplan.architectures as architectures
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.parameters.index import MODULE_OF
-from kvplan.architectures.parameters.sizes import Sizes, completed
+from kvplan.architectures.parameters.index import MODULES
+from kvplan.architectures.parameters.sizes import Sizes, assumed_part, completed
 from kvplan.domain.parameters import Parameter
 from kvplan.errors import UnknownArchitecture
 
@@ -26,10 +26,16 @@ def parameters(config: Config) -> tuple[Parameter, ...]:
     """
     model_type = config.text("model_type")
     text, text_type = architectures._text_part(config, model_type)
-    module = MODULE_OF.get(text_type)
+    module = next((m for m in (import_module(f"kvplan.architectures.parameters.{name}") for name in MODULES) if text_type in m.ROWS), None)
     if module is None:
-        raise UnknownArchitecture(text_type, sorted(MODULE_OF), config.source)
+        raise UnknownArchitecture(text_type, [], config.source)
     family = architectures._family(text_type, config.source, infer=False)
     decoder = family.read(text, text_type)
-    sizes = Sizes(completed(text, text_type), completed(config, model_type), decoder, text_type)
-    return tuple(import_module(f"kvplan.architectures.parameters.{module}").read(sizes))
+    given = {} if text is config else assumed_part(model_type, "text_config").get("given") if not _has_text(config) else {}
+    outer = completed(config, model_type) if text.data is not config.data else config
+    sizes = Sizes(completed(text, text_type, given), outer, decoder, text_type)
+    return tuple(module.read(sizes))
+
+
+def _has_text(config: Config) -> bool:
+    return any(isinstance(config.data.get(key), dict) and config.data[key] for key in ("text_config", "language_config", "llm_config"))

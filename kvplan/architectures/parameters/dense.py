@@ -1,4 +1,4 @@
-"""Decoders of one kind of block, one row a model type: the llama-like, their mixtures of experts, and older classes.
+"""Dense decoders written like Llama, one row a model type.
 
 Source: `modeling_*.py` of each in transformers 5.23 (`__init__` of attention, MLP and decoder layer), or the remote code that
 ships with the checkpoint; checked against `named_parameters()` by tools/check_parameters.py.
@@ -7,114 +7,138 @@ ships with the checkpoint; checked against `named_parameters()` by tools/check_p
 from typing import Final
 
 from kvplan.architectures.parameters.attention import Attention
-from kvplan.architectures.parameters.blocks import Tensors
+from kvplan.architectures.parameters.blocks import Tensors, vector
 from kvplan.architectures.parameters.decoder import LLAMA_NORMS, Names, Row, decoder
-from kvplan.architectures.parameters.mlp import Experts, Mlp, first_dense, sparse_step, typed
+from kvplan.architectures.parameters.mlp import Mlp
 from kvplan.architectures.parameters.sizes import Sizes
+from kvplan.domain.model import Softmax
 
-_BIASED: Final = Attention(qkv_bias="attention_bias", o_bias="attention_bias")
-_QKV_BIASED: Final = Attention(qkv_bias=True)
-_NORMED: Final = Attention(qkv_bias="attention_bias", o_bias="attention_bias", qk_norm="head")
-_LLAMA: Final = Row(attention=_BIASED, mlp=Mlp(bias="mlp_bias"))
-_PLAIN: Final = Row()
-_FOUR_NORMS: Final = (
+BIASED: Final = Attention(qkv_bias="attention_bias", o_bias="attention_bias")
+QKV_BIASED: Final = Attention(qkv_bias=True)
+NORMED: Final = BIASED._replace(qk_norm="head")
+FOUR_NORMS: Final = (
     "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
 )  # fmt: skip
 _POST_NORMS: Final = ("post_attention_layernorm", "post_feedforward_layernorm")
-_OLMO2: Final = Row(attention=_BIASED._replace(qk_norm="all"), norms=_POST_NORMS)
-_GPT_NAMES: Final = Names(root="transformer.", embed="wte", layers="h", final="ln_f")
-_GLM4_NORMS: Final = (*LLAMA_NORMS, "post_self_attn_layernorm", "post_mlp_layernorm")
+GATE_UP: Final = Mlp(fused="gate_up_proj", names=("down_proj",))
+_LLAMA: Final = Row(attention=BIASED, mlp=Mlp(bias="mlp_bias"))
+_OLMO2: Final = Row(attention=BIASED._replace(qk_norm="all"), norms=_POST_NORMS)
+GLM4_NORMS: Final = (*LLAMA_NORMS, "post_self_attn_layernorm", "post_mlp_layernorm")
+_GLM4: Final = Row(attention=Attention(qkv_bias="attention_bias"), mlp=GATE_UP, norms=GLM4_NORMS)
 
-_EXPERTS: Final = Experts()
-_MIXTRAL: Final = Experts(
-    prefix="block_sparse_moe", number=("num_local_experts",), width=("intermediate_size",), names=("w1", "w3", "w2")
-)
-_QWEN_MOE: Final = Experts(number=("num_experts",), dense=sparse_step)
-_DEEPSEEK_MOE: Final = Experts(
-    number=("n_routed_experts",), width=("moe_intermediate_size",), correction="gate.e_score_correction_bias",
-    shared="shared_experts", shared_number=("n_shared_experts",), order=("experts", "router", "shared"),
-    dense=typed(first_dense("first_k_dense_replace")),
-)  # fmt: skip
+
+def _lambdas(s: Sizes, memory: Softmax, heads: int) -> Tensors:
+    """Differential transformer: four vectors that weigh the two attention maps."""
+    for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
+        yield from vector(name, memory.key_dim, component="attention")
+
+
+def _doge_mask(s: Sizes, memory: Softmax, heads: int) -> Tensors:
+    """Doge's dynamic mask: a decay for each KV head, and how it follows the values."""
+    yield from vector("A", memory.kv_heads, component="attention")
+    yield from vector("dt_proj.weight", memory.kv_heads, memory.kv_heads * memory.key_dim, component="attention")
+
+
+def _doge_residuals(s: Sizes) -> Tensors:
+    for name in ("input_residual", "post_attention_residual"):
+        yield from vector(name, s.hidden, component="norm")
+
+
+def _post_norms(s: Sizes, row: Row, layer: int) -> Row:
+    """HyperCLOVA X: two more norms where `use_post_norm` says so."""
+    return row._replace(norms=(*LLAMA_NORMS, "post_norm1", "post_norm2")) if s.flag("use_post_norm") else row
+
 
 ROWS: Final[dict[str, Row]] = {
-    # Llama and what is written like it
     **dict.fromkeys(
         (
-            "llama", "Yi", "aquila", "skywork", "hyperclovax", "deepseek_ocr2_text", "granite", "granite4_vision_text",
-            "granite_docling_text", "xverse", "internlm3", "iquestcoder", "cwm", "emu3_text_model", "csm", "higgs_audio_v2",
+            "llama", "Yi", "aquila", "skywork", "granite", "granite4_vision_text", "granite_docling_text", "xverse",
+            "iquestcoder", "cwm", "emu3_text_model", "higgs_audio_v2", "smollm3", "llama-cla", "paddleocr_vl_text", "minicpm",
+            "telechat3", "talkie", "iquestloopcoder",
         ),
         _LLAMA,
     ),
-    **dict.fromkeys(("mistral", "ministral", "ministral3", "voxtral_realtime_text"), _PLAIN),
-    "smollm3": _LLAMA,
+    **dict.fromkeys(("mistral", "ministral3", "voxtral_realtime_text", "phi4"), Row()),
+    "ministral": Row(),
+    "hyperclovax": _LLAMA._replace(vary=_post_norms),
     "helium": Row(attention=Attention(qkv_bias="attention_bias")),
+    "paddleocr_vl_text": Row(attention=Attention(qkv_bias="use_bias", o_bias="use_bias"), mlp=Mlp(bias="use_bias")),
     "ernie4_5": Row(attention=Attention(qkv_bias="use_bias", o_bias="use_bias"), mlp=Mlp(bias="use_bias")),
     "seed_oss": Row(attention=Attention(qkv_bias="attention_bias", o_bias="attention_out_bias"), mlp=Mlp(bias="mlp_bias")),
-    "olmo": Row(attention=_BIASED, norm_scales=False),
-    "arcee": Row(attention=_BIASED, mlp=Mlp(names=("up_proj", "down_proj"), bias="mlp_bias")),
-    "baichuan": Row(attention=Attention(fused="W_pack")),
-    # Qwen
-    **dict.fromkeys(
-        ("qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "mimo"), Row(attention=_QKV_BIASED)
-    ),
-    **dict.fromkeys(("qwen3", "qwen3_vl_text"), Row(attention=_NORMED)),
-    "qwen2_moe": Row(
-        attention=Attention(qkv_bias="qkv_bias"),
-        experts=_QWEN_MOE._replace(
-            shared="shared_expert", shared_width=("shared_expert_intermediate_size",), shared_gate="shared_expert_gate"
-        ),
-    ),
-    **dict.fromkeys(
-        ("qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text"),
-        Row(attention=_NORMED, experts=_QWEN_MOE._replace(order=("experts", "router", "shared"))),
-    ),
-    # Gemma
-    "gemma": Row(attention=_BIASED, tied=True),
-    "gemma2": Row(attention=_BIASED, norms=_FOUR_NORMS, tied=True),
-    "vaultgemma": Row(attention=_BIASED, norms=("input_layernorm", "pre_feedforward_layernorm"), tied=True),
-    "gemma3_text": Row(attention=_NORMED, norms=_FOUR_NORMS, tied=True),
-    # Phi, GLM, Cohere, OLMo
-    "phi3": Row(
-        attention=Attention(fused="qkv_proj"), mlp=Mlp(fused="gate_up_proj", names=("down_proj",)),
-    ),
-    "glm": Row(attention=Attention(qkv_bias="attention_bias"), mlp=Mlp(fused="gate_up_proj", names=("down_proj",))),
-    "glm4": Row(
-        attention=Attention(qkv_bias="attention_bias"), mlp=Mlp(fused="gate_up_proj", names=("down_proj",)), norms=_GLM4_NORMS
-    ),
-    "cohere": Row(attention=_BIASED._replace(norm_key="use_qk_norm"), norms=("input_layernorm",), tied=True),
-    "cohere2": Row(attention=_BIASED, norms=("input_layernorm",), tied=True),
+    "olmo": Row(attention=BIASED, norm_scales=False),
     "olmo2": _OLMO2,
     "olmo3": _OLMO2,
-    "olmoe": Row(
-        attention=_BIASED._replace(qk_norm="all"), experts=_EXPERTS._replace(number=("num_experts",), width=("intermediate_size",))
+    "arcee": Row(attention=BIASED, mlp=Mlp(names=("up_proj", "down_proj"), bias="mlp_bias")),
+    "nemotron": Row(attention=BIASED, mlp=Mlp(names=("up_proj", "down_proj"), bias="mlp_bias"), norm_bias=True),
+    "apertus": Row(
+        attention=NORMED,
+        mlp=Mlp(names=("up_proj", "down_proj"), scalars=("act_fn.alpha_p", "act_fn.alpha_n")),
+        norms=("attention_layernorm", "feedforward_layernorm"),
     ),
-    "flex_olmo": _OLMO2._replace(experts=_EXPERTS._replace(number=("num_experts",), width=("intermediate_size",))),
-    "exaone4": Row(attention=Attention(qk_norm="head"), norms=_POST_NORMS),
-    # mixtures of experts
-    "mixtral": Row(experts=_MIXTRAL),
-    "minimax_m2": Row(
-        attention=Attention(qk_norm="all", norm_key="use_qk_norm"),
-        experts=_MIXTRAL._replace(correction="e_score_correction_bias", correction_key="use_routing_bias"),
+    "bitnet": Row(attention=BIASED._replace(inner_norm="attn_sub_norm"), mlp=Mlp(inner_norm="ffn_sub_norm"), tied=True),
+    "baichuan": Row(attention=Attention(fused="W_pack")),
+    "orion": Row(attention=BIASED, norm_bias=True),
+    "internlm": Row(attention=Attention(qkv_bias="bias", o_bias="bias")),
+    "internlm2": Row(
+        attention=Attention(prefix="attention", names=("", "", "", "wo"), fused="wqkv", qkv_bias="bias", o_bias="bias"),
+        mlp=Mlp(prefix="feed_forward", names=("w1", "w3", "w2")),
+        norms=("attention_norm", "ffn_norm"),
+        names=Names(embed="tok_embeddings", head="output"),
     ),
-    "gpt_oss": Row(
-        attention=Attention(qkv_bias="attention_bias", o_bias="attention_bias", sinks="sinks"),
-        experts=Experts(
-            number=("num_local_experts",), width=("intermediate_size",), experts="experts", fused="gate_up_proj",
-            names=("down_proj",), bias=True, router="router", router_bias=True,
-        ),
+    "internlm3": Row(attention=Attention(qkv_bias="qkv_bias", o_bias="bias"), mlp=Mlp(bias="bias")),
+    "granite_swa": Row(attention=BIASED._replace(sinks="sinks"), mlp=Mlp(bias="mlp_bias")),
+    "diffllama": Row(attention=BIASED._replace(extra=_lambdas, extra_first=True)),
+    "doge": Row(attention=NORMED._replace(extra=_doge_mask), mlp=Mlp(bias="mlp_bias"), extra=_doge_residuals),
+    **dict.fromkeys(("qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "mimo"), Row(attention=QKV_BIASED)),
+    **dict.fromkeys(("qwen3", "qwen3_vl_text"), Row(attention=NORMED)),
+    "qwen": Row(  # the config's width counts gate and up together
+        attention=Attention(prefix="attn", names=("", "", "", "c_proj"), fused="c_attn", qkv_bias=True, o_bias="!no_bias"),
+        mlp=Mlp(names=("w2", "w1", "c_proj"), half=True, bias="!no_bias"),
+        norms=("ln_1", "ln_2"),
+        names=Names(root="transformer.", embed="wte", layers="h", final="ln_f"),
     ),
-    "glm4_moe": Row(
-        attention=Attention(qkv_bias="attention_bias", qk_norm="head", norm_key="use_qk_norm"), experts=_DEEPSEEK_MOE
-    ),
-    # GPT-2's generation
-    "gpt_neox": Row(
+    "gemma": Row(attention=BIASED),
+    "gemma2": Row(attention=BIASED, norms=FOUR_NORMS),
+    "gemma3_text": Row(attention=NORMED, norms=FOUR_NORMS),
+    "vaultgemma": Row(attention=BIASED, norms=("input_layernorm", "pre_feedforward_layernorm")),
+    "phi3": Row(attention=Attention(fused="qkv_proj", order="oqkv"), mlp=GATE_UP),
+    "phi3_v": Row(attention=Attention(fused="qkv_proj", order="oqkv"), mlp=GATE_UP),
+    "phi4_multimodal": Row(attention=Attention(fused="qkv_proj", order="oqkv"), mlp=GATE_UP),
+    "phi4mm": Row(attention=Attention(fused="qkv_proj", order="oqkv"), mlp=GATE_UP),
+    "glm": Row(attention=Attention(qkv_bias="attention_bias"), mlp=GATE_UP),
+    "glm4": _GLM4,
+    "glm4v_text": _GLM4._replace(attention=Attention(qkv_bias=True)),
+    "glm_ocr_text": _GLM4._replace(attention=Attention()),
+    "chatglm": Row(
         attention=Attention(
-            prefix="attention", names=("", "", "", "dense"), fused="query_key_value", qkv_bias="attention_bias",
-            o_bias="attention_bias",
+            prefix="self_attention", names=("", "", "", "dense"), fused="query_key_value", qkv_bias="add_qkv_bias",
+            o_bias="add_bias_linear",
         ),
-        mlp=Mlp(names=("dense_h_to_4h", "dense_4h_to_h"), bias=True),
-        norms=LLAMA_NORMS, norm_bias=True, norms_first=True,
-        names=Names(root="gpt_neox.", embed="embed_in", final="final_layer_norm", head="embed_out"),
+        mlp=Mlp(fused="dense_h_to_4h", names=("dense_4h_to_h",), width=("ffn_hidden_size",), bias="add_bias_linear"),
+        names=Names(
+            root="transformer.", embed="embedding.word_embeddings", layers="encoder.layers", final="encoder.final_layernorm",
+            head="transformer.output_layer",
+        ),
+        vocabulary=("padded_vocab_size", "vocab_size"),
+    ),
+    "cohere": Row(attention=BIASED._replace(qk_norm="heads", norm_key="use_qk_norm"), norms=("input_layernorm",)),
+    "cohere2": Row(attention=BIASED, norms=("input_layernorm",)),
+    "cohere_compass_text": Row(attention=BIASED, norms=("input_layernorm",)),
+    "exaone": Row(
+        attention=Attention(prefix="attn.attention", names=("q_proj", "k_proj", "v_proj", "out_proj")),
+        mlp=Mlp(names=("c_fc_0", "c_fc_1", "c_proj")),
+        norms=("ln_1", "ln_2"),
+        names=Names(root="transformer.", embed="wte", layers="h", final="ln_f"),
+    ),
+    "exaone4": Row(attention=Attention(qk_norm="head"), norms=_POST_NORMS),
+    "exaone4_5_text": Row(attention=Attention(qk_norm="head"), norms=_POST_NORMS),
+    "hunyuan_v1_dense": Row(attention=BIASED._replace(qk_norm="head", norm_names=("query_layernorm", "key_layernorm"))),
+    "hunyuan_vl_text": Row(attention=BIASED._replace(qk_norm="head", norm_names=("query_layernorm", "key_layernorm"))),
+    "nanochat": Row(attention=BIASED, mlp=Mlp(names=("fc1", "fc2")), norm_scales=False),
+    "muse_glimmer_text": Row(attention=Attention(gate="all", gate_name="gate_proj"), norms=FOUR_NORMS),
+    "cosmos3_edge_text": Row(attention=BIASED, mlp=Mlp(names=("fc1", "fc2"), bias="mlp_bias")),
+    "molmo2_text": Row(
+        attention=Attention(qk_norm="head", norm_key="use_qk_norm", qkv_bias="qkv_bias"), vocabulary_extra=("additional_vocab_size",)
     ),
 }  # fmt: skip
 

@@ -2,9 +2,4 @@
 
 from typing import Final
 
-from kvplan.architectures.parameters import dense
-
-MODULES: Final[dict[str, tuple[str, ...]]] = {
-    "dense": tuple(dense.ROWS),
-}
-MODULE_OF: Final[dict[str, str]] = {model_type: module for module, types in MODULES.items() for model_type in types}
+MODULES: Final[tuple[str, ...]] = ("dense", "sparse", "gpt")

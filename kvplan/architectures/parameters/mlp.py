@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kvplan.architectures.parameters.blocks import Tensors, linear, under, vector
+from kvplan.architectures.parameters.blocks import Tensors, linear, norm, under, vector
 from kvplan.architectures.parameters.sizes import Sizes
 from kvplan.domain.parameters import Component
 
@@ -18,12 +18,19 @@ class Mlp(NamedTuple):
     fused: str = ""  # the name of one matrix for gate and up
     times: int = 0  # the width as a multiple of the hidden size, where the config does not have it
     half: bool = False  # the config's width counts gate and up together
+    inner_norm: str = ""  # a norm between up and down
+    scalars: tuple[str, ...] = ()  # parameters of the activation
 
 
 def mlp(s: Sizes, row: Mlp, width: int = 0) -> Tensors:
     """One dense feed-forward layer under its prefix."""
     wide = width or mlp_width(s, row)
-    yield from under(f"{row.prefix}.", feed_forward(s.hidden, wide, row, bias=s.flag(row.bias)), "mlp")
+    prefix = f"{row.prefix}." if row.prefix else ""
+    yield from under(prefix, feed_forward(s.hidden, wide, row, bias=s.flag(row.bias)), "mlp")
+    for name in row.scalars:
+        yield from vector(f"{prefix}{name}", 1, component="mlp")
+    if row.inner_norm:
+        yield from norm(f"{prefix}{row.inner_norm}", wide)
 
 
 def mlp_width(s: Sizes, row: Mlp) -> int:
@@ -74,6 +81,8 @@ class Experts(NamedTuple):
     router_bias: bool | str = False
     correction: str = ""  # the name of the selection bias, a float32 for each expert
     correction_key: str = ""  # the switch that decides whether it is there
+    correction_first: bool = False
+    correction_is_parameter: bool = False
     shared: str = ""  # the shared experts' name
     shared_number: tuple[str, ...] = ()  # how many experts' widths they take together; empty: shared_width is whole
     shared_width: tuple[str, ...] = ()
@@ -88,15 +97,21 @@ def experts(s: Sizes, row: Experts) -> Tensors:
     """The experts of one layer under their prefix: router, routed experts, shared ones, in the class's order."""
     parts = {"router": _router, "experts": _routed, "shared": _shared}
     for name in row.order:
-        yield from under(f"{row.prefix}.", parts[name](s, row))
+        yield from under(f"{row.prefix}." if row.prefix else "", parts[name](s, row))
 
 
 def _router(s: Sizes, row: Experts) -> Tensors:
     number = s.number(*row.number)
     bias = s.flag(row.router_bias)
+    wanted = row.correction and (not row.correction_key or s.flag(row.correction_key))
+    correction = vector(
+        row.correction, number, role="router", component="experts", dtype="float32", buffer=not row.correction_is_parameter
+    )
+    if wanted and row.correction_first:
+        yield from correction
     yield from linear(row.router, number, s.hidden, "router", component="experts", bias=bias, quantised=False)
-    if row.correction and (not row.correction_key or s.flag(row.correction_key)):
-        yield from vector(row.correction, number, role="router", component="experts", dtype="float32", buffer=True)
+    if wanted and not row.correction_first:
+        yield from correction
 
 
 def _routed(s: Sizes, row: Experts) -> Tensors:
@@ -105,7 +120,7 @@ def _routed(s: Sizes, row: Experts) -> Tensors:
         s.hidden, s.number(*row.width), shape, bias=s.flag(row.bias), component="experts",
         experts=s.number(*row.number), stacked=bool(row.fused),
     )  # fmt: skip
-    yield from under(f"{row.experts}.", tensors, "experts")
+    yield from under(f"{row.experts}." if row.experts else "", tensors, "experts")
 
 
 def _shared(s: Sizes, row: Experts) -> Tensors:
@@ -114,7 +129,7 @@ def _shared(s: Sizes, row: Experts) -> Tensors:
     width = shared_width(s, row)
     if not width:
         return
-    shape = Mlp(names=row.names if not row.shared_fused else row.mlp.names, fused=row.shared_fused)
+    shape = Mlp(names=row.mlp.names if row.fused or row.shared_fused else row.names, fused=row.shared_fused)
     yield from under(f"{row.shared}.", feed_forward(s.hidden, width, shape, bias=s.flag(row.bias)), "mlp")
     if row.shared_gate:
         yield from linear(row.shared_gate, 1, s.hidden, "shared_gate", component="mlp", quantised=False)

@@ -1,6 +1,6 @@
 """What the counters of parameters read a config through: the class defaults filled in, and the layers that the family found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import msgspec
 
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.kit.shapes import Decoder
-from kvplan.domain.model import Cross, Latent, Memory, Recurrent, Shared, Softmax
+from kvplan.domain.model import Chunk, Cross, Full, Latent, Memory, Recurrent, Shared, Softmax, Window
 
 #: The width of the residual stream, by the classes' names for it.
 HIDDEN = ("hidden_size", "n_embd", "d_model", "model_dim", "embed_dim", "n_embed", "emb_dim", "dim", "width")
@@ -24,19 +24,38 @@ def class_defaults() -> dict[str, dict[str, Any]]:
     return found
 
 
-def completed(c: Config, model_type: str) -> Config:
-    """The section with its class's defaults for the keys that it leaves out.
+def completed(c: Config, model_type: str, given: Mapping[str, Any] | None = None) -> Config:
+    """The section with `given`, then its class's defaults, for the keys that it leaves out.
 
     A default yields to any name of the same field (`hidden_size` for GPT-2's `n_embd`).
     """
-    defaults = class_defaults().get(model_type)
+    defaults = {**class_defaults().get(model_type, {}), **(given or {})}
     if not defaults:
         return c
-    given = set(c.data)
+    said = set(c.data)
     aliases: dict[str, str] = defaults.get("_aliases", {})
-    given |= {field for alias, field in aliases.items() if alias in given}
-    missing = {key: value for key, value in defaults.items() if key not in given and not key.startswith("_")}
+    said |= {field for alias, field in aliases.items() if alias in said}
+    missing = {key: value for key, value in defaults.items() if key not in said and not key.startswith("_")}
     return c.replaced({**missing, **c.data})
+
+
+def assumed_part(wrapper: str, key: str) -> Mapping[str, Any]:
+    """What a wrapper's class makes of an absent part: its model type as `type`, its sizes as `given`."""
+    found: Mapping[str, Any] = class_defaults().get(wrapper, {}).get("_parts", {}).get(key, {})
+    return found
+
+
+def part(outer: Config, wrapper: str, key: str) -> tuple[Config, str] | None:
+    """A part of a multimodal config, completed, and its model type; None where the wrapper has no such part."""
+    assumed = assumed_part(wrapper, key)
+    present = isinstance(outer.data.get(key), Mapping)
+    if not present and (not assumed or assumed.get("optional")):
+        return None
+    section = outer.section(key)
+    model_type: str = section.text("model_type", default=assumed.get("type", ""))
+    if model_type not in class_defaults():
+        model_type = assumed.get("type", model_type)
+    return completed(section, model_type, {} if section.data else assumed.get("given")), model_type
 
 
 class Sizes:
@@ -60,6 +79,12 @@ class Sizes:
     def hidden(self) -> int:
         """Elements of the residual stream."""
         return self.number(*HIDDEN)
+
+    @property
+    def reaches(self) -> list[str]:
+        """How far each layer's attention sees, in a word: `full`, `sliding`, `chunked`."""
+        words = {Full: "full", Window: "sliding", Chunk: "chunked"}
+        return [next((words.get(type(m.reach), "other") for m in ms if isinstance(m, Softmax | Latent)), "") for ms in self.memories]
 
     @property
     def layers(self) -> int:
