@@ -88,6 +88,7 @@ class Experts(NamedTuple):
     shared_width: tuple[str, ...] = ()
     shared_gate: str = ""  # a gate of one output for the shared expert
     shared_fused: str = ""
+    after: str = ""  # a norm of the experts' outputs
     order: tuple[str, ...] = ("router", "experts", "shared")
     dense: Dense | None = None  # None: all layers have experts
     mlp: Mlp = Mlp()  # of the dense layers
@@ -98,6 +99,8 @@ def experts(s: Sizes, row: Experts) -> Tensors:
     parts = {"router": _router, "experts": _routed, "shared": _shared}
     for name in row.order:
         yield from under(f"{row.prefix}." if row.prefix else "", parts[name](s, row))
+    if row.after:
+        yield from norm(f"{row.prefix}.{row.after}", s.hidden)
 
 
 def _router(s: Sizes, row: Experts) -> Tensors:

@@ -23,7 +23,7 @@ DEEPSEEK_MOE: Final = Experts(
     correction="gate.e_score_correction_bias", shared="shared_experts", shared_number=("n_shared_experts",),
     order=("experts", "router", "shared"), dense=typed(first_dense("first_k_dense_replace")),
 )  # fmt: skip
-_GRANITE_MOE: Final = Experts(
+GRANITE_MOE: Final = Experts(
     prefix="block_sparse_moe", number=("num_local_experts",), width=("intermediate_size",), experts="", fused="input_linear",
     names=("output_linear",), router="router.layer",
 )  # fmt: skip
@@ -85,7 +85,7 @@ def _frequency(s: Sizes, layer: int) -> bool:
     return layer < len(given) and not given[layer]
 
 
-def _granite_shared(s: Sizes) -> Tensors:
+def granite_shared(s: Sizes) -> Tensors:
     """Granite's shared expert stands beside the experts."""
     width = s.maybe("shared_intermediate_size") or 0
     if width:
@@ -239,13 +239,13 @@ ROWS: Final[dict[str, Row]] = {
             shared="shared_experts", shared_number=("moe_num_shared_experts",), dense=_ernie, mlp=Mlp(bias="use_bias"),
         ),
     ),
-    "granitemoe": Row(attention=BIASED, experts=_GRANITE_MOE, order=("mixer", "norms", "mlp")),
+    "granitemoe": Row(attention=BIASED, experts=GRANITE_MOE, order=("mixer", "norms", "mlp")),
     "granitemoeshared": Row(
-        attention=BIASED, experts=_GRANITE_MOE, order=("mixer", "norms", "mlp", "extra"), extra=_granite_shared
+        attention=BIASED, experts=GRANITE_MOE, order=("mixer", "norms", "mlp", "extra"), extra=granite_shared
     ),
     "granitemoe_swa": Row(
-        attention=BIASED._replace(sinks="sinks"), experts=_GRANITE_MOE, order=("mixer", "norms", "mlp", "extra"),
-        extra=_granite_shared,
+        attention=BIASED._replace(sinks="sinks"), experts=GRANITE_MOE, order=("mixer", "norms", "mlp", "extra"),
+        extra=granite_shared,
     ),
     "aria_text": Row(
         attention=BIASED,
