@@ -28,7 +28,7 @@ SKIP = re.compile(
     r"coef|position_embedding_type|attribute_map|model_type|_name|implement|jitter|prob|softcap|pretraining|capping|"
     r"sub_configs|base_model|base_config|extra_|_auto_class|architectures|layer_types|layers_block_type|indexer_types|"
     r"pdrop|mask_|summary_|scale_|reorder|apply_spec|sampling_rate|strategy|topk|top_k|attention_type$|factor$|"
-    r"mamba_chunk|time_step_(min|max|floor|limit)|multiplier$|range$|temperature|window_size$|dilation|norm_eps|num_logits"
+    r"mamba_chunk|time_step_(min|max|floor|limit)|multiplier$|range$|temperature|dilation|norm_eps|num_logits"
 )
 
 

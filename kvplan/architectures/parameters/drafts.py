@@ -10,7 +10,9 @@ from kvplan.architectures.parameters.sizes import Sizes
 from kvplan.domain.parameters import Parameter
 
 
-def with_drafts(s: Sizes, row: Row, tensors: Iterable[Parameter], root: str | None = None) -> Tensors:
+def with_drafts(
+    s: Sizes, row: Row, tensors: Iterable[Parameter], root: str | None = None, *, tables: bool = True
+) -> Tensors:
     """The model's tensors and then its prediction layers, as DeepSeek V3 stores them: layers after the last, each with two
     norms, a projection of both inputs, a layer of the model's last kind, and copies of embedding and head."""
     yield from tensors
@@ -18,7 +20,7 @@ def with_drafts(s: Sizes, row: Row, tensors: Iterable[Parameter], root: str | No
         return
     prefix = row.names.root if root is None else root
     numbers = tuple(range(s.layers, s.layers + len(s.drafts)))
-    for tensor in deepseek_draft(s, row, layer_kind(s, row, s.layers - 1)):
+    for tensor in deepseek_draft(s, row, layer_kind(s, row, s.layers - 1), tables=tables):
         yield replace(tensor, name=f"{prefix}{row.names.layers}.{{layer}}.{tensor.name}", component="draft", layers=numbers)
 
 

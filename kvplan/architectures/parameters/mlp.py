@@ -17,6 +17,7 @@ class Mlp(NamedTuple):
     width: tuple[str, ...] = ("intermediate_size",)
     fused: str = ""  # the name of one matrix for gate and up
     times: int = 0  # the width as a multiple of the hidden size, where the config does not have it
+    exact: int = 0  # the width itself, where it differs by layer
     half: bool = False  # the config's width counts gate and up together
     inner_norm: str = ""  # a norm between up and down
     scalars: tuple[str, ...] = ()  # parameters of the activation
@@ -35,6 +36,8 @@ def mlp(s: Sizes, row: Mlp, width: int = 0) -> Tensors:
 
 def mlp_width(s: Sizes, row: Mlp) -> int:
     """Elements between up and down."""
+    if row.exact:
+        return row.exact
     wide = s.maybe(*row.width) if row.times else s.number(*row.width)
     wide = wide or s.hidden * row.times
     return wide // 2 if row.half else wide
@@ -78,6 +81,7 @@ class Experts(NamedTuple):
     fused: str = ""  # the checkpoint's own one tensor for gate and up of all experts
     bias: bool | str = False  # of the experts
     router: str = "gate"
+    router_extra: tuple[str, ...] = ()  # more choices than routed experts
     router_bias: bool | str = False
     correction: str = ""  # the name of the selection bias, a float32 for each expert
     correction_key: str = ""  # the switch that decides whether it is there
@@ -112,7 +116,8 @@ def _router(s: Sizes, row: Experts) -> Tensors:
     )
     if wanted and row.correction_first:
         yield from correction
-    yield from linear(row.router, number, s.hidden, "router", component="experts", bias=bias, quantised=False)
+    choices = number + (s.number(*row.router_extra) if row.router_extra else 0)
+    yield from linear(row.router, choices, s.hidden, "router", component="experts", bias=bias, quantised=False)
     if wanted and not row.correction_first:
         yield from correction
 

@@ -86,6 +86,11 @@ class Sizes:
         words = {Full: "full", Window: "sliding", Chunk: "chunked"}
         return [next((words.get(type(m.reach), "other") for m in ms if isinstance(m, Softmax | Latent)), "") for ms in self.memories]
 
+    def reaches_through(self, layer: int) -> str:
+        """How far a layer's attention sees, also where it shares another layer's keys and values."""
+        source = next((m.source for m in self.memories[layer] if isinstance(m, Shared)), layer)
+        return self.reaches[source]
+
     @property
     def layers(self) -> int:
         """How many layers the decoder has."""
