@@ -26,7 +26,9 @@ def parameters(config: Config) -> tuple[Parameter, ...]:
     """
     model_type = config.text("model_type")
     text, text_type = architectures._text_part(config, model_type)
-    module = next((m for m in (import_module(f"kvplan.architectures.parameters.{name}") for name in MODULES) if text_type in m.ROWS), None)
+    module = next(
+        (m for m in (import_module(f"kvplan.architectures.parameters.{name}") for name in MODULES) if text_type in m.ROWS), None
+    )
     if module is None:
         raise UnknownArchitecture(text_type, [], config.source)
     family = architectures._family(text_type, config.source, infer=False)
@@ -38,4 +40,6 @@ def parameters(config: Config) -> tuple[Parameter, ...]:
 
 
 def _has_text(config: Config) -> bool:
-    return any(isinstance(config.data.get(key), dict) and config.data[key] for key in ("text_config", "language_config", "llm_config"))
+    return any(
+        isinstance(config.data.get(key), dict) and config.data[key] for key in ("text_config", "language_config", "llm_config")
+    )

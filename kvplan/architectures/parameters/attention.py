@@ -52,7 +52,9 @@ def _modules(s: Sizes, row: Attention, memory: Softmax, shared: bool, heads: int
     if row.gate in {"head", "all"} and (not row.gate_key or s.flag(row.gate_key)):
         wide = heads if row.gate == "head" else heads * (memory.value_dim or memory.key_dim)
         bias = s.flag(row.gate_bias)
-        yield from linear(row.gate_name, wide, s.hidden, "attn_gate", component="attention", split="column", units=heads, bias=bias)
+        yield from linear(
+            row.gate_name, wide, s.hidden, "attn_gate", component="attention", split="column", units=heads, bias=bias
+        )
     if row.extra is not None and not row.extra_first:
         yield from row.extra(s, memory, heads)
 

@@ -93,8 +93,12 @@ def _inkling2(s: Sizes, row: Row, layer: int) -> Row:
     norms = ("input_layernorm", "post_attention_layernorm") if sliding else (
         "q_input_layernorm", "k_input_layernorm", "v_input_layernorm", "post_attention_layernorm",
     )  # fmt: skip
-    attention = row.attention._replace(extra=_INKLING2_ATTENTION.setdefault((sliding, extent), _inkling2_attention(sliding, extent)))
-    return row._replace(norms=norms, attention=attention, extra=_INKLING2_EXTRAS.setdefault(key, _inkling2_extra(sliding, layer == 0)))
+    attention = row.attention._replace(
+        extra=_INKLING2_ATTENTION.setdefault((sliding, extent), _inkling2_attention(sliding, extent))
+    )
+    return row._replace(
+        norms=norms, attention=attention, extra=_INKLING2_EXTRAS.setdefault(key, _inkling2_extra(sliding, layer == 0))
+    )
 
 
 _INKLING2_ATTENTION: Final[dict[tuple[bool, int], object]] = {}
@@ -103,7 +107,11 @@ _INKLING2_EXTRAS: Final[dict[tuple[bool, int, bool], object]] = {}
 
 def _inkling2_attention(sliding: bool, extent: int):  # type: ignore[no-untyped-def]
     def extra(s: Sizes, memory: Softmax, heads: int) -> Tensors:
-        inner, taps, relative = memory.kv_heads * memory.key_dim, s.number("sconv_kernel_size", "conv_kernel_size"), s.number("d_rel")
+        inner, taps, relative = (
+            memory.kv_heads * memory.key_dim,
+            s.number("sconv_kernel_size", "conv_kernel_size"),
+            s.number("d_rel"),
+        )
         wide = heads * memory.key_dim
         yield from linear("r_proj", heads * relative, s.hidden, "other", component="attention", split="column")
         for name in ("k_sconv", "v_sconv"):
@@ -148,7 +156,13 @@ def _inkling_shared(s: Sizes) -> Tensors:
         split = "row" if name == "down_proj" else "column"
         role = name.removesuffix("_proj")
         yield from vector(
-            f"mlp.shared_experts.{name}", number, outputs, inputs, role=role, component="mlp", split=split  # type: ignore[arg-type]
+            f"mlp.shared_experts.{name}",
+            number,
+            outputs,
+            inputs,
+            role=role,
+            component="mlp",
+            split=split,  # type: ignore[arg-type]
         )
     yield from vector("mlp.gate.global_scale", 1, role="router", component="experts")
 

@@ -116,7 +116,11 @@ def _tensors_of(s: Sizes, memory: Memory) -> Memory:
             return _tensors_of(s, s.attention(memory.source) or memory)
         case Latent():
             return Latent(
-                rank=memory.rank, rope_dim=memory.rope_dim, heads=memory.heads, nope_dim=memory.nope_dim, value_dim=memory.value_dim
+                rank=memory.rank,
+                rope_dim=memory.rope_dim,
+                heads=memory.heads,
+                nope_dim=memory.nope_dim,
+                value_dim=memory.value_dim,
             )
         case Index():
             return Index(dim=memory.dim, heads=memory.heads)

@@ -103,7 +103,11 @@ def kimi_delta(s: Sizes, memory: Recurrent, *, low_rank: bool, prefix: str = "se
 
     def gate(name: str) -> Tensors:
         if low_rank:
-            first, second = (f"forget_gate.{name}_a_proj", f"forget_gate.{name}_b_proj") if name == "f" else (f"{name}_a_proj", f"{name}_b_proj")
+            first, second = (
+                (f"forget_gate.{name}_a_proj", f"forget_gate.{name}_b_proj")
+                if name == "f"
+                else (f"{name}_a_proj", f"{name}_b_proj")
+            )
             yield from linear(first, dim, s.hidden, "ssm_gate", component="mixer")
             yield from linear(second, wide, dim, "ssm_gate", component="mixer", split="column")
         else:
@@ -204,9 +208,7 @@ def _ngrams(s: Sizes, place: int) -> Tensors:
     padding = s.number("make_ngram_vocab_size_divisible_by")
     wide = s.number("hc_count") * s.hidden
     rows = -(-rows // padding) * padding
-    yield from vector(
-        "ple_embedding.ngram_embedding.weight", rows, width // heads, role="embed", component="embed", split="row"
-    )
+    yield from vector("ple_embedding.ngram_embedding.weight", rows, width // heads, role="embed", component="embed", split="row")
     yield from linear("key_proj", wide, width, "other", component="embed")
     yield from linear("value_proj", s.hidden, width, "other", component="embed")
     for name in ("norm_key", "norm_query", "norm_conv"):

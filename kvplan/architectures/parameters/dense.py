@@ -53,8 +53,8 @@ ROWS: Final[dict[str, Row]] = {
     **dict.fromkeys(
         (
             "llama", "Yi", "aquila", "skywork", "granite", "granite4_vision_text", "granite_docling_text", "xverse",
-            "iquestcoder", "cwm", "emu3_text_model", "higgs_audio_v2", "smollm3", "llama-cla", "paddleocr_vl_text", "minicpm",
-            "telechat3", "talkie", "iquestloopcoder",
+            "iquestcoder", "cwm", "emu3_text_model", "higgs_audio_v2", "smollm3", "llama-cla", 
+            "telechat3", "talkie",
         ),
         _LLAMA,
     ),

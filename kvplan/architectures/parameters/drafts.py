@@ -10,9 +10,7 @@ from kvplan.architectures.parameters.sizes import Sizes
 from kvplan.domain.parameters import Parameter
 
 
-def with_drafts(
-    s: Sizes, row: Row, tensors: Iterable[Parameter], root: str | None = None, *, tables: bool = True
-) -> Tensors:
+def with_drafts(s: Sizes, row: Row, tensors: Iterable[Parameter], root: str | None = None, *, tables: bool = True) -> Tensors:
     """The model's tensors and then its prediction layers, as DeepSeek V3 stores them: layers after the last, each with two
     norms, a projection of both inputs, a layer of the model's last kind, and copies of embedding and head."""
     yield from tensors

@@ -61,7 +61,9 @@ def _neox_japanese(s: Sizes, row: Row, layer: int) -> Row:
     row = row._replace(mlp=row.mlp._replace(times=s.number("intermediate_multiple_size", default=4)))
     if layer != s.layers - 1:
         return row
-    return row._replace(attention=row.attention._replace(extra=lambda s, *_: vector("dense_bias", s.hidden, component="attention")))
+    return row._replace(
+        attention=row.attention._replace(extra=lambda s, *_: vector("dense_bias", s.hidden, component="attention"))
+    )
 
 
 def _modernbert(s: Sizes, row: Row, layer: int) -> Row:

@@ -2,4 +2,18 @@
 
 from typing import Final
 
-MODULES: Final[tuple[str, ...]] = ("dense", "sparse", "gpt", "latent", "hybrids", "nemotron_h", "zamba", "delta", "convolution", "gemma", "deepseek_v4", "recurrent")
+MODULES: Final[tuple[str, ...]] = (
+    "dense",
+    "sparse",
+    "gpt",
+    "latent",
+    "hybrids",
+    "nemotron_h",
+    "zamba",
+    "delta",
+    "convolution",
+    "gemma",
+    "deepseek_v4",
+    "recurrent",
+    "others",
+)

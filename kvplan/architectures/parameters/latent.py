@@ -43,9 +43,7 @@ def queries(s: Sizes, memory: Latent) -> Tensors:
 def keys_and_values(s: Sizes, memory: Latent) -> Tensors:
     """The latent, its expansion to keys and values of each head, and the output."""
     bias, heads = s.c.flag("attention_bias"), memory.heads
-    yield from linear(
-        "kv_a_proj_with_mqa", memory.rank + memory.rope_dim, s.hidden, "kv_a", component="attention", bias=bias
-    )
+    yield from linear("kv_a_proj_with_mqa", memory.rank + memory.rope_dim, s.hidden, "kv_a", component="attention", bias=bias)
     yield from norm("kv_a_layernorm", memory.rank)
     wide = heads * (memory.nope_dim + memory.value_dim)
     yield from linear("kv_b_proj", wide, memory.rank, "kv_b", component="attention", split="column", units=heads)
@@ -218,4 +216,15 @@ def feed_forward_experts(s: Sizes, width: int, number: int) -> Tensors:
     yield from under("mlp.experts.{expert}.", feed_forward(s.hidden, width, Mlp(), component="experts", experts=number))
 
 
-__all__ = ["ROWS", "Attention", "Experts", "hyper_connections", "hyper_head", "indexer", "keys_and_values", "latent", "queries", "read"]
+__all__ = [
+    "ROWS",
+    "Attention",
+    "Experts",
+    "hyper_connections",
+    "hyper_head",
+    "indexer",
+    "keys_and_values",
+    "latent",
+    "queries",
+    "read",
+]

@@ -95,6 +95,7 @@ class Experts(NamedTuple):
     after: str = ""  # a norm of the experts' outputs
     order: tuple[str, ...] = ("router", "experts", "shared")
     dense: Dense | None = None  # None: all layers have experts
+    exact: tuple[int, int, int] | None = None  # number, width and shared width, where they differ by layer
     mlp: Mlp = Mlp()  # of the dense layers
 
 
@@ -108,7 +109,7 @@ def experts(s: Sizes, row: Experts) -> Tensors:
 
 
 def _router(s: Sizes, row: Experts) -> Tensors:
-    number = s.number(*row.number)
+    number = _number(s, row)
     bias = s.flag(row.router_bias)
     wanted = row.correction and (not row.correction_key or s.flag(row.correction_key))
     correction = vector(
@@ -125,10 +126,14 @@ def _router(s: Sizes, row: Experts) -> Tensors:
 def _routed(s: Sizes, row: Experts) -> Tensors:
     shape = Mlp(names=row.names, fused=row.fused)
     tensors = feed_forward(
-        s.hidden, s.number(*row.width), shape, bias=s.flag(row.bias), component="experts",
-        experts=s.number(*row.number), stacked=bool(row.fused),
+        s.hidden, row.exact[1] if row.exact else s.number(*row.width), shape, bias=s.flag(row.bias), component="experts",
+        experts=_number(s, row), stacked=bool(row.fused),
     )  # fmt: skip
     yield from under(f"{row.experts}." if row.experts else "", tensors, "experts")
+
+
+def _number(s: Sizes, row: Experts) -> int:
+    return row.exact[0] if row.exact else s.number(*row.number)
 
 
 def _shared(s: Sizes, row: Experts) -> Tensors:
@@ -145,6 +150,8 @@ def _shared(s: Sizes, row: Experts) -> Tensors:
 
 def shared_width(s: Sizes, row: Experts) -> int:
     """Elements of the shared experts together; 0 where there are none."""
+    if row.exact:
+        return row.exact[2]
     if row.shared_number:
         number = s.maybe(*row.shared_number) or 0
         return number * s.number(*(row.shared_width or row.width)) if number else 0

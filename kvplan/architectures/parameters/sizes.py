@@ -84,7 +84,9 @@ class Sizes:
     def reaches(self) -> list[str]:
         """How far each layer's attention sees, in a word: `full`, `sliding`, `chunked`."""
         words = {Full: "full", Window: "sliding", Chunk: "chunked"}
-        return [next((words.get(type(m.reach), "other") for m in ms if isinstance(m, Softmax | Latent)), "") for ms in self.memories]
+        return [
+            next((words.get(type(m.reach), "other") for m in ms if isinstance(m, Softmax | Latent)), "") for ms in self.memories
+        ]
 
     def reaches_through(self, layer: int) -> str:
         """How far a layer's attention sees, also where it shares another layer's keys and values."""

@@ -83,8 +83,12 @@ def _shared(s: Sizes, layer: int, uses: int) -> Tensors:
     wide = 2 * s.hidden
     inner = [
         *linear("q_proj", s.heads * memory.key_dim, wide, "q", component="attention", split="column", units=s.heads),
-        *linear("k_proj", memory.kv_heads * memory.key_dim, wide, "k", component="attention", split="column", units=memory.kv_heads),
-        *linear("v_proj", memory.kv_heads * memory.key_dim, wide, "v", component="attention", split="column", units=memory.kv_heads),
+        *linear(
+            "k_proj", memory.kv_heads * memory.key_dim, wide, "k", component="attention", split="column", units=memory.kv_heads
+        ),
+        *linear(
+            "v_proj", memory.kv_heads * memory.key_dim, wide, "v", component="attention", split="column", units=memory.kv_heads
+        ),
         *linear("o_proj", s.hidden, s.heads * memory.key_dim, "o", component="attention", split="row"),
     ]
     rank = s.maybe("adapter_rank") or 0
