@@ -23,7 +23,7 @@ OUT = Path(__file__).resolve().parent.parent / "kvplan" / "architectures" / "par
 
 #: Fields that never decide a shape.
 SKIP = re.compile(
-    r"dropout|drop_path|layerdrop|_token|^eos|^bos|^pad_|_pad|init|use_cache|output_|return|problem|label|eps|rope|theta|"
+    r"dropout|drop_path|layerdrop|token_id|_token_|_token$|token_index|^eos|^bos|^pad_|_pad|init|use_cache|output_(attentions|hidden|router|scores|logits|values)|return|problem|label|(^|_)eps|epsilon|rope|theta|"
     r"transformers|torch|^dtype|chunk_size_feed|act$|act_fn|activation|^is_(?!encoder_decoder)|prune|^tf_|id$|task|loss|"
     r"coef|position_embedding_type|attribute_map|model_type|_name|implement|jitter|prob|softcap|pretraining|capping|"
     r"sub_configs|base_model|base_config|extra_|_auto_class|architectures|layer_types|layers_block_type|indexer_types|"

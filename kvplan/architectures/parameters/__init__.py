@@ -6,19 +6,40 @@ experts and tables that a cache does not need to know.
 """
 
 from importlib import import_module
+from itertools import chain
+from types import ModuleType
+from typing import NamedTuple
 
 import kvplan.architectures as architectures
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters.index import MODULES
-from kvplan.architectures.parameters.sizes import Sizes, assumed_part, completed
+from kvplan.architectures.parameters.sizes import Sizes, assumed_part, class_defaults, completed
+from kvplan.architectures.parameters.wrappers import WRAPPERS, towers_and_projectors
 from kvplan.domain.parameters import Parameter
 from kvplan.errors import UnknownArchitecture
 
-__all__ = ["parameters"]
+__all__ = ["Counted", "counted", "parameters"]
+
+
+class Counted(NamedTuple):
+    """A checkpoint's tensors, and the sections of its config that no rule counts (towers of unknown classes)."""
+
+    tensors: tuple[Parameter, ...]
+    uncounted: tuple[str, ...] = ()
 
 
 def parameters(config: Config) -> tuple[Parameter, ...]:
-    """Every tensor of the checkpoint that `config` (the whole config.json) describes.
+    """Every tensor of the checkpoint that `config` (the whole config.json) describes, as far as a rule counts it.
+
+    Raises:
+        UnknownArchitecture: no rule counts this model type.
+        ConfigError: a key is missing, of the wrong type, or contradicts another.
+    """
+    return counted(config).tensors
+
+
+def counted(config: Config) -> Counted:
+    """As `parameters`, with the sections that were not counted.
 
     Raises:
         UnknownArchitecture: no rule counts this model type.
@@ -26,17 +47,31 @@ def parameters(config: Config) -> tuple[Parameter, ...]:
     """
     model_type = config.text("model_type")
     text, text_type = architectures._text_part(config, model_type)
-    module = next(
-        (m for m in (import_module(f"kvplan.architectures.parameters.{name}") for name in MODULES) if text_type in m.ROWS), None
-    )
+    module = module_of(text_type)
     if module is None:
         raise UnknownArchitecture(text_type, [], config.source)
     family = architectures._family(text_type, config.source, infer=False)
     decoder = family.read(text, text_type)
-    given = {} if text is config else assumed_part(model_type, "text_config").get("given") if not _has_text(config) else {}
-    outer = completed(config, model_type) if text.data is not config.data else config
-    sizes = Sizes(completed(text, text_type, given), outer, decoder, text_type)
-    return tuple(module.read(sizes))
+    whole = text.data is config.data
+    given = assumed_part(model_type, "text_config").get("given") if not whole and not _has_text(config) else {}
+    outer = config if whole and model_type not in WRAPPERS else completed(config, model_type)
+    assumed = text_type if text_type in class_defaults() else assumed_part(model_type, "text_config").get("type", text_type)
+    sizes = Sizes(completed(text, assumed, given), outer, decoder, text_type, (config.data, text.data))
+    if whole and model_type not in WRAPPERS:
+        return Counted(tuple(module.read(sizes)))
+    row = WRAPPERS.get(model_type)
+    before, after, uncounted = towers_and_projectors(sizes, outer, model_type)
+    inner = module.read(sizes, row.text if row else None)
+    return Counted(tuple(chain(*before, inner, *after)), uncounted)
+
+
+def module_of(text_type: str) -> ModuleType | None:
+    """The module that counts a text part's model type."""
+    for name in MODULES:
+        module = import_module(f"kvplan.architectures.parameters.{name}")
+        if text_type in module.ROWS:
+            return module
+    return None
 
 
 def _has_text(config: Config) -> bool:

@@ -7,7 +7,7 @@ ships with the checkpoint; checked against `named_parameters()` by tools/check_p
 from typing import Final
 
 from kvplan.architectures.parameters.attention import Attention
-from kvplan.architectures.parameters.blocks import Tensors, vector
+from kvplan.architectures.parameters.blocks import Tensors, linear, vector
 from kvplan.architectures.parameters.decoder import LLAMA_NORMS, Names, Row, decoder
 from kvplan.architectures.parameters.mlp import Mlp
 from kvplan.architectures.parameters.sizes import Sizes
@@ -44,6 +44,12 @@ def _doge_residuals(s: Sizes) -> Tensors:
         yield from vector(name, s.hidden, component="norm")
 
 
+def _ada_norm(s: Sizes) -> Tensors:
+    """Voxtral Realtime: a low-rank scale that follows the time condition."""
+    yield from linear("ada_rms_norm.linear1", 32, s.hidden, "other", component="norm")
+    yield from linear("ada_rms_norm.linear2", s.hidden, 32, "other", component="norm")
+
+
 def _post_norms(s: Sizes, row: Row, layer: int) -> Row:
     """HyperCLOVA X: two more norms where `use_post_norm` says so."""
     return row._replace(norms=(*LLAMA_NORMS, "post_norm1", "post_norm2")) if s.flag("use_post_norm") else row
@@ -58,8 +64,9 @@ ROWS: Final[dict[str, Row]] = {
         ),
         _LLAMA,
     ),
-    **dict.fromkeys(("mistral", "ministral3", "voxtral_realtime_text", "phi4"), Row()),
+    **dict.fromkeys(("mistral", "ministral3", "phi4"), Row()),
     "ministral": Row(),
+    "voxtral_realtime_text": Row(extra=_ada_norm),
     "hyperclovax": _LLAMA._replace(vary=_post_norms),
     "helium": Row(attention=Attention(qkv_bias="attention_bias")),
     "paddleocr_vl_text": Row(attention=Attention(qkv_bias="use_bias", o_bias="use_bias"), mlp=Mlp(bias="use_bias")),
@@ -138,7 +145,7 @@ ROWS: Final[dict[str, Row]] = {
     "muse_glimmer_text": Row(attention=Attention(gate="all", gate_name="gate_proj"), norms=FOUR_NORMS),
     "cosmos3_edge_text": Row(attention=BIASED, mlp=Mlp(names=("fc1", "fc2"), bias="mlp_bias")),
     "molmo2_text": Row(
-        attention=Attention(qk_norm="head", norm_key="use_qk_norm", qkv_bias="qkv_bias"), vocabulary_extra=("additional_vocab_size",)
+        attention=Attention(qk_norm="head", qkv_bias="qkv_bias"), vocabulary_extra=("additional_vocab_size",)
     ),
 }  # fmt: skip
 

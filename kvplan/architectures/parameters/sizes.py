@@ -58,45 +58,18 @@ def part(outer: Config, wrapper: str, key: str) -> tuple[Config, str] | None:
     return completed(section, model_type, {} if section.data else assumed.get("given")), model_type
 
 
-class Sizes:
-    """A text decoder as the builders of its modules see it.
+class Section:
+    """A completed section of a config, read by size."""
 
-    `c` is its section completed with class defaults; `memories` are its layers as the family read them, the source of every
-    head count and head size; `hidden` is the width of the residual stream.
-    """
+    __slots__ = ("c",)
 
-    __slots__ = ("c", "drafts", "heads", "memories", "model_type", "outer", "root")
-
-    def __init__(self, c: Config, outer: Config, decoder: Decoder, model_type: str) -> None:
+    def __init__(self, c: Config) -> None:
         self.c = c
-        self.outer = outer
-        self.memories: Sequence[tuple[Memory, ...]] = decoder.layers
-        self.drafts = decoder.drafts
-        self.heads = decoder.heads or 0
-        self.model_type = model_type
 
     @property
     def hidden(self) -> int:
         """Elements of the residual stream."""
         return self.number(*HIDDEN)
-
-    @property
-    def reaches(self) -> list[str]:
-        """How far each layer's attention sees, in a word: `full`, `sliding`, `chunked`."""
-        words = {Full: "full", Window: "sliding", Chunk: "chunked"}
-        return [
-            next((words.get(type(m.reach), "other") for m in ms if isinstance(m, Softmax | Latent)), "") for ms in self.memories
-        ]
-
-    def reaches_through(self, layer: int) -> str:
-        """How far a layer's attention sees, also where it shares another layer's keys and values."""
-        source = next((m.source for m in self.memories[layer] if isinstance(m, Shared)), layer)
-        return self.reaches[source]
-
-    @property
-    def layers(self) -> int:
-        """How many layers the decoder has."""
-        return len(self.memories)
 
     def number(self, *keys: str, default: int | None = None, minimum: int = 0) -> int:
         """A size; `default` None means that the config must have it."""
@@ -116,6 +89,45 @@ class Sizes:
         if isinstance(value, bool):
             return value
         return not self.c.flag(value[1:]) if value.startswith("!") else self.c.flag(value)
+
+
+class Sizes(Section):
+    """A text decoder as the builders of its modules see it.
+
+    `c` is its section completed with class defaults; `memories` are its layers as the family read them, the source of every
+    head count and head size; `hidden` is the width of the residual stream.
+    """
+
+    __slots__ = ("drafts", "explicit", "heads", "memories", "model_type", "outer")
+
+    def __init__(
+        self, c: Config, outer: Config, decoder: Decoder, model_type: str, explicit: tuple[Mapping[str, Any], ...] = ()
+    ) -> None:
+        super().__init__(c)
+        self.explicit = explicit or (outer.data, c.data)
+        self.outer = outer
+        self.memories: Sequence[tuple[Memory, ...]] = decoder.layers
+        self.drafts = decoder.drafts
+        self.heads = decoder.heads or 0
+        self.model_type = model_type
+
+    @property
+    def reaches(self) -> list[str]:
+        """How far each layer's attention sees, in a word: `full`, `sliding`, `chunked`."""
+        words = {Full: "full", Window: "sliding", Chunk: "chunked"}
+        return [
+            next((words.get(type(m.reach), "other") for m in ms if isinstance(m, Softmax | Latent)), "") for ms in self.memories
+        ]
+
+    def reaches_through(self, layer: int) -> str:
+        """How far a layer's attention sees, also where it shares another layer's keys and values."""
+        source = next((m.source for m in self.memories[layer] if isinstance(m, Shared)), layer)
+        return self.reaches[source]
+
+    @property
+    def layers(self) -> int:
+        """How many layers the decoder has."""
+        return len(self.memories)
 
     def attention(self, layer: int) -> Softmax | None:
         """What a layer attends with: its own keys and values, or those of the layer that it shares."""
@@ -150,8 +162,9 @@ class Sizes:
         return found
 
     def tied(self, default: bool = False) -> bool:
-        """Whether the head is the embedding table: the wrapper's word first, then the text part's."""
-        for section in (self.outer, self.c):
-            if isinstance(section.data.get("tie_word_embeddings"), bool):
-                return section.flag("tie_word_embeddings")
-        return default
+        """Whether the head is the embedding table: what the wrapper or the text part says, else what either class assumes."""
+        for section in self.explicit:
+            if isinstance(section.get("tie_word_embeddings"), bool):
+                return bool(section["tie_word_embeddings"])
+        assumed = [c.data["tie_word_embeddings"] for c in (self.outer, self.c) if "tie_word_embeddings" in c.data]
+        return any(assumed) if assumed else default
