@@ -57,7 +57,9 @@ def collect(model_type: str, cls: type, into: dict[str, Any]) -> None:
     for key, spec in (getattr(cls, "sub_configs_defaults", None) or {}).items():
         name = spec.model_type
         inner = spec.config_class if issubclass(spec.config_class, PretrainedConfig) else CONFIG_MAPPING[name]
-        given = {k: v for k, v in spec.init_kwargs.items() if isinstance(v, bool | int | float | str | list) and not SKIP.search(k)}
+        given = {
+            k: v for k, v in spec.init_kwargs.items() if isinstance(v, bool | int | float | str | list) and not SKIP.search(k)
+        }
         parts[key] = {"type": name, **({"given": given} if given else {}), **({"optional": True} if spec.optional else {})}
         collect(name, inner, into)
     if parts:

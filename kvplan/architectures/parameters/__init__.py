@@ -21,6 +21,10 @@ from kvplan.errors import UnknownArchitecture
 __all__ = ["Counted", "counted", "parameters"]
 
 
+#: Wrappers whose text part alone says whether the head is the embedding table.
+_TIED_BY_TEXT = frozenset({"shieldgemma2"})
+
+
 class Counted(NamedTuple):
     """A checkpoint's tensors, and the sections of its config that no rule counts (towers of unknown classes)."""
 
@@ -54,7 +58,7 @@ def counted(config: Config) -> Counted:
     decoder = family.read(text, text_type)
     whole = text.data is config.data
     given = assumed_part(model_type, "text_config").get("given") if not whole and not _has_text(config) else {}
-    outer = config if whole and model_type not in WRAPPERS else completed(config, model_type)
+    outer = config if (whole and model_type not in WRAPPERS) or model_type in _TIED_BY_TEXT else completed(config, model_type)
     assumed = text_type if text_type in class_defaults() else assumed_part(model_type, "text_config").get("type", text_type)
     sizes = Sizes(completed(text, assumed, given), outer, decoder, text_type, (config.data, text.data))
     if whole and model_type not in WRAPPERS:

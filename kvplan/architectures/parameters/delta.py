@@ -279,7 +279,7 @@ def read(s: Sizes, root: str | None = None) -> Tensors:
         yield from tensors
         yield from qwen_drafts(s, row)
     else:
-        yield from with_drafts(s, row, tensors, root, tables=False)
+        yield from with_drafts(s, row, tensors, root)
 
 
 def qwen_drafts(s: Sizes, row: Row) -> Tensors:

@@ -9,6 +9,7 @@ from typing import Final
 from kvplan.architectures.parameters.attention import Attention
 from kvplan.architectures.parameters.blocks import Tensors, linear, vector
 from kvplan.architectures.parameters.decoder import LLAMA_NORMS, Names, Row, decoder
+from kvplan.architectures.parameters.drafts import with_drafts
 from kvplan.architectures.parameters.mlp import Mlp
 from kvplan.architectures.parameters.sizes import Sizes
 from kvplan.domain.model import Softmax
@@ -151,5 +152,6 @@ ROWS: Final[dict[str, Row]] = {
 
 
 def read(s: Sizes, root: str | None = None) -> Tensors:
-    """The text model's tensors."""
-    return decoder(s, ROWS[s.model_type], root)
+    """The text model's tensors, prediction layers at the end."""
+    row = ROWS[s.model_type]
+    return with_drafts(s, row, decoder(s, row, root), root)

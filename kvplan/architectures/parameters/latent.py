@@ -209,6 +209,25 @@ def longcat(s: Sizes, root: str | None = None) -> Tensors:
     yield from norm(f"{prefix}norm", s.hidden)
     if not s.tied():
         yield from head(s, Row())
+    yield from under("model.mtp.", _longcat_drafts(s, memory), "draft")
+
+
+def _longcat_drafts(s: Sizes, memory: Latent) -> Tensors:
+    """LongCat's prediction layers: one attention block and one dense feed-forward layer each, one more embedding."""
+
+    def draft(_: int) -> Tensors:
+        yield from norm("enorm.m", s.hidden)
+        yield from norm("hnorm.m", s.hidden)
+        yield from linear("eh_proj", s.hidden, 2 * s.hidden, "other", component="draft")
+        yield from under("transformer_layer.self_attn.", _attention(s, memory, None))
+        yield from under("transformer_layer.mlp.", feed_forward(s.hidden, s.number("ffn_hidden_size"), Mlp()))
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            yield from norm(f"transformer_layer.{name}", s.hidden)
+
+    if s.drafts:
+        yield from table("embed_tokens", s.number("vocab_size"), s.hidden)
+        yield from over_layers("layers", [0] * len(s.drafts), draft)
+        yield from norm("norm", s.hidden)
 
 
 def feed_forward_experts(s: Sizes, width: int, number: int) -> Tensors:

@@ -166,5 +166,7 @@ class Sizes(Section):
         for section in self.explicit:
             if isinstance(section.get("tie_word_embeddings"), bool):
                 return bool(section["tie_word_embeddings"])
-        assumed = [c.data["tie_word_embeddings"] for c in (self.outer, self.c) if "tie_word_embeddings" in c.data]
-        return any(assumed) if assumed else default
+        for c in (self.outer, self.c):
+            if isinstance(c.data.get("tie_word_embeddings"), bool):
+                return c.flag("tie_word_embeddings")
+        return default

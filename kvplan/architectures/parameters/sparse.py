@@ -6,6 +6,7 @@ from kvplan.architectures.parameters.attention import Attention
 from kvplan.architectures.parameters.blocks import Tensors, linear, norm, under, vector
 from kvplan.architectures.parameters.decoder import LLAMA_NORMS, Names, Row, decoder
 from kvplan.architectures.parameters.dense import BIASED, FOUR_NORMS, GLM4_NORMS, NORMED
+from kvplan.architectures.parameters.drafts import with_drafts
 from kvplan.architectures.parameters.mlp import Dense, Experts, Mlp, feed_forward, first_dense, sparse_step, typed
 from kvplan.architectures.parameters.sizes import Sizes
 
@@ -273,8 +274,9 @@ del ROWS["jetmoe"], ROWS["muse_spark_text"]
 
 
 def read(s: Sizes, root: str | None = None) -> Tensors:
-    """The text model's tensors."""
-    return decoder(s, ROWS[s.model_type], root)
+    """The text model's tensors, prediction layers at the end."""
+    row = ROWS[s.model_type]
+    return with_drafts(s, row, decoder(s, row, root), root)
 
 
 __all__ = ["DEEPSEEK_MOE", "LLAMA_NORMS", "MIXTRAL", "QWEN2_MOE", "QWEN_MOE", "ROWS", "first_layers", "linear", "norm", "read"]
