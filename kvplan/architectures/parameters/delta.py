@@ -91,8 +91,11 @@ def _olmo_norms(s: Sizes, row: Row, index: int) -> Row:
     return row
 
 
-def kimi_delta(s: Sizes, memory: Recurrent, *, low_rank: bool, prefix: str = "self_attn") -> Tensors:
-    """Kimi Delta Attention: square heads, a forget gate for each channel, and a gate of the output."""
+def kimi_delta(s: Sizes, memory: Recurrent, *, low_rank: str) -> Tensors:
+    """Kimi Delta Attention: square heads, a forget gate for each channel, and a gate of the output.
+
+    `low_rank` names the gates that are two narrow matrices: `f` (forget), `g` (output).
+    """
     conv, matrix = memory.states
     heads, dim = matrix.shape[0], matrix.shape[1]
     wide = heads * dim
@@ -102,7 +105,7 @@ def kimi_delta(s: Sizes, memory: Recurrent, *, low_rank: bool, prefix: str = "se
     ]
 
     def gate(name: str) -> Tensors:
-        if low_rank:
+        if name in low_rank:
             first, second = (
                 (f"forget_gate.{name}_a_proj", f"forget_gate.{name}_b_proj")
                 if name == "f"
@@ -124,7 +127,7 @@ def kimi_delta(s: Sizes, memory: Recurrent, *, low_rank: bool, prefix: str = "se
         *norm("o_norm", dim),
         *linear("o_proj", s.hidden, wide, "ssm_out", component="mixer", split="row"),
     ]
-    yield from under(f"{prefix}.", parts, "mixer")
+    yield from under("self_attn.", parts, "mixer")
 
 
 def _bailing(s: Sizes, memory: Recurrent) -> Tensors:
@@ -132,7 +135,7 @@ def _bailing(s: Sizes, memory: Recurrent) -> Tensors:
     if memory.kind == "linear":
         yield from _lightning(s, memory)
     else:
-        yield from kimi_delta(s, memory, low_rank=False)
+        yield from kimi_delta(s, memory, low_rank="")
 
 
 def _lightning(s: Sizes, memory: Recurrent) -> Tensors:
@@ -238,6 +241,36 @@ def _qwen4_indexer(s: Sizes, memory: Softmax, heads: int) -> Tensors:
     yield from norm("indexer.k_layernorm", dim)
 
 
+def _kimi(s: Sizes, row: Row, layer: int) -> Row:
+    """Kimi K3: experts in a narrower space, gates of the whole rank, queries of a low rank, a gate of latent attention."""
+    width = s.maybe("routed_expert_hidden_size")
+    assert row.experts is not None
+    if width:
+        row = row._replace(experts=row.experts._replace(latent=("routed_expert_hidden_size",)))
+    if s.maybe("attn_res_block_size"):
+        row = row._replace(extra=_attention_residuals)
+    if s.c.section("linear_attn_config").flag("use_full_rank_gate"):
+        row = row._replace(recurrent=_kimi_full_rank)
+    return row._replace(latent=_bailing_latent_wide) if s.c.flag("mla_use_output_gate") else row
+
+
+def _attention_residuals(s: Sizes) -> Tensors:
+    """Kimi K3: a query and a norm before each half of a layer, which attend over the outputs of earlier blocks."""
+    for place in ("attn_res", "mlp_res"):
+        yield from vector(f"{place}.query", s.hidden, component="norm")
+        yield from norm(f"{place}.norm", s.hidden)
+
+
+def _kimi_full_rank(s: Sizes, memory: Recurrent) -> Tensors:
+    return kimi_delta(s, memory, low_rank="f")
+
+
+def _bailing_latent_wide(s: Sizes, memory: Latent, index: Index | None) -> Tensors:
+    yield from latent(s, memory, index)
+    wide = memory.heads * memory.value_dim
+    yield from linear("self_attn.g_proj", wide, s.hidden, "attn_gate", component="attention", split="column")
+
+
 def _first_dense(s: Sizes, layer: int) -> bool:
     return layer < s.number("first_k_dense_replace", default=1)
 
@@ -258,14 +291,14 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "kimi_linear": Row(
         attention=Attention(), experts=DEEPSEEK_MOE._replace(shared_number=("num_shared_experts", "n_shared_experts"), dense=typed(_first_dense)), latent=latent,
-        recurrent=lambda s, memory: kimi_delta(s, memory, low_rank=True),
+        recurrent=lambda s, memory: kimi_delta(s, memory, low_rank="fg"), vary=_kimi,
     ),
     "bailing_hybrid": Row(
         experts=DEEPSEEK_MOE._replace(shared_number=("num_shared_experts", "n_shared_experts")), latent=_bailing_latent, recurrent=_bailing,
     ),
     "glm5_next_text": Row(
         experts=DEEPSEEK_MOE._replace(dense=first_layers(3)), latent=_glm5_latent,
-        recurrent=lambda s, memory: kimi_delta(s, memory, low_rank=True),
+        recurrent=lambda s, memory: kimi_delta(s, memory, low_rank="fg"),
         extra=lambda s: hyper_connections(s, (2 + s.number("hc_mult")) * s.number("hc_mult"), 3),
     ),
 }  # fmt: skip

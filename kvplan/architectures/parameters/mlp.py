@@ -92,6 +92,7 @@ class Experts(NamedTuple):
     shared_width: tuple[str, ...] = ()
     shared_gate: str = ""  # a gate of one output for the shared expert
     shared_fused: str = ""
+    latent: tuple[str, ...] = ()  # the width that the routed experts work in, where it is not the hidden size
     after: str = ""  # a norm of the experts' outputs
     order: tuple[str, ...] = ("router", "experts", "shared")
     dense: Dense | None = None  # None: all layers have experts
@@ -124,12 +125,18 @@ def _router(s: Sizes, row: Experts) -> Tensors:
 
 
 def _routed(s: Sizes, row: Experts) -> Tensors:
+    hidden = s.number(*row.latent) if row.latent else s.hidden
     shape = Mlp(names=row.names, fused=row.fused)
     tensors = feed_forward(
-        s.hidden, row.exact[1] if row.exact else s.number(*row.width), shape, bias=s.flag(row.bias), component="experts",
+        hidden, row.exact[1] if row.exact else s.number(*row.width), shape, bias=s.flag(row.bias), component="experts",
         experts=_number(s, row), stacked=bool(row.fused),
     )  # fmt: skip
+    if row.latent:
+        yield from linear("latent_down_proj", hidden, s.hidden, "other", component="experts")
     yield from under(f"{row.experts}." if row.experts else "", tensors, "experts")
+    if row.latent:
+        yield from norm("latent_norm", hidden)
+        yield from linear("latent_up_proj", s.hidden, hidden, "other", component="experts")
 
 
 def _number(s: Sizes, row: Experts) -> int:

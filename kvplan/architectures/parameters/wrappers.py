@@ -141,6 +141,15 @@ def _kimi(s: Sizes, tower: Section, c: Config) -> Tensors:
     yield from linear("model.mm_projector.out_proj", s.hidden, wide, "projector", component="vision", bias=True)
 
 
+def _kimi_k3(s: Sizes, tower: Section, c: Config) -> Tensors:
+    kernel = tower.c.integers("merge_kernel_size") or [2, 2]
+    width = tower.number("mm_hidden_size", "vt_hidden_size")
+    wide = width * kernel[0] * kernel[1]
+    yield from norm("mm_projector.pre_norm", width)
+    yield from linear("mm_projector.proj.0", wide, wide, "projector", component="vision")
+    yield from linear("mm_projector.proj.2", s.hidden, wide, "projector", component="vision")
+
+
 def _llama4(s: Sizes, tower: Section, c: Config) -> Tensors:
     width = tower.number("vision_output_dim")
     yield from linear("multi_modal_projector.linear_1", s.hidden, width, "projector", component="vision")
@@ -309,6 +318,7 @@ WRAPPERS: Final[dict[str, Wrapper]] = {
     "internvl": Wrapper(projectors=(("vision_config", _shuffled("model.multi_modal_projector", "downsample_ratio")),)),
     "qianfan_ocr": Wrapper(projectors=(("vision_config", _shuffled("model.multi_modal_projector", "downsample_ratio")),)),
     "lfm2_vl": Wrapper(projectors=(("vision_config", _shuffled("model.multi_modal_projector", "downsample_factor")),)),
+    "kimi_k3": Wrapper(projectors=(("vision_config", _kimi_k3),), towers=(("vision_config", "vision_tower."),), text="language_model.model.", head="language_model."),
     "kimi_k25": Wrapper(projectors=(("vision_config", _kimi),)),
     "llama4": Wrapper(
         towers=(("vision_config", "vision_model."),), projectors=(("vision_config", _llama4),), text="language_model.model.",
@@ -364,7 +374,9 @@ def towers_and_projectors(s: Sizes, outer: Config, wrapper: str) -> tuple[list[T
             continue
         section, kind = Section(found[0]), found[1]
         component: Component = "audio" if "audio" in key else "vision"
-        if kind == "gemma4_audio":
+        if wrapper == "kimi_k3":
+            before.append(under(prefix, vision.kimi_k3(section), "vision"))
+        elif kind == "gemma4_audio":
             before.append(under(prefix, audio.gemma4_audio(section), "audio"))
         elif (tower_row := vision.ROWS.get(kind) or audio.ROWS.get(kind)) is not None:
             before.append(tower(section, tower_row, prefix, component))

@@ -129,6 +129,26 @@ def _ovis(s: Section) -> Tensors:
     yield from norm("head_norm", words, bias=True)
 
 
+def kimi_k3(s: Section) -> Tensors:
+    """Kimi K3's tower (a config without a model type): RMS norms, attention wider than the residual stream."""
+    hidden, wide, width = s.number("vt_hidden_size"), s.number("qkv_hidden_size"), s.number("vt_intermediate_size")
+    side = s.number("patch_size")
+    yield from vector("patch_embed.proj.weight", hidden, 3, side, side, role="patch", component="vision")
+    rows = s.number("init_pos_emb_height") * s.number("init_pos_emb_width")
+    yield from table("patch_embed.pos_emb", rows, hidden, "positions", split="none")
+
+    def layer(_: int) -> Tensors:
+        yield from norm("norm0", hidden)
+        yield from norm("norm1", hidden)
+        yield from linear("wqkv", 3 * wide, hidden, "qkv", component="vision", split="column")
+        yield from linear("wo", hidden, wide, "o", component="vision", split="row")
+        yield from linear("mlp.fc0", width, hidden, "up", component="vision", split="column")
+        yield from linear("mlp.fc1", hidden, width, "down", component="vision", split="row")
+
+    yield from over_layers("encoder.blocks", [0] * s.number("vt_num_hidden_layers"), layer)
+    yield from norm("encoder.final_layernorm", hidden)
+
+
 _SIGLIP: Final = Tower(extra=_pooling_head)
 _CLIP: Final = Tower(
     class_token="embeddings.class_embedding",
