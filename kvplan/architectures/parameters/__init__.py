@@ -23,6 +23,8 @@ __all__ = ["Counted", "counted", "parameters"]
 
 #: Wrappers whose text part alone says whether the head is the embedding table.
 _TIED_BY_TEXT = frozenset({"shieldgemma2"})
+#: Wrappers that put any two models together: nothing is known of how they meet.
+_COMPOSED = frozenset({"encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"})
 
 
 class Counted(NamedTuple):
@@ -52,7 +54,7 @@ def counted(config: Config) -> Counted:
     model_type = config.text("model_type")
     text, text_type = architectures._text_part(config, model_type)
     module = module_of(text_type)
-    if module is None:
+    if module is None or model_type in _COMPOSED:
         raise UnknownArchitecture(text_type, [], config.source)
     family = architectures._family(text_type, config.source, infer=False)
     decoder = family.read(text, text_type)

@@ -16,4 +16,7 @@ MODULES: Final[tuple[str, ...]] = (
     "deepseek_v4",
     "recurrent",
     "others",
+    "bart",
+    "t5",
+    "bert",
 )
