@@ -56,7 +56,7 @@ def draft(s: Sizes, form: Draft, kind: Kind) -> Tensors:
         yield from table("embed_tokens", s.number("vocab_size"), s.hidden)
     yield from norm("enorm", s.hidden)
     yield from norm("hnorm", s.hidden)
-    yield from linear("eh_proj", s.hidden, 2 * s.hidden, "other", component="draft")
+    yield from linear("eh_proj", s.hidden, 2 * s.hidden, "other", component="draft", quantised=False)
     yield from layer(s, kind)
     if form.final:
         yield from norm("shared_head.norm", s.hidden)

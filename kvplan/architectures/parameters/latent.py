@@ -218,7 +218,7 @@ def _longcat_drafts(s: Sizes, memory: Latent) -> Tensors:
     def draft(_: int) -> Tensors:
         yield from norm("enorm.m", s.hidden)
         yield from norm("hnorm.m", s.hidden)
-        yield from linear("eh_proj", s.hidden, 2 * s.hidden, "other", component="draft")
+        yield from linear("eh_proj", s.hidden, 2 * s.hidden, "other", component="draft", quantised=False)
         yield from under("transformer_layer.self_attn.", _attention(s, memory, None))
         yield from under("transformer_layer.mlp.", feed_forward(s.hidden, s.number("ffn_hidden_size"), Mlp()))
         for name in ("input_layernorm", "post_attention_layernorm"):
