@@ -3,8 +3,9 @@
     python tools/make_parameter_defaults.py            (needs transformers 5.23.0)
 
 A config.json leaves out what equals its class's default. Kept are the defaults of the fields that the counters of
-parameters may read, of every model type that kvplan reads and of the parts inside their configs (towers). Lists with one
-entry a layer are left out: they belong to the default's own number of layers.
+parameters may read, of every model type that kvplan reads and of the parts inside their configs (towers); `fixed` parts have
+one class, whatever their `model_type` says. Lists with one entry a layer are left out: they belong to the default's own
+number of layers.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from kvplan.architectures import known_model_types
@@ -50,7 +51,7 @@ def fields(cls: type) -> dict[str, Any]:
 
 def collect(model_type: str, cls: type, into: dict[str, Any]) -> None:
     """A class and the parts in its config."""
-    if model_type in into:
+    if model_type in into or not model_type:
         return
     into[model_type] = fields(cls)
     parts: dict[str, Any] = {}
@@ -60,7 +61,13 @@ def collect(model_type: str, cls: type, into: dict[str, Any]) -> None:
         given = {
             k: v for k, v in spec.init_kwargs.items() if isinstance(v, bool | int | float | str | list) and not SKIP.search(k)
         }
-        parts[key] = {"type": name, **({"given": given} if given else {}), **({"optional": True} if spec.optional else {})}
+        fixed = (getattr(cls, "sub_configs", None) or {}).get(key) not in (None, AutoConfig)  # whatever its model_type says
+        parts[key] = {
+            "type": name,
+            **({"given": given} if given else {}),
+            **({"optional": True} if spec.optional else {}),
+            **({"fixed": True} if fixed else {}),
+        }
         collect(name, inner, into)
     if parts:
         into[model_type]["_parts"] = parts

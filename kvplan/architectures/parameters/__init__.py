@@ -26,6 +26,9 @@ _TIED_BY_TEXT = frozenset({"shieldgemma2"})
 #: Wrappers that put any two models together: nothing is known of how they meet.
 _COMPOSED = frozenset({"encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"})
 
+#: Text models whose configs may be a wrapper's, under the text model's own type.
+_WRAPPED_AS = {"ministral3": "mistral3"}
+
 
 class Counted(NamedTuple):
     """A checkpoint's tensors, and the sections of its config that no rule counts (towers of unknown classes)."""
@@ -53,6 +56,8 @@ def counted(config: Config) -> Counted:
     """
     model_type = config.text("model_type")
     text, text_type = architectures._text_part(config, model_type)
+    if text.data is not config.data:
+        model_type = _WRAPPED_AS.get(model_type, model_type)
     module = module_of(text_type)
     if module is None or model_type in _COMPOSED:
         raise UnknownArchitecture(text_type, [], config.source)

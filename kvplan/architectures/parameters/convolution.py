@@ -36,7 +36,7 @@ def _short_conv(s: Sizes, memory: Recurrent) -> Tensors:
 
 def _lfm2(s: Sizes, row: Row, layer: int) -> Row:
     """LFM2 derives the width of its feed-forward layers from the config's (`block_auto_adjust_ff_dim`)."""
-    width = s.number("intermediate_size", "block_ff_dim")
+    width = s.number("block_ff_dim", "intermediate_size")
     if s.c.flag("block_auto_adjust_ff_dim"):
         width = int(2 * width / 3)
         factor = s.c.data.get("block_ffn_dim_multiplier")

@@ -52,6 +52,7 @@ class Row(NamedTuple):
     recurrent: Callable[[Sizes, Recurrent], Tensors] | None = None
     vary: "Callable[[Sizes, Row, int], Row] | None" = None
     heads: Callable[[Sizes, int], int] | None = None  # query heads of a layer
+    keeps_shared: bool = False  # checkpoints hold keys and values of layers that read another's
 
 
 def decoder(s: Sizes, row: Row, root: str | None = None, *, with_head: bool = True, head_root: str = "") -> Tensors:
@@ -159,7 +160,7 @@ def mixer(s: Sizes, kind: Kind) -> Tensors:
     index = next((memory for memory in kind.memories if isinstance(memory, Index)), None)
     for memory in kind.memories:
         if isinstance(memory, Softmax):
-            yield from attention(s, row.attention, memory, shared=kind.shared, heads=kind.heads)
+            yield from attention(s, row.attention, memory, shared=kind.shared and not row.keeps_shared, heads=kind.heads)
         elif isinstance(memory, Latent) and row.latent is not None:
             yield from row.latent(s, memory, index)
         elif isinstance(memory, Recurrent) and row.recurrent is not None:

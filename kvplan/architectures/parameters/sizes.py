@@ -1,5 +1,6 @@
 """What the counters of parameters read a config through: the class defaults filled in, and the layers that the family found."""
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,8 @@ from kvplan.architectures.kit.config import Config
 from kvplan.architectures.kit.shapes import Decoder
 from kvplan.domain.model import Chunk, Cross, Full, Latent, Memory, Recurrent, Shared, Softmax, Window
 
+#: Names of fields that config classes take without listing them as aliases (BLOOM's `n_embed`).
+_OLD_NAMES = {"n_embed": "hidden_size"}
 #: The width of the residual stream, by the classes' names for it.
 HIDDEN = ("hidden_size", "n_embd", "d_model", "model_dim", "embed_dim", "n_embed", "emb_dim", "dim", "width")
 
@@ -34,9 +37,9 @@ def completed(c: Config, model_type: str, given: Mapping[str, Any] | None = None
         return c
     said = set(c.data)
     aliases: dict[str, str] = defaults.get("_aliases", {})
-    said |= {field for alias, field in aliases.items() if alias in said}
+    said |= {field for alias, field in {**aliases, **_OLD_NAMES}.items() if alias in said}
     missing = {key: value for key, value in defaults.items() if key not in said and not key.startswith("_")}
-    return c.replaced({**missing, **c.data})
+    return c.replaced(ChainMap(c.data, missing))  # type: ignore[arg-type]  # read, never written
 
 
 def assumed_part(wrapper: str, key: str) -> Mapping[str, Any]:
@@ -52,8 +55,8 @@ def part(outer: Config, wrapper: str, key: str) -> tuple[Config, str] | None:
     if not present and (not assumed or assumed.get("optional")):
         return None
     section = outer.section(key)
-    model_type: str = section.text("model_type", default=assumed.get("type", ""))
-    if model_type not in class_defaults():
+    model_type: str = section.text("model_type", default="")
+    if assumed.get("fixed") or model_type not in class_defaults():
         model_type = assumed.get("type", model_type)
     return completed(section, model_type, {} if section.data else assumed.get("given")), model_type
 

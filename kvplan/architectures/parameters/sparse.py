@@ -8,7 +8,8 @@ from kvplan.architectures.parameters.decoder import LLAMA_NORMS, Names, Row, dec
 from kvplan.architectures.parameters.dense import BIASED, FOUR_NORMS, GLM4_NORMS, NORMED
 from kvplan.architectures.parameters.drafts import with_drafts
 from kvplan.architectures.parameters.mlp import Dense, Experts, Mlp, feed_forward, first_dense, sparse_step, typed
-from kvplan.architectures.parameters.sizes import Sizes
+from kvplan.architectures.parameters.sizes import Section, Sizes
+from kvplan.domain.model import Index
 
 _EXPERTS: Final = Experts()
 MIXTRAL: Final = Experts(
@@ -123,6 +124,23 @@ def _beam_bias(s: Sizes, memory: object, heads: int) -> Tensors:
     yield from vector("gate_bias", heads, component="attention", split="column", units=heads)
 
 
+def _minimax_m3(s: Sizes, row: Row, layer: int) -> Row:
+    """MiniMax M3: sparse layers have an indexer that scores blocks of keys."""
+    return row._replace(extra=_block_indexer) if s.find(layer, Index) is not None else row
+
+
+def _block_indexer(s: Sizes) -> Tensors:
+    given = s.c.section("sparse_attention_config") if s.c.has("sparse_attention_config") else s.c
+    own = Section(given)
+    heads = own.number("sparse_num_index_heads", "index_n_heads", default=4)
+    dim = own.number("sparse_index_dim", "index_head_dim", default=128)
+    name = "self_attn.indexer"
+    yield from linear(f"{name}.q_proj", heads * dim, s.hidden, "index", component="attention")
+    yield from linear(f"{name}.k_proj", dim, s.hidden, "index", component="attention")
+    yield from norm(f"{name}.q_norm", dim)
+    yield from norm(f"{name}.k_norm", dim)
+
+
 ROWS: Final[dict[str, Row]] = {
     "mixtral": Row(experts=MIXTRAL),
     "minimax_m2": Row(
@@ -208,14 +226,14 @@ ROWS: Final[dict[str, Row]] = {
         ),
         heads=_heads_per_layer, vary=_per_head_gate,
     ),
-    "minimax_m3_vl_text": Row(
-        attention=Attention(qk_norm="head"),
+    **dict.fromkeys(("minimax_m3_vl_text", "minimax_m3"), Row(
+        attention=Attention(qk_norm="head"), vary=_minimax_m3,
         experts=Experts(
             number=("num_local_experts",), width=("intermediate_size",), correction="gate.e_score_correction_bias",
             shared="shared_experts", shared_width=("shared_intermediate_size",), shared_fused="gate_up_proj",
             dense=typed(_frequency), mlp=Mlp(fused="gate_up_proj", names=("down_proj",), width=("dense_intermediate_size",)),
         ),
-    ),
+    )),
     "llama4_text": Row(
         attention=BIASED,
         experts=Experts(

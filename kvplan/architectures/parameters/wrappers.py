@@ -107,6 +107,38 @@ def _gemma4(component: Component) -> Projector:
     return build
 
 
+#: timm's `mobilenetv5_300m_enc`, whose layers no config lists: what the counts of both Gemma 3n checkpoints leave for it.
+_MOBILENET_V5: Final = 294_126_912
+
+
+def _gemma3n(component: Component) -> Projector:
+    """Gemma 3n: an embedding of the sense's own words, its norms, and a layer to the text model's width."""
+
+    def build(s: Sizes, tower: Section, c: Config) -> Tensors:
+        name = f"model.embed_{component}"
+        yield from table(f"{name}.embedding", tower.number("vocab_size"), tower.hidden, component=component, split="none")
+        yield from norm(f"{name}.hard_embedding_norm", tower.hidden, component=component)
+        yield from norm(f"{name}.soft_embedding_norm", tower.hidden, component=component)
+        yield from linear(f"{name}.embedding_projection", s.hidden, tower.hidden, "projector", component=component)
+
+    return build
+
+
+def _clip_phi3(s: Sizes, outer: Config) -> Tensors:
+    """Phi-3 vision: CLIP-L at 336 pixels, then two layers over four patches (`modeling_phi3_v.py: Phi3ImageEmbedding`)."""
+    clip = {
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336,
+        "patch_size": 14, "num_channels": 3,
+    }  # fmt: skip
+    name = "model.vision_embed_tokens."
+    row = vision.ROWS["clip_vision_model"]
+    yield from tower(Section(Config(clip, outer.source)), row, f"{name}img_processor.vision_model.", "vision")
+    yield from vector(f"{name}glb_GN", 1, 1, 4096, component="vision")
+    yield from vector(f"{name}sub_GN", 1, 1, 1, 4096, component="vision")
+    yield from linear(f"{name}img_projection.0", s.hidden, 4096, "projector", component="vision", bias=True)
+    yield from linear(f"{name}img_projection.2", s.hidden, s.hidden, "projector", component="vision", bias=True)
+
+
 def _shuffled(
     name: str, factor: str, *, first: str = "linear_1", second: str = "linear_2", normed: str = "layer_norm"
 ) -> Projector:
@@ -357,7 +389,12 @@ WRAPPERS: Final[dict[str, Wrapper]] = {
     "qwen3_asr": Wrapper(towers=_AUDIO, projectors=(("audio_config", _qwen3_asr),)),
     "qwen2_5_omni_thinker": Wrapper(towers=(*_AUDIO, *_VISUAL)),
     "qwen3_omni_moe_thinker": Wrapper(towers=(*_AUDIO, *_VISUAL)),
+    "gemma3n": Wrapper(
+        towers=(("vision_config", "model.vision_tower."), ("audio_config", "model.audio_tower.")),
+        projectors=(("vision_config", _gemma3n("vision")), ("audio_config", _gemma3n("audio"))),
+    ),
     "fuyu": Wrapper(towers=()),
+    "phi3_v": Wrapper(towers=(), text="model."),
 }  # fmt: skip
 
 
@@ -376,6 +413,10 @@ def towers_and_projectors(s: Sizes, outer: Config, wrapper: str) -> tuple[list[T
         component: Component = "audio" if "audio" in key else "vision"
         if wrapper == "kimi_k3":
             before.append(under(prefix, vision.kimi_k3(section), "vision"))
+        elif kind == "gemma3n_vision" and section.c.text("architecture", default="") == "mobilenetv5_300m_enc":
+            before.append(vector(f"{prefix}timm_model", _MOBILENET_V5, component="vision"))
+        elif kind == "gemma3n_audio":
+            before.append(under(prefix, audio.gemma3n_audio(section), "audio"))
         elif kind == "gemma4_audio":
             before.append(under(prefix, audio.gemma4_audio(section), "audio"))
         elif (tower_row := vision.ROWS.get(kind) or audio.ROWS.get(kind)) is not None:
@@ -390,6 +431,8 @@ def towers_and_projectors(s: Sizes, outer: Config, wrapper: str) -> tuple[list[T
         side, channels = Section(outer).number("patch_size"), Section(outer).number("num_channels")
         after = [linear("model.vision_embed_tokens", s.hidden, side * side * channels, "patch", component="vision", bias=True)]
         return before, after, tuple(uncounted)
+    if wrapper == "phi3_v":
+        return before, [_clip_phi3(s, outer)], tuple(uncounted)
     after = [build(s, sections[key], outer) for key, build in (row.projectors if row else ()) if key in sections]
     return before, after, tuple(uncounted)
 

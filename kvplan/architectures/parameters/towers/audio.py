@@ -54,6 +54,37 @@ def _voxtral_realtime(s: Section) -> Tensors:
     )
 
 
+def gemma3n_audio(s: Section) -> Tensors:
+    """Gemma 3n's conformer: Gemma 4's, with other names and no projection at its end."""
+    hidden, heads = s.hidden, s.number("conf_num_attention_heads")
+    first, second = (s.c.integers("sscp_conv_channel_size") or [128, 32])[:2]
+
+    def feed_forward(name: str) -> Tensors:
+        yield from norm(f"{name}.pre_layer_norm", hidden)
+        yield from linear(f"{name}.ffw_layer_1", 4 * hidden, hidden, "other", component="audio")
+        yield from linear(f"{name}.ffw_layer_2", hidden, 4 * hidden, "other", component="audio")
+        yield from norm(f"{name}.post_layer_norm", hidden)
+
+    def layer(_: int) -> Tensors:
+        yield from feed_forward("ffw_layer_start")
+        for name in ("attn.relative_position_embedding.pos_proj", "attn.q_proj", "attn.k_proj", "attn.v_proj", "post"):
+            yield from linear(f"attention.{name}", hidden, hidden, "other", component="audio")
+        yield from vector("attention.attn.per_dim_scale", hidden // heads, component="audio")
+        for name in ("attention.pre_attn_norm", "attention.post_norm", "lconv1d.pre_layer_norm", "lconv1d.conv_norm", "norm"):
+            yield from norm(name, hidden)
+        yield from linear("lconv1d.linear_start", 2 * hidden, hidden, "other", component="audio")
+        yield from convolution("lconv1d.depthwise_conv1d", hidden, 1, s.number("conf_conv_kernel_size"), component="audio")
+        yield from linear("lconv1d.linear_end", hidden, hidden, "other", component="audio")
+        yield from feed_forward("ffw_layer_end")
+
+    for place, (outputs, inputs) in enumerate(((first, 1), (second, first))):
+        yield from convolution(f"subsample_conv_projection.conv_{place}.conv", outputs, inputs, 3, 3, component="audio")
+        yield from norm(f"subsample_conv_projection.conv_{place}.norm", outputs)
+    wide = s.number("input_feat_size") // 4 * second
+    yield from linear("subsample_conv_projection.input_proj_linear", hidden, wide, "other", component="audio")
+    yield from over_layers("conformer", [0] * s.number("conf_num_hidden_layers"), layer)
+
+
 def gemma4_audio(s: Section) -> Tensors:
     """Gemma 4's conformer: two feed-forward layers around attention and a short convolution."""
     hidden, heads = s.hidden, s.number("num_attention_heads")
