@@ -14,7 +14,7 @@ from kvplan.domain.gpus import Gpu
 from kvplan.errors import OptionError
 from kvplan.units import ceil_div
 
-Basis = Literal["measured", "derived", "assumed", "given"]
+Basis = Literal["measured", "rule", "derived", "assumed", "given"]
 
 
 class Line(Struct, frozen=True, kw_only=True):

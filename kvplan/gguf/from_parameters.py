@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Final
 
+from kvplan.domain.origin import Settings
 from kvplan.domain.parameters import Parameter, in_order
 from kvplan.gguf.mixes import Subject, Tensor
 
@@ -68,3 +69,13 @@ def _halves(parameter: Parameter, nope_dim: int, layer: int) -> Iterator[Tensor]
     keys = heads * nope_dim * rank
     yield Tensor(category="other", columns=nope_dim, elements=keys, layer=layer, experts=heads)
     yield Tensor(category="other", columns=rank, elements=rows * rank - keys, layer=layer, experts=heads)
+
+
+def rope_factors(text: Settings) -> int:
+    """Bytes of `rope_freqs.weight`, a float32 for each pair of rotated dimensions, which Llama 3.1's scaling needs
+    (`conversion/llama.py: generate_extra_tensors`)."""
+    scaling = text.section("rope_parameters") if text.has("rope_parameters") else text.section("rope_scaling")
+    if (scaling.text("rope_type") or scaling.text("type")) != "llama3":
+        return 0
+    heads = text.whole("num_attention_heads", 1, 1)
+    return 4 * ((text.whole("head_dim") or text.whole("hidden_size") // heads) // 2)

@@ -1,8 +1,9 @@
 """Which type llama.cpp gives each tensor when it quantises a model to a mix (Q4_K_M, IQ4_XS …), and what the tensors take. Pure.
 
 Source: llama.cpp `src/llama-quant.cpp` (`tensor_allows_quantization`, `llama_tensor_get_type_impl`, `tensor_type_fallback`,
-`llama_ftype_get_default_type`) at 007dbbf3fd17, without an importance matrix and without overrides; 1-D tensors, routers and
-convolutions stay float32, as `convert_hf_to_gguf.py` writes them. Publishers' own mixes (`UD-…`, `…_XL`) are not llama.cpp's.
+`llama_ftype_get_default_type`) at 007dbbf3fd17, without overrides; with an importance matrix for the IQ mixes, the smaller
+of which demand one, and without for the rest. 1-D tensors, routers and convolutions stay float32, as
+`convert_hf_to_gguf.py` writes them. Publishers' own mixes (`UD-…`, `…_XL`) are not llama.cpp's.
 """
 
 from collections.abc import Iterable, Iterator
@@ -169,7 +170,7 @@ class _State:
             case "q2_k_s" | "iq3_xs" | "iq3_s" if grouped:
                 kind = "q4_k"
             case "iq3_xxs":
-                kind = "q4_k" if grouped else "iq3_s"
+                kind = "q4_k" if grouped else "iq3_xxs"
             case "iq3_m":
                 kind = "q4_k"
             case "q3_k_m":
@@ -204,8 +205,6 @@ class _State:
                 return "q3_k"
             case "q2_k_s":
                 return "q4_k" if early else kind
-            case "iq3_xxs":
-                return "q4_k" if early else "q3_k"
             case "q3_k_m":
                 return "q5_k" if layer < layers // 16 else "q4_k" if not falcon or more else "q3_k"
             case "iq3_m":
@@ -216,8 +215,6 @@ class _State:
                 return "q6_k" if layer < layers // 16 else "q5_k" if more else "q4_k"
             case "q4_k_m" | "q5_k_m":
                 return "q6_k" if more else kind
-            case "iq4_nl" | "iq4_xs":
-                return "q5_k" if early else kind
             case "q4_k_s":
                 return "q5_k" if early and not falcon else kind
         return kind

@@ -39,7 +39,7 @@ def _lfm2(s: Sizes, row: Row, layer: int) -> Row:
     width = s.number("block_ff_dim", "intermediate_size")
     if s.c.flag("block_auto_adjust_ff_dim"):
         width = int(2 * width / 3)
-        factor = s.c.data.get("block_ffn_dim_multiplier")
+        factor = s.c.data.get("block_ffn_dim_multiplier", 1.0)  # the class's default; a null leaves the width as it is
         if isinstance(factor, int | float) and not isinstance(factor, bool):
             multiple = s.number("block_multiple_of", minimum=1)
             width = -(-int(factor * width) // multiple) * multiple
