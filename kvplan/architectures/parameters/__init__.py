@@ -10,11 +10,12 @@ from itertools import chain
 from types import ModuleType
 from typing import NamedTuple
 
-import kvplan.architectures as architectures
+from kvplan.architectures import reader_of
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters.index import MODULES
 from kvplan.architectures.parameters.sizes import Sizes, assumed_part, class_defaults, completed
 from kvplan.architectures.parameters.wrappers import WRAPPERS, towers_and_projectors
+from kvplan.architectures.wrappers import text_part
 from kvplan.domain.parameters import Parameter
 from kvplan.errors import UnknownArchitecture
 
@@ -55,14 +56,13 @@ def counted(config: Config) -> Counted:
         ConfigError: a key is missing, of the wrong type, or contradicts another.
     """
     model_type = config.text("model_type")
-    text, text_type = architectures._text_part(config, model_type)
+    text, text_type = text_part(config, model_type)
     if text.data is not config.data:
         model_type = _WRAPPED_AS.get(model_type, model_type)
     module = module_of(text_type)
     if module is None or model_type in _COMPOSED:
         raise UnknownArchitecture(text_type, [], config.source)
-    family = architectures._family(text_type, config.source, infer=False)
-    decoder = family.read(text, text_type)
+    decoder = reader_of(text_type, config.source).read(text)
     whole = text.data is config.data
     given = assumed_part(model_type, "text_config").get("given") if not whole and not _has_text(config) else {}
     outer = config if (whole and model_type not in WRAPPERS) or model_type in _TIED_BY_TEXT else completed(config, model_type)

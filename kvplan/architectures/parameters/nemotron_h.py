@@ -5,7 +5,7 @@ Source: transformers 5.23 `modeling_nemotron_h.py` (`MIXER_TYPES`); the experts 
 
 from typing import Final
 
-from kvplan.architectures.families import nemotron_h as family
+from kvplan.architectures.families.nemotron import draft_kinds, layer_kinds
 from kvplan.architectures.parameters.attention import Attention, attention
 from kvplan.architectures.parameters.blocks import Tensors, linear, norm, over_layers, table, under, vector
 from kvplan.architectures.parameters.decoder import Names, Row, head
@@ -18,19 +18,12 @@ ROWS: Final[dict[str, Row]] = {"nemotron_h": Row(names=Names(root="backbone.", e
 _UNGATED: Final = Mlp(prefix="", names=("up_proj", "down_proj"))
 
 
-def kinds(s: Sizes) -> tuple[list[str], list[str]]:
-    """What each layer is (mamba, attention, mlp, moe), and each prediction layer."""
-    main = family._kinds(s.c, ("layers_block_type", "layer_types"), "hybrid_override_pattern", family._DEFAULT)
-    predicted = family._kinds(s.c, ("mtp_layers_block_type",), "mtp_hybrid_override_pattern", ["attention", "moe"])
-    return main, predicted
-
-
 def read(s: Sizes, root: str | None = None) -> Tensors:
     """The text model's tensors, prediction layers at the end."""
     row = ROWS["nemotron_h"]
     prefix = row.names.root if root is None else root
     yield from table(f"{prefix}embeddings", s.number("vocab_size"), s.hidden)
-    main, predicted = kinds(s)
+    main, predicted = layer_kinds(s.c), draft_kinds(s.c)
     layers = [(kind, s.memories[index]) for index, kind in enumerate(main)]
     yield from over_layers(f"{prefix}layers", layers, lambda layer: _layer(s, *layer))
     yield from norm(f"{prefix}norm_f", s.hidden)

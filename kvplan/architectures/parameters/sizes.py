@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.kit.shapes import Decoder
+from kvplan.architectures.kit.reader import Decoder
 from kvplan.domain.model import Chunk, Cross, Full, Latent, Memory, Recurrent, Shared, Softmax, Window
 
 #: Names of fields that config classes take without listing them as aliases (BLOOM's `n_embed`).
