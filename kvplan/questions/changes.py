@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from kvplan.architectures.weights import weights_at
-from kvplan.domain.budget import Line, counted_weights, gpu_memory
+from kvplan.domain.budget import counted_weights, gpu_memory
 from kvplan.domain.dtypes import DType, lookup
 from kvplan.domain.gpus import Gpu, gpus
+from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.engines import about
 from kvplan.errors import OptionError

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from kvplan.architectures.weights import CLOSE, check_format, stored_weights, weights_at
-from kvplan.domain.budget import Line, counted_weights
+from kvplan.domain.budget import counted_weights
+from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.domain.storage.named import format_in
 from kvplan.errors import OptionError
