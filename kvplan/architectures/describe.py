@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import kvplan.architectures as architectures
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters import parameters
 from kvplan.architectures.parameters.sizes import completed
+from kvplan.architectures.wrappers import text_part
 from kvplan.domain.described import Described
 from kvplan.domain.model import Model
 from kvplan.domain.parameters import elements
@@ -23,9 +23,7 @@ def described(config: Mapping[str, Any], source: str = "config.json") -> Describ
         ConfigError: a key is missing, of the wrong type, or contradicts another.
     """
     outer = Config(config, source)
-    text, text_type = architectures._text_part(
-        outer, outer.text("model_type", default="") or architectures._from_architectures(outer)
-    )
+    text, text_type = text_part(outer, outer.text("model_type", default=""))
     return Described(parameters=parameters(outer), config=config, text=completed(text, text_type).data, text_type=text_type)
 
 
