@@ -8,7 +8,7 @@ from msgspec import Struct
 from kvplan.domain.ledger import Line
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.questions.receipt import Receipt
-from kvplan.report.blocks import Block, Notes, Rows, Section, Verdict, View
+from kvplan.report.blocks import Block, Notes, Rows, Section, Steps, Verdict, View
 from kvplan.units import human_bytes
 
 #: The columns of the CSV, one row a line (docs/reference/formats.md).
@@ -39,7 +39,7 @@ class ReceiptAnswer(Struct, frozen=True):
                 beside = beside_table(one)
                 blocks += [ledger_table(one), *([beside] if beside is not None else [])]
             if one.lines:
-                blocks.append(Notes(("the server prints:", *one.lines)))
+                blocks.append(Steps(("the server prints:", *(f"  {line}" for line in one.lines))))
             if one.notes:
                 blocks.append(Notes(one.notes))
             yield Section(blocks=blocks, apart=True)
