@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from kvplan.domain.ledger import Line
 from kvplan.domain.tables import Column, Table
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
+from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View
 from kvplan.units import human_bytes
 
@@ -102,27 +102,14 @@ def _left(fit: Fit) -> str:
 
 def budget_table(fit: Fit) -> Table:
     """Where one device's memory goes."""
-    columns = (
-        Column(title="where the memory goes", key="name"),
-        Column(title="memory", key="bytes", kind="bytes"),
-        Column(title="from", key="low", kind="bytes", optional=True),
-        Column(title="to", key="high", kind="bytes", optional=True),
-        Column(title="basis", key="basis"),
-        Column(title="source", key="source"),
-    )
     lines = (line for line in fit.budget.lines if line.bytes or line.high)
-    rows: list[tuple[Any, ...]] = [(line.name, line.bytes, *_ends(line), line.basis, line.source) for line in lines]
-    rows.append(("for the cache", fit.budget.cache_bytes, *_ends(fit.budget.cache), "derived", "what is left"))
+    rows = [line_row(line) for line in lines]
+    rows.append(("for the cache", fit.budget.cache_bytes, *line_row(fit.budget.cache)[2:4], "derived", "what is left"))
     if fit.allocation is not None and fit.limited_by != "nothing":
         about = f"{fit.allocation.engine} {fit.allocation.engine_version}, {fit.allocation.kv_dtype}"
         at = fit.allocation.workload
         rows.append((f"cache of {at.batch_size:,} x {at.seq_len:,} tokens", -fit.cache_bytes, None, None, fit.evidence, about))
-    return Table(title=_identity(fit), columns=columns, rows=tuple(rows))
-
-
-def _ends(line: Line) -> tuple[int | None, int | None]:
-    """The band of a line, nothing where it is exact."""
-    return (None, None) if line.exact else (line.low, line.high)
+    return lines_table(_identity(fit), "where the memory goes", rows)
 
 
 def _identity(fit: Fit) -> str:

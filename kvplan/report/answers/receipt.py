@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Final
 
 from msgspec import Struct
 
-from kvplan.domain.ledger import Line
-from kvplan.domain.tables import Cell, Column, Table
+from kvplan.domain.tables import Table
 from kvplan.questions.receipt import Receipt
+from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Notes, Rows, Section, Steps, Verdict, View
 from kvplan.units import human_bytes
 
@@ -67,41 +67,18 @@ def verdict(r: Receipt) -> str:
 
 def ledger_table(r: Receipt) -> Table:
     """Every line, those that are taken with negative bytes, and what is left."""
-    columns = (
-        Column(title="where the memory goes", key="name"),
-        Column(title="memory", key="bytes", kind="bytes"),
-        Column(title="from", key="low", kind="bytes", optional=True),
-        Column(title="to", key="high", kind="bytes", optional=True),
-        Column(title="basis", key="basis"),
-        Column(title="source", key="source"),
-    )
-    rows = [_row(line) for line in r.budget.lines if line.bytes or line.high]
-    rows.append(_row(r.budget.cache, "for the cache", "what is left"))
+    rows = [line_row(line) for line in r.budget.lines if line.bytes or line.high]
+    rows.append(line_row(r.budget.cache, "for the cache", "what is left"))
     q = r.question
     title = " · ".join([q.model.name, q.engine, q.gpu.id, *([f"one of {q.devices} processes"] if q.devices > 1 else [])])
-    return Table(title=title, columns=columns, rows=tuple(rows))
+    return lines_table(title, "where the memory goes", rows)
 
 
 def beside_table(r: Receipt) -> Table | None:
     """What the process takes outside that sum: before its snapshot, after its cache, inside memory that it released."""
     found = r.budget.ledger
     lines = [line for line in found.beside if line.high] if found is not None else []
-    if not lines:
-        return None
-    columns = (
-        Column(title="not in that sum", key="name"),
-        Column(title="memory", key="bytes", kind="bytes"),
-        Column(title="from", key="low", kind="bytes", optional=True),
-        Column(title="to", key="high", kind="bytes", optional=True),
-        Column(title="basis", key="basis"),
-        Column(title="source", key="source"),
-    )
-    return Table(title="", columns=columns, rows=tuple(_row(line) for line in lines))
-
-
-def _row(line: Line, name: str = "", source: str = "") -> tuple[Cell, ...]:
-    ends = (None, None) if line.exact else (line.low, line.high)
-    return (name or line.name, line.bytes, *ends, line.basis, source or line.source)
+    return lines_table("", "not in that sum", [line_row(line) for line in lines]) if lines else None
 
 
 def _csv_rows(r: Receipt) -> Iterator[dict[str, Any]]:

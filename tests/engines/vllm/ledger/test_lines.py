@@ -30,7 +30,7 @@ def model(name: str, **changes: Any) -> Described:
     return described({**config, **changes})
 
 
-LLAMA = model("NousResearch__Meta-Llama-3.1-8B")
+LLAMA = model("meta-llama__Llama-3.1-8B")
 
 
 def dense(architecture: str = "LlamaForCausalLM", **more: Any) -> Shape:
