@@ -18,7 +18,7 @@ def line_row(line: Line, name: str = "", source: str = "") -> tuple[Cell, ...]:
 
 def lines_table(title: str, what: str, rows: Sequence[tuple[Cell, ...]]) -> Table:
     """The rows under `what`, without columns for a band where no line has one."""
-    columns = (
+    columns: tuple[Column, ...] = (
         Column(title=what, key="name"),
         Column(title="memory", key="bytes", kind="bytes"),
         Column(title="from", key="low", kind="bytes", optional=True),

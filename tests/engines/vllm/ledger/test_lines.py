@@ -20,9 +20,8 @@ from kvplan.engines.vllm.ledger.settings import Settings, resolve
 from kvplan.engines.vllm.ledger.shape import Shape
 from kvplan.units import GIB, MIB
 
-H200, H100, A100, L4, GB10, B200 = (
-    cards.card(name) for name in ("NVIDIA H200", "NVIDIA H100 80GB HBM3", "a100-sxm-80gb", "NVIDIA L4", "NVIDIA GB10", "NVIDIA B200")
-)
+NAMES = ("NVIDIA H200", "NVIDIA H100 80GB HBM3", "a100-sxm-80gb", "NVIDIA L4", "NVIDIA GB10", "NVIDIA B200")
+H200, H100, A100, L4, GB10, B200 = map(cards.card, NAMES)
 
 
 def model(name: str, **changes: Any) -> Described:
@@ -142,7 +141,8 @@ def test_the_allocator_never_counts_less_than_it_was_asked(steps: list[tuple[boo
 
 
 def test_quantised_layouts() -> None:
-    p = Parameter(name="model.layers.{layer}.mlp.up_proj.weight", shape=(256, 512), layers=(0,), component="mlp", role="up", linear=True)
+    name = "model.layers.{layer}.mlp.up_proj.weight"
+    p = Parameter(name=name, shape=(256, 512), layers=(0,), component="mlp", role="up", linear=True)
 
     def sizes(quantization_config: dict[str, Any]) -> list[int]:
         scheme = scheme_of({"quantization_config": quantization_config})

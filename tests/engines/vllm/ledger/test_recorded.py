@@ -45,9 +45,7 @@ def misses(found: Result) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("records", "known", "number"), [(GPU, GPU_MISSES, 15), (RECORDED, RECORDED_MISSES, 86)], ids=["H200", "fake tensors"]
 )
-def test_recorded_bytes_are_exact_or_a_known_miss(
-    records: list[dict[str, Any]], known: dict[str, int], number: int
-) -> None:
+def test_recorded_bytes_are_exact_or_a_known_miss(records: list[dict[str, Any]], known: dict[str, int], number: int) -> None:
     assert len(records) == number
     wrong = {}
     for case in records:
