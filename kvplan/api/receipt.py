@@ -13,6 +13,7 @@ from kvplan.questions.fit.answer import utilization_from
 from kvplan.questions.fit.question import Question
 from kvplan.questions.receipt import Receipt
 from kvplan.questions.receipt import receipt as asked
+from kvplan.units import parse_count
 
 
 def receipt(
@@ -47,7 +48,8 @@ def receipt(
         OptionError: a bad value, or an unknown GPU or engine.
     """
     loaded = load(model, infer=infer)
-    split = int(options.pop("tensor_parallel", options.pop("tensor_parallel_size", 1)))
+    given = options.pop("tensor_parallel", options.pop("tensor_parallel_size", 1))
+    split = parse_count(str(given), what="«tensor_parallel»")
     base: dict[str, Any] = {"model": loaded, "gpu": device(gpu), "engine": engine, "tensor_parallel": split, "options": options}
     weights_line = known_weights(model, loaded, weights, weights_dtype)
     stages = Question(**base, weights=weights_line).pipeline

@@ -223,7 +223,7 @@ def ledger(model: Described, settings: Settings, card: Card, known: Learned = NO
         estimate = exact(graphs.ESTIMATE, known.estimate, known.source, "your log")
     beside = []
     if graphs.subtracted(settings):
-        if estimate.high or settings.captures:
+        if estimate.high:
             lines.append(estimate)
     elif estimate.high:
         beside.append(estimate)
