@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kvplan.api.audit import audit as audit
     from kvplan.api.committee import committee as committee
     from kvplan.api.fit import fit as fit
+    from kvplan.api.receipt import receipt as receipt
     from kvplan.api.reserve import reserve as reserve
     from kvplan.domain.allocation import Allocation as Allocation
     from kvplan.domain.allocation import Buffer as Buffer
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from kvplan.loading import load as load
     from kvplan.questions.committee.result import Committee as Committee
     from kvplan.questions.fit.question import Fit as Fit
+    from kvplan.questions.receipt import Receipt as Receipt
 
 __version__ = "0.1.0"
 
@@ -44,12 +46,14 @@ _HOMES = {
     "Model": "domain.model",
     "NotPredicted": "domain.allocation",
     "Pool": "domain.pool",
+    "Receipt": "questions.receipt",
     "Workload": "domain.workload",
     "audit": "api.audit",
     "committee": "api.committee",
     "estimate": "api",
     "fit": "api.fit",
     "load": "loading",
+    "receipt": "api.receipt",
     "reserve": "api.reserve",
     "sweep": "api",
     "variant": "domain.variants",

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from kvplan.domain.budget import Line
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.ledger import Line
 from kvplan.domain.model import Layer, Model, Softmax, Window
 from kvplan.domain.origin import Origin
 from kvplan.domain.plan import Member, Plan

@@ -3,9 +3,10 @@
     python tools/make_catalogue.py            write every spec
     python tools/make_catalogue.py --check    exit 1 if a spec would change
 
-A config is trimmed by rule: what the architecture reader looks at, and KEEP, which engines look at. The trimmed config
-must read as the whole one does, or nothing is written. Parameter counts are those of `tests/configs/params.tsv`. The CLA
-paper's rows come from `tests/golden/papers.jsonl`.
+A config is trimmed by rule: what the architecture reader and the counter of parameters look at, and KEEP, which engines look
+at. The trimmed config must read as the whole one does, and give the same tensors, or nothing is written. Keys that a file
+leaves out come from `tools/catalogue_keys.py`. `parameters` is what the tensors count to, which must be the known count
+(`tests/configs/params.tsv`) or be explained there. The CLA paper's rows come from `tests/golden/papers.jsonl`.
 """
 
 import csv
@@ -17,8 +18,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from catalogue_keys import ORIGINALS, UNEQUAL, completed
+
 from kvplan import architectures
+from kvplan.architectures.kit.config import Config
+from kvplan.architectures.parameters import counted
 from kvplan.domain.model import Model
+from kvplan.domain.origin import Settings
+from kvplan.domain.parameters import Parameter, elements
+from kvplan.domain.storage.schemes import scheme_of, stored
 from kvplan.errors import KvplanError
 from kvplan.loading.catalogue import candidates
 from kvplan.loading.yaml_spec.read import model_from_data, parse_spec
@@ -34,8 +42,18 @@ KEEP = frozenset({
     "architectures", "model_type", "torch_dtype", "dtype", "hidden_size", "d_model", "n_embd", "vocab_size",
     "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings", "n_positions", "n_ctx",
     "use_sliding_window", "sliding_window", "max_window_layers", "layer_types", "is_encoder_decoder", "num_nextn_predict_layers",
+    "expert_dtype", "tie_word_embeddings", "rope_theta", "rope_local_base_freq", "partial_rotary_factor", "rotary_pct", "rotary_dim",
+    "sliding_window_pattern", "num_experts_per_tok", "moe_topk", "experts_per_token", "top_k_experts", "moe_top_k",
+    "final_logit_softcapping", "alibi", "attn_config", "position_embedding_type", "kv_lora_rank", "qk_rope_head_dim",
+    "qk_nope_head_dim", "v_head_dim", "index_topk", "indexer_rope_interleave", "linear_num_key_heads", "linear_key_head_dim",
+    "linear_num_value_heads", "linear_value_head_dim", "image_size", "patch_size", "spatial_merge_size",
+    "mm_tokens_per_image", "vision_soft_tokens_per_image", "rope_type",
 })  # fmt: skip
-#: Sections that say what a model also takes in; only their model type is kept.
+#: Sections that are kept whole but for long lists: the shape of rotary embeddings.
+WHOLE = frozenset({"rope_scaling", "rope_parameters"})
+#: A count further from the known one needs a reason in `UNEQUAL`.
+CLOSE = 0.001
+#: Sections that say what a model also takes in, kept even where nothing in them was read.
 SENSES = ("vision_config", "audio_config")
 #: Files whose name by rule would be clumsy.
 NAMES = {
@@ -108,6 +126,8 @@ SKIP = frozenset({
 PREFERRED = frozenset(
     {"meta-llama__Llama-4-Scout-17B-16E-Instruct", "openbmb__MiniCPM-2B-sft-bf16", "mistralai__Mistral-7B-Instruct-v0.3"}
 )
+#: Longer lists are shortened.
+LONG = 24
 DATE = re.compile(r"\d{4}")
 KINDS = {"exact-copy": 0, "partial-copy": 1, "rebuilt-from-dims": 2, "class-defaults": 3}
 SAID = {
@@ -143,9 +163,12 @@ class Recording(dict[str, Any]):
         kept = {}
         for key, value in self.items():
             if isinstance(value, Recording):
-                inner = value.trimmed() if key in self.seen else {}
-                if key in SENSES:
-                    inner = {"model_type": value["model_type"]} if "model_type" in value else {}
+                if key == "quantization_config":
+                    inner = shortened(value)
+                elif key in WHOLE:
+                    inner = {k: v for k, v in value.items() if not isinstance(v, list) or len(v) <= LONG}
+                else:
+                    inner = value.trimmed() if key in self.seen or key in SENSES else {}
                 if inner or key in SENSES:
                     kept[key] = inner
             elif key in self.seen or (key in KEEP and value is not None):  # a null may mean other than an absent key
@@ -153,14 +176,52 @@ class Recording(dict[str, Any]):
         return kept
 
 
+def shortened(quant: Mapping[str, Any]) -> dict[str, Any]:
+    """A `quantization_config` whose lists of modules name layers by a star; what describes its making is left out."""
+    kept: dict[str, Any] = {}
+    for key, value in quant.items():
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value) and len(value) > LONG:
+            entries = (entry if entry.startswith("re:") else re.sub(r"\b\d+\b", "*", entry) for entry in value)
+            kept[key] = sorted(set(entries))
+        elif isinstance(value, Mapping):
+            kept[key] = shortened(value)
+        elif value is not None and key not in {"observer", "observer_kwargs", "producer"}:
+            kept[key] = value
+    return {key: value for key, value in kept.items() if key not in {"producer", "observer_kwargs"}}
+
+
+def tensors(data: Mapping[str, Any], source: str) -> tuple[Parameter, ...] | None:
+    """What the counter makes of a config; None where no rule counts it."""
+    try:
+        return counted(Config(data, source)).tensors
+    except KvplanError as problem:
+        print(f"not counted: {problem}", file=sys.stderr)
+        return None
+
+
+def stored_bytes(data: Mapping[str, Any], model: Model, found: tuple[Parameter, ...]) -> int:
+    """What the checkpoint takes."""
+    assert model.origin is not None
+    return stored(found, 2, scheme_of(Settings(data), model.origin.text)).bytes
+
+
 def trimmed_config(data: dict[str, Any], source: str) -> tuple[dict[str, Any], Model]:
     """A config without what decides nothing, and the model that it describes."""
     recording = Recording(data)
     model = architectures.read(recording, source=source)
+    found = tensors(recording, source)
     small = recording.trimmed()
     again = architectures.read(small, source=source)
     if again != model:
         raise SystemExit(f"{source}: the trimmed config reads as another model")
+    if found is not None:
+        if tensors(small, source) != found:
+            raise SystemExit(f"{source}: the trimmed config has other tensors")
+        if stored_bytes(small, again, found) != stored_bytes(data, model, found):
+            small["quantization_config"] = data["quantization_config"]  # its lists do not mean all layers
+            again = architectures.read(small, source=source)
+            if stored_bytes(small, again, found) != stored_bytes(data, model, found):
+                raise SystemExit(f"{source}: the trimmed config's checkpoint has another size")
     return small, again
 
 
@@ -216,20 +277,22 @@ def published() -> Iterator[tuple[str, str]]:
             section = WINDOWLESS[stem]
             (data[section] if section else data)["sliding_window"] = None
             said += "; sliding_window is null in the shipped config.json"
+        whole = completed(stem, data)
+        hub = ORIGINALS.get(stem, row["hub_id"])
+        if stem in ORIGINALS:
+            said += "; its quantization_config left out, as the model itself has none"
+        elif whole != data:
+            said += "; keys that decide its weights added (tools/catalogue_keys.py)"
         try:
-            config, model = trimmed_config(data, stem)
+            config, model = trimmed_config(whole, stem)
         except KvplanError as problem:
             print(f"left out: {problem}", file=sys.stderr)
             continue
         for name in choices(row):
             if name not in taken:
                 taken[name] = model
-                yield (
-                    name,
-                    entry(
-                        name, row["hub_id"], said, config, parameters=None if is_quantised(data) else count(row["hub_id"], name)
-                    ),
-                )
+                known = None if is_quantised(data) else count(hub, name)
+                yield name, entry(name, hub, said, config, parameters=parameters_of(name, config, known))
             if same(taken[name], model, tuned=is_tuned(name, row)):
                 break
             print(f"{row['hub_id']}: differs from {name}: {difference(taken[name], model)}", file=sys.stderr)
@@ -268,12 +331,29 @@ def recorded() -> Iterator[tuple[str, str]]:
                 cases.setdefault((stem, case["model"]), case)
     for name, key in RECORDED.items():
         try:
-            config, _ = trimmed_config(cases[key]["config"], name)
+            config, _ = trimmed_config(completed(name, cases[key]["config"]), name)
         except KvplanError as problem:
             print(f"left out: {problem}", file=sys.stderr)
             continue
         said = f"the config of a recorded run (tests/golden/{key[0]}.jsonl, {cases[key]['id']})"
-        yield name, entry(name, key[1], said, config, parameters=count(key[1], name))
+        yield name, entry(name, key[1], said, config, parameters=parameters_of(name, config, count(key[1], name)))
+
+
+def parameters_of(name: str, config: Mapping[str, Any], known: int | None) -> int | None:
+    """What an entry's `parameters` says: what its tensors count to, unless `UNEQUAL` says that the known count is right.
+
+    Raises:
+        SystemExit: the two differ and nobody has said why.
+    """
+    found = tensors(config, name)
+    if found is None:
+        return known
+    number = elements(found)
+    if known is None or abs(number / known - 1) <= CLOSE:
+        return number
+    if name not in UNEQUAL:
+        raise SystemExit(f"{name}: counts to {number:,}, and {known:,} is known: say why in tools/catalogue_keys.py")
+    return known if UNEQUAL[name].startswith("config: ") else number
 
 
 def entry(name: str, hub: str, source: str, config: dict[str, Any], *, parameters: int | None = None) -> str:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from kvplan.domain.plan import Plan
 from kvplan.errors import OptionError
 from kvplan.limits import ADVICE_SECONDS
+from kvplan.loading.machine import read_machine
 from kvplan.loading.plan.read import load_plan, overridden
 from kvplan.questions.committee.answer import answered, parse_scale
 from kvplan.questions.committee.changes import changes
@@ -24,6 +25,7 @@ def committee(
     scale: Fraction | float | int | str = 1,
     overrides: Mapping[str, str] | None = None,
     advise: bool = True,
+    machine: str | Path | None = None,
 ) -> Committee:
     """Several models on one card or node: the budget of each, the verdict, flags, a start order, and changes that would help.
 
@@ -32,6 +34,7 @@ def committee(
         solve: choose the users: as many as fit in the plan's proportions, what is left to members in the plan's order.
         scale: multiply every member's users (rounded up).
         overrides: `gpu`, `memory`, or `MEMBER.KEY`, and the value that replaces the plan's.
+        machine: a file of what only this machine knows (`kvplan audit LOG --save FILE`), for members with a ledger.
         advise: look for changes when it does not fit.
 
     Returns:
@@ -42,6 +45,8 @@ def committee(
         KvplanError: see `kvplan.errors`.
     """
     loaded = overridden(plan, overrides or {}) if isinstance(plan, Plan) else load_plan(plan, overrides)
+    if machine is not None:
+        loaded = replace(loaded, learned=read_machine(machine))
     factor = parse_scale(scale)
     answer = answered(loaded, solve=solve, factor=factor)
     if answer.fits or solve or not advise:

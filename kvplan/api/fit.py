@@ -1,21 +1,24 @@
 """`kvplan.fit`: from what people type or pass to the questions that `serving` answers."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
+from kvplan.domain.ledger import Line
+from kvplan.domain.machine import NOTHING
 from kvplan.domain.model import Model
 from kvplan.engines import about, default_engine, option_names
 from kvplan.errors import OptionError
 from kvplan.loading import load
+from kvplan.loading.machine import read_machine
 from kvplan.loading.weights.find import find_weights
 from kvplan.questions.fit.answer import answer, smallest, utilization_from
 from kvplan.questions.fit.fixes import with_fixes
 from kvplan.questions.fit.question import Fit, Question
-from kvplan.units import parse_count, parse_size
+from kvplan.units import parse_count, parse_rounded_size, parse_size
 
 Source = str | Path | Mapping[str, Any] | Model
 Count = int | str
@@ -43,6 +46,8 @@ def fit(
     utilization: float | str | None = None,
     encoder_len: Count = 0,
     average: Count | None = None,
+    free: Count | Sequence[Count] | None = None,
+    machine: str | Path | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Fit:
@@ -65,6 +70,8 @@ def fit(
         utilization: the share of the memory that may be used; the engine's own default otherwise.
         encoder_len: encoder output (or image) tokens of a request.
         average: tokens that a request really holds on average; a server with a shared pool then holds more (`.typical`).
+        free: bytes that other tenants leave on each device, one value or one a rank.
+        machine: a file that `kvplan audit LOG --save` wrote: what only that machine knows.
         infer: read an unknown architecture by shape.
         options: any option of the engine by its own name.
 
@@ -86,9 +93,10 @@ def fit(
     chosen = engine or default_engine(str(model))
     base = {
         "model": loaded,
-        "weights": find_weights(
-            model, loaded, given_bytes=None if weights is None else size_of(weights, "«weights»"), dtype=weights_dtype
-        ),
+        "weights": known_weights(model, loaded, weights, weights_dtype),
+        "weights_given": weights is not None or weights_dtype is not None,
+        "free": free_bytes(free),
+        "learned": NOTHING if machine is None else read_machine(machine),
         "engine": chosen,
         "context": None if context is None else _count(context, "«context»"),
         "batch_size": None if batch_size is None else _count(batch_size, "«batch_size»"),
@@ -103,6 +111,27 @@ def fit(
     }
     asked = list(_questions(base, gpu, gpus, tensor_parallel))
     return with_fixes(answer(asked[0]) if len(asked) == 1 else smallest(asked))
+
+
+def known_weights(source: Source, loaded: Model, given: Count | None, dtype: str | None) -> Line:
+    """The weights: as given, as found beside the model, or counted from its config.
+
+    Raises:
+        OptionError: nobody knows them.
+    """
+    return find_weights(source, loaded, given_bytes=None if given is None else size_of(given, "«weights»"), dtype=dtype)
+
+
+def free_bytes(value: Count | Sequence[Count] | None) -> tuple[int, ...]:
+    """`--free`: one size, or one a rank with commas.
+
+    Raises:
+        OptionError: not sizes.
+    """
+    if value is None:
+        return ()
+    parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else list(value)
+    return tuple(part if isinstance(part, int) else parse_rounded_size(str(part).strip(), what="«free»") for part in parts)
 
 
 def parse_target(text: str) -> tuple[int, int]:

@@ -1,16 +1,19 @@
 """`kvplan.reserve`: the pool that a server makes of a memory figure, or of a GPU less what weights and runtime take."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from kvplan.api.fit import Source, size_of
+from kvplan.api.fit import Count, Source, free_bytes, known_weights, size_of
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.gpus import gpu as device
+from kvplan.domain.machine import NOTHING
 from kvplan.domain.pool import Pool
 from kvplan.errors import OptionError
 from kvplan.loading import load
-from kvplan.loading.weights.find import find_weights
+from kvplan.loading.machine import read_machine
 from kvplan.questions.fit.answer import budget_of, told_options, utilization_from
 from kvplan.questions.fit.question import Question
 from kvplan.questions.reserve import reserved
@@ -27,6 +30,8 @@ def reserve(
     weights_dtype: str | None = None,
     reserve: int | str | None = None,
     utilization: float | str | None = None,
+    free: Count | Sequence[Count] | None = None,
+    machine: str | Path | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Pool | NotPredicted:
@@ -37,7 +42,7 @@ def reserve(
         memory: bytes for the cache on each device (`Available KV cache memory` of vLLM's log), an int or `16GiB`.
         gpu: or a GPU of the catalogue, whose budget is worked out as `kvplan.fit` does.
         engine: `NAME` or `NAME@VERSION` of a server.
-        weights, weights_dtype, reserve, utilization: parts of the GPU's budget, as `kvplan.fit` takes them.
+        weights, weights_dtype, reserve, utilization, free, machine: parts of the GPU's budget, as `kvplan.fit` takes them.
         infer: read an unknown architecture by shape.
         options: `kv_dtype`, `tensor_parallel`, or any option of the engine by its own name.
 
@@ -57,17 +62,20 @@ def reserve(
         )
     loaded = load(model, infer=infer)
     if memory is not None:
-        given = (weights, weights_dtype, reserve, utilization)
+        given = (weights, weights_dtype, reserve, utilization, free, machine)
         if any(value is not None for value in given):
-            raise OptionError("«memory» is what is left for the cache: weights, reserve and utilization go with «gpu»")
+            raise OptionError(
+                "«memory» is what is left for the cache: weights, reserve, utilization, free and machine go with «gpu»"
+            )
         amount = memory if isinstance(memory, int) else parse_rounded_size(memory, what="«memory»")
         return reserved(loaded, engine, options, size_of(amount, "«memory»", minimum=0))
     shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
     question = Question(
         model=loaded,
-        weights=find_weights(
-            model, loaded, given_bytes=None if weights is None else size_of(weights, "«weights»"), dtype=weights_dtype
-        ),
+        weights=known_weights(model, loaded, weights, weights_dtype),
+        weights_given=weights is not None or weights_dtype is not None,
+        free=free_bytes(free),
+        learned=NOTHING if machine is None else read_machine(machine),
         gpu=device(gpu or ""),
         engine=engine,
         gpus=shared["tensor_parallel"],
@@ -78,4 +86,6 @@ def reserve(
     )
     budget = budget_of(question)
     pool = reserved(loaded, engine, told_options(question, budget), max(0, budget.cache_bytes))
-    return pool if isinstance(pool, NotPredicted) else replace(pool, budget=budget.lines)
+    if isinstance(pool, NotPredicted):
+        return pool
+    return replace(pool, budget=budget.lines, refused=budget.refused or pool.refused)

@@ -5,6 +5,7 @@ Some assume a text part of their own, where the text class by itself would assum
 classes in `MERGED` also fill in what a given text part leaves out.
 """
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -196,5 +197,4 @@ def with_defaults(section: Config, wrapper: str) -> Config:
     for key, value in extra.items():
         if key not in section.data:
             section.note(key, value, f"default of `{wrapper}`")
-    whole: dict[str, Any] = {**extra, **section.data}
-    return section.replaced(whole)
+    return section.replaced(ChainMap(section.data, extra))  # type: ignore[arg-type]  # read, never written

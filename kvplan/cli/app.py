@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "fit": ("fit", "fit"),
     "committee": ("committee", "committee"),
     "reserve": ("reserve", "reserve"),
+    "receipt": ("receipt", "receipt"),
     "validate": ("validate", "validate"),
     "audit": ("audit", "audit"),
     "spec": ("spec", "spec"),

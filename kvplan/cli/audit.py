@@ -1,11 +1,14 @@
 """`kvplan audit`: recorded facts against predictions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kvplan.cli import options as o
+
+if TYPE_CHECKING:
+    from kvplan.domain.machine import Learned
 
 FilesArg = Annotated[
     list[Path],
@@ -15,12 +18,18 @@ FilesArg = Annotated[
         show_default=False,
     ),
 ]
+GpuOpt = Annotated[str | None, typer.Option("--gpu", metavar="NAME", help="The card of a log that does not tell it")]
+SaveOpt = Annotated[
+    Path | None, typer.Option("--save", metavar="FILE", help="Keep what only that machine knows, for `--machine FILE`")
+]
 ModelOpt = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="What a log is about")]
 
 
 def audit(
     files: FilesArg,
     model: ModelOpt = None,
+    gpu: GpuOpt = None,
+    save: SaveOpt = None,
     fmt: o.FormatOpt = None,
     output: o.Output = None,
     quiet: o.Quiet = False,
@@ -31,11 +40,34 @@ def audit(
     from kvplan.cli.progress import progress
     from kvplan.report.answers.audit import AuditAnswer
 
+    learn: list[Learned] | None = None if save is None else []
     total = sum(path.stat().st_size for path in files if path.is_file())
     with progress("auditing", total, shown=not quiet) as advance:
-        found = asked(files, model=model, progress=advance)
+        found = asked(files, model=model, gpu=gpu, learn=learn, progress=advance)
+    if save is not None:
+        _save(save, learn or [])
     show(AuditAnswer(found), fmt, output, quiet=quiet)
     if not found.exact and not quiet:
         exact = sum(result.status == "exact" for result in found.results)
         remark(f"{len(found.results) - exact:,} of {len(found.results):,} cases are not exact")
     return 0 if found.exact else 1
+
+
+def _save(path: Path, learn: "list[Learned]") -> None:
+    """Write the machine file.
+
+    Raises:
+        InputError: the files tell nothing of their machine.
+    """
+    from kvplan.cli.output import emit
+    from kvplan.errors import InputError
+    from kvplan.loading.machine import machine_text
+    from kvplan.questions.audit.learn import combined
+
+    known = combined(learn)
+    if known is None:
+        raise InputError(
+            "nothing to save: the files print none of what only their machine knows",
+            hint="a vLLM log of 0.9 or later prints the free memory, the usage and the graphs",
+        )
+    emit(machine_text(known), path)

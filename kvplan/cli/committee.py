@@ -27,6 +27,7 @@ def committee(
     gpu: GpuOpt = None,
     memory: Memory = None,
     settings: Set = None,
+    machine: o.Machine = None,
     unit: o.Unit = None,
     fmt: o.FormatOpt = None,
     output: o.Output = None,
@@ -36,7 +37,7 @@ def committee(
     from kvplan.cli.output import show
     from kvplan.report.answers.committee import CommitteeAnswer
 
-    answer = asked(plan, solve=solve, scale=scale, overrides=_overrides(gpu, memory, settings))
+    answer = asked(plan, solve=solve, scale=scale, overrides=_overrides(gpu, memory, settings), machine=machine)
     show(CommitteeAnswer(answer), fmt, output, unit)
     if not answer.fits:
         raise typer.Exit(1)

@@ -53,6 +53,9 @@ def fit(
     reserve: o.Reserve = None,
     memory: Memory = None,
     utilization: o.Utilization = None,
+    free: o.Free = None,
+    machine: o.Machine = None,
+    offline: o.Offline = False,
     encoder_len: o.EncoderLen = "0",
     settings: o.SetOpt = None,
     unit: o.Unit = None,
@@ -65,7 +68,7 @@ def fit(
     from kvplan.cli.output import show
     from kvplan.report.answers.fit import FitAnswer
 
-    options = o.engine_options(settings, kv_dtype="auto", tensor_parallel=1)
+    options = o.with_offline(o.engine_options(settings, kv_dtype="auto", tensor_parallel=1), offline)
     kv_dtype = options.pop("kv_dtype", kv_dtype)
     answers = [
         asked(
@@ -84,6 +87,8 @@ def fit(
             reserve=reserve,
             memory=memory,
             utilization=utilization,
+            free=free,
+            machine=machine,
             encoder_len=encoder_len,
             infer=infer,
             **options,

@@ -46,6 +46,13 @@ Weights = Annotated[str | None, typer.Option("--weights", metavar="SIZE", help="
 WeightsDtype = Annotated[str | None, typer.Option("--weights-dtype", metavar="DTYPE", help="The parameters as bf16, fp8, int4 …")]
 Reserve = Annotated[str | None, typer.Option("--reserve", metavar="SIZE", help="For activations and runtime, on each GPU")]
 Utilization = Annotated[str | None, typer.Option("--utilization", metavar="SHARE", help="Share of the memory to use: 0.9")]
+Free = Annotated[
+    str | None, typer.Option("--free", metavar="SIZE[,…]", help="What other tenants leave of each device: 22.1GiB, one a rank")
+]
+Machine = Annotated[
+    Path | None, typer.Option("--machine", metavar="FILE", help="What only your machine knows (`kvplan audit LOG --save FILE`)")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="vLLM's LLM class instead of its server: larger default batches")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr")]
 
 
@@ -92,6 +99,19 @@ def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel
 
         options["draft"] = load(options["draft"])
     return options
+
+
+def with_offline(options: dict[str, Any], offline: bool) -> dict[str, Any]:
+    """The options, told that the engine is used in a program instead of as a server.
+
+    Raises:
+        OptionError: `usage_context` says something else.
+    """
+    if not offline:
+        return options
+    if options.get("usage_context", "LLM_CLASS") != "LLM_CLASS":
+        raise OptionError("--offline and usage_context are two answers to one question", hint="give one of them")
+    return {**options, "usage_context": "LLM_CLASS"}
 
 
 def listed(text: str, what: str) -> list[str]:

@@ -25,6 +25,9 @@ def reserve(
     weights_dtype: o.WeightsDtype = None,
     reserve: o.Reserve = None,
     utilization: o.Utilization = None,
+    free: o.Free = None,
+    machine: o.Machine = None,
+    offline: o.Offline = False,
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
     settings: o.SetOpt = None,
@@ -39,7 +42,7 @@ def reserve(
     from kvplan.domain.pool import Pool
     from kvplan.report.answers.reserve import ReserveAnswer
 
-    chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
+    chosen = o.with_offline(o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel), offline)
     pools = [
         reserved(
             name,
@@ -50,6 +53,8 @@ def reserve(
             weights_dtype=weights_dtype,
             reserve=reserve,
             utilization=utilization,
+            free=free,
+            machine=machine,
             infer=infer,
             **chosen,
         )

@@ -1,58 +1,53 @@
 """Where a device's memory goes, line by line, each with what stands behind it. Pure.
 
-Nothing is guessed silently: a line is `measured` (a driver or a file said so), `derived` (arithmetic on such facts),
-`assumed` (a default of kvplan's, with its reason) or `given` (by whoever asks).
+Nothing is guessed silently: each line says its basis (`kvplan.domain.ledger`).
 """
 
 from math import ceil
-from typing import Literal
 
 from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.ledger import Basis, Ledger, Line, total
 from kvplan.domain.unified import working_set
 from kvplan.errors import OptionError
 from kvplan.units import GIB, ceil_div
 
-Basis = Literal["measured", "derived", "assumed", "given"]
-
-
-class Line(Struct, frozen=True, kw_only=True):
-    """One entry of a budget: `bytes` on one device, and where the figure comes from."""
-
-    name: str
-    bytes: int
-    basis: Basis
-    source: str
-
-    def to_dict(self) -> dict[str, str | int]:
-        """The JSON form."""
-        return {"name": self.name, "bytes": self.bytes, "basis": self.basis, "source": self.source}
-
 
 class Budget(Struct, frozen=True, kw_only=True):
-    """One device: its memory, and what is taken before the cache gets the rest."""
+    """One device: its memory, and what is taken before the cache gets the rest.
+
+    `ledger` has every line where the engine's are known; `reserve` is then their sum beside the weights. `refused` is what
+    the server says instead of starting, where that is known before its cache is made.
+    """
 
     memory: Line
     utilization: float
     unused: Line  # what the utilization leaves alone
     weights: Line
     reserve: Line
+    ledger: Ledger | None = None
+    refused: str = ""
+
+    @property
+    def cache(self) -> Line:
+        """What is left for the cache, with its band; negative when the weights alone do not fit."""
+        if self.ledger is not None:
+            return self.ledger.available
+        taken = (self.unused, self.weights, self.reserve)
+        return total("for the cache", (self.memory, *(line.negative() for line in taken)))
 
     @property
     def cache_bytes(self) -> int:
-        """What is left for the cache; negative when the weights alone do not fit."""
-        return self.memory.bytes - self.unused.bytes - self.weights.bytes - self.reserve.bytes
+        """The best value of `cache`."""
+        return self.cache.bytes
 
     @property
     def lines(self) -> tuple[Line, ...]:
         """The entries in order, those that are taken with negative bytes."""
-        taken = (self.unused, self.weights, self.reserve)
-        return (
-            self.memory,
-            *(Line(name=line.name, bytes=-line.bytes, basis=line.basis, source=line.source) for line in taken),
-        )
+        taken = (self.unused, *((self.weights, self.reserve) if self.ledger is None else self.ledger.lines))
+        return (self.memory, *(line.negative() for line in taken))
 
 
 def gpu_memory(gpu: Gpu) -> Line:

@@ -5,8 +5,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from kvplan.domain.budget import Line
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.ledger import Line
+from kvplan.domain.machine import NOTHING, Learned
 from kvplan.domain.model import Model
 
 
@@ -55,6 +56,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     members: tuple[Member, ...]
     gpus: int = 1
     source: str = ""
+    learned: Learned = NOTHING  # what a machine file says of each card
 
     @property
     def room_bytes(self) -> int:

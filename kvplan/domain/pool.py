@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from kvplan.domain.budget import Line
+from kvplan.domain.ledger import Line
 
 
 class Pool(Struct, frozen=True, kw_only=True):

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-from kvplan.domain.budget import Line, counted_weights, gpu_memory
+from kvplan.architectures.weights import weights_at
+from kvplan.domain.budget import counted_weights, gpu_memory
 from kvplan.domain.dtypes import DType, lookup
 from kvplan.domain.gpus import Gpu, gpus
+from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.engines import about
 from kvplan.errors import OptionError
@@ -28,12 +30,19 @@ def narrower_dtypes(engine: str) -> tuple[DType, ...]:
 
 def lighter_weights(model: Model | None, weights: Line) -> Iterator[tuple[str, Line]]:
     """(dtype, weights) of the quantisations that make weights lighter, where the parameters are known."""
-    if model is None or model.parameters is None or weights.basis != "derived":
+    if model is None or weights.basis not in {"derived", "rule"}:
         return
     for dtype in _LIGHTER:
-        found = counted_weights(model.parameters, dtype)
-        if found.bytes < weights.bytes:
+        found = _weights_at(model, dtype)
+        if found is not None and found.bytes < weights.bytes:
             yield dtype, found
+
+
+def _weights_at(model: Model, dtype: str) -> Line | None:
+    found = weights_at(model, dtype)
+    if found is not None:
+        return Line(name="weights", bytes=found.bytes, basis="rule", source=found.source)
+    return None if model.parameters is None else counted_weights(model.parameters, dtype)
 
 
 def larger_gpus(card: Gpu, memory_bytes: int) -> tuple[Gpu, ...]:

@@ -64,15 +64,25 @@ def _hybrid(c: Config, row: Row) -> Decoder:
         dtype=state_dtype(c, "mamba_ssm_cache_dtype"),
     )
     memories: dict[str, tuple[Memory, ...]] = {LINEAR: (state,), FULL: (keys,), "mlp": (), "moe": ()}
-    kinds = _kinds(c, ("layers_block_type", "layer_types"), "hybrid_override_pattern", [LINEAR, "moe", FULL, "mlp"])
+    kinds = layer_kinds(c)
     if c.has("num_hidden_layers") and layer_count(c, row) != len(kinds):
         c.refuse("num_hidden_layers", f"is {c.data['num_hidden_layers']}, but the layer map has {len(kinds)} entries")
-    predicted = _kinds(c, ("mtp_layers_block_type",), "mtp_hybrid_override_pattern", [FULL, "moe"])
+    predicted = draft_kinds(c)
     modules = draft_count(c, default=row.drafts)
     if modules * len(predicted) > MAX_LAYERS:
         c.refuse("num_nextn_predict_layers", f"times {len(predicted)} layers each is more than {MAX_LAYERS:,} layers")
     drafts = [memories[kind] for kind in predicted] * modules
     return Decoder(layers=[memories[kind] for kind in kinds], heads=heads, drafts=drafts)
+
+
+def layer_kinds(c: Config) -> list[str]:
+    """What each layer is: `linear_attention` (Mamba-2), `full_attention`, `mlp` or `moe`."""
+    return _kinds(c, ("layers_block_type", "layer_types"), "hybrid_override_pattern", [LINEAR, "moe", FULL, "mlp"])
+
+
+def draft_kinds(c: Config) -> list[str]:
+    """What the layers of one prediction module are."""
+    return _kinds(c, ("mtp_layers_block_type",), "mtp_hybrid_override_pattern", [FULL, "moe"])
 
 
 def _kinds(c: Config, lists: tuple[str, ...], letters: str, default: list[str]) -> list[str]:

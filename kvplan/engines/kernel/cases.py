@@ -4,10 +4,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
 
+from kvplan.domain.described import Described
 from kvplan.domain.model import Model
 from kvplan.errors import InputError
 from kvplan.files import expanded, open_regular
@@ -17,8 +18,16 @@ from kvplan.units import MAX_COUNT
 _OWN: Final = frozenset({"id", "engine", "engine_version", "model", "config", "workload", "options", "how", "source", "expected"})
 
 
-#: What makes a model of a hub config, `(config, name)`: handed to an engine's auditor, which knows no front ends.
-Read = Callable[[Mapping[str, Any], str], Model]
+class Read(Protocol):
+    """What makes a model of a hub config: handed to an engine's auditor, which knows no front ends."""
+
+    def __call__(self, config: Mapping[str, Any], name: str = "", /) -> Model:
+        """The model; `name` is what errors call it."""
+        ...
+
+    def described(self, config: Mapping[str, Any]) -> Described:
+        """The model's tensors, and its config with class defaults."""
+        ...
 
 
 class InvalidCase(ValueError):

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation, Buffer, Evidence
+from kvplan.domain.described import Described
 from kvplan.domain.dtypes import ALIASES
+from kvplan.domain.ledger import Ledger
+from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
@@ -71,6 +74,13 @@ class Engine:
     def name(self) -> str:
         """As typed."""
         return self.about.name
+
+    @property
+    def utilization(self) -> float | None:
+        """The share of a card that it allows itself; None for an engine that takes what it needs."""
+        option = self.about.roles.get("utilization", "")
+        share = getattr(self.options, option, None) if option else None
+        return share if isinstance(share, float) else None
 
     def on(self, model: Model) -> Prepared:
         """Everything that does not depend on the workload, decided.
@@ -135,6 +145,23 @@ class Prepared:
 
     def typed(self, workload: Workload) -> str:
         """What to type to get this cache, where the engine is told so exactly; the model left out."""
+        return ""
+
+    def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
+        """Where one process's memory goes on one card; None for an engine whose lines beside the cache are not known.
+
+        Args:
+            machine: the card, and what is known of it.
+            tensors: what the model loads.
+        """
+        return None
+
+    def startup(self, found: Ledger, machine: Machine, tensors: Described, pool: Pool) -> tuple[str, ...]:
+        """What the engine prints while it starts, as far as memory goes, in its own words."""
+        return pool.log
+
+    def too_little_free(self, found: Ledger, machine: Machine) -> str:
+        """What the engine says instead of starting where other tenants leave less than it asks for; empty: it starts."""
         return ""
 
     def command(self, serving: Serving) -> str:

@@ -8,11 +8,17 @@ Status = Literal["exact", "differs", "not_predicted", "invalid"]
 
 
 class ComparedFact(Struct, frozen=True, kw_only=True):
-    """One named fact: what kvplan says (None: nothing), and what was recorded."""
+    """One named fact: what kvplan says (None: nothing), and what was recorded.
+
+    A banded one has `low` and `high`. One that does not `counts` is shown and decides no verdict (what only a machine knows).
+    """
 
     name: str
     predicted: Any
     recorded: Any
+    low: Any = None
+    high: Any = None
+    counts: bool = True
 
     @property
     def agrees(self) -> bool:
@@ -28,14 +34,20 @@ class Result(Struct, frozen=True, kw_only=True):
     status: Status
     facts: tuple[ComparedFact, ...] = ()
     reason: str = ""
+    is_log: bool = False  # every figure is shown, agreeing ones too
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form (docs/reference/audit.md)."""
         answer: dict[str, Any] = {"id": self.id, "engine": self.engine, "status": self.status}
-        answer["facts"] = [{"name": f.name, "predicted": f.predicted, "recorded": f.recorded} for f in self.facts]
+        answer["facts"] = [_fact(f) for f in self.facts]
         if self.reason:
             answer["reason"] = self.reason
         return answer
+
+
+def _fact(f: ComparedFact) -> dict[str, Any]:
+    found = {"name": f.name, "predicted": f.predicted, "recorded": f.recorded}
+    return found if f.low is None and f.high is None else {**found, "low": f.low, "high": f.high}
 
 
 class Audit(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,9 @@ from typing import Any, ClassVar, Final
 from msgspec.structs import replace
 
 from kvplan.domain.allocation import Per
+from kvplan.domain.described import Described
+from kvplan.domain.ledger import Ledger
+from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model, Shared
 from kvplan.domain.pool import Pool
 from kvplan.domain.words import memory_words
@@ -26,6 +29,7 @@ from kvplan.engines.kernel.engine import Engine, Served
 from kvplan.engines.kernel.tensors import At, Count, Piece
 from kvplan.engines.vllm.about import ABOUT
 from kvplan.engines.vllm.facts import GroupFacts, VllmFacts
+from kvplan.engines.vllm.ledger.releases import UTILIZATION
 from kvplan.engines.vllm.models import any_traits, described_by_hand, quantised_cache
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.plan import Plan, make_plan
@@ -59,6 +63,12 @@ class Vllm(Engine):
             return VllmOn(self, model, make_plan(model, self.options, self.release))
         except Refused as problem:
             raise Refused(f"vLLM {self.version} does not serve {model.name} so: {problem.reason}", problem.see) from problem
+
+    @property
+    def utilization(self) -> float:
+        """The share of a card that it allows itself: the option's, or the release's default."""
+        given = self.options.gpu_memory_utilization
+        return UTILIZATION.at(self.release) if given is None else given
 
 
 class VllmOn(Served):
@@ -135,6 +145,24 @@ class VllmOn(Served):
             ideal_bytes=ideal_bytes,
             waste=waste,
         )
+
+    def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
+        """Every line of a worker's memory; see `kvplan.engines.vllm.ledger`."""
+        from kvplan.engines.vllm.ledger.process import process_ledger
+
+        return process_ledger(self.engine.options, self.plan, self.engine.release, machine, tensors)
+
+    def too_little_free(self, found: Ledger, machine: Machine) -> str:
+        """The refusal "Free memory on device … is less than desired"."""
+        from kvplan.engines.vllm.ledger.process import too_little_free
+
+        return too_little_free(found, machine, self.engine.release)
+
+    def startup(self, found: Ledger, machine: Machine, tensors: Described, pool: Pool) -> tuple[str, ...]:
+        """What the server prints while it starts, in its own words."""
+        from kvplan.engines.vllm.ledger.process import startup_lines
+
+        return startup_lines(self.engine.options, self.plan, self.engine.release, machine, tensors, found, pool)
 
     def reserved(self, budgets: tuple[int, ...]) -> Reserved:
         """What vLLM makes of `budgets` bytes on each pipeline stage (one stands for all)."""

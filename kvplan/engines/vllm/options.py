@@ -28,6 +28,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "usage_context": tuple(_BATCH_TOKENS),
     "device": ("cuda", "cpu"),
     "mamba_cache_mode": ("auto", "none", "align", "all"),
+    "performance_mode": ("balanced", "throughput", "interactivity"),
 }
 
 
@@ -60,9 +61,25 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
     kv_cache_layout: str = ""  # VLLM_KV_CACHE_LAYOUT
     swap_space: float = 4.0  # GiB of blocks on the CPU; V0 only
     num_gpu_blocks_override: int | None = None
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float | None = None  # the release's default: 0.9, from 0.22 on 0.92
     kv_cache_memory_bytes: int | None = None
     usage_context: str = "OPENAI_API_SERVER"  # or LLM_CLASS
+    # what decides the rest of the process's memory
+    max_num_seqs: int | None = None
+    enforce_eager: bool = False
+    quantization: str = ""
+    data_parallel_size: int = 1
+    enable_expert_parallel: bool = False
+    cudagraph_mode: str = ""  # of the compilation config, like the two sizes; NONE captures nothing
+    cudagraph_capture_sizes: str = ""  # numbers with commas
+    max_cudagraph_capture_size: int | None = None
+    performance_mode: str = "balanced"  # throughput doubles the default batch, interactivity captures small sizes
+    limit_mm_per_prompt: str = ""  # the flag's JSON, or one number for images
+    language_model_only: bool = False
+    skip_mm_profiling: bool = False
+    enable_lora: bool = False
+    max_loras: int = 1
+    max_lora_rank: int = 16
     # the machine
     device: str = "cuda"  # or cpu
     device_name: str = "NVIDIA H100 80GB HBM3"
@@ -72,12 +89,16 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in _PARALLEL:
             _within(name, getattr(self, name), 1, 65_536)
-        for name in ("block_size", "max_num_batched_tokens", "num_gpu_blocks_override"):
+        for name in ("block_size", "max_num_batched_tokens", "num_gpu_blocks_override", "max_num_seqs"):
             if getattr(self, name) is not None:
                 _within(name, getattr(self, name), 1, 2**40)
         if self.max_model_len is not None and self.max_model_len != -1:
             _within("max_model_len", self.max_model_len, 1, 2**53)
-        if not 0 < self.gpu_memory_utilization <= 1:
+        _within("data_parallel_size", self.data_parallel_size, 1, 65_536)
+        _within("max_loras", self.max_loras, 1, 10_000)
+        _within("max_lora_rank", self.max_lora_rank, 1, 65_536)
+        share = self.gpu_memory_utilization
+        if share is not None and not 0 < share <= 1:
             raise OptionError(
                 f"gpu_memory_utilization must be above 0 and at most 1, got {self.gpu_memory_utilization}",
                 option="gpu_memory_utilization",
@@ -88,6 +109,49 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
                 raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}", option=name)
         if self.speculative_config:
             parse_speculative(self.speculative_config)
+        self.capture_sizes  # noqa: B018  a bad list is refused here
+        self.images_a_prompt  # noqa: B018
+
+    @property
+    def capture_sizes(self) -> tuple[int, ...] | None:
+        """`cudagraph_capture_sizes` as numbers, None where they are not given.
+
+        Raises:
+            OptionError: not numbers with commas.
+        """
+        text = self.cudagraph_capture_sizes.strip("[] ")
+        if not text:
+            return None
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) > 10_000 or not all(part.isdecimal() and 0 < len(part) < 9 and int(part) for part in parts):
+            raise OptionError(f"cudagraph_capture_sizes: expected numbers with commas, got `{text[:40]}`", hint="such as 1,2,4,8")
+        return tuple(int(part) for part in parts)
+
+    @property
+    def images_a_prompt(self) -> int | None:
+        """The limit of images in one prompt, None where it is not given.
+
+        Raises:
+            OptionError: neither a number nor an object of numbers.
+        """
+        import json
+
+        text = self.limit_mm_per_prompt.strip()
+        if not text:
+            return None
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        number = found.get("image", found.get("video", 999)) if isinstance(found, dict) else found
+        if isinstance(number, dict):
+            number = number.get("count")
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 10**6:
+            raise OptionError(
+                f"limit_mm_per_prompt: expected a number or an object of numbers, got `{text[:40]}`",
+                hint="such as '{\"image\": 2}'",
+            )
+        return number
 
     @property
     def block_outermost(self) -> bool:

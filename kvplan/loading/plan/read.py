@@ -18,8 +18,9 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from msgspec.structs import replace
 
-from kvplan.domain.budget import Line, given_memory, gpu_memory, kept_free
+from kvplan.domain.budget import given_memory, gpu_memory, kept_free
 from kvplan.domain.gpus import Gpu, gpu
+from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
 from kvplan.engines import pipeline_stages, with_dtype

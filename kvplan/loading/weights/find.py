@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kvplan.domain.budget import Line, counted_weights
-from kvplan.domain.dtypes import lookup
+from kvplan.architectures.weights import CLOSE, check_format, stored_weights, weights_at
+from kvplan.domain.budget import counted_weights
+from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
+from kvplan.domain.storage.named import format_in
 from kvplan.errors import OptionError
 from kvplan.files import expanded
 from kvplan.loading.catalogue import find
@@ -18,27 +20,32 @@ Source = str | Path | Mapping[str, Any] | Model
 def find_weights(source: Source, model: Model, *, given_bytes: int | None = None, dtype: str | None = None) -> Line:
     """The weights of `model` as a budget line.
 
-    First match wins: `given_bytes`; the checkpoint beside a local config.json or on the hub (safetensors headers or
-    index); what the model's file says (GGUF tensors, a description's `weights_bytes`); its parameters at its dtype. A
-    `dtype` asks for the parameters at that type instead.
+    First match wins: `given_bytes`; a format asked for with `dtype`; the checkpoint beside a local config.json or on the hub
+    (safetensors headers or index); what the model's file says (GGUF tensors, a description's `weights_bytes`); the format
+    that a hub id's name says, where its layers came from the catalogue; the tensors counted from the config, as its
+    `quantization_config` stores them; its parameters at its dtype.
 
     Raises:
         OptionError: nothing is known; the message names what was looked at.
         InputError: a checkpoint that is there and cannot be read.
+        ConfigError: a `quantization_config` whose stored size is not known.
     """
     if given_bytes is not None:
         if dtype is not None:
             raise OptionError("«weights» and «weights_dtype» are two answers to one question", hint="give one of them")
         return Line(name="weights", bytes=given_bytes, basis="given", source="--weights")
-    checkpoint = _checkpoint(source)
     if dtype is not None:
-        return _at_dtype(model, dtype, checkpoint)
+        return _at_dtype(model, dtype, _checkpoint(source))
+    checkpoint = _checkpoint(source)
     if checkpoint is not None:
         return Line(name="weights", bytes=checkpoint.bytes, basis="measured", source=checkpoint.source)
     if model.weights_bytes is not None:
         gguf = str(source).lower().endswith(".gguf")
         said = "the tensors that the GGUF file lists" if gguf else "weights_bytes in its description"
         return Line(name="weights", bytes=model.weights_bytes, basis="measured" if gguf else "given", source=said)
+    found = _named(source, model) or _counted(model)
+    if found is not None:
+        return found
     if model.parameters is not None and not quantised(model):
         return counted_weights(model.parameters, model.dtype)
     raise _unknown(model)
@@ -49,11 +56,35 @@ def quantised(model: Model) -> bool:
     return model.origin is not None and any(s.has("quantization_config") for s in (model.origin.outer, model.origin.text))
 
 
+def _counted(model: Model) -> Line | None:
+    """The tensors of the model's config, as its checkpoint stores them."""
+    found = stored_weights(model)
+    return None if found is None else Line(name="weights", bytes=found.bytes, basis="rule", source=found.source)
+
+
+def _named(source: Source, model: Model) -> Line | None:
+    """A hub id that ends in a format (`…-AWQ-INT4`), read as an entry of the catalogue that is not stored so."""
+    if isinstance(source, Model | Mapping) or "/" not in str(source):
+        return None
+    repository = str(source).rpartition("/")[2]
+    form = format_in(repository)
+    entry = find(str(source))
+    if not form or entry is None or form in entry.stem or quantised(model):
+        return None
+    found = weights_at(model, form)
+    if found is None:
+        return None
+    return Line(name="weights", bytes=found.bytes, basis="rule", source=f"{found.source}; the format by its name alone")
+
+
 def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
-    """The parameters at another type; every one of them, so quantisers that leave some layers alone take a little more."""
+    """The weights in another format: tensor by tensor where they are known, else every parameter at one type."""
+    check_format(dtype)
+    found = weights_at(model, dtype)
     elements = checkpoint.elements if checkpoint is not None and not quantised(model) else None
+    if found is not None and (elements is None or abs(found.parameters / max(1, elements) - 1) <= CLOSE):
+        return Line(name="weights", bytes=found.bytes, basis="rule", source=found.source)
     parameters = elements or model.parameters
-    lookup(dtype, what="«weights_dtype»")
     if parameters is None:
         raise OptionError(
             f"«weights_dtype {dtype[:20]}»: the number of parameters of {model.name} is not known",

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kvplan import architectures
+from kvplan.architectures.describe import described
 from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.described import Described
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.cases import Case, InvalidCase, Record
 from kvplan.engines.kernel.verdicts import ComparedFact, Result, Status
@@ -35,12 +37,24 @@ def judge(record: Record) -> Result:
         return _without(case, "invalid", f"the record cannot be read as a case: {type(problem).__name__}: {str(problem)[:120]}")
 
 
-def _predicted(case: Case, module: Any, asked: Mapping[str, Any]) -> Mapping[str, Any] | NotPredicted:
-    def read(config: Mapping[str, Any], name: str = "") -> Model:
-        return architectures.read(config, source=f"{case.id}: {name}" if name else case.id, name=name or case.model)
+class _Reader:
+    """Reads the configs of one case."""
 
+    def __init__(self, case: Case) -> None:
+        self._case = case
+
+    def __call__(self, config: Mapping[str, Any], name: str = "", /) -> Model:
+        source = f"{self._case.id}: {name}" if name else self._case.id
+        return architectures.read(config, source=source, name=name or self._case.model)
+
+    def described(self, config: Mapping[str, Any]) -> Described:
+        """Its tensors."""
+        return described(config, self._case.id)
+
+
+def _predicted(case: Case, module: Any, asked: Mapping[str, Any]) -> Mapping[str, Any] | NotPredicted:
     try:
-        found: Mapping[str, Any] | NotPredicted = module.predict(case, asked, read)
+        found: Mapping[str, Any] | NotPredicted = module.predict(case, asked, _Reader(case))
     except Refused as problem:
         return NotPredicted(reason=problem.reason, see=problem.see)
     return found

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from kvplan.architectures.describe import describe
+from kvplan.domain.machine import Learned
 from kvplan.engines import ABOUTS, located
 from kvplan.engines.kernel.verdicts import Result
 from kvplan.files import expanded
@@ -43,9 +45,20 @@ def reader_of(path: Path) -> Any | None:
     return None
 
 
-def judge_log(path: Path, reader: Any, model: Model | None) -> list[Result]:
-    """Every context that the log shows; one result that says so when it shows none."""
-    found: list[Result] = reader.judge_log(path.name, _lines(path), model)
+def judge_log(
+    path: Path, reader: Any, model: Model | None, *, gpu: str | None = None, learn: list[Learned] | None = None
+) -> list[Result]:
+    """Every context that the log shows; one result that says so when it shows none.
+
+    Args:
+        gpu: the card, where the log does not tell it.
+        learn: gets what only the machine knows, from readers that look for it.
+    """
+    more: dict[str, Any] = {}
+    if hasattr(reader, "startup"):
+        more = {"tensors": describe(model) if model is not None else None, "learn": learn}
+        more["gpu"] = gpu
+    found: list[Result] = reader.judge_log(path.name, _lines(path), model, **more)
     if len(found) >= AUDIT_STARTS:
         return [*found, left_out(path.name, f"it holds {AUDIT_STARTS} starts or more: what comes after was left out")]
     if found:

@@ -103,6 +103,8 @@ def _part(demand: Demand, wanted: int | None) -> Part:
         bytes=demand.part_bytes(users),
         users=users,
         wanted=wanted,
+        outside_bytes=demand.outside_bytes,
+        ledger=demand.ledger,
         allocation=found if isinstance(found, Allocation) else None,
     )
 
@@ -128,7 +130,7 @@ def _fraction(part: Part, free_bytes: int, plan: Plan) -> str:
     if row.meaning == "of total" or row.limits:
         if part.member.share is not None:
             return f"{part.member.share:g}"
-        return of_total(part.needed_bytes, plan.memory.bytes)[0]
+        return of_total(part.needed_bytes - part.outside_bytes, plan.memory.bytes)[0]
     return of_free(part.cache_bytes, part.weights.bytes + part.reserve.bytes, free_bytes, row.meaning) if row.flag else ""
 
 

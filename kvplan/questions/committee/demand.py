@@ -3,8 +3,11 @@
 from fractions import Fraction
 from typing import Any, Final
 
+from kvplan.architectures.describe import describe
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.budget import share_of_weights
+from kvplan.domain.ledger import Ledger, total
+from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
 from kvplan.domain.pool import Pool
@@ -16,9 +19,11 @@ from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused, SpecError, nearest
 from kvplan.questions.committee.placing import Item
 from kvplan.questions.committee.shares import of_total
-from kvplan.questions.fit.answer import assumed_reserve, machine_options
+from kvplan.questions.fit.answer import LOADED, assumed_reserve, machine_options
 from kvplan.units import MAX_COUNT, ceil_div
 
+#: Lines of a ledger that a process takes of the card beside the fraction that it is given.
+_OUTSIDE: Final = frozenset({"context", "CUDA graphs, captured"})
 #: More memory than any card has: a server's block size does not depend on it.
 _AMPLE: Final = 2**50
 
@@ -37,10 +42,18 @@ class Demand:
         self.reserve = member.reserve or assumed_reserve(engine_name(member.engine))
         self._caches: dict[int, int] = {} if like is None else like._caches
         self._pool: Pool | None = None if like is None else like._pool
+        self.outside_bytes = 0  # what its process takes beside what its fraction counts
+        self.ledger: Ledger | None = None if like is None else like.ledger
         if like is not None:
             self.engine: Prepared | None = like.engine
+        else:
+            self.engine = None if member.model is None or member.cache_bytes is not None else self._prepared(member.model, plan)
+            if self.engine is not None and member.model is not None:
+                self.ledger = self._ledger(self.engine, member.model, plan)
+        if self.ledger is not None:
+            self._by_ledger(self.ledger)
+        if like is not None:
             return
-        self.engine = None if member.model is None or member.cache_bytes is not None else self._prepared(member.model, plan)
         if isinstance(self.engine, Served):
             found = self.engine.pool(_AMPLE)
             self._pool = found if found.block_bytes else None
@@ -58,6 +71,25 @@ class Demand:
             member.encoder_len,
             options,
         )
+
+    def _ledger(self, prepared: Prepared, model: Model, plan: Plan) -> Ledger | None:
+        """Every line of its process, where the engine's are known."""
+        tensors = describe(model, getattr(prepared.engine.options, "draft", None))
+        machine = Machine(gpu=plan.gpu, given=plan.memory.bytes, learned=plan.learned)
+        return prepared.ledger(machine, tensors) if tensors is not None else None
+
+    def _by_ledger(self, found: Ledger) -> None:
+        """Weights and reserve as the ledger has them, where nobody gave others.
+
+        A context, and graphs that are captured after the cache, stand outside what a fraction of the card counts.
+        """
+        if self.member.weights.basis in {"derived", "rule"}:
+            self.weights = total("weights", (line for line in found.lines if line.name in LOADED))
+        if self.member.reserve is None:
+            outside = [line for line in found.beside if line.name in _OUTSIDE]
+            self.outside_bytes = sum(line.bytes for line in outside)
+            rest = [line for line in found.lines if line.name not in LOADED]
+            self.reserve = total("activations and runtime", [*rest, *outside])
 
     def _prepared(self, model: Model, plan: Plan) -> Prepared:
         """The engine on the member's model; what it refuses is said with the plan's line."""
@@ -114,8 +146,10 @@ class Demand:
         """What the engine takes of each of its cards when it is told to hold that many users."""
         needed = self.kept_bytes + self.cache_bytes(users)
         if self.member.share is not None:
-            return int(self.total_bytes * Fraction(str(self.member.share)))
-        return of_total(needed, self.total_bytes)[1] if share_of(self.member.engine).meaning == "of total" else needed
+            return int(self.total_bytes * Fraction(str(self.member.share))) + self.outside_bytes
+        if share_of(self.member.engine).meaning != "of total":
+            return needed
+        return of_total(needed - self.outside_bytes, self.total_bytes)[1] + self.outside_bytes
 
     def item(self, users: int) -> Item:
         """Its part with that many users, as something to be placed on cards."""

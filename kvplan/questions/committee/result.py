@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation
-from kvplan.domain.budget import Line
+from kvplan.domain.ledger import Ledger, Line
 from kvplan.domain.plan import Member, Plan
 from kvplan.domain.pool import Pool
 from kvplan.questions.fit.question import Fix
@@ -28,6 +28,8 @@ class Part(Struct, frozen=True, kw_only=True):
     users: int
     wanted: int | None
     cards: tuple[int, ...] = (0,)
+    outside_bytes: int = 0  # of its reserve: what its process takes beside the fraction that it is given
+    ledger: Ledger | None = None
     allocation: Allocation | None = None
     pool: Pool | None = None
     flag: str = ""
@@ -66,6 +68,7 @@ class Part(Struct, frozen=True, kw_only=True):
             "slack_bytes": self.slack_bytes,
             "bytes": self.bytes,
             "fits": self.fits,
+            "ledger": None if self.ledger is None else self.ledger.to_dict(),
             "cards": list(self.cards),
             "environment": self.environment,
             "meaning": self.meaning,

@@ -5,10 +5,10 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from kvplan.architectures.describe import describe
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.budget import (
     Budget,
-    Line,
     given_memory,
     given_reserve,
     gpu_memory,
@@ -17,22 +17,89 @@ from kvplan.domain.budget import (
     unused,
 )
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.ledger import Ledger, Line, total
+from kvplan.domain.machine import Machine
 from kvplan.domain.unified import working_set
-from kvplan.engines import ABOUTS, about, engine_class, option_names
+from kvplan.engines import ABOUTS, about, make_engine, option_names
 from kvplan.engines.kernel.about import About
-from kvplan.engines.kernel.engine import Serving
-from kvplan.errors import OptionError
+from kvplan.engines.kernel.engine import Prepared, Serving
+from kvplan.errors import OptionError, Refused
 from kvplan.questions.commands import served_name
 from kvplan.questions.fit.question import Fit, Limit, Question, Row
 from kvplan.questions.fit.room import Room
 from kvplan.units import MAX_COUNT
 
+#: Lines that are loaded with the model.
+LOADED: Final = frozenset({"weights", "LoRA slots", "drafter"})
+_CONTRADICTION: Final = 0.1
 #: Contexts of a trade-off table start here.
 _SHORTEST: Final = 1024
 
 
 def budget_of(q: Question) -> Budget:
-    """One device's budget, each line with its origin."""
+    """One device's budget, each line with its origin: the engine's ledger where its lines are known."""
+    plain = _plain_budget(q)
+    prepared = prepared_of(q, plain)
+    tensors = describe(q.model, getattr(prepared.engine.options, "draft", None)) if prepared is not None else None
+    if prepared is None or tensors is None:
+        return plain
+    machine = Machine(gpu=q.gpu, given=q.memory_bytes, learned=q.learned, free=q.free)
+    found = prepared.ledger(machine, tensors)
+    return plain if found is None else _of_ledger(q, _overridden(q, found), prepared.too_little_free(found, machine))
+
+
+def prepared_of(q: Question, plain: Budget) -> Prepared | None:
+    """The engine as the question would start it, where it can be."""
+    options = told_options(q, plain)
+    limit = about(q.engine).roles.get("context", "")
+    share = about(q.engine).roles.get("utilization", "")
+    if q.context is not None and limit in option_names(q.engine):
+        options.setdefault(limit, q.context)
+    if q.utilization is not None and share in option_names(q.engine):
+        options[share] = q.utilization
+    try:
+        return make_engine(q.engine, options).on(q.model)
+    except Refused:
+        return None
+
+
+def _overridden(q: Question, found: Ledger) -> Ledger:
+    """The ledger with the lines that whoever asks knows better."""
+    lines = list(found.lines)
+    if q.weights_given:
+        given = replace(share_of_weights(q.weights, q.devices), basis="given")
+        lines = [given if line.name == "weights" else line for line in lines]
+    elif q.weights.basis == "measured":  # a checkpoint is at hand: where its size contradicts the config, the file is right
+        measured = share_of_weights(q.weights, q.devices)
+        lines = [measured if line.name == "weights" and _far(line, measured) else line for line in lines]
+    if q.reserve_bytes is not None:
+        lines = [line for line in lines if line.name in LOADED] + [given_reserve(q.reserve_bytes)]
+    return replace(found, lines=tuple(lines))
+
+
+def _far(line: Line, measured: Line) -> bool:
+    return abs(line.bytes - measured.bytes) > _CONTRADICTION * max(line.bytes, measured.bytes)
+
+
+def _of_ledger(q: Question, found: Ledger, refused: str) -> Budget:
+    """A budget whose every line is the engine's own."""
+    memory = replace(found.total, name=f"GPU memory ({q.gpu.id})")
+    left = Line(
+        name=f"left alone ({100 * (1 - found.requested.bytes / max(1, found.total.bytes)):.3g}%)",
+        bytes=found.total.bytes - found.requested.bytes,
+        basis=found.requested.basis,
+        source=found.requested.source,
+    )
+    loaded = total("weights", (line for line in found.lines if line.name in LOADED))
+    rest = total("activations and runtime", (line for line in found.lines if line.name not in LOADED))
+    share = found.requested.bytes / max(1, found.total.bytes)
+    return Budget(
+        memory=memory, utilization=round(share, 4), unused=left, weights=loaded, reserve=rest, ledger=found, refused=refused
+    )
+
+
+def _plain_budget(q: Question) -> Budget:
+    """A budget with one assumed line for all that is neither weights nor cache."""
     name = q.engine.partition("@")[0]
     memory = gpu_memory(q.gpu) if q.memory_bytes is None else given_memory(q.gpu.id, q.memory_bytes)
     share, left = _left_alone(q, name, memory)
@@ -57,8 +124,8 @@ def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
     if q.gpu.vendor == "apple":
         kept = not_lent(memory.bytes)
         return 1 - kept.bytes / memory.bytes, kept
-    own = getattr(engine_class(engine).Options(), option) if option else None
-    if isinstance(own, float):
+    own = make_engine(q.engine, {}).utilization if option else None
+    if own is not None:
         return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}")
     return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs")
 
@@ -80,9 +147,10 @@ def utilization_from(value: Any) -> float:
     return share
 
 
-def room_of(q: Question, budget: Budget) -> Room:
-    """The cache budget as the engine sees it."""
-    return Room(q.model, q.engine, told_options(q, budget), budget.cache_bytes, encoder_len=q.encoder_len)
+def room_of(q: Question, budget: Budget, amount: int | None = None) -> Room:
+    """The cache budget, or another `amount` of bytes, as the engine sees it."""
+    size = budget.cache_bytes if amount is None else amount
+    return Room(q.model, q.engine, told_options(q, budget), size, encoder_len=q.encoder_len)
 
 
 def told_options(q: Question, budget: Budget) -> dict[str, Any]:
@@ -140,7 +208,27 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
     context, each, limited = _solve(q, room)
     fits = each > 0 and context > 0 and room.fits(each, context)
     rows = () if brief else _rows(q, room, context, each, fits=fits)
-    return _answered(q, budget, room, context, each, fits=fits, limited=limited, rows=rows)
+    found = _answered(q, budget, room, context, each, fits=fits, limited=limited, rows=rows)
+    if budget.refused:
+        return replace(found, fits=False)
+    return _over_band(found, context, each) if budget.cache.low != budget.cache.high else found
+
+
+def _over_band(found: Fit, context: int, each: int) -> Fit:
+    """The answer at both ends of what may be left for the cache: the exit code follows the low one."""
+    q, budget = found.question, found.budget
+    low, high = (room_of(q, budget, amount) for amount in (budget.cache.low, budget.cache.high))
+    if q.asked == "target":
+        sure, possible = low.fits(each, context), high.fits(each, context)
+        return replace(found, fits=sure, unsure=sure != possible)
+    if found.limited_by == "nothing":
+        return found
+    if q.asked == "context":
+        span = (_solve(q, low)[0], _solve(q, high)[0])
+    else:
+        span = (low.most_requests(context) * q.replicas, high.most_requests(context) * q.replicas)
+    sure = low.fits(max(1, min(each, span[0])), context) if q.asked != "context" else span[0] > 0
+    return replace(found, fits=found.fits and sure, unsure=found.fits and not sure, span=span if span[0] != span[1] else None)
 
 
 def _unpredicted(q: Question, budget: Budget, why: NotPredicted) -> Fit:

@@ -6,8 +6,10 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from kvplan.domain.allocation import Allocation
-from kvplan.domain.budget import Budget, Line
+from kvplan.domain.budget import Budget
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.ledger import Line
+from kvplan.domain.machine import NOTHING, Learned
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.engines import pipeline_stages
@@ -39,6 +41,9 @@ class Question(Struct, frozen=True, kw_only=True):
     reserve_bytes: int | None = None
     utilization: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    learned: Learned = NOTHING  # what a machine file says
+    free: tuple[int, ...] = ()  # bytes that other tenants leave, one value or one a rank
+    weights_given: bool = False  # `weights` are whoever asks', not worked out
     source: str = ""  # MODEL as it was typed, for commands
     weights_flag: str = ""  # as it was typed
 
@@ -144,6 +149,8 @@ class Fit(Struct, frozen=True, kw_only=True):
     rows: tuple[Row, ...] = ()
     allocation: Allocation | None = None
     pool: Pool | None = None
+    span: tuple[int, int] | None = None  # fewest and most of what was looked for, over the band of the cache's share
+    unsure: bool = False  # a target that fits the best value of the cache's share and not its smallest, or the other way
     typical: int | None = None  # requests of `average` tokens, where a pool is shared
     flags: str = ""
     not_predicted: str = ""
@@ -182,6 +189,10 @@ class Fit(Struct, frozen=True, kw_only=True):
             "typical_batch_size": self.typical,
             "cache_bytes": self.cache_bytes,
             "budget_bytes": self.budget.cache_bytes,
+            "budget_low_bytes": self.budget.cache.low,
+            "budget_high_bytes": self.budget.cache.high,
+            "span": list(self.span) if self.span else None,
+            "unsure": self.unsure,
             "budget": [line.to_dict() for line in self.budget.lines],
             "pool": _pool_dict(self.pool),
             "evidence": self.evidence,

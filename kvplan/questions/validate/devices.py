@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar
 
+from kvplan.domain.caching_allocator import simulate, unpredicted_setting
 from kvplan.errors import EnvironmentMissing
-from kvplan.questions.validate.caching_allocator import simulate, unpredicted_setting
 from kvplan.questions.validate.compare import Check
 from kvplan.questions.validate.host_memory import available_bytes, resident_bytes
 from kvplan.units import MIB

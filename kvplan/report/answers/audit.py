@@ -32,7 +32,8 @@ class AuditAnswer(Struct, frozen=True):
 
     def blocks(self, view: View) -> list[Block]:
         """The count, what differs, and why cases were not compared."""
-        return [engine_table(self.audit), *(t for t in (difference_table(self.audit), reason_table(self.audit)) if t.rows)]
+        others = (printed_table(self.audit), difference_table(self.audit), reason_table(self.audit))
+        return [engine_table(self.audit), *(table for table in others if table.rows)]
 
 
 def engine_table(audit: Audit) -> Table:
@@ -62,7 +63,7 @@ def difference_table(audit: Audit) -> Table:
     rows = [
         (result.id, fact.name, _shown(fact.predicted), _shown(fact.recorded), _difference(fact))
         for result in audit.results
-        if result.status == "differs"
+        if result.status == "differs" and not result.is_log
         for fact in result.facts
         if not fact.agrees
     ]
@@ -75,6 +76,40 @@ def difference_table(audit: Audit) -> Table:
     )
     notes = (f"{len(rows) - MAX_ROWS:,} more differing facts: `-f json` has them all",) if len(rows) > MAX_ROWS else ()
     return Table(title="differing", columns=columns, rows=tuple(rows[:MAX_ROWS]), notes=notes)
+
+
+def printed_table(audit: Audit) -> Table:
+    """What logs print beside what kvplan says, figures that agree too."""
+    rows = [
+        (
+            result.id,
+            fact.name.removesuffix("_printed"),
+            _shown(fact.recorded),
+            _shown(fact.predicted),
+            _range(fact),
+            _difference(fact),
+        )
+        for result in audit.results
+        if result.is_log
+        for fact in result.facts
+        if fact.name != "available_kv_gib_printed" or all(other.name != "available_kv_gib" for other in result.facts)
+    ]
+    columns = (
+        Column(title="start", key="id", optional=True),
+        Column(title="line", key="name"),
+        Column(title="printed", key="recorded"),
+        Column(title="predicted", key="predicted"),
+        Column(title="band", key="band"),
+        Column(title="difference", key="difference"),
+    )
+    notes = (f"{len(rows) - MAX_ROWS:,} more: `-f json` has them all",) if len(rows) > MAX_ROWS else ()
+    return Table(title="printed and predicted", columns=columns, rows=tuple(rows[:MAX_ROWS]), notes=notes)
+
+
+def _range(fact: ComparedFact) -> str:
+    if fact.low is None or fact.low == fact.high:
+        return ""
+    return f"{fact.low:.2f} to {fact.high:.2f}"
 
 
 def reason_table(audit: Audit) -> Table:

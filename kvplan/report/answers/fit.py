@@ -8,6 +8,7 @@ from msgspec import Struct
 from kvplan.domain.tables import Column, Table
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
+from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View
 from kvplan.units import human_bytes
 
@@ -58,13 +59,22 @@ def verdict(fit: Fit) -> str:
     where = f"{q.gpus} x {q.gpu.id}" if q.gpus > 1 else q.gpu.id
     if fit.not_predicted:
         return f"NOT PREDICTED on {where}: {fit.not_predicted}"
+    if fit.budget.refused:
+        return f"DOES NOT START on {where}: {fit.budget.refused}"
+    if fit.unsure:
+        band = fit.budget.cache
+        needs = human_bytes(fit.cache_bytes)
+        return (
+            f"FITS on {where} if the server leaves {needs} for its cache: {served(fit)} take that, and it leaves "
+            f"{human_bytes(band.bytes)} ({human_bytes(band.low)} to {human_bytes(band.high)})"
+        )
     if fit.limited_by == "nothing" and fit.fits:
         grows = "requests" if q.asked != "context" else "tokens"
         return f"FITS on {where}: the cache does not grow with the {grows}, so memory sets no limit"
     if fit.fits:
         if q.asked == "target":
             return f"FITS on {where}: {served(fit)} take {human_bytes(fit.cache_bytes)} of {_left(fit)}"
-        return f"FITS on {where}: {served(fit)}; {_LIMITS[fit.limited_by]}"
+        return f"FITS on {where}: {served(fit)}{_span(fit)}; {_LIMITS[fit.limited_by]}"
     if fit.budget.cache_bytes <= 0:
         return f"DOES NOT FIT on {where}: weights and reserve leave no memory for a cache ({_left(fit)})"
     if q.asked == "target":
@@ -73,26 +83,33 @@ def verdict(fit: Fit) -> str:
     return f"DOES NOT FIT on {where}: not even {wanted} in {_left(fit)}"
 
 
+def _span(fit: Fit) -> str:
+    """How far the answer may be off: fewest and most over what the engine may leave for the cache."""
+    if fit.span is None:
+        return ""
+    low, high = fit.span
+    band = fit.budget.cache
+    what = "tokens" if fit.question.asked == "context" else "requests"
+    return f" ({low:,} to {high:,} {what} for {human_bytes(band.low)} to {human_bytes(band.high)} of cache)"
+
+
 def _left(fit: Fit) -> str:
-    return human_bytes(fit.budget.cache_bytes)
+    band = fit.budget.cache
+    if band.low == band.high:
+        return human_bytes(band.bytes)
+    return f"{human_bytes(band.bytes)} ({human_bytes(band.low)} to {human_bytes(band.high)})"
 
 
 def budget_table(fit: Fit) -> Table:
     """Where one device's memory goes."""
-    columns = (
-        Column(title="where the memory goes", key="name"),
-        Column(title="memory", key="bytes", kind="bytes"),
-        Column(title="basis", key="basis"),
-        Column(title="source", key="source"),
-    )
-    lines = (line for line in fit.budget.lines if line.bytes)
-    rows: list[tuple[Any, ...]] = [(line.name, line.bytes, line.basis, line.source) for line in lines]
-    rows.append(("for the cache", fit.budget.cache_bytes, "derived", "what is left"))
+    lines = (line for line in fit.budget.lines if line.bytes or line.high)
+    rows = [line_row(line) for line in lines]
+    rows.append(("for the cache", fit.budget.cache_bytes, *line_row(fit.budget.cache)[2:4], "derived", "what is left"))
     if fit.allocation is not None and fit.limited_by != "nothing":
         about = f"{fit.allocation.engine} {fit.allocation.engine_version}, {fit.allocation.kv_dtype}"
         at = fit.allocation.workload
-        rows.append((f"cache of {at.batch_size:,} x {at.seq_len:,} tokens", -fit.cache_bytes, fit.evidence, about))
-    return Table(title=_identity(fit), columns=columns, rows=tuple(rows))
+        rows.append((f"cache of {at.batch_size:,} x {at.seq_len:,} tokens", -fit.cache_bytes, None, None, fit.evidence, about))
+    return lines_table(_identity(fit), "where the memory goes", rows)
 
 
 def _identity(fit: Fit) -> str:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import kvplan
 from kvplan.api.fit import parse_target
 from kvplan.cli.app import main
-from kvplan.domain.budget import Line, gpu_memory
+from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
+from kvplan.domain.ledger import Line
 from kvplan.engines import PREDICTED
 from kvplan.errors import OptionError
 from kvplan.questions.commands import fit_command as command

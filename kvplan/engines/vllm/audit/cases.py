@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.vllm.audit import memory
 from kvplan.engines.vllm.engine import Vllm
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes
@@ -48,6 +49,8 @@ _DEVICES: Final[dict[str, dict[str, Any]]] = {
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The plan, and each budget's pool or refusal, as `memory[i].…`; a single real run has them without an index."""
+    if memory.is_memory(case, expected):
+        return memory.recorded(case, expected)
     facts = {name: expected[name] for name in (*_PLAN, *_POOL) if name in expected}
     lengths = expected.get(_LENGTHS)
     if isinstance(lengths, Mapping):
@@ -71,6 +74,8 @@ def _entries(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The memory budgets on each worker, and the lengths of requests that are asked about."""
+    if memory.is_memory(case, expected):
+        return memory.asked(case, expected)
     found = [entry.get("available_memory") for entry in _entries(expected)]
     budgets = [_budget(value) for value in found or [expected.get("available_memory", 0)]]
     lengths = expected.get(_LENGTHS)
@@ -87,6 +92,8 @@ def _budget(value: object) -> tuple[int, ...]:
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     """The facts of the `vllm` engine at the record's release."""
+    if "runs" in asked:
+        return memory.predict(case, asked, read)
     model = read(case.config, "")
     version = case.engine_version.split()[0] if case.engine_version.strip() else ""
     on = Vllm.made(options(case, read), version or None).on(model)
@@ -128,6 +135,8 @@ def _pool_facts(pool: Reserved, prefix: str) -> dict[str, Any]:
 
 def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
     """Concurrency agrees when equal to four decimals."""
+    if name in memory.PRINTED and not (name == "max_concurrency" and isinstance(recorded, float) and len(str(recorded)) > 9):
+        return memory.as_recorded(name, predicted, recorded)
     numbers = all(isinstance(value, int | float) for value in (predicted, recorded))
     if name.endswith("max_concurrency") and numbers and round(predicted, 4) == round(recorded, 4):
         return recorded

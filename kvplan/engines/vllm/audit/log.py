@@ -12,12 +12,22 @@ from itertools import islice
 from typing import Any, Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.described import Described
+from kvplan.domain.machine import Learned
 from kvplan.domain.model import Model
+from kvplan.engines.kernel.options import own_options
+from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.kernel.verdicts import ComparedFact, Result
 from kvplan.engines.vllm.audit import printed as vllm_printed
+from kvplan.engines.vllm.audit import startup
 from kvplan.engines.vllm.audit.fieldlog import versions
+from kvplan.engines.vllm.engine import Vllm
+from kvplan.engines.vllm.ledger import cards
+from kvplan.engines.vllm.ledger.settings import Card
+from kvplan.engines.vllm.options import VllmOptions
 from kvplan.errors import KvplanError
 from kvplan.limits import AUDIT_STARTS
 
@@ -83,6 +93,8 @@ class Start(Struct):
     version: str = ""
     flags: dict[str, Any] = field(default_factory=dict)
     printed: dict[str, int | float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)  # the lines of the start-up, GiB as printed
+    memory_flags: dict[str, Any] = field(default_factory=dict)  # flags that decide memory beside the cache
 
     @property
     def has_started(self) -> bool:
@@ -104,6 +116,7 @@ def starts(lines: Iterable[str]) -> list[Start]:
                 now = Start(line=number)
             now.version, now.line = match[1], number
         _read_line(line, now)
+        startup.read_line(line, now.memory, now.memory_flags)
         if now.has_started and (not found or found[-1] is not now):
             found.append(now)
         now.version = now.version or server
@@ -157,9 +170,45 @@ def _number(text: str, *, whole: bool) -> int | float | None:
         return None
 
 
-def judge_log(name: str, lines: Iterable[str], model: Model | None) -> list[Result]:
-    """One result a start: every printed number, and what kvplan says would be printed there."""
-    return [_judged(f"{name}:{start.line}", start, model) for start in islice(starts(lines), AUDIT_STARTS)]
+def judge_log(
+    name: str,
+    lines: Iterable[str],
+    model: Model | None,
+    *,
+    tensors: Described | None = None,
+    gpu: str | None = None,
+    learn: list[Learned] | None = None,
+) -> list[Result]:
+    """One result a start: every printed number, and what kvplan says would be printed there.
+
+    Args:
+        tensors: what the model loads, for the lines beside the cache.
+        gpu: the card, where the log's total does not tell it.
+        learn: gets what only the machine knows, one entry a start.
+    """
+    found = list(islice(starts(lines), AUDIT_STARTS))
+    if learn is not None:
+        known = (startup.learned(start.memory, start.flags, f"{name}:{start.line}") for start in found)
+        learn.extend(one for one in known if one is not None)
+    known_card = cards.card(gpu) if gpu else None
+    return [_with_memory(_judged(f"{name}:{start.line}", start, model), start, model, tensors, known_card) for start in found]
+
+
+def _with_memory(result: Result, start: Start, model: Model | None, tensors: Described | None, card: Card | None) -> Result:
+    """The result with the memory lines beside their predictions; they decide no verdict."""
+    result = replace(result, is_log=True)
+    if model is None or tensors is None or result.status == "not_predicted":
+        return result
+    printed = dict(start.memory)
+    if "available_kv_gib_printed" in start.printed:
+        printed["available_kv_gib"] = float(start.printed["available_kv_gib_printed"])
+    release = parse_version(start.version) if start.version else parse_version(Vllm.about.latest)
+    try:
+        options = own_options(Vllm.about, VllmOptions, {**start.flags, **start.memory_flags})
+        facts = startup.compared(printed, options, release, model, tensors, card)
+    except KvplanError:
+        return result
+    return replace(result, facts=(*facts, *result.facts))
 
 
 def _judged(where: str, start: Start, model: Model | None) -> Result:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvplan.questions.validate.caching_allocator import Figures, round_size, segment_size, simulate, unpredicted_setting
+from kvplan.domain.caching_allocator import Figures, round_size, segment_size, simulate, unpredicted_setting
 from kvplan.units import MIB
 
 B = 512  # one block

@@ -1,0 +1,67 @@
+"""`kvplan.receipt`: a server's start-up, line by line, before it starts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kvplan.api.fit import Count, Source, free_bytes, known_weights, size_of
+from kvplan.domain.gpus import gpu as device
+from kvplan.domain.machine import NOTHING
+from kvplan.loading import load
+from kvplan.loading.machine import read_machine
+from kvplan.questions.fit.answer import utilization_from
+from kvplan.questions.fit.question import Question
+from kvplan.questions.receipt import Receipt
+from kvplan.questions.receipt import receipt as asked
+from kvplan.units import parse_count
+
+
+def receipt(
+    model: Source,
+    gpu: str,
+    *,
+    engine: str = "vllm",
+    weights: Count | None = None,
+    weights_dtype: str | None = None,
+    reserve: Count | None = None,
+    memory: Count | None = None,
+    utilization: float | str | None = None,
+    free: Count | Sequence[Count] | None = None,
+    machine: str | Path | None = None,
+    infer: bool = False,
+    **options: Any,
+) -> Receipt:
+    """Every line of one worker's memory, what the server prints of it, and whether it comes up.
+
+    Args:
+        model: anything that `kvplan.load` takes.
+        gpu: a card of the catalogue.
+        engine: `NAME` or `NAME@VERSION` of a server.
+        weights, weights_dtype, reserve, memory, utilization, free, machine: as `kvplan.fit` takes them.
+        infer: read an unknown architecture by shape.
+        options: `kv_dtype`, `tensor_parallel`, or any option of the engine by its own name.
+
+    Returns:
+        A `Receipt`: `.starts`, `.budget.ledger`, `.pool`, `.lines`, `.refused`, `.to_dict()`.
+
+    Raises:
+        OptionError: a bad value, or an unknown GPU or engine.
+    """
+    loaded = load(model, infer=infer)
+    given = options.pop("tensor_parallel", options.pop("tensor_parallel_size", 1))
+    split = parse_count(str(given), what="«tensor_parallel»")
+    base: dict[str, Any] = {"model": loaded, "gpu": device(gpu), "engine": engine, "tensor_parallel": split, "options": options}
+    weights_line = known_weights(model, loaded, weights, weights_dtype)
+    stages = Question(**base, weights=weights_line).pipeline
+    question = Question(
+        **base,
+        weights=weights_line,
+        weights_given=weights is not None or weights_dtype is not None,
+        gpus=split * stages,
+        reserve_bytes=None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
+        memory_bytes=None if memory is None else size_of(memory, "«memory»"),
+        utilization=None if utilization is None else utilization_from(utilization),
+        free=free_bytes(free),
+        learned=NOTHING if machine is None else read_machine(machine),
+    )
+    return asked(question)

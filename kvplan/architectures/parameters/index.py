@@ -1,0 +1,22 @@
+"""Model type of the text part -> the module of this package that counts its parameters."""
+
+from typing import Final
+
+MODULES: Final[tuple[str, ...]] = (
+    "dense",
+    "sparse",
+    "gpt",
+    "latent",
+    "hybrids",
+    "nemotron_h",
+    "zamba",
+    "delta",
+    "convolution",
+    "gemma",
+    "deepseek_v4",
+    "recurrent",
+    "others",
+    "bart",
+    "t5",
+    "bert",
+)

@@ -1,0 +1,131 @@
+"""What a model's weights take, counted from its config: as its checkpoint stores them, or in another format."""
+
+from typing import Final
+
+from msgspec import Struct
+
+from kvplan.architectures.kit.config import Config
+from kvplan.architectures.parameters import Counted, counted
+from kvplan.domain.dtypes import ALIASES, DTYPES, item_bytes
+from kvplan.domain.model import Latent, Model, Softmax
+from kvplan.domain.parameters import elements
+from kvplan.domain.storage.named import NAMES, named_scheme
+from kvplan.domain.storage.schemes import Scheme, scheme_of, stored
+from kvplan.errors import KvplanError, OptionError, nearest
+from kvplan.gguf.from_parameters import rope_factors, subject_of, tensors_of
+from kvplan.gguf.mixes import DEFAULTS, mix_of, mixed_bytes
+
+#: A list whose count is further from the known one comes from a config whose widths were left out.
+CLOSE: Final = 0.01
+_PLAIN: Final = {"float32", "bfloat16", "float16"}
+
+
+class Weighed(Struct, frozen=True, kw_only=True):
+    """Bytes of a model's weights, the parameters that they hold, and in words how both were counted."""
+
+    bytes: int
+    parameters: int
+    source: str
+
+
+def tensors(model: Model) -> Counted | None:
+    """The model's tensors, or None: it was described by hand, no rule counts its type, or its config leaves sizes out."""
+    if model.origin is None or not model.origin.config or "general.architecture" in model.origin.config:
+        return None
+    try:
+        found = counted(Config(model.origin.config, model.name))
+    except KvplanError:
+        return None
+    if model.parameters and abs(elements(found.tensors) / model.parameters - 1) > CLOSE:
+        return None
+    return found
+
+
+def stored_weights(model: Model) -> Weighed | None:
+    """The weights as the checkpoint stores them: at its dtype, or as its `quantization_config` says; None: not known.
+
+    Raises:
+        ConfigError: a quantisation whose stored size is not known.
+    """
+    found = tensors(model)
+    if found is None or model.origin is None:
+        return None
+    scheme = scheme_of(model.origin.outer, model.origin.text)
+    return _weighed(model, found, scheme, model.dtype if scheme is None else f"{_name(scheme)} (its quantization_config)")
+
+
+def weights_at(model: Model, dtype: str) -> Weighed | None:
+    """The weights in another type or format; None: the model's tensors are not known.
+
+    Raises:
+        OptionError: no such format.
+    """
+    check_format(dtype)
+    found = tensors(model)
+    if found is None:
+        return None
+    mix = mix_of(dtype)
+    plain = _plain(dtype)
+    if mix is not None and plain is None:
+        return _gguf(model, found, mix)
+    if plain is not None:
+        size = stored(found.tensors, item_bytes(plain)).bytes
+        return _said(found, size, plain)
+    scheme = named_scheme(dtype, found.tensors)
+    return _weighed(model, found, scheme, dtype.strip().lower())
+
+
+def check_format(dtype: str) -> None:
+    """Whether `--weights-dtype` has such a format.
+
+    Raises:
+        OptionError: it has not; the message names the nearest.
+    """
+    if _plain(dtype) is None and mix_of(dtype) is None and named_scheme(dtype) is None:
+        near = nearest(dtype.strip().lower(), [*DEFAULTS, *NAMES, *_PLAIN, *ALIASES])
+        raise OptionError(
+            f"--weights-dtype: unknown format `{dtype[:40]}`",
+            hint=f"did you mean `{near}`?" if near else "bf16, fp8, int4, awq, gptq, nvfp4, mxfp4, bnb-4bit, q4_k_m, q8_0 …",
+        )
+
+
+def _plain(dtype: str) -> str | None:
+    """The plain type that a name means: every element has as many bytes."""
+    key = dtype.strip().lower().removeprefix("torch.")
+    name = ALIASES.get(key, key)
+    return name if name in _PLAIN and name in DTYPES else None
+
+
+def _weighed(model: Model, found: Counted, scheme: Scheme | None, words: str) -> Weighed:
+    return _said(found, stored(found.tensors, item_bytes(model.dtype), scheme).bytes, words)
+
+
+def _said(found: Counted, size: int, words: str) -> Weighed:
+    number = elements(found.tensors)
+    missing = f", without {', '.join(found.uncounted)}" if found.uncounted else ""
+    return Weighed(bytes=size, parameters=number, source=f"{number:,} parameters in {words}, tensor by tensor{missing}")
+
+
+def _name(scheme: Scheme) -> str:
+    names = dict.fromkeys(rule.format.name for rule in scheme.rules)
+    if scheme.experts is not None:
+        names[scheme.experts.name] = None
+    return " and ".join(names)
+
+
+def _gguf(model: Model, found: Counted, mix: str) -> Weighed:
+    """A GGUF file's tensors; vision towers are in a file of their own, and prediction layers in few."""
+    assert model.origin is not None
+    kind = model.origin.text_type
+    first = model.layers[0].memories
+    kv = next((memory.kv_heads for memory in first if isinstance(memory, Softmax)), 0)
+    latent = next((memory for layer in model.layers for memory in layer.memories if isinstance(memory, Latent)), None)
+    heads = model.attention_heads or 0
+    own = isinstance(next(iter(first), None), Latent)
+    subject = subject_of(found.tensors, layers=len(model.layers), gqa=heads // kv if kv else heads if own else 0, text_type=kind)
+    listed = tensors_of(found.tensors, text_type=kind, nope_dim=latent.nope_dim if latent is not None else 0)
+    size = mixed_bytes(listed, subject, mix) + rope_factors(model.origin.text)
+    return _said(found, size, f"{mix.upper()}, as llama.cpp chooses types")
+
+
+__all__ = ["Weighed", "check_format", "stored_weights", "tensors", "weights_at"]

@@ -1,0 +1,59 @@
+"""`kvplan receipt`: a server's start-up before it starts."""
+
+from typing import Annotated
+
+import typer
+
+from kvplan.cli import options as o
+
+GpuOpt = Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU of the catalogue (`kvplan gpus`)", show_default=False)]
+EngineOpt = Annotated[str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="The server; see `kvplan engines`")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each GPU, if you know better")]
+
+
+def receipt(
+    models: o.ModelsArg,
+    gpu: GpuOpt,
+    engine: EngineOpt = "vllm",
+    kv_dtype: o.KvDtype = "auto",
+    tensor_parallel: o.TensorParallel = 1,
+    weights: o.Weights = None,
+    weights_dtype: o.WeightsDtype = None,
+    reserve: o.Reserve = None,
+    memory: Memory = None,
+    utilization: o.Utilization = None,
+    free: o.Free = None,
+    machine: o.Machine = None,
+    offline: o.Offline = False,
+    settings: o.SetOpt = None,
+    unit: o.Unit = None,
+    fmt: o.FormatOpt = None,
+    output: o.Output = None,
+    infer: o.Infer = False,
+) -> None:
+    """Print a server's start-up line by line, in its own words; exit 1 when it would refuse to start."""
+    from kvplan.api.receipt import receipt as asked
+    from kvplan.cli.output import show
+    from kvplan.report.answers.receipt import ReceiptAnswer
+
+    options = o.with_offline(o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel), offline)
+    answers = [
+        asked(
+            name,
+            gpu,
+            engine=engine,
+            weights=weights,
+            weights_dtype=weights_dtype,
+            reserve=reserve,
+            memory=memory,
+            utilization=utilization,
+            free=free,
+            machine=machine,
+            infer=infer,
+            **options,
+        )
+        for name in models
+    ]
+    show(ReceiptAnswer(answers), fmt, output, unit)
+    if not all(answer.starts for answer in answers):
+        raise typer.Exit(1)

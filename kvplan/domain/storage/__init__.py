@@ -1,0 +1,1 @@
+"""How checkpoints store the matrices of linear layers: formats, and which tensors a `quantization_config` converts to them."""

@@ -1,0 +1,71 @@
+"""Formats by the names that people and repositories give them: `--weights-dtype awq`, `…-GPTQ-Int8`, `…-bnb-4bit`. Pure."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from kvplan.domain.parameters import Parameter
+from kvplan.domain.storage.formats import (
+    BNB_4BIT,
+    BNB_8BIT,
+    FP8_BLOCK,
+    FP8_ROW,
+    INT8_ROW,
+    MXFP4,
+    MXFP8,
+    NVFP4,
+    Format,
+    awq,
+    gptq,
+    mlx,
+    packed_int,
+)
+from kvplan.domain.storage.names import Names
+from kvplan.domain.storage.schemes import Rule, Scheme
+
+#: Name -> the format of linear layers. Heads, tables, routers and vision towers stay as they are, but mlx converts them too.
+_FORMATS: Final[dict[str, Format]] = {
+    "fp8": FP8_ROW, "fp8-dynamic": FP8_ROW, "fp8-block": FP8_BLOCK, "int8": INT8_ROW, "w8a8": INT8_ROW, "w8a16": INT8_ROW,
+    "int4": packed_int(4, 128), "w4a16": packed_int(4, 128), "awq": awq(), "awq-int4": awq(), "gptq": gptq(), "gptq-int4": gptq(),
+    "gptq-int8": gptq(8), "nvfp4": NVFP4, "fp4": NVFP4, "mxfp4": MXFP4, "mxfp8": MXFP8, "bnb-4bit": BNB_4BIT, "nf4": BNB_4BIT,
+    "bnb-8bit": BNB_8BIT, "mlx-3bit": mlx(3), "mlx-4bit": mlx(4), "mlx-5bit": mlx(5), "mlx-6bit": mlx(6), "mlx-8bit": mlx(8),
+}  # fmt: skip
+NAMES: Final = tuple(_FORMATS)
+#: What the names of repositories end in, or have between dashes; the first that fits. mlx's own organization says only `4bit`.
+_ENDINGS: Final = (
+    ("bnb-4bit", "bnb-4bit"), ("bnb-8bit", "bnb-8bit"), ("gptq-int8", "gptq-int8"), ("gptq-8bit", "gptq-int8"), ("gptq", "gptq"),
+    ("awq", "awq"), ("w4a16", "w4a16"), ("w8a8", "w8a8"), ("w8a16", "w8a16"), ("nvfp4", "nvfp4"), ("mxfp4", "mxfp4"),
+    ("mxfp8", "mxfp8"), ("fp4", "nvfp4"), ("fp8-block", "fp8-block"), ("fp8", "fp8"), ("int4", "int4"), ("int8", "int8"),
+    ("3bit", "mlx-3bit"), ("4bit", "mlx-4bit"), ("5bit", "mlx-5bit"), ("6bit", "mlx-6bit"), ("8bit", "mlx-8bit"),
+)  # fmt: skip
+
+
+def named_scheme(name: str, parameters: Iterable[Parameter] = ()) -> Scheme | None:
+    """The scheme that a name means for these tensors, or None: no such name.
+
+    `mxfp4` converts experts alone where there are any, as the gpt-oss checkpoints do; `nvfp4` leaves latent attention alone,
+    as NVIDIA's own checkpoints do.
+    """
+    key = name.strip().lower().replace("_", "-")
+    form = _FORMATS.get(key)
+    if form is None:
+        return None
+    listed = tuple(parameters)
+    latent = any(parameter.role == "kv_a" for parameter in listed)
+    return Scheme(
+        name=key,
+        rules=(Rule(format=form),),
+        kept=Names(["self_attn"]) if form is NVFP4 and latent else Names(()),
+        roles=frozenset({"embed", "head", "router"}) if key.startswith("mlx") else frozenset(),
+        experts_only=form is MXFP4 and any(parameter.experts for parameter in listed),
+    )
+
+
+def format_in(repository: str) -> str:
+    """The format that a repository's name says, or "".
+
+    >>> format_in("RedHatAI/Meta-Llama-3.1-70B-Instruct-quantized.w4a16"), format_in("Qwen/Qwen3-8B")
+    ('w4a16', '')
+    """
+    words = "-".join(re.split(r"[^a-z0-9]+", repository.lower()))
+    return next((found for ending, found in _ENDINGS if f"-{ending}-" in f"-{words}-"), "")

@@ -1,0 +1,324 @@
+"""The ledger of one rank of a vLLM server: every line from the total to what the cache gets."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any, Final
+
+from msgspec import Struct
+
+from kvplan.domain.described import Described
+from kvplan.domain.ledger import Ledger, Line, band, exact
+from kvplan.domain.machine import NOTHING, Learned
+from kvplan.engines.kernel.releases import Release
+from kvplan.engines.vllm.ledger import graphs, machine, releases, vision
+from kvplan.engines.vllm.ledger.activation import Peak, peak
+from kvplan.engines.vllm.ledger.loading import Beside, Loaded, load
+from kvplan.engines.vllm.ledger.lora import slots
+from kvplan.engines.vllm.ledger.quantised import Quantised, converts, scheme_of
+from kvplan.engines.vllm.ledger.rotary import Rotary, layer_types, rotaries
+from kvplan.engines.vllm.ledger.settings import Batch, Card, Settings, resolve
+from kvplan.engines.vllm.ledger.shape import Shape, shape_of
+from kvplan.engines.vllm.ledger.tensors import Rank
+from kvplan.units import MIB
+
+TOTAL: Final = "total"
+REQUESTED: Final = "requested"
+WEIGHTS: Final = "weights"
+_QWEN_TOWERS: Final = ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_vl", "qwen3_5", "exaone4_5", "qwen3_omni")
+LORA: Final = "LoRA slots"
+DRAFTER: Final = "drafter"
+ACTIVATION: Final = "peak activation"
+_HOPPER: Final = 90
+_PER_TENSOR: Final = 0.004  # of quantised weights: layouts of kernels that were not recorded
+_MXFP4: Final = 0.015  # its layouts differ by card and release: two starts of 0.19 on H100 print 0.6 and 1.5 % less
+_TOWERS_BEFORE: Final = 0.007  # what Gemma 3 prints less on 0.19 than the rules of 0.26 give
+_OFF_HOPPER: Final = 24 * MIB  # what cuBLAS may take beside its default before Hopper
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """What the lines were made from, for reports and tests."""
+
+    shape: Shape
+    batch: Batch
+    rank: Rank
+    loaded: Loaded
+    peak: Peak
+
+
+def requested_memory(total_bytes: int, utilization: float, release: Release) -> int:
+    """The part of the total that the server allows itself, in the engine's float arithmetic.
+
+    Source: `v1/worker/utils.py:request_memory` (0.14 and later round up); `v1/worker/gpu_worker.py:init_device` before.
+    """
+    product = total_bytes * utilization
+    return ceil(product) if releases.REQUEST_ROUNDS_UP.at(release) else int(product)
+
+
+def stage_layers(layers: int, stages: int, stage: int) -> range:
+    """The layers of one pipeline stage. Source: `distributed/utils.py:get_pp_indices`."""
+    sizes = [layers // stages] * stages
+    for back in range(2, layers % stages + 2):
+        sizes[-back] += 1
+    start = sum(sizes[:stage])
+    return range(start, start + sizes[stage])
+
+
+def parts(model: Described, settings: Settings, card: Card, stage: int = 0) -> Parts:
+    """Everything about one rank that follows from rules alone."""
+    shape = shape_of(model.parameters, model.config, model.text, model.text_type)
+    batch = resolve(settings, shape, card)
+    stages = settings.pipeline_parallel_size
+    item = 4 if settings.dtype == "float32" else 2
+    rank = Rank(
+        tensor_parallel=settings.tensor_parallel_size,
+        layers=stage_layers(shape.layers, stages, stage),
+        first=stage == 0,
+        last=stage == stages - 1,
+        item_bytes=item,
+        expert_parallel=settings.enable_expert_parallel,
+    )
+    quantised = scheme_for(model, settings, card)
+    rotary = rotaries(
+        model.text, model.text_type, shape.head_dim, shape.latent.rope if shape.latent else 0, item, settings.flashinfer
+    )
+    beside = Beside(
+        text_type=model.text_type,
+        rotary=rotary,
+        layer_types=layer_types(model.text, shape.layers),
+        latent_copy=_latent_copy(model, shape, settings, rank, quantised),
+        index_buffer=_index_buffer(model, batch),
+        index_table=_index_table(model),
+        deep_gemm=_deep_gemm(shape, settings, card, quantised),
+        tower_table=_tower_table(model, item),
+        buffers=_buffers(model, shape, batch, item),
+        untied=_untied(model),
+        scalars=1 if model.text_type.startswith("gemma") else 0,
+        scalars_a_layer=1 if _alibi(model.text) else 2 if model.text_type == "apertus" else 0,
+    )
+    loaded = load(model.parameters, rank, settings.release, beside, quantised)
+    found = peak(shape, settings, batch, card, quantised, last=rank.last, swapped=_swapped(model, settings, rotary))
+    return Parts(shape=shape, batch=batch, rank=rank, loaded=loaded, peak=found)
+
+
+def _tower_table(model: Described, item: int) -> Rotary | None:
+    """The rotary table of a tower that is written like Qwen's: 8,192 positions, half a head wide.
+
+    Source: `models/qwen2_5_vl.py:Qwen2_5_VisionTransformer.__init__`.
+    """
+    section = model.config.get("vision_config")
+    if not str(model.config.get("model_type", "")).startswith(_QWEN_TOWERS):
+        return None
+    vision: Mapping[str, Any] = section if isinstance(section, Mapping) else {}
+    queries = next((p for p in model.parameters if p.component == "vision" and p.role in {"qkv", "q", "o"}), None)
+    heads = vision.get("num_heads", 16)
+    if queries is None or not isinstance(heads, int) or heads < 1:
+        return None
+    return Rotary(positions=8192, dim=queries.shape[-1] // heads // 2, item_bytes=item, key="vision")
+
+
+def _buffers(model: Described, shape: Shape, batch: Batch, item: int) -> list[int]:
+    """Tensors that single classes keep: Qwen3-VL's deep features of a whole batch, SigLIP's positions.
+
+    Source: `models/qwen3_vl.py:deepstack_input_embeds`; `models/siglip.py:position_ids`.
+    """
+    section = model.config.get("vision_config")
+    vision: Mapping[str, Any] = section if isinstance(section, Mapping) else {}
+    found: list[int] = []
+    if str(model.config.get("model_type", "")).startswith("qwen3_vl"):
+        deep = vision.get("deepstack_visual_indexes", [8, 16, 24])
+        found += [batch.tokens * shape.hidden * item] * (len(deep) if isinstance(deep, list) else 3)
+    positions = next((p for p in model.parameters if p.component == "vision" and p.role == "positions"), None)
+    if positions is not None and str(model.config.get("model_type")) == "gemma3":
+        found.append(positions.shape[0] * 8)
+    return found
+
+
+def _untied(model: Described) -> bool:
+    """Whether the text part says that its head is its own: the engine builds a wrapper's text model from that part alone.
+
+    Source: `models/utils.py:init_vllm_registered_model`.
+    """
+    text = model.config.get("text_config")
+    return isinstance(text, Mapping) and text.get("tie_word_embeddings") is False
+
+
+def _alibi(text: Mapping[str, Any]) -> bool:
+    attention = text.get("attn_config")
+    return text.get("alibi") is True or (isinstance(attention, Mapping) and attention.get("alibi") is True)
+
+
+def scheme_for(model: Described, settings: Settings, card: Card) -> Quantised | None:
+    """How the weights are quantised, in the layout of the release."""
+    marlin = releases.MXFP4_MARLIN.at(settings.release) or card.compute_capability < _HOPPER
+    return scheme_of(quantised_config(model), settings.quantization, marlin)
+
+
+def quantised_config(model: Described) -> Mapping[str, Any]:
+    """The section of the config that has the quantisation: the whole, or the text part's."""
+    if model.config.get("quantization_config"):
+        return model.config
+    text = model.config.get("text_config")
+    return text if isinstance(text, Mapping) and text.get("quantization_config") else model.config
+
+
+def _index_buffer(model: Described, batch: Batch) -> int:
+    """The positions that sparse attention picks for every token of a batch, an int32 each. Source: `models/deepseek_v2.py`."""
+    top = model.text.get("index_topk")
+    indexed = any(p.role == "index" for p in model.parameters)
+    return batch.tokens * top * 4 if indexed and isinstance(top, int) else 0
+
+
+def _index_table(model: Described) -> bool:
+    """Whether indexers rotate another way than attention, by a table of their own."""
+    return any(p.role == "index" for p in model.parameters) and not model.text.get("indexer_rope_interleave")
+
+
+def _latent_copy(model: Described, shape: Shape, settings: Settings, rank: Rank, quantised: Quantised | None) -> int:
+    """A layer's plain copy of kv_b where kv_b is quantised; else both halves are views of it.
+
+    Source: `layers/attention/mla_attention.py:process_weights_after_loading`.
+    """
+    latent = shape.latent
+    if latent is None:
+        return 0
+    up = next((p for p in model.parameters if p.role == "kv_b"), None)
+    converted = quantised is not None and up is not None and converts(up, quantised, up.layers[0] if up.layers else 0)
+    if not converted:
+        return 0
+    heads = -(-shape.heads // settings.tensor_parallel_size)
+    return heads * (latent.nope + latent.value) * latent.rank * rank.item_bytes
+
+
+def _deep_gemm(shape: Shape, settings: Settings, card: Card, quantised: Quantised | None) -> bool:
+    """Whether DeepGEMM is initialised while loading: an fp8 cache, latent attention, block-quantised fp8; on Hopper."""
+    if settings.deep_gemm is not None:
+        return settings.deep_gemm
+    if not card.hopper:
+        return False
+    if not releases.DEEP_GEMM_AT_LOAD.at(settings.release):
+        return shape.latent is not None and releases.DEEP_GEMM_WITH_LATENTS.at(settings.release)
+    fp8_cache = settings.kv_dtype.startswith(("fp8", "float8"))
+    blocks = quantised is not None and quantised.bits == 8 and quantised.blocks > 0
+    return fp8_cache or shape.latent is not None or blocks
+
+
+def _swapped(model: Described, settings: Settings, rotary: Mapping[str, Any]) -> int:
+    """gpt-oss keeps a float32 table that its first forward replaces by a narrower copy, unless it is compiled."""
+    if settings.captures or settings.dtype == "float32" or model.text_type != "gpt_oss":
+        return 0
+    return sum(table.positions * table.dim * (4 - 2) for table in rotary.values() if table.item_bytes == 4)
+
+
+def ledger(model: Described, settings: Settings, card: Card, known: Learned = NOTHING, stage: int = 0) -> tuple[Ledger, Parts]:
+    """Every line of one rank of one pipeline stage, and what they were made from."""
+    found = parts(model, settings, card, stage)
+    release = settings.release
+    lines = [*weight_lines(model, settings, card, found), activation_line(model, settings, card, found)]
+    non_torch = machine.non_torch(card, settings)
+    if known.non_torch is not None:
+        non_torch = exact(machine.NON_TORCH, known.non_torch, known.source, "your log")
+    lines.append(non_torch)
+    estimate = graphs.estimate(found.shape, settings, found.batch, card)
+    if known.estimate is not None and estimate.high:
+        estimate = exact(graphs.ESTIMATE, known.estimate, known.source, "your log")
+    beside = []
+    if graphs.subtracted(settings):
+        if estimate.high:
+            lines.append(estimate)
+    elif estimate.high:
+        beside.append(estimate)
+    captured = graphs.captured(found.shape, settings, found.batch, card)
+    if known.graphs is not None and captured.high:
+        captured = exact(graphs.CAPTURED, known.graphs, known.source, "your log")
+    context = machine.context(card, settings)
+    if known.context is not None:
+        context = exact(machine.CONTEXT, known.context, known.source, "your log")
+    buffers = machine.runner_buffers(found.batch, found.shape)
+    if releases.WHOLE_CONSUMPTION.at(release):
+        lines.append(buffers)
+        beside += [captured, context]
+    else:
+        beside += [captured, buffers, context]
+    total = total_line(card, known)
+    notes = tuple(note for note in (releases.between(release), _unknown(found)) if note)
+    return (
+        Ledger(
+            total=total,
+            requested=requested_line(total, settings),
+            lines=tuple(lines),
+            beside=tuple(beside),
+            notes=notes,
+        ),
+        found,
+    )
+
+
+def _unknown(found: Parts) -> str:
+    if found.peak.known:
+        return ""
+    name = found.shape.architecture or found.shape.text_type
+    return f"no row for the forward pass of {name}: its peak is llama's, with a wide band"
+
+
+def total_line(card: Card, known: Learned) -> Line:
+    """The device's total: the log's, or what the card prints."""
+    if known.total is not None:
+        return exact(TOTAL, known.total, known.source, "your log")
+    low, high = card.total_low or card.total, card.total_high or card.total
+    return band(TOTAL, card.total, low, high, card.total_source or "given", "measured")
+
+
+def requested_line(total: Line, settings: Settings) -> Line:
+    """`requested`: the utilisation's part of the total, or the flag that replaces it."""
+    source = "v1/worker/utils.py:request_memory"
+    if settings.kv_cache_memory_bytes is not None:
+        return exact(REQUESTED, settings.kv_cache_memory_bytes, "kv_cache_memory_bytes")
+    best, low, high = (
+        requested_memory(amount, settings.utilization, settings.release) for amount in (total.bytes, total.low, total.high)
+    )
+    return Line(name=REQUESTED, bytes=best, low=low, high=high, basis=total.basis, source=source)
+
+
+def weight_lines(model: Described, settings: Settings, card: Card, found: Parts) -> list[Line]:
+    """Weights, LoRA slots and drafter: together what "Model loading took" prints."""
+    source = "model_executor/model_loader, through the caching allocator"
+    amount = found.loaded.bytes
+    scheme = scheme_for(model, settings, card)
+    if scheme is None and found.shape.multimodal and not releases.SPLIT_LIMIT_LOADING.at(settings.release):
+        lines = [band(WEIGHTS, amount, int(amount * (1 - _TOWERS_BEFORE)), amount, f"{source}; towers recorded on 0.26", "rule")]
+    elif scheme is None:
+        lines = [exact(WEIGHTS, amount, source)]
+    else:
+        spread = int(amount * (_MXFP4 if scheme.name == "mxfp4" else _PER_TENSOR))
+        lines = [band(WEIGHTS, amount, amount - spread, amount + spread, f"{source}; {scheme.name} layout", "rule")]
+    slots_bytes = slots(model.parameters, settings, found.rank)
+    if slots_bytes:
+        lines.append(exact(LORA, slots_bytes, "lora/layers/*.py:create_lora_weights"))
+    if model.drafter:
+        whole = Rank(tensor_parallel=settings.tensor_parallel_size, item_bytes=found.rank.item_bytes)
+        drafter = load(model.drafter, whole, settings.release, Beside())
+        lines.append(band(DRAFTER, drafter.bytes, int(0.98 * drafter.bytes), int(1.1 * drafter.bytes), source, "rule"))
+    return lines
+
+
+def activation_line(model: Described, settings: Settings, card: Card, found: Parts) -> Line:
+    """The peak of the profile run, and its band where a rule is missing."""
+    p = found.peak
+    best, low, high = vision.held(found.shape, model.config, settings, found.batch)
+    amount = p.bytes
+    source = "v1/worker/gpu/model_runner.py:profile_run" if found.batch.v2 else "v1/worker/gpu_model_runner.py:profile_run"
+    below = p.spread + (card.l2_bytes if settings.captures and p.forward > p.sampler else 0)
+    above = p.spread + (0 if card.hopper else _OFF_HOPPER)
+    if settings.pipeline_parallel_size > 1:
+        above += card.l2_bytes  # stages of two starts of 0.19 on H100 differ by one autotuner's buffer
+    if p.unsorted and p.unsorted < p.sampler:
+        below += amount - max(p.forward, p.unsorted) - p.libraries
+    if settings.captures and p.forward > p.sampler and (found.shape.experts or found.shape.hybrid):
+        below, above = below + p.forward // 4, above + p.forward // 4
+    line = band(ACTIVATION, amount + best, amount - below + low, amount + above + high, source, "rule")
+    return line if line.low != line.high else exact(ACTIVATION, line.bytes, source)
+
+
+def smallest(ledgers: Sequence[Ledger]) -> Ledger:
+    """The stage that leaves least: its block count is every stage's."""
+    return min(ledgers, key=lambda one: one.available.bytes)

@@ -1,0 +1,66 @@
+"""A card of the catalogue as the ledger needs it."""
+
+from typing import Final
+
+from kvplan.domain import gpu_totals
+from kvplan.domain.gpus import gpu
+from kvplan.engines.vllm.ledger.settings import Card
+from kvplan.errors import OptionError
+from kvplan.units import MIB
+
+_MULTIPROCESSORS: Final = 108  # where nobody printed them: an A100's
+_L2: Final = 40 * MIB
+
+
+def card(name: str, total: int | None = None, *, wddm: bool = False) -> Card:
+    """The card that `name` means: a catalogue id, enough of one, or what a driver prints.
+
+    Args:
+        total: bytes that torch reported, where that is known.
+        wddm: Windows or WSL, where the driver keeps half a MiB only.
+
+    Raises:
+        OptionError: no card, or several.
+    """
+    found = gpu_totals.printed(name)
+    reported: int | None = None
+    if found is None:
+        try:
+            entry = gpu(_words(name))
+        except OptionError:
+            if total is None:
+                raise
+            return Card(name=name, total=total, total_low=total, total_high=total, total_source="given", compute_capability=0)
+        reported = entry.reported_bytes
+        found = entry.id, gpu_totals.totals(entry.id) or gpu_totals.CardTotals(cc=entry.compute_capability)
+    identity, facts = found
+    best, low, high, source = gpu_totals.band(facts, reported)
+    if wddm and facts.wddm:
+        best = low = high = facts.wddm
+        source = "total under Windows and WSL"
+    if total is not None:
+        best = low = high = total
+        source = "given"
+    return Card(
+        name=name if name.lower() != identity else f"{identity} {' '.join(facts.names[:1])}",
+        total=best,
+        total_low=low,
+        total_high=high,
+        total_source=source,
+        compute_capability=facts.capability,
+        multiprocessors=facts.sms or _MULTIPROCESSORS,
+        l2_bytes=facts.l2 or _L2,
+    )
+
+
+def _words(name: str) -> str:
+    """A printed name as words of a catalogue id: `NVIDIA H100 80GB` as `h100-80gb`."""
+    plain = name.lower().replace("(by size)", " ").replace("geforce", " ").replace("nvidia", " ").replace("tesla", " ")
+    words = [word for word in plain.replace("_", " ").replace("-", " ").split() if word not in {"card", "gpu", "hbm3", "pcie"}]
+    joined: list[str] = []
+    for word in words:
+        if word == "gb" and joined and joined[-1].isdigit():
+            joined[-1] += "gb"
+        else:
+            joined.append(word)
+    return "-".join(joined)

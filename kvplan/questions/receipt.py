@@ -1,0 +1,98 @@
+"""`receipt`: a server's start-up before it starts: every line of its memory, what it prints, or why it would not start."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from kvplan.architectures.describe import describe
+from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.budget import Budget
+from kvplan.domain.machine import Machine
+from kvplan.domain.pool import Pool
+from kvplan.engines.kernel.engine import Served
+from kvplan.questions.fit.answer import budget_of, prepared_of, told_options
+from kvplan.questions.fit.question import Question
+from kvplan.questions.reserve import reserved
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """What one worker of a server does with one card.
+
+    `starts` is whether it comes up with the smallest cache that its lines allow; `lines` are its own words, `refused` its
+    refusal, `pool` what it makes of the best value.
+    """
+
+    question: Question
+    budget: Budget
+    starts: bool
+    unsure: bool = False
+    engine_version: str = ""
+    pool: Pool | None = None
+    lines: tuple[str, ...] = ()
+    refused: str = ""
+    not_predicted: str = ""
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/formats.md), every bytes value an exact int."""
+        q, found = self.question, self.budget.ledger
+        return {
+            "model": q.model.name,
+            "engine": q.engine.partition("@")[0],
+            "engine_version": self.engine_version,
+            "gpu": q.gpu.id,
+            "gpus": q.gpus,
+            "tensor_parallel": q.tensor_parallel,
+            "starts": self.starts,
+            "unsure": self.unsure,
+            "refused": self.refused,
+            "ledger": None if found is None else found.to_dict(),
+            "budget": [line.to_dict() for line in self.budget.lines],
+            "available": self.budget.cache.to_dict(),
+            "num_blocks": self.pool.num_blocks if self.pool else None,
+            "num_tokens": self.pool.num_tokens if self.pool else None,
+            "concurrency": self.pool.concurrency if self.pool else None,
+            "max_model_len": self.pool.max_model_len if self.pool else None,
+            "lines": list(self.lines),
+            "notes": list(self.notes),
+            "not_predicted": self.not_predicted,
+        }
+
+
+def receipt(q: Question) -> Receipt:
+    """The start-up that `q` describes.
+
+    Raises:
+        OptionError: an unknown engine or option.
+    """
+    budget = budget_of(q)
+    options = told_options(q, budget)
+    pools = [
+        reserved(q.model, q.engine, options, max(0, size)) for size in (budget.cache.bytes, budget.cache.low, budget.cache.high)
+    ]
+    pool = pools[0]
+    if isinstance(pool, NotPredicted):
+        return Receipt(question=q, budget=budget, starts=False, not_predicted=pool.reason, engine_version=pool.engine_version)
+    comes_up = [not budget.refused and not one.refused for one in pools if isinstance(one, Pool)]
+    prepared = prepared_of(q, budget)
+    lines, notes = pool.log, []
+    if budget.ledger is None:
+        notes.append(
+            f"the lines beside the cache of {q.model.name} on {q.engine} are not known: one assumed line stands for them"
+        )
+    elif isinstance(prepared, Served):
+        tensors = describe(q.model, getattr(prepared.engine.options, "draft", None))
+        machine = Machine(gpu=q.gpu, given=q.memory_bytes, learned=q.learned, free=q.free)
+        lines = prepared.startup(budget.ledger, machine, tensors, pool) if tensors is not None else pool.log
+        notes += budget.ledger.notes
+    return Receipt(
+        question=q,
+        budget=budget,
+        starts=comes_up[1],
+        unsure=comes_up[1] != comes_up[2],
+        engine_version=pool.engine_version,
+        pool=pool,
+        lines=tuple(lines),
+        refused=budget.refused or pool.refused,
+        notes=tuple(notes),
+    )
