@@ -177,15 +177,23 @@ def _patterned(layers: Layers, setting: Settings) -> Layers:
 
 
 def _hidden_wide(layers: Layers, setting: Settings) -> Layers:
-    """The states are as wide as the hidden size, whatever `lru_width` says (`recurrent_gemma.py:RecurrentBlock`)."""
+    """The states are as wide as the hidden size, whatever `lru_width` says, and there is one KV head (`recurrent_gemma.py`)."""
     hidden = setting.whole("hidden_size", 0)
 
     def kept(_: int, memory: Memory) -> Memory:
+        if isinstance(memory, Softmax):
+            return replace(memory, kv_heads=1)
         if not hidden or not isinstance(memory, Recurrent):
             return memory
         return replace(memory, states=tuple(replace(s, shape=(hidden,)) for s in memory.states))
 
     return _memories(layers, kept)
+
+
+def _typed_or_every(every: int) -> Change:
+    """`layer_types`, and without it all layers slide but each `every`-th one (`spark2_5.py:ModelArgs`)."""
+    plain = _every(lambda _: every, 512)
+    return lambda layers, setting: layers if setting.has("layer_types") else plain(layers, setting)
 
 
 def _lettered(layers: Layers, setting: Settings) -> Layers:
@@ -258,6 +266,7 @@ CHANGES: Final[Mapping[str, Change]] = {
     "mimo_v2_flash": _patterned,
     "phixtral": _phixtral,
     "recurrent_gemma": _hidden_wide,
+    "spark2_5": _typed_or_every(4),
     "step3p5": _alternating,
     "qwen3_5": _interval,
     "qwen3_5_moe": _interval,
