@@ -37,6 +37,7 @@ lint: .venv/.developer
 
 index: .venv/.user
 	$(BIN)/python tools/make_index.py
+	$(BIN)/python tools/make_listing.py
 
 docs: .venv/.developer
 	$(BIN)/python tools/make_reference.py

@@ -16,22 +16,17 @@ Kinds = Annotated[
 
 def models(pattern: Pattern = "", kinds: Kinds = None, fmt: o.FormatOpt = None, output: o.Output = None) -> None:
     """List the models that kvplan knows by name."""
+    from kvplan.api.models import entries
     from kvplan.cli.output import show
-    from kvplan.domain.workload import Workload
     from kvplan.errors import OptionError
-    from kvplan.loading.catalogue import listed
-    from kvplan.report.answers.models import Entry, ModelsAnswer, layout_words
+    from kvplan.report.answers.models import ModelsAnswer
 
     wanted = {checked_kind(kind) for kind in kinds or []}
-    found = [(model, hub) for model, hub in listed(pattern) if wanted <= set(layout_words(model))]
+    found = [entry for entry in entries(pattern) if wanted <= set(entry.layout)]
     if not found:
         what = f" of kind {' and '.join(sorted(wanted))}" if wanted else ""
         raise OptionError(f"no model{what} has a name like `{pattern[:80]}`", hint="`kvplan models` lists all of them")
-    from kvplan.questions.estimate import plan
-
-    workload = Workload(batch_size=1, seq_len=8192)
-    entries = [Entry(allocation=plan(model, workload), hub=hub) for model, hub in found]  # type: ignore[arg-type]  # ideal always answers
-    show(ModelsAnswer(entries), fmt, output)
+    show(ModelsAnswer(found), fmt, output)
 
 
 def checked_kind(text: str) -> str:

@@ -1,6 +1,7 @@
 """The catalogue: one YAML spec a published model, in `model_specs/`, found by name or by hub id.
 
-Finding costs a few look-ups of file names: no spec is parsed to resolve another.
+Finding costs a few look-ups of file names: no spec is parsed to resolve another. What a list shows of each is kept in one
+file beside them (`make index`).
 """
 
 import re
@@ -42,6 +43,12 @@ def folder() -> Path:
     """Where the specs are: inside the installed package, or beside it in a checkout."""
     inside = Path(__file__).resolve().parent.parent / "model_specs"
     return inside if inside.is_dir() else inside.parent.parent / "model_specs"
+
+
+@cache
+def listing() -> Path:
+    """What `kvplan models` shows of every spec, in one file that `make index` writes."""
+    return folder() / "listing.json"
 
 
 @cache
@@ -99,15 +106,18 @@ def _published_by(owner: str, path: Path) -> bool:
     return owner in _MIRRORS or _RENAMED.get(owner, owner) == _RENAMED.get(publisher, publisher)
 
 
-def listed(pattern: str = "") -> Iterator[tuple[Model, str]]:
-    """Every model whose name has `pattern` in it (or matches it, when it has a `*`), with its hub id."""
+def matching(pattern: str = "") -> Iterator[str]:
+    """Every name that has `pattern` in it, or matches it where it has a `*`."""
     from fnmatch import fnmatchcase
 
     wanted = pattern.lower()
-    for name in names():
-        if fnmatchcase(name, wanted if "*" in wanted else f"*{wanted}*"):
-            model = load_entry(folder() / f"{name}.yaml")
-            yield model, next((fact.value for fact in model.provenance if fact.key == "hub"), "")
+    return (name for name in names() if fnmatchcase(name, wanted if "*" in wanted else f"*{wanted}*"))
+
+
+def load(name: str) -> tuple[Model, str]:
+    """The model of a name of `names`, with its hub id."""
+    model = load_entry(folder() / f"{name}.yaml")
+    return model, next((fact.value for fact in model.provenance if fact.key == "hub"), "")
 
 
 def load_entry(path: Path) -> Model:

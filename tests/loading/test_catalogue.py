@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 import kvplan
 from kvplan import architectures
+from kvplan.api import models
 from kvplan.domain.model import Model
 from kvplan.engines import PREDICTED
 from kvplan.loading.catalogue import candidates, find, folder, load_entry, names
@@ -180,3 +181,16 @@ def test_the_specs_are_what_the_tool_makes() -> None:
     command = [sys.executable, str(ROOT / "tools" / "make_catalogue.py"), "--check"]
     made = subprocess.run(command, check=False, capture_output=True, text=True)
     assert made.returncode == 0, made.stdout + made.stderr
+
+
+def test_the_listing_is_current() -> None:
+    command = [sys.executable, str(ROOT / "tools" / "make_listing.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_entry_that_the_listing_lacks_is_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list(models.entries("llama-3.1-*"))
+    monkeypatch.setattr(models, "listed", dict)
+    assert list(models.entries("llama-3.1-*")) == kept
+    assert kept[0].bytes_per_token > 0

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.model import Chunk, Compressed, Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax, Window
@@ -21,26 +22,31 @@ LAYOUT_WORDS: Final = (
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """One row: a model, what it costs, and where it is published."""
+    """One row: a model, what it costs, and where it is published; the fields are in the columns' order."""
 
-    allocation: Allocation
-    hub: str = ""
+    model: str
+    layout: tuple[str, ...]
+    layers: int
+    bytes_per_token: int
+    max_tokens: int | None
+    hub: str | None
 
-    @property
-    def model(self) -> Model:
-        """The model itself."""
-        return self.allocation.model
+    @classmethod
+    def of(cls, allocation: Allocation, hub: str) -> "Entry":
+        """The row of a model whose theoretical cache is known."""
+        model = allocation.model
+        return cls(
+            model=model.name,
+            layout=layout_words(model),
+            layers=len(model.layers),
+            bytes_per_token=allocation.bytes_per_token,
+            max_tokens=model.max_tokens,
+            hub=hub or None,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The row for machines; `layout` is a list of words."""
-        return {
-            "model": self.model.name,
-            "layout": list(layout_words(self.model)),
-            "layers": len(self.model.layers),
-            "bytes_per_token": self.allocation.bytes_per_token,
-            "max_tokens": self.model.max_tokens,
-            "hub": self.hub or None,
-        }
+        return asdict(self) | {"layout": list(self.layout)}
 
 
 def layout_words(model: Model) -> tuple[str, ...]:

@@ -1,0 +1,40 @@
+"""The catalogue as a list: what `kvplan models` shows of each entry."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from kvplan.domain.workload import Workload
+from kvplan.loading.catalogue import listing, load, matching
+from kvplan.report.answers.models import Entry
+
+#: Where the price of one more token is taken.
+PRICED_AT: Final = Workload(batch_size=1, seq_len=8192)
+
+
+def entries(pattern: str = "") -> Iterator[Entry]:
+    """Each model whose name has `pattern` in it (or matches it, where it has a `*`), by name.
+
+    They come from the listing that `make index` keeps, because working out all of them is most of a second; one that
+    it lacks is worked out.
+    """
+    known = listed()
+    for name in matching(pattern):
+        yield known.get(name) or worked_out(name)
+
+
+def listed() -> Mapping[str, Entry]:
+    """The kept listing, by name; empty where there is none yet."""
+    path = listing()
+    rows = msgspec.json.decode(path.read_bytes(), type=list[Entry]) if path.is_file() else []
+    return {entry.model: entry for entry in rows}
+
+
+def worked_out(name: str) -> Entry:
+    """The row of one catalogue entry, from its spec."""
+    from kvplan.engines import make_engine
+    from kvplan.engines.kernel.engine import footprint
+
+    model, hub = load(name)
+    return Entry.of(footprint(make_engine("ideal", {}).on(model), PRICED_AT), hub)
