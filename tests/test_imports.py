@@ -1,0 +1,208 @@
+"""What import-linter (`make lint`, [tool.importlinter]) does not see: modules named by strings, printing, heavy packages."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from golden import ROOT as REPOSITORY
+
+import kvplan
+from kvplan.architectures import FAMILIES
+from kvplan.cli.app import COMMANDS
+
+ROOT = Path(kvplan.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+assert len(MODULES) > 200  # an empty walk would pass every test below
+
+#: The contract's layers, the highest first; what shares a line has one number.
+LAYERS: dict[str, int] = {
+    name.strip(): number
+    for contract in tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    if contract["type"] == "layers"
+    for number, line in enumerate(contract["layers"])
+    for name in line.split("|")
+}
+#: Functions that import what a text names.
+IMPORTERS = {"import_module", "importlib.import_module", "__import__", "located"}
+#: Where such a text is put together, with every module that it may name.
+PUT_TOGETHER = {
+    "kvplan": {f"kvplan.{home}" for home in kvplan._HOMES.values()},
+    "kvplan.architectures": {f"kvplan.architectures.families.{name}" for name in FAMILIES},
+    "kvplan.cli.app": {f"kvplan.cli.{module}" for module, *_ in COMMANDS.values()},
+}
+#: Where a name that came from elsewhere is imported: the texts themselves are checked wherever they are written.
+HANDED_ON = {
+    "kvplan.engines": "`located`, for the texts of an About",
+    "kvplan.questions.audit": "an auditor, named by an About or in `_OTHERS`",
+    "kvplan.questions.audit.fieldlog": "an About's `field_logs`",
+    "kvplan.questions.audit.logs": "an About's `logs`",
+    "kvplan.questions.validate.library_model": "a module of transformers",
+    "kvplan.report.answers.estimate": "an About's `tables`",
+    "kvplan.report.answers.reserve": "an About's `tables`",
+    "kvplan.report.formats": "a row of FORMATS",
+}
+#: Package -> the packages and modules where it may be imported.
+HOMES = {
+    "torch": ("questions.validate", "questions.measure"),
+    "transformers": ("questions.validate", "questions.measure"),
+    "psutil": ("questions.validate", "questions.measure"),
+    "numpy": ("questions.sweep",),
+    "pandas": ("questions.sweep",),
+    "pyarrow": ("questions.sweep", "report.formats.parquet"),
+    "rich": ("report", "cli"),
+    "typer": ("cli",),
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(("kvplan", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def inside(name: str, *packages: str) -> bool:
+    return any(name == p or name.startswith(f"{p}.") for p in packages)
+
+
+def docstrings(module: ast.Module) -> set[int]:
+    """The ids of the nodes that are documentation."""
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return {id(n.body[0].value) for n in ast.walk(module) if isinstance(n, owners) and isinstance(n.body[0], ast.Expr)}
+
+
+def texts(path: Path) -> Iterator[str]:
+    """Every text of a module that is not documentation or part of a longer one."""
+    module = tree(path)
+    skipped = docstrings(module) | {id(part) for n in ast.walk(module) if isinstance(n, ast.JoinedStr) for part in n.values}
+    yield from (
+        n.value for n in ast.walk(module) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in skipped
+    )
+
+
+def named_modules(path: Path) -> set[str]:
+    """What looks like one of our modules, with or without a name in it: `kvplan.a.b`, `kvplan.a.b:c`."""
+    return {
+        text
+        for text in texts(path)
+        if text.startswith("kvplan.") and all(map(str.isidentifier, text.replace(":", ".").split(".")))
+    }
+
+
+def layer(module: str) -> int | None:
+    """The number of a module's layer; None for `kvplan` itself, which stands above all."""
+    _, _, rest = module.partition(".")
+    return LAYERS[rest.partition(".")[0]] if rest else None
+
+
+def resolved(text: str) -> Any:
+    module, _, attribute = text.partition(":")
+    loaded = import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+def points_up(importer: str, text: str) -> bool:
+    """Whether a module names one that stands above it, or beside it on its own line."""
+    own, other = layer(importer), layer(text.partition(":")[0])
+    if own is None:
+        return False
+    return other is None or other < own or (other == own and text.split(".")[1] != importer.split(".")[1])
+
+
+WRITTEN = sorted({(name_of(path), text) for path in MODULES for text in named_modules(path)})
+MADE = sorted((importer, text) for importer, modules in PUT_TOGETHER.items() for text in modules)
+
+
+def test_there_are_modules_named_by_texts() -> None:
+    assert len(WRITTEN) > 15
+    assert len(MADE) > 40
+
+
+@pytest.mark.parametrize(("importer", "text"), WRITTEN + MADE, ids=lambda value: value)
+def test_a_module_named_by_a_text_is_there_and_not_above(importer: str, text: str) -> None:
+    assert resolved(text) is not None
+    assert not points_up(importer, text)
+
+
+def test_what_stands_above_is_seen() -> None:
+    assert points_up("kvplan.engines.vllm.about", "kvplan.questions.estimate")
+    assert points_up("kvplan.engines.vllm.about", "kvplan.architectures")  # beside it
+    assert points_up("kvplan.errors", "kvplan.units")
+    assert not points_up("kvplan.report.formats", "kvplan.engines")
+
+
+def test_every_import_by_name_is_known() -> None:
+    """`import_module` of anything but a plain text is one of the places above."""
+    unknown = set()
+    for path in MODULES:
+        name = name_of(path)
+        for call in (n for n in ast.walk(tree(path)) if isinstance(n, ast.Call) and ast.unparse(n.func) in IMPORTERS):
+            (what,) = call.args
+            if isinstance(what, ast.JoinedStr) and name in PUT_TOGETHER:
+                continue
+            if not isinstance(what, ast.Constant) and name not in HANDED_ON:
+                unknown.add(f"{name}:{call.lineno} {ast.unparse(call)}")
+    assert not unknown
+
+
+def test_imports_are_absolute() -> None:
+    """A package that is moved keeps its meaning, and the eye finds the layer."""
+    relative = {name_of(path) for path in MODULES for n in ast.walk(tree(path)) if isinstance(n, ast.ImportFrom) and n.level}
+    assert not relative
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports at run time, by a statement or by a plain text."""
+
+    def visit(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.orelse:
+                yield from visit(child)
+            return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in IMPORTERS:
+            yield from (part.value for part in node.args if isinstance(part, ast.Constant))
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child)
+
+    yield from visit(tree(path))
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_a_heavy_package_has_one_home(package: str) -> None:
+    users = {name_of(path) for path in MODULES if any(inside(name, package) for name in imported(path))}
+    homes = tuple(f"kvplan.{home}" for home in HOMES[package])
+    assert users
+    assert {user for user in users if not inside(user, *homes)} == set()
+
+
+def test_nothing_below_the_command_line_prints_or_exits() -> None:
+    found = set()
+    for path in MODULES:
+        if inside(name_of(path), "kvplan.cli", "kvplan.__main__"):
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.exit", "exit", "quit", "os._exit"}:
+                found.add(f"{name_of(path)}:{node.lineno} {ast.unparse(node)[:60]}")
+            if isinstance(node, ast.Raise) and node.exc is not None and "SystemExit" in ast.unparse(node.exc):
+                found.add(f"{name_of(path)}:{node.lineno} raises SystemExit")
+    assert not found
+
+
+def test_the_layers_are_the_packages() -> None:
+    there = {path.name.removesuffix(".py") for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert set(LAYERS) == there - {"__init__", "__main__"}
+    assert all(find_spec(f"kvplan.{name}") for name in LAYERS)
