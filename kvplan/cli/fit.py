@@ -34,7 +34,6 @@ Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="How many GPUs (
 Split = Annotated[
     int | None, typer.Option("--tensor-parallel", "--tp", min=1, help="GPUs that split one model; the rest are replicas")
 ]
-Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each GPU, if you know better")]
 
 
 def fit(
@@ -51,7 +50,7 @@ def fit(
     weights: o.Weights = None,
     weights_dtype: o.WeightsDtype = None,
     reserve: o.Reserve = None,
-    memory: Memory = None,
+    memory: o.Memory = None,
     utilization: o.Utilization = None,
     free: o.Free = None,
     machine: o.Machine = None,

@@ -42,6 +42,8 @@ Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", h
 Unit = Annotated[str | None, typer.Option("--unit", metavar="UNIT", help="One unit for all bytes: B, KiB, MiB, GiB, TiB")]
 Infer = Annotated[bool, typer.Option("--infer", help="Read an unknown architecture by shape; the result is marked inferred")]
 PerLayer = Annotated[bool, typer.Option("--per-layer", help="One row a layer")]
+ServerOpt = Annotated[str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="The server; see `kvplan engines`")]
+Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each GPU, if you know better")]
 Weights = Annotated[str | None, typer.Option("--weights", metavar="SIZE", help="Bytes of the weights: 16GB, 15GiB")]
 WeightsDtype = Annotated[str | None, typer.Option("--weights-dtype", metavar="DTYPE", help="The parameters as bf16, fp8, int4 …")]
 Reserve = Annotated[str | None, typer.Option("--reserve", metavar="SIZE", help="For activations and runtime, on each GPU")]

@@ -7,20 +7,18 @@ import typer
 from kvplan.cli import options as o
 
 GpuOpt = Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU of the catalogue (`kvplan gpus`)", show_default=False)]
-EngineOpt = Annotated[str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="The server; see `kvplan engines`")]
-Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each GPU, if you know better")]
 
 
 def receipt(
     models: o.ModelsArg,
     gpu: GpuOpt,
-    engine: EngineOpt = "vllm",
+    engine: o.ServerOpt = "vllm",
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
     weights: o.Weights = None,
     weights_dtype: o.WeightsDtype = None,
     reserve: o.Reserve = None,
-    memory: Memory = None,
+    memory: o.Memory = None,
     utilization: o.Utilization = None,
     free: o.Free = None,
     machine: o.Machine = None,

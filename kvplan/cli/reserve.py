@@ -6,7 +6,6 @@ import typer
 
 from kvplan.cli import options as o
 
-EngineOpt = Annotated[str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="The server; see `kvplan engines`")]
 Memory = Annotated[
     str | None,
     typer.Option("--memory", metavar="SIZE", help="Memory for the cache on each device: 16GiB, as the log's available"),
@@ -18,7 +17,7 @@ GpuOpt = Annotated[
 
 def reserve(
     models: o.ModelsArg,
-    engine: EngineOpt = "vllm",
+    engine: o.ServerOpt = "vllm",
     memory: Memory = None,
     gpu: GpuOpt = None,
     weights: o.Weights = None,

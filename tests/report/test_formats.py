@@ -36,6 +36,7 @@ from kvplan.report.answers.explain import ExplainAnswer
 from kvplan.report.answers.fit import FitAnswer
 from kvplan.report.answers.lists import dtype_listing, engine_listing, gpu_listing
 from kvplan.report.answers.models import Entry, ModelsAnswer
+from kvplan.report.answers.receipt import ReceiptAnswer
 from kvplan.report.answers.reserve import ReserveAnswer
 from kvplan.report.answers.sweep import SweepAnswer
 from kvplan.report.blocks import (
@@ -76,6 +77,8 @@ def answers() -> Iterator[Answer]:
             yield FitAnswer([kvplan.fit(model, "rtx-4090", engine=engine, context=context, weights="16GB")])
     yield FitAnswer([kvplan.fit(model, "l4,h100-80gb", target="8 users at 32k", weights="16GB")])
     yield ReserveAnswer([kvplan.reserve(model, memory="20GiB"), kvplan.reserve(model, memory="20GiB", kv_dtype="nvfp4")])
+    yield ReceiptAnswer([kvplan.receipt(model, "h200", engine=engine, max_model_len=8192) for engine in ("vllm@0.26", "vllm@0.8")])
+    yield ReceiptAnswer([kvplan.receipt(model, "h200", kv_dtype="nvfp4"), kvplan.receipt(model, "l4", free="1GiB")])
     yield CommitteeAnswer(kvplan.committee(GUIDES / "desk.yaml"))
     yield CommitteeAnswer(kvplan.committee(GUIDES / "desk.yaml", scale=30))
     yield ExplainAnswer(explain(model, at))

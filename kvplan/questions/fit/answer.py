@@ -66,7 +66,7 @@ def prepared_of(q: Question, plain: Budget) -> Prepared | None:
 def _overridden(q: Question, found: Ledger) -> Ledger:
     """The ledger with the lines that whoever asks knows better."""
     lines = list(found.lines)
-    if q.weights_given:
+    if q.weights_given or q.weights.basis == "given":
         given = replace(share_of_weights(q.weights, q.devices), basis="given")
         lines = [given if line.name == "weights" else line for line in lines]
     elif q.weights.basis == "measured":  # a checkpoint is at hand: where its size contradicts the config, the file is right
@@ -223,12 +223,13 @@ def _over_band(found: Fit, context: int, each: int) -> Fit:
         return replace(found, fits=sure, unsure=sure != possible)
     if found.limited_by == "nothing":
         return found
-    if q.asked == "context":
-        span = (_solve(q, low)[0], _solve(q, high)[0])
+    if q.context is None:
+        one = q if q.asked == "context" else replace(q, batch_size=q.replicas)
+        span = (_solve(one, low)[0], _solve(one, high)[0])
     else:
         span = (low.most_requests(context) * q.replicas, high.most_requests(context) * q.replicas)
-    sure = low.fits(max(1, min(each, span[0])), context) if q.asked != "context" else span[0] > 0
-    return replace(found, fits=found.fits and sure, unsure=found.fits and not sure, span=span if span[0] != span[1] else None)
+    sure = span[0] > 0
+    return replace(found, fits=found.fits and sure, unsure=span[1] > 0 and not sure, span=span if span[0] != span[1] else None)
 
 
 def _unpredicted(q: Question, budget: Budget, why: NotPredicted) -> Fit:

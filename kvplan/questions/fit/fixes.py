@@ -10,6 +10,7 @@ from kvplan.questions.changes import SPLITS, dtypes_of, larger_gpus, lighter_wei
 from kvplan.questions.commands import fit_command
 from kvplan.questions.fit.answer import answer, budget_of, room_of
 from kvplan.questions.fit.question import Alternative, Fit, Fix, Question
+from kvplan.questions.fit.room import Room
 from kvplan.units import MAX_COUNT
 
 
@@ -77,16 +78,22 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
 def _fewer(q: Question) -> Iterator[Question]:
     if q.batch_size is None:
         return
-    room = room_of(q, budget_of(q))
+    room = _surely(q)
     most = room.most_requests(q.context) if q.context is not None else 1
     if 0 < most < MAX_COUNT:
         yield replace(q, batch_size=most * q.replicas)
 
 
+def _surely(q: Question) -> Room:
+    """The room that there is at least, whatever the bands of the lines turn out to be."""
+    budget = budget_of(q)
+    return room_of(q, budget, budget.cache.low)
+
+
 def _shorter(q: Question) -> Iterator[Question]:
     if q.context is None:
         return
-    longest = room_of(q, budget_of(q)).longest_context(q.each or 1, min(q.context, q.ceiling))
+    longest = _surely(q).longest_context(q.each or 1, min(q.context, q.ceiling))
     if longest:
         yield replace(q, context=longest)
 

@@ -64,8 +64,9 @@ def verdict(fit: Fit) -> str:
     if fit.unsure:
         band = fit.budget.cache
         needs = human_bytes(fit.cache_bytes)
+        least = f"{max(1, fit.batch_size):,} x {max(1, fit.context):,} tokens"
         return (
-            f"FITS on {where} if the server leaves {needs} for its cache: {served(fit)} take that, and it leaves "
+            f"FITS on {where} if the server leaves {needs} for its cache: {least} take that, and it leaves "
             f"{human_bytes(band.bytes)} ({human_bytes(band.low)} to {human_bytes(band.high)})"
         )
     if fit.limited_by == "nothing" and fit.fits:
@@ -89,7 +90,7 @@ def _span(fit: Fit) -> str:
         return ""
     low, high = fit.span
     band = fit.budget.cache
-    what = "tokens" if fit.question.asked == "context" else "requests"
+    what = "tokens" if fit.question.context is None else "requests"
     return f" ({low:,} to {high:,} {what} for {human_bytes(band.low)} to {human_bytes(band.high)} of cache)"
 
 

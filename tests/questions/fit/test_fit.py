@@ -132,7 +132,10 @@ def test_the_lines_of_a_budget_add_up(parts: list[int], utilization: float, devi
 def test_a_recorded_run_of_vllm_leaves_the_recorded_blocks() -> None:
     """Llama 3.1 8B on an RTX 4090, vLLM 0.19: 2,588 blocks; what neither weights nor cache took is given as the reserve."""
     free = 22_725_564_826 - 16_060_522_496 - 2588 * 2 * MIB
-    fit = kvplan.fit("llama-3.1-8b", "rtx-4090", engine="vllm@0.19.0", context="32k", reserve=free, utilization=0.9)
+    memory, weights = 25_250_627_584, 16_060_522_496
+    fit = kvplan.fit(
+        "llama-3.1-8b", "rtx-4090", engine="vllm@0.19.0", context="32k", reserve=free, utilization=0.9, memory=memory, weights=weights
+    )
     assert fit.pool is not None
     assert (fit.pool.num_blocks, fit.pool.num_tokens) == (2588, 41408)
 
@@ -148,7 +151,7 @@ def test_pipeline_stages_divide_weights_and_layers() -> None:
     one = kvplan.fit("llama-3.1-8b", "h100-80gb", engine="vllm", context="32k", batch_size=1)
     two = kvplan.fit("llama-3.1-8b", "h100-80gb", engine="vllm", context="32k", batch_size=1, pipeline_parallel_size="2")
     assert (two.question.gpus, two.question.replicas, two.cache_bytes * 2) == (2, 1, one.cache_bytes)
-    assert two.budget.weights.bytes * 2 == one.budget.weights.bytes
+    assert one.budget.weights.bytes <= two.budget.weights.bytes * 2 < 1.01 * one.budget.weights.bytes  # two rotary tables
     assert "--pipeline-parallel-size 2" in two.flags
 
 
@@ -204,7 +207,7 @@ def test_the_flags_are_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
     fit = json.loads(capsys.readouterr().out)["fits"][0]
     assert fit["flags"] == (
         f"vllm serve meta-llama/Llama-3.1-8B --max-model-len 32768 --max-num-seqs {fit['batch_size']} "
-        "--gpu-memory-utilization 0.9 --kv-cache-dtype fp8 --tensor-parallel-size 2"
+        "--gpu-memory-utilization 0.92 --kv-cache-dtype fp8 --tensor-parallel-size 2"
     )
 
 
