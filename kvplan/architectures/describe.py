@@ -8,6 +8,7 @@ from kvplan.architectures.parameters import parameters
 from kvplan.architectures.parameters.sizes import completed
 from kvplan.architectures.wrappers import text_part
 from kvplan.domain.described import Described
+from kvplan.domain.latest import latest
 from kvplan.domain.model import Model
 from kvplan.domain.parameters import elements
 from kvplan.errors import KvplanError
@@ -27,6 +28,7 @@ def described(config: Mapping[str, Any], source: str = "config.json") -> Describ
     return Described(parameters=parameters(outer), config=config, text=completed(text, text_type).data, text_type=text_type)
 
 
+@latest(4)
 def describe(model: Model, draft: Model | None = None) -> Described | None:
     """A model's tensors, with those of a drafter that serves beside it; None where no rule counts them.
 

@@ -1,6 +1,7 @@
 """An engine's options: from text or Python values to one typed Struct whose fields are the engine's own names."""
 
 from collections.abc import Mapping
+from functools import cache
 from types import UnionType
 from typing import Any, Final, NamedTuple, Union, get_args, get_origin
 
@@ -70,13 +71,18 @@ def build_options(options_type: type[Struct], values: Mapping[str, Any], *, engi
     Raises:
         OptionError: an unknown option (the message names the nearest) or a value of the wrong type.
     """
-    known = {item.name: item for item in fields(options_type)} if values else {}
+    known = _fields(options_type) if values else {}
     built: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
             raise unknown_option(engine, name, options_type.__struct_fields__)
         built[name] = _typed(known[name], value, engine)
     return options_type(**built)
+
+
+@cache
+def _fields(options_type: type[Struct]) -> Mapping[str, FieldInfo]:
+    return {item.name: item for item in fields(options_type)}
 
 
 def unknown_option(engine: str, name: str, known: tuple[str, ...]) -> OptionError:

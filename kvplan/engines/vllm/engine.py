@@ -12,6 +12,7 @@ the tokens in flight beside them, states with the copies that prefix caching mak
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
@@ -92,14 +93,11 @@ class VllmOn(Served):
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Each group's blocks: one region a cache, and what the group leaves of a block."""
         plan, model = self.plan, self.model
-        for whole, part in zip(plan.groups, plan.stages[self.stage], strict=True):
+        for whole, part, members in zip(plan.groups, plan.stages[self.stage], self._members, strict=True):
             blocks = whole.spec.blocks(at.seq_len, plan.scheduling) * at.batch_size
-            alike: dict[Held, list[int]] = {}
-            for held in part.members:
-                alike.setdefault(_without_layer(held, model), []).append(held.layer)
-            for held, layers in alike.items():
+            for held, layers in members:
                 payload = needed(held, model, plan, at.seq_len, at.encoder_len, layers[0]) * at.batch_size
-                yield from _region(held, tuple(layers), blocks, payload, model)
+                yield from _region(held, layers, blocks, payload, model)
             rest = self.block_bytes - part.page_bytes
             if rest:
                 yield Piece(
@@ -112,6 +110,17 @@ class VllmOn(Served):
                     padded=blocks * rest,
                     per="block",
                 )
+
+    @cached_property
+    def _members(self) -> list[list[tuple[Held, tuple[int, ...]]]]:
+        """Each group's caches on this stage, equal ones together with their layers."""
+        found = []
+        for part in self.plan.stages[self.stage]:
+            alike: dict[Held, list[int]] = {}
+            for held in part.members:
+                alike.setdefault(_without_layer(held, self.model), []).append(held.layer)
+            found.append([(held, tuple(layers)) for held, layers in alike.items()])
+        return found
 
     def notes(self, workload: Workload) -> tuple[str, ...]:
         """What a reader must know beside the numbers."""

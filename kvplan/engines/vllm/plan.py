@@ -7,6 +7,7 @@ pipeline stages.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import lcm
 from typing import Final, Literal
 
@@ -48,7 +49,7 @@ _BLACKWELL: Final = 100  # sm_100
 _MLA_LEAST: Final = 128  # tokens: the least block of MLA beside states
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class Plan(Struct, frozen=True, kw_only=True, dict=True):
     """What is settled before memory is profiled. `stages` are each pipeline stage's parts of `groups`."""
 
     options: VllmOptions
@@ -65,7 +66,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     stages: tuple[tuple[CacheGroup, ...], ...]
     stage_layers: tuple[range, ...]
 
-    @property
+    @cached_property
     def block_bytes(self) -> tuple[int, ...]:
         """Bytes of one block of the pool on each stage."""
         return tuple(block_bytes(stage, self.rules) for stage in self.stages)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from kvplan.architectures.describe import describe
-from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import (
     Budget,
     given_memory,
@@ -202,22 +202,22 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
         )
     budget = budget_of(q)
     room = room_of(q, budget)
-    first = room.footprint(q.each or 1, q.context or min(q.ceiling, _SHORTEST))
-    if isinstance(first, NotPredicted):
-        return _unpredicted(q, budget, first)
+    reason = room.refusal(q.each or 1, q.context or min(q.ceiling, _SHORTEST))
+    if reason:
+        return _unpredicted(q, budget, reason)
     context, each, limited = _solve(q, room)
     fits = each > 0 and context > 0 and room.fits(each, context)
     rows = () if brief else _rows(q, room, context, each, fits=fits)
-    found = _answered(q, budget, room, context, each, fits=fits, limited=limited, rows=rows)
+    found = _answered(q, budget, room, context, each, fits=fits, limited=limited, rows=rows, brief=brief)
     if budget.refused:
         return replace(found, fits=False)
-    return _over_band(found, context, each) if budget.cache.low != budget.cache.high else found
+    return _over_band(found, room, context, each) if budget.cache.low != budget.cache.high else found
 
 
-def _over_band(found: Fit, context: int, each: int) -> Fit:
+def _over_band(found: Fit, room: Room, context: int, each: int) -> Fit:
     """The answer at both ends of what may be left for the cache: the exit code follows the low one."""
     q, budget = found.question, found.budget
-    low, high = (room_of(q, budget, amount) for amount in (budget.cache.low, budget.cache.high))
+    low, high = (room.of_size(amount) for amount in (budget.cache.low, budget.cache.high))
     if q.asked == "target":
         sure, possible = low.fits(each, context), high.fits(each, context)
         return replace(found, fits=sure, unsure=sure != possible)
@@ -232,7 +232,7 @@ def _over_band(found: Fit, context: int, each: int) -> Fit:
     return replace(found, fits=found.fits and sure, unsure=span[1] > 0 and not sure, span=span if span[0] != span[1] else None)
 
 
-def _unpredicted(q: Question, budget: Budget, why: NotPredicted) -> Fit:
+def _unpredicted(q: Question, budget: Budget, reason: str) -> Fit:
     return Fit(
         question=q,
         budget=budget,
@@ -240,7 +240,7 @@ def _unpredicted(q: Question, budget: Budget, why: NotPredicted) -> Fit:
         context=q.context or 0,
         batch_size=q.batch_size or 0,
         limited_by="engine",
-        not_predicted=why.reason,
+        not_predicted=reason,
     )
 
 
@@ -271,10 +271,19 @@ def _limit(room: Room, batch_size: int, context: int) -> Limit:
 
 
 def _answered(
-    q: Question, budget: Budget, room: Room, context: int, each: int, *, fits: bool, limited: Limit, rows: tuple[Row, ...]
+    q: Question,
+    budget: Budget,
+    room: Room,
+    context: int,
+    each: int,
+    *,
+    fits: bool,
+    limited: Limit,
+    rows: tuple[Row, ...],
+    brief: bool,
 ) -> Fit:
     shown = (each or 1, context or 1)
-    allocation = room.footprint(*shown)
+    allocation = None if brief else room.footprint(*shown)
     kept = allocation if isinstance(allocation, Allocation) else None
     batch_size = q.batch_size if q.batch_size is not None else each * q.replicas
     flags = ""

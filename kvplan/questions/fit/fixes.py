@@ -27,7 +27,7 @@ def alternatives(q: Question) -> tuple[Alternative, ...]:
     flags, found = about(q.engine).cache_dtypes, []
     for row in dtypes_of(q.engine):
         fit = _answer(replace(q, options=with_dtype(q.engine, q.options, row.name)))
-        if fit is not None and fit.allocation is not None:
+        if fit is not None:
             found.append(
                 Alternative(
                     kv_dtype=row.name,

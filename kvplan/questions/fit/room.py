@@ -1,7 +1,7 @@
 """The inverse question: the largest workload under a byte limit. Pure."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import Model
@@ -14,6 +14,8 @@ from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused
 from kvplan.questions.estimate import predict
 from kvplan.units import MAX_COUNT
+
+T = TypeVar("T")
 
 
 def largest_batch(
@@ -70,7 +72,14 @@ class Room:
         self._encoder_len = encoder_len
         limit = about(engine).roles.get("context", "")
         self._limit = limit if limit in option_names(engine) and limit not in options else ""
-        self._known: dict[int, tuple[Prepared, int, Pool | None] | Refused] = {}
+        self._started: dict[int, Prepared | Refused] = {}  # by context
+        self._pools: dict[int, Pool | Refused] = {}
+
+    def of_size(self, budget_bytes: int) -> "Room":
+        """The same engine with another budget."""
+        other = Room(self.model, self._spec, self._options, budget_bytes, encoder_len=self._encoder_len)
+        other._started = self._started
+        return other
 
     def _at(self, context: int) -> tuple[Prepared, int, Pool | None]:
         """The engine as it would be started for requests of up to `context` tokens, the bytes that they may take, its pool.
@@ -79,23 +88,26 @@ class Room:
             Refused: it would not start.
         """
         key = context if self._limit else 0
-        if key not in self._known:
+        prepared = self._kept(self._started, key, lambda: self._start(context))
+        if not isinstance(prepared, Served):
+            return prepared, self.budget_bytes, None
+        pool = self._kept(self._pools, key, lambda: prepared.pool(max(0, self.budget_bytes)))
+        return prepared, pool.usable_bytes, pool
+
+    def _kept(self, known: "dict[int, T | Refused]", key: int, made: Callable[[], T]) -> T:
+        if key not in known:
             try:
-                self._known[key] = self._started(context)
+                known[key] = made()
             except Refused as problem:
-                self._known[key] = problem
-        found = self._known[key]
+                known[key] = problem
+        found = known[key]
         if isinstance(found, Refused):
             raise found
         return found
 
-    def _started(self, context: int) -> tuple[Prepared, int, Pool | None]:
+    def _start(self, context: int) -> Prepared:
         more = {self._limit: context} if self._limit else {}
-        prepared = make_engine(self._spec, self._options | more).on(self.model)
-        if not isinstance(prepared, Served):
-            return prepared, self.budget_bytes, None
-        pool = prepared.pool(max(0, self.budget_bytes))
-        return prepared, pool.usable_bytes, pool
+        return make_engine(self._spec, self._options | more).on(self.model)
 
     def prepared(self, context: int) -> Prepared:
         """The engine on the model, for requests of up to `context` tokens.
@@ -111,6 +123,14 @@ class Room:
             return self._at(context)[2]
         except Refused:
             return None
+
+    def refusal(self, batch_size: int, context: int) -> str:
+        """Why the engine takes no such workload, whatever the memory; empty where it does."""
+        try:
+            self._at(context)[0].check(At(context, batch_size, self._encoder_len))
+        except Refused as problem:
+            return problem.reason
+        return ""
 
     def footprint(self, batch_size: int, context: int) -> Allocation | NotPredicted:
         """The cache of `batch_size` requests of `context` tokens."""

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from kvplan.domain.caching_allocator import UNLIMITED, Allocator
+from kvplan.domain.latest import latest
 from kvplan.domain.parameters import Parameter
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.vllm.ledger import releases
@@ -90,6 +91,7 @@ class _Loading:
         self.elements += elements_of(tensor.parameter, tensor.shape, scheme, tensor.pieces)
 
 
+@latest(16)  # GPUs that are compared differ in memory, and most load the same
 def load(
     parameters: Sequence[Parameter], rank: Rank, release: Release, beside: Beside, quantised: Quantised | None = None
 ) -> Loaded:
