@@ -18,9 +18,7 @@ _FLOAT: Final = frozenset({"positions", "norm", "router", "shared_gate", "ssm_co
 _OUTSIDE: Final = frozenset({"vision", "audio"})  # in a file of their own (mmproj)
 
 
-def subject_of(
-    parameters: Iterable[Parameter], *, layers: int, gqa: int, text_type: str
-) -> Subject:
+def subject_of(parameters: Iterable[Parameter], *, layers: int, gqa: int, text_type: str) -> Subject:
     """The model as llama.cpp's choice of types sees it.
 
     `gqa` is query heads over KV heads in the first layer (0 where that has none).

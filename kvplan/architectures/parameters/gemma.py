@@ -96,7 +96,12 @@ _GEMMA4: Final = Row(
 )
 ROWS: Final[dict[str, Row]] = {
     "gemma3n_text": Row(
-        attention=_ATTENTION, norms=FOUR_NORMS, extra=_gemma3n_layer, after=_gemma3n_ends, vary=_width, tied=True,
+        attention=_ATTENTION,
+        norms=FOUR_NORMS,
+        extra=_gemma3n_layer,
+        after=_gemma3n_ends,
+        vary=_width,
+        tied=True,
         keeps_shared=True,
     ),
     **dict.fromkeys(("gemma4_text", "gemma4_unified_text", "diffusion_gemma_text"), _GEMMA4),

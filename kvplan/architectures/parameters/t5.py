@@ -93,7 +93,9 @@ def _feed_forward(s: Sizes, sparse: bool) -> Tensors:
         yield from _pair(s, gated, "mlp")
         return
     number = s.number("num_experts")
-    yield from linear("router.classifier", number, s.hidden, "router", component="experts", quantised=False, bias=s.c.flag("router_bias"))
+    yield from linear(
+        "router.classifier", number, s.hidden, "router", component="experts", quantised=False, bias=s.c.flag("router_bias")
+    )
     yield from under("experts.expert_{expert}.", _pair(s, gated, "experts", number))
 
 
