@@ -58,7 +58,9 @@ COMPLETED: Final[dict[str, dict[str, Any]]] = {
     "Qwen__Qwen3-4B-Base": _TIED,
     "Qwen__Qwen3-4B-Instruct-2507": _TIED,
     "Qwen__Qwen3-4B-Thinking-2507": _TIED,
-    "Qwen__Qwen3.5-0.8B": {**_TIED, "text_config": {"mtp_num_hidden_layers": 1}, "vision_config": _qwen3_5_vision(768, 3072, 12, 1024)},
+    "Qwen__Qwen3.5-0.8B": {
+        **_TIED, "text_config": {"mtp_num_hidden_layers": 1}, "vision_config": _qwen3_5_vision(768, 3072, 12, 1024),
+    },
     "Qwen__Qwen3.5-4B": {"text_config": {"mtp_num_hidden_layers": 1}, "vision_config": _qwen3_5_vision(1024, 4096, 24, 2560)},
     "XiaomiMiMo__MiMo-V2-Flash": {"num_nextn_predict_layers": 3},
     "Zyphra__Zamba2-2.7B": {"num_mem_blocks": 2, "n_mamba_heads": 80, "mamba_headdim": 64},
@@ -73,7 +75,9 @@ COMPLETED: Final[dict[str, dict[str, Any]]] = {
     "facebook__opt-6.7b": {"ffn_dim": 16384},
     "google__gemma-3n-E2B-it": {"text_config": {"intermediate_size": 8192}},
     "ibm-granite__granite-4.0-h-small": {"shared_intermediate_size": 1536, **_TIED},
-    "inclusionAI__Ling-lite": {"moe_intermediate_size": 1408, "num_experts": 64, "num_shared_experts": 2, "intermediate_size": 5632},
+    "inclusionAI__Ling-lite": {
+        "moe_intermediate_size": 1408, "num_experts": 64, "num_shared_experts": 2, "intermediate_size": 5632,
+    },
     "inclusionAI__Ring-1T": {
         "moe_intermediate_size": 2048, "num_experts": 256, "num_shared_experts": 1, "intermediate_size": 18432,
         "first_k_dense_replace": 4,

@@ -64,9 +64,7 @@ def theirs(parameters: Mapping[str, tuple[int, ...]]) -> Shapes:
     for name, shape in parameters.items():
         if re.search(r"experts\.(expert_)?\d+\.", name):
             experts[re.sub(r"experts\.(expert_)?\d+\.", "experts.", name)] += prod(shape)
-        elif len(shape) == 3 and "expert" in name:
-            experts[name] += prod(shape)
-        elif len(shape) == 2 and "expert" in name and name.endswith("bias"):
+        elif (len(shape) == 3 and "expert" in name) or (len(shape) == 2 and "expert" in name and name.endswith("bias")):
             experts[name] += prod(shape)
         else:
             shapes[_axes(shape)] += 1
@@ -140,7 +138,7 @@ def main(arguments: list[str]) -> int:
         except KvplanError as problem:
             tally["not counted"] += 1
             words = f"not counted: {problem}"
-        except Exception as problem:  # noqa: BLE001  # transformers raises anything for a config that it does not build
+        except Exception as problem:  # transformers raises anything for a config that it does not build
             tally["not built"] += 1
             words = f"not built: {type(problem).__name__}: {str(problem)[:100]}"
         else:

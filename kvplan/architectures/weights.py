@@ -8,6 +8,7 @@ from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters import Counted, counted
 from kvplan.domain.dtypes import ALIASES, DTYPES, item_bytes
 from kvplan.domain.model import Latent, Model, Softmax
+from kvplan.domain.origin import NO_SETTINGS
 from kvplan.domain.parameters import elements
 from kvplan.domain.storage.named import NAMES, named_scheme
 from kvplan.domain.storage.schemes import Scheme, scheme_of, stored
@@ -121,8 +122,7 @@ def gguf_weights(model: Model, mix: str) -> Weighed | None:
 
 def _in_gguf(model: Model, found: Counted, mix: str) -> Weighed:
     """Vision towers are in a file of their own, and prediction layers in few."""
-    assert model.origin is not None
-    kind = model.origin.text_type
+    kind = model.text_type
     first = model.layers[0].memories
     kv = next((memory.kv_heads for memory in first if isinstance(memory, Softmax)), 0)
     latent = next((memory for layer in model.layers for memory in layer.memories if isinstance(memory, Latent)), None)
@@ -130,7 +130,7 @@ def _in_gguf(model: Model, found: Counted, mix: str) -> Weighed:
     own = isinstance(next(iter(first), None), Latent)
     subject = subject_of(found.tensors, layers=len(model.layers), gqa=heads // kv if kv else heads if own else 0, text_type=kind)
     listed = tensors_of(found.tensors, text_type=kind, nope_dim=latent.nope_dim if latent is not None else 0)
-    size = mixed_bytes(listed, subject, mix) + rope_factors(model.origin.text)
+    size = mixed_bytes(listed, subject, mix) + rope_factors(model.origin.text if model.origin is not None else NO_SETTINGS)
     return _said(found, size, f"{mix.upper()}, as llama.cpp chooses types")
 
 

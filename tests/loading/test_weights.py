@@ -89,8 +89,10 @@ def test_a_quantised_checkpoint_is_weighed_as_it_is_stored() -> None:
     plain = find_weights("q", kvplan.load(CONFIG))
     block = {**CONFIG, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
     line = find_weights("q", kvplan.load(block))
-    assert line.basis == "rule" and "fp8" in line.source and line.bytes < plain.bytes
-    with pytest.raises(ConfigError, match="`quantization_config.quant_method` is `newest`"):
+    assert line.basis == "rule"
+    assert "fp8" in line.source
+    assert line.bytes < plain.bytes
+    with pytest.raises(ConfigError, match=r"`quantization_config\.quant_method` is `newest`"):
         find_weights("q", kvplan.load({**CONFIG, "quantization_config": {"quant_method": "newest"}}))
 
 
@@ -107,8 +109,10 @@ def test_a_description_without_sizes_is_not_counted_at_the_dtype_of_a_quantised_
 @pytest.mark.parametrize(
     ("hub", "gib"),
     [
-        ("hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", (37.0, 37.2)), ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8", (8.4, 8.5)),
-        ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", (5.2, 5.4)), ("mlx-community/Meta-Llama-3.1-8B-Instruct-4bit", (4.2, 4.25)),
+        ("hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", (37.0, 37.2)),
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8", (8.4, 8.5)),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", (5.2, 5.4)),
+        ("mlx-community/Meta-Llama-3.1-8B-Instruct-4bit", (4.2, 4.25)),
         ("meta-llama/Llama-3.1-8B-Instruct", (14.9, 15.0)),
     ],
 )  # fmt: skip

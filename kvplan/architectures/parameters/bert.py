@@ -59,7 +59,7 @@ def read(s: Sizes, root: str | None = None) -> Tensors:
 def _body(s: Sizes, row: Row) -> Tensors:
     width = s.number(*row.width) if row.width else s.hidden
     yield from under("embeddings.", _tables(s, row, width))
-    if row.widen and width != s.hidden or row.head == "rembert":
+    if (row.widen and width != s.hidden) or row.head == "rembert":
         yield from linear(row.widen, s.hidden, width, "other", component="embed", bias=True)
     if row.extra == "rotary":
         rows, half = s.number("max_position_embeddings"), s.hidden // s.heads

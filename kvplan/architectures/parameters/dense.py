@@ -60,14 +60,14 @@ ROWS: Final[dict[str, Row]] = {
     **dict.fromkeys(
         (
             "llama", "Yi", "aquila", "skywork", "granite", "granite4_vision_text", "granite_docling_text", "xverse",
-            "iquestcoder", "cwm", "emu3_text_model", "higgs_audio_v2", "smollm3", "llama-cla", 
+            "iquestcoder", "cwm", "emu3_text_model", "higgs_audio_v2", "smollm3", "llama-cla",
             "telechat3", "talkie",
         ),
         _LLAMA,
     ),
     **dict.fromkeys(("mistral", "ministral3", "phi4"), Row()),
     "ministral": Row(),
-    "voxtral_realtime_text": Row(extra=_ada_norm),
+    "voxtral_realtime_text": Row(more=_ada_norm),
     "hyperclovax": _LLAMA._replace(vary=_post_norms),
     "helium": Row(attention=Attention(qkv_bias="attention_bias")),
     "paddleocr_vl_text": Row(attention=Attention(qkv_bias="use_bias", o_bias="use_bias"), mlp=Mlp(bias="use_bias")),
@@ -95,8 +95,8 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "internlm3": Row(attention=Attention(qkv_bias="qkv_bias", o_bias="bias"), mlp=Mlp(bias="bias")),
     "granite_swa": Row(attention=BIASED._replace(sinks="sinks"), mlp=Mlp(bias="mlp_bias")),
-    "diffllama": Row(attention=BIASED._replace(extra=_lambdas, extra_first=True)),
-    "doge": Row(attention=NORMED._replace(extra=_doge_mask), mlp=Mlp(bias="mlp_bias"), extra=_doge_residuals),
+    "diffllama": Row(attention=BIASED._replace(more=_lambdas, extra_first=True)),
+    "doge": Row(attention=NORMED._replace(more=_doge_mask), mlp=Mlp(bias="mlp_bias"), more=_doge_residuals),
     **dict.fromkeys(("qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "mimo"), Row(attention=QKV_BIASED)),
     **dict.fromkeys(("qwen3", "qwen3_vl_text"), Row(attention=NORMED)),
     "qwen": Row(  # the config's width counts gate and up together
