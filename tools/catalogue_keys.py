@@ -58,7 +58,9 @@ COMPLETED: Final[dict[str, dict[str, Any]]] = {
     "Qwen__Qwen3-4B-Base": _TIED,
     "Qwen__Qwen3-4B-Instruct-2507": _TIED,
     "Qwen__Qwen3-4B-Thinking-2507": _TIED,
-    "Qwen__Qwen3.5-0.8B": {**_TIED, "text_config": {"mtp_num_hidden_layers": 1}, "vision_config": _qwen3_5_vision(768, 3072, 12, 1024)},
+    "Qwen__Qwen3.5-0.8B": {
+        **_TIED, "text_config": {"mtp_num_hidden_layers": 1}, "vision_config": _qwen3_5_vision(768, 3072, 12, 1024),
+    },
     "Qwen__Qwen3.5-4B": {"text_config": {"mtp_num_hidden_layers": 1}, "vision_config": _qwen3_5_vision(1024, 4096, 24, 2560)},
     "XiaomiMiMo__MiMo-V2-Flash": {"num_nextn_predict_layers": 3},
     "Zyphra__Zamba2-2.7B": {"num_mem_blocks": 2, "n_mamba_heads": 80, "mamba_headdim": 64},
@@ -73,7 +75,9 @@ COMPLETED: Final[dict[str, dict[str, Any]]] = {
     "facebook__opt-6.7b": {"ffn_dim": 16384},
     "google__gemma-3n-E2B-it": {"text_config": {"intermediate_size": 8192}},
     "ibm-granite__granite-4.0-h-small": {"shared_intermediate_size": 1536, **_TIED},
-    "inclusionAI__Ling-lite": {"moe_intermediate_size": 1408, "num_experts": 64, "num_shared_experts": 2, "intermediate_size": 5632},
+    "inclusionAI__Ling-lite": {
+        "moe_intermediate_size": 1408, "num_experts": 64, "num_shared_experts": 2, "intermediate_size": 5632,
+    },
     "inclusionAI__Ring-1T": {
         "moe_intermediate_size": 2048, "num_experts": 256, "num_shared_experts": 1, "intermediate_size": 18432,
         "first_k_dense_replace": 4,
@@ -88,6 +92,7 @@ COMPLETED: Final[dict[str, dict[str, Any]]] = {
     "mistralai__Mistral-Small-3.1-24B-Instruct-2503": {"tie_word_embeddings": False},
     "nvidia__NVIDIA-Nemotron-Nano-9B-v2": {"intermediate_size": 15680},
     "openbmb__MiniCPM4-8B": {"intermediate_size": 16384},
+    "poolside__laguna-XS.2": {"num_attention_heads_per_layer": [48, 64, 64, 64] * 10},
     "rednote-hilab__dots.llm1.inst": {
         "n_routed_experts": 128, "moe_intermediate_size": 1408, "n_shared_experts": 2, "intermediate_size": 10944,
         "first_k_dense_replace": 1,
@@ -123,11 +128,29 @@ ORIGINALS: Final[dict[str, str]] = {
 #: Text parts of models with a vision tower, of which the file has only the text: file -> what is around it.
 WRAPPED: Final[dict[str, dict[str, Any]]] = {
     "meta-models__Muse-Glimmer-30B": {"model_type": "muse_glimmer"},
+    "MiniMaxAI__MiniMax-M3": {
+        "model_type": "minimax_m3_vl",
+        "vision_config": {
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 16,
+            "image_size": 2016,
+            "patch_size": 14,
+            "num_channels": 3,
+            "projection_dim": 6144,
+            "img_token_compression_config": {"spatial_merge_size": 2, "temporal_patch_size": 2},
+        },
+    },
+    "allenai__Molmo2-8B": {
+        "model_type": "molmo2",
+        "adapter_config": {"intermediate_size": 12288, "text_hidden_size": 4096},
+    },
     "mistralai__Mistral-Small-4-119B-2603": {"model_type": "mistral3", "tie_word_embeddings": False, "vision_config": _PIXTRAL},
 }
 
 _TWICE: Final = "known: the checkpoint keeps the head beside the table that it is tied to"
-_MASKS: Final = "known: counts the masks and rotary frequencies that the checkpoint keeps (architectures/parameters/masks.py)"
+_MASKS: Final = "known: counts the masks and rotary frequencies that the checkpoint keeps (architectures/parameters/kept.py)"
 _WEIGHTS_ONLY: Final = "known: matrices alone, without biases, norms and positions"
 _WRONG: Final = "known: the source's figure is not this model's"
 #: Entries whose count is further from the known one than 0.1 %, and what is at fault: the known figure (`known: …`), or a config
@@ -159,11 +182,8 @@ UNEQUAL: Final[dict[str, str]] = {
     "deepseek-v4-flash-base": "known: counts the scales of fp8 blocks and two more tables of its prediction layer",
     "biogpt": "known: 1,372,160 fewer than the class builds",
     "glm-4.6": "known: its prediction layer is stored without the two tables that 4.5's and 4.7's have; no key says so",
-    "minimax-m3": "config: a flat copy without the vision tower",
     "vibevoice-1.5b": "config: no rule counts the audio tokenizers and the diffusion head",
     "step-3.7-flash": "config: a copy without the vision tower's sizes",
-    "molmo2-8b": "config: the text part alone, and the tower's class builds more layers than the checkpoint has",
-    "laguna-xs.2": "config: the query heads of its layers are not there",
     "glm-5.3-flash": "config: does not say that the checkpoint has a prediction layer",
     "inkling": "config: the class's defaults are not this checkpoint's",
 }  # fmt: skip

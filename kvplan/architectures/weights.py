@@ -8,6 +8,7 @@ from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters import Counted, counted
 from kvplan.domain.dtypes import ALIASES, DTYPES, item_bytes
 from kvplan.domain.model import Latent, Model, Softmax
+from kvplan.domain.origin import NO_SETTINGS
 from kvplan.domain.parameters import elements
 from kvplan.domain.storage.named import NAMES, named_scheme
 from kvplan.domain.storage.schemes import Scheme, scheme_of, stored
@@ -67,7 +68,7 @@ def weights_at(model: Model, dtype: str) -> Weighed | None:
     mix = mix_of(dtype)
     plain = _plain(dtype)
     if mix is not None and plain is None:
-        return _gguf(model, found, mix)
+        return _in_gguf(model, found, mix)
     if plain is not None:
         size = stored(found.tensors, item_bytes(plain)).bytes
         return _said(found, size, plain)
@@ -84,7 +85,7 @@ def check_format(dtype: str) -> None:
     if _plain(dtype) is None and mix_of(dtype) is None and named_scheme(dtype) is None:
         near = nearest(dtype.strip().lower(), [*DEFAULTS, *NAMES, *_PLAIN, *ALIASES])
         raise OptionError(
-            f"--weights-dtype: unknown format `{dtype[:40]}`",
+            f"«weights_dtype»: unknown format `{dtype[:40]}`",
             hint=f"did you mean `{near}`?" if near else "bf16, fp8, int4, awq, gptq, nvfp4, mxfp4, bnb-4bit, q4_k_m, q8_0 …",
         )
 
@@ -113,10 +114,15 @@ def _name(scheme: Scheme) -> str:
     return " and ".join(names)
 
 
-def _gguf(model: Model, found: Counted, mix: str) -> Weighed:
-    """A GGUF file's tensors; vision towers are in a file of their own, and prediction layers in few."""
-    assert model.origin is not None
-    kind = model.origin.text_type
+def gguf_weights(model: Model, mix: str) -> Weighed | None:
+    """The tensors of a GGUF file of that mix, `bf16` and `f16` included, whose norms stay in 32 bits; None: not known."""
+    found = tensors(model)
+    return None if found is None else _in_gguf(model, found, mix)
+
+
+def _in_gguf(model: Model, found: Counted, mix: str) -> Weighed:
+    """Vision towers are in a file of their own, and prediction layers in few."""
+    kind = model.text_type
     first = model.layers[0].memories
     kv = next((memory.kv_heads for memory in first if isinstance(memory, Softmax)), 0)
     latent = next((memory for layer in model.layers for memory in layer.memories if isinstance(memory, Latent)), None)
@@ -124,8 +130,8 @@ def _gguf(model: Model, found: Counted, mix: str) -> Weighed:
     own = isinstance(next(iter(first), None), Latent)
     subject = subject_of(found.tensors, layers=len(model.layers), gqa=heads // kv if kv else heads if own else 0, text_type=kind)
     listed = tensors_of(found.tensors, text_type=kind, nope_dim=latent.nope_dim if latent is not None else 0)
-    size = mixed_bytes(listed, subject, mix) + rope_factors(model.origin.text)
+    size = mixed_bytes(listed, subject, mix) + rope_factors(model.origin.text if model.origin is not None else NO_SETTINGS)
     return _said(found, size, f"{mix.upper()}, as llama.cpp chooses types")
 
 
-__all__ = ["Weighed", "check_format", "stored_weights", "tensors", "weights_at"]
+__all__ = ["Weighed", "check_format", "gguf_weights", "stored_weights", "tensors", "weights_at"]

@@ -11,7 +11,8 @@ from kvplan.gguf.mixes import Subject, Tensor
 #: Model types whose prediction layers the converter keeps (`conversion/glm.py` and others keep them as further blocks).
 _KEEPS_DRAFTS: Final = frozenset({"glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "mimo_v2_flash", "hy_v3", "step3p5"})
 _CATEGORIES: Final = {
-    "embed": "embed", "head": "output", "q": "q", "k": "k", "v": "v", "qkv": "v", "qkvg": "v", "o": "o", "gate": "gate", "up": "up",
+    "embed": "embed", "head": "output", "q": "q", "k": "k", "v": "v", "qkv": "v", "qkvg": "v", "o": "o", "gate": "gate",
+    "up": "up",
     "gate_up": "up", "down": "down",
 }  # fmt: skip
 _FLOAT: Final = frozenset({"positions", "norm", "router", "shared_gate", "ssm_conv", "ssm_a", "ssm_d", "sinks"})

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from catalogue_keys import ORIGINALS, completed
 from golden import CONFIGS, ROOT, cases
 from msgspec.structs import replace
 
@@ -18,6 +19,8 @@ from kvplan.domain.model import Model
 from kvplan.engines import PREDICTED
 from kvplan.loading.catalogue import candidates, find, folder, load_entry, names
 
+#: A model's own repository -> the file that stands for it.
+COPIES = {hub: stem for stem, hub in ORIGINALS.items()}
 INDEX_LINES = (CONFIGS / "INDEX.tsv").read_text(encoding="utf-8").splitlines()
 INDEX = list(csv.DictReader(INDEX_LINES, delimiter="\t", quoting=csv.QUOTE_NONE))
 PUBLISHED = [name for name in names() if "/" not in name]
@@ -51,16 +54,17 @@ def whole_config(entry: Model) -> dict[str, Any]:
     """The real config behind an entry: the file of its hub id, or the recorded case that its source names."""
     source = fact(entry, "source")
     if "tests/golden/" in source:
-        return recorded()[source.partition(".jsonl, ")[2].removesuffix(")")]
+        return completed(entry.name, recorded()[source.partition(".jsonl, ")[2].removesuffix(")")])
     return file_config(fact(entry, "hub"))
 
 
 def file_config(hub: str) -> dict[str, Any]:
-    """The config of a hub id in tests/configs/hf, its window spelled out where the copy lost it."""
-    config = json.loads((CONFIGS / "hf" / f"{hub.replace('/', '__')}.json").read_text(encoding="utf-8"))
+    """The config of a hub id in tests/configs/hf, with its window and the keys of its weights where the copy lost them."""
+    stem = COPIES.get(hub, hub.replace("/", "__"))
+    config = json.loads((CONFIGS / "hf" / f"{stem}.json").read_text(encoding="utf-8"))
     if hub in WINDOWLESS:
         (config.get("text_config") or config)["sliding_window"] = None
-    return config
+    return completed(stem, config)
 
 
 def test_the_catalogue_is_large_and_has_what_people_ask_for() -> None:

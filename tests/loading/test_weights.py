@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvplan
-from kvplan.errors import InputError, OptionError
+from kvplan.errors import ConfigError, InputError, OptionError
 from kvplan.loading.weights.find import find_weights
 from kvplan.loading.weights.safetensors import checkpoint_bytes, header_bytes
 
@@ -63,8 +63,7 @@ def test_an_index_stands_for_shards_that_are_not_there(folder: Path) -> None:
     (folder / "model-00002-of-00002.safetensors").unlink()
     line = find_weights(folder, kvplan.load(folder))
     assert (line.bytes, line.source) == (999, "total_size in model.safetensors.index.json")
-    with pytest.raises(OptionError, match="number of parameters"):
-        find_weights(folder, kvplan.load(folder), dtype="fp8")
+    assert find_weights(folder, kvplan.load(folder), dtype="bf16").basis == "rule"  # an index counts no elements: the config does
     (folder / "model.safetensors.index.json").unlink()
     assert checkpoint_bytes(folder) is None
 
@@ -74,20 +73,57 @@ def test_a_given_size_wins(folder: Path) -> None:
     assert (line.bytes, line.basis) == (5, "given")
 
 
-def test_the_catalogue_counts_parameters() -> None:
+def test_the_catalogue_is_weighed_tensor_by_tensor() -> None:
     model = kvplan.load("llama-3.1-8b")
-    assert find_weights("llama-3.1-8b", model).bytes == 2 * 8_030_261_248
-    assert find_weights("llama-3.1-8b", model, dtype="int4").bytes == 8_030_261_248 // 2
-    assert find_weights("llama-3.1-8b", model, dtype="q8_0").bytes == 8_030_261_248 // 32 * 34
+    line = find_weights("llama-3.1-8b", model)
+    assert (line.bytes, line.basis) == (2 * 8_030_261_248, "rule")
+    linear, whole = 6_979_321_856, 8_030_261_248  # tables and norms stay in 16 bits
+    matrices = 32 * 7
+    assert find_weights("llama-3.1-8b", model, dtype="awq").bytes == linear * (4 + 16 / 128 + 4 / 128) // 8 + 2 * (whole - linear)
+    packed = linear * (4 + 16 / 128) // 8 + 16 * matrices
+    assert find_weights("llama-3.1-8b", model, dtype="int4").bytes == packed + 2 * (whole - linear)
+    assert find_weights("llama-3.1-8b", model, dtype="Q8_0").bytes == 8_532_934_912  # params.tsv: bartowski's file
 
 
-def test_a_quantised_checkpoint_is_not_counted_at_the_models_dtype() -> None:
-    model = kvplan.load({**CONFIG, "quantization_config": {"quant_method": "fp8"}})
-    counted = kvplan.load({"name": "q", "parameters": 10, "config": {**CONFIG, "quantization_config": {"quant_method": "fp8"}}})
-    for each in (model, counted):
-        with pytest.raises(OptionError, match="quantised"):
-            find_weights("q", each)
+def test_a_quantised_checkpoint_is_weighed_as_it_is_stored() -> None:
+    plain = find_weights("q", kvplan.load(CONFIG))
+    block = {**CONFIG, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    line = find_weights("q", kvplan.load(block))
+    assert line.basis == "rule"
+    assert "fp8" in line.source
+    assert line.bytes < plain.bytes
+    with pytest.raises(ConfigError, match=r"`quantization_config\.quant_method` is `newest`"):
+        find_weights("q", kvplan.load({**CONFIG, "quantization_config": {"quant_method": "newest"}}))
+
+
+def test_a_description_without_sizes_is_not_counted_at_the_dtype_of_a_quantised_checkpoint() -> None:
+    config = {**CONFIG, "quantization_config": {"quant_method": "fp8"}}
+    counted = kvplan.load({"name": "q", "parameters": 10, "config": config})  # its own count contradicts the config's sizes
+    with pytest.raises(OptionError, match="quantised"):
+        find_weights("q", counted)
     assert find_weights("q", counted, dtype="fp8").bytes == 10
+    with pytest.raises(OptionError, match="number of parameters"):
+        find_weights("q", kvplan.load({"layers": 2, "attention": {"kv_heads": 1, "head_dim": 8}}), dtype="fp8")
+
+
+@pytest.mark.parametrize(
+    ("hub", "gib"),
+    [
+        ("hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", (37.0, 37.2)),
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8", (8.4, 8.5)),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit", (5.2, 5.4)),
+        ("mlx-community/Meta-Llama-3.1-8B-Instruct-4bit", (4.2, 4.25)),
+        ("meta-llama/Llama-3.1-8B-Instruct", (14.9, 15.0)),
+    ],
+)  # fmt: skip
+def test_a_hub_id_is_weighed_in_the_format_of_its_name(hub: str, gib: "tuple[float, float]") -> None:
+    assert gib[0] < find_weights(hub, kvplan.load(hub)).bytes / 2**30 < gib[1]
+
+
+@pytest.mark.parametrize("dtype", ["q4_k_xl", "fp7", "", "ud-q4_k_m", "x" * 1000])
+def test_an_unknown_format_is_one_clear_error(dtype: str) -> None:
+    with pytest.raises(OptionError, match="unknown format"):
+        find_weights("llama-3.1-8b", kvplan.load("llama-3.1-8b"), dtype=dtype)
 
 
 def test_a_descriptions_own_size_is_taken() -> None:
@@ -220,9 +256,9 @@ def test_a_hub_repository_is_asked_for_its_index_or_its_header(repository: str, 
     )  # fmt: skip
     server.shutdown()
     server.server_close()
-    if not said:
-        assert (done.returncode, "--weights" in done.stderr) == (2, True)
-        return
     assert done.returncode == 0, done.stderr
     [line] = [line for line in json.loads(done.stdout)["fits"][0]["budget"] if line["name"] == "weights"]
+    if not said:  # no safetensors: its config is counted
+        assert line["basis"] == "rule"
+        return
     assert (line["basis"], line["source"], -line["bytes"]) == ("measured", said, {"sharded": 4321, "whole": 4}[repository])

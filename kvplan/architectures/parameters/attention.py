@@ -30,7 +30,7 @@ class Attention(NamedTuple):
     sinks_key: str = ""
     inner_norm: str = ""  # a norm of the output's inputs
     order: str = "qkvo"  # the order of the projections
-    extra: Callable[[Sizes, Softmax, int], Tensors] | None = None  # more tensors, from the layer's heads
+    more: Callable[[Sizes, Softmax, int], Tensors] | None = None  # more tensors, from the layer's heads
     extra_first: bool = False
 
 
@@ -40,8 +40,8 @@ def attention(s: Sizes, row: Attention, memory: Softmax, *, shared: bool = False
 
 
 def _modules(s: Sizes, row: Attention, memory: Softmax, shared: bool, heads: int) -> Tensors:
-    if row.extra is not None and row.extra_first:
-        yield from row.extra(s, memory, heads)
+    if row.more is not None and row.extra_first:
+        yield from row.more(s, memory, heads)
     if row.sinks and (not row.sinks_key or s.flag(row.sinks_key)):
         yield from vector(row.sinks, heads, role="sinks", component="attention", split="column", units=heads)
     yield from _projections(s, row, memory, shared, heads)
@@ -55,8 +55,8 @@ def _modules(s: Sizes, row: Attention, memory: Softmax, shared: bool, heads: int
         yield from linear(
             row.gate_name, wide, s.hidden, "attn_gate", component="attention", split="column", units=heads, bias=bias
         )
-    if row.extra is not None and not row.extra_first:
-        yield from row.extra(s, memory, heads)
+    if row.more is not None and not row.extra_first:
+        yield from row.more(s, memory, heads)
 
 
 def _projections(s: Sizes, row: Attention, memory: Softmax, shared: bool, heads: int) -> Tensors:

@@ -47,7 +47,9 @@ ROWS: Final[dict[str, Row]] = {
     "marian": Row(positions=0, embed_norm=False),
     "mbart": Row(final_norm=True),
     "mvp": Row(),
-    "nllb-moe": _WITH_FINAL._replace(positions=None, cross="cross_attention", sparse=("encoder_sparse_step", "decoder_sparse_step")),
+    "nllb-moe": _WITH_FINAL._replace(
+        positions=None, cross="cross_attention", sparse=("encoder_sparse_step", "decoder_sparse_step")
+    ),
     "pegasus": Row(positions=0, embed_norm=False, final_norm=True),
     "pegasus_x": _WITH_FINAL._replace(positions=None, attention_bias=False, extra="global_self_attn_layer_norm"),
     "plbart": Row(),
@@ -130,7 +132,7 @@ def _attention(row: Row, names: tuple[str, ...], width: int, heads: int) -> Tens
 
 
 def _feed_forward(s: Sizes, row: Row, width: int, inner: int, sparse: bool) -> Tensors:
-    def pair(component: Component, experts: int = 0) -> Iterator:
+    def pair(component: Component, experts: int = 0) -> Tensors:
         yield from linear("fc1", inner, width, "up", component=component, split="column", bias=True, experts=experts)
         yield from linear("fc2", width, inner, "down", component=component, split="row", bias=True, experts=experts)
 
@@ -166,6 +168,7 @@ def front(s: Sizes, row: Row, width: int) -> Tensors:
             last = index == len(sizes) - 1
             outputs = 2 * width if last else channels
             yield from convolution(
-                f"conv.conv_layers.{index}", outputs, channels // 2 if index else inputs, int(size), component="encoder", bias=True,
+                f"conv.conv_layers.{index}", outputs, channels // 2 if index else inputs, int(size), component="encoder",
+                bias=True,
                 role="patch",
             )  # fmt: skip

@@ -3,24 +3,19 @@
 Sources: transformers 5.23 `modeling_lfm2.py`, `_lfm2_moe.py`, `_lfm3.py`, `_inkling.py`, `_inkling2.py`, `_zaya.py`.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 from kvplan.architectures.parameters.attention import Attention
 from kvplan.architectures.parameters.blocks import Tensors, convolution, linear, norm, under, vector
-from kvplan.architectures.parameters.decoder import Names, Row, decoder
+from kvplan.architectures.parameters.decoder import Build, Names, Row, decoder
 from kvplan.architectures.parameters.mlp import Experts, Mlp, first_dense, typed
 from kvplan.architectures.parameters.sizes import Sizes
 from kvplan.domain.model import Recurrent, Softmax
 
 _W: Final = Mlp(prefix="feed_forward", names=("w1", "w3", "w2"))
 _LFM_NAMES: Final = Names(final="embedding_norm")
-_LFM2: Final = Row(
-    attention=Attention(
-        names=("q_proj", "k_proj", "v_proj", "out_proj"), qk_norm="head", norm_names=("q_layernorm", "k_layernorm")
-    ),
-    mlp=_W, norms=("operator_norm", "ffn_norm"), names=_LFM_NAMES, tied=True,
-    recurrent=lambda s, memory: _short_conv(s, memory),
-)  # fmt: skip
 
 
 def _short_conv(s: Sizes, memory: Recurrent) -> Tensors:
@@ -34,6 +29,15 @@ def _short_conv(s: Sizes, memory: Recurrent) -> Tensors:
     yield from under("conv.", parts, "mixer")
 
 
+_LFM2: Final = Row(
+    attention=Attention(
+        names=("q_proj", "k_proj", "v_proj", "out_proj"), qk_norm="head", norm_names=("q_layernorm", "k_layernorm")
+    ),
+    mlp=_W, norms=("operator_norm", "ffn_norm"), names=_LFM_NAMES, tied=True,
+    recurrent=_short_conv,
+)  # fmt: skip
+
+
 def _lfm2(s: Sizes, row: Row, layer: int) -> Row:
     """LFM2 derives the width of its feed-forward layers from the config's (`block_auto_adjust_ff_dim`)."""
     width = s.number("block_ff_dim", "intermediate_size")
@@ -43,8 +47,7 @@ def _lfm2(s: Sizes, row: Row, layer: int) -> Row:
         if isinstance(factor, int | float) and not isinstance(factor, bool):
             multiple = s.number("block_multiple_of", minimum=1)
             width = -(-int(factor * width) // multiple) * multiple
-    assert row.mlp is not None
-    return row._replace(mlp=row.mlp._replace(exact=width))
+    return row.with_mlp(exact=width)
 
 
 def _inkling(s: Sizes, memory: Softmax, heads: int) -> Tensors:
@@ -60,20 +63,18 @@ def _inkling(s: Sizes, memory: Softmax, heads: int) -> Tensors:
 def _inkling_layer(s: Sizes, row: Row, layer: int) -> Row:
     """How far the relative bias reaches: the window in sliding layers, `rel_extent` in the others."""
     extent = s.number("sliding_window_size") if s.reaches[layer] == "sliding" else s.number("rel_extent")
-    return row._replace(extra=_INKLING_EXTRAS.setdefault(extent, _inkling_extra(extent)))
+    return row._replace(more=_inkling_extra(extent))
 
 
-_INKLING_EXTRAS: Final[dict[int, object]] = {}
-
-
-def _inkling_extra(extent: int):  # type: ignore[no-untyped-def]
-    def extra(s: Sizes) -> Tensors:
+@cache
+def _inkling_extra(extent: int) -> Build:
+    def more(s: Sizes) -> Tensors:
         yield from vector("self_attn.rel_logits_proj.proj", s.number("d_rel"), extent, component="attention")
         taps = s.number("conv_kernel_size", "sconv_kernel_size")
         yield from convolution("attn_sconv.conv1d", s.hidden, 1, taps, component="mixer")
         yield from convolution("mlp_sconv.conv1d", s.hidden, 1, taps, component="mixer")
 
-    return extra
+    return more
 
 
 def _inkling_heads(s: Sizes, layer: int) -> int:
@@ -89,24 +90,16 @@ def _inkling2(s: Sizes, row: Row, layer: int) -> Row:
     """Inkling 2: full layers mix three inputs and convolve with weights made from the token; the first has no such input."""
     sliding = s.reaches[layer] == "sliding"
     extent = s.number("sliding_window_size") if sliding else s.number("rel_extent")
-    key = (sliding, extent, layer == 0)
     norms = ("input_layernorm", "post_attention_layernorm") if sliding else (
         "q_input_layernorm", "k_input_layernorm", "v_input_layernorm", "post_attention_layernorm",
     )  # fmt: skip
-    attention = row.attention._replace(
-        extra=_INKLING2_ATTENTION.setdefault((sliding, extent), _inkling2_attention(sliding, extent))
-    )
-    return row._replace(
-        norms=norms, attention=attention, extra=_INKLING2_EXTRAS.setdefault(key, _inkling2_extra(sliding, layer == 0))
-    )
+    attention = row.attention._replace(more=_inkling2_attention(sliding, extent))
+    return row._replace(norms=norms, attention=attention, more=_inkling2_extra(sliding, layer == 0))
 
 
-_INKLING2_ATTENTION: Final[dict[tuple[bool, int], object]] = {}
-_INKLING2_EXTRAS: Final[dict[tuple[bool, int, bool], object]] = {}
-
-
-def _inkling2_attention(sliding: bool, extent: int):  # type: ignore[no-untyped-def]
-    def extra(s: Sizes, memory: Softmax, heads: int) -> Tensors:
+@cache
+def _inkling2_attention(sliding: bool, extent: int) -> Callable[[Sizes, Softmax, int], Tensors]:
+    def more(s: Sizes, memory: Softmax, heads: int) -> Tensors:
         inner, taps, relative = (
             memory.kv_heads * memory.key_dim,
             s.number("sconv_kernel_size", "conv_kernel_size"),
@@ -126,11 +119,12 @@ def _inkling2_attention(sliding: bool, extent: int):  # type: ignore[no-untyped-
         yield from vector("q_l2_clip.scale", heads, memory.key_dim, component="attention", split="column")
         yield from vector("rel_l2_clip.scale", heads, relative, component="attention", split="column")
 
-    return extra
+    return more
 
 
-def _inkling2_extra(sliding: bool, first: bool):  # type: ignore[no-untyped-def]
-    def extra(s: Sizes) -> Tensors:
+@cache
+def _inkling2_extra(sliding: bool, first: bool) -> Build:
+    def more(s: Sizes) -> Tensors:
         if not first:
             yield from vector("attention_input.query", *(() if sliding else (3,)), s.hidden, component="norm")
         yield from vector("mlp_input.query", s.hidden, component="norm")
@@ -138,7 +132,7 @@ def _inkling2_extra(sliding: bool, first: bool):  # type: ignore[no-untyped-def]
         yield from convolution("post_attention_convolution.conv1d", s.hidden, 1, taps, component="mixer")
         yield from convolution("post_mlp_convolution.conv1d", s.hidden, 1, taps, component="mixer")
 
-    return extra
+    return more
 
 
 _INKLING_MOE: Final = Experts(
@@ -151,19 +145,10 @@ _INKLING_MOE: Final = Experts(
 def _inkling_shared(s: Sizes) -> Tensors:
     """The shared experts, each in the router and with matrices of its own."""
     number, width = s.number("n_shared_experts"), s.number("moe_intermediate_size", "intermediate_size")
-    shapes = (("gate_proj", width, s.hidden), ("up_proj", width, s.hidden), ("down_proj", s.hidden, width))
-    for name, outputs, inputs in shapes:
-        split = "row" if name == "down_proj" else "column"
-        role = name.removesuffix("_proj")
-        yield from vector(
-            f"mlp.shared_experts.{name}",
-            number,
-            outputs,
-            inputs,
-            role=role,
-            component="mlp",
-            split=split,  # type: ignore[arg-type]
-        )
+    name = "mlp.shared_experts"
+    yield from vector(f"{name}.gate_proj", number, width, s.hidden, role="gate", component="mlp", split="column")
+    yield from vector(f"{name}.up_proj", number, width, s.hidden, role="up", component="mlp", split="column")
+    yield from vector(f"{name}.down_proj", number, s.hidden, width, role="down", component="mlp", split="row")
     yield from vector("mlp.gate.global_scale", 1, role="router", component="experts")
 
 
@@ -184,7 +169,7 @@ def _zaya(s: Sizes, memory: Softmax, heads: int) -> Tensors:
 
 
 def _zaya_router(s: Sizes, row: Row, layer: int) -> Row:
-    return row._replace(extra=_zaya_first if layer == 0 else _zaya_later)
+    return row._replace(more=_zaya_first if layer == 0 else _zaya_later)
 
 
 def _zaya_first(s: Sizes) -> Tensors:
@@ -229,7 +214,7 @@ ROWS: Final[dict[str, Row]] = {
         norms=("operator_norm", "ffn_norm", "post_operator_norm", "post_ffn_norm"),
     ),
     "inkling_text": Row(
-        attention=Attention(qk_norm="head", extra=_inkling),
+        attention=Attention(qk_norm="head", more=_inkling),
         experts=_INKLING_MOE, vary=_inkling_layer, heads=_inkling_heads, embed_norm="embed_tokens.embed_norm",
     ),
     "inkling2_text": Row(
@@ -240,7 +225,7 @@ ROWS: Final[dict[str, Row]] = {
         vary=_inkling2, heads=_inkling_heads, embed_norm="embed_tokens.embed_norm",
     ),
     "zaya": Row(
-        attention=Attention(names=("qkv_proj.q_proj", "qkv_proj.k_proj", "", "o_proj"), order="oqk", extra=_zaya),
+        attention=Attention(names=("qkv_proj.q_proj", "qkv_proj.k_proj", "", "o_proj"), order="oqk", more=_zaya),
         experts=Experts(number=("num_experts",), order=("experts",)), vary=_zaya_router, after=_zaya_ends, tied=True,
     ),
 }  # fmt: skip
@@ -265,18 +250,16 @@ def _with_shared(row: Row) -> Row:
         dense = row.experts is not None and row.experts.dense is not None and row.experts.dense(s, layer)
         if dense:
             return inner
-        key = (inner.extra,)
-        return inner._replace(extra=_SHARED_EXTRAS.setdefault(key, _both(inner.extra)))
+        return inner._replace(more=_with_shared_expert(inner.more))
 
     return row._replace(vary=vary)
 
 
-_SHARED_EXTRAS: Final[dict[object, object]] = {}
-
-
-def _both(first):  # type: ignore[no-untyped-def]
-    def extra(s: Sizes) -> Tensors:
+@cache
+def _with_shared_expert(others: Build | None) -> Build:
+    def more(s: Sizes) -> Tensors:
         yield from _inkling_shared(s)
-        yield from first(s)
+        if others is not None:
+            yield from others(s)
 
-    return extra
+    return more

@@ -1,7 +1,7 @@
 """A decoder of blocks: embedding, layers of mixer and feed-forward, norm, head, from one row a model type."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kvplan.architectures.parameters.attention import Attention, attention
 from kvplan.architectures.parameters.blocks import Tensors, linear, norm, over_layers, table, under
@@ -9,6 +9,7 @@ from kvplan.architectures.parameters.mlp import Experts, Mlp, experts, mlp
 from kvplan.architectures.parameters.sizes import Sizes
 from kvplan.domain.model import Cross, Index, Latent, Memory, Recurrent, Shared, Softmax
 
+Build = Callable[[Sizes], Tensors]
 LLAMA_NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
@@ -26,7 +27,7 @@ class Row(NamedTuple):
     """One class of decoder: where it differs from Llama.
 
     `order` is the order in which a layer's parts are constructed: `mixer`, `mlp`, `norms` (all of them) or `norm0`, `norm1` …,
-    `extra`. `vary` makes another row of it for one layer.
+    `more`. `vary` makes another row of it for one layer.
     """
 
     attention: Attention = Attention()
@@ -35,7 +36,7 @@ class Row(NamedTuple):
     norms: tuple[str, ...] = LLAMA_NORMS
     norm_bias: bool | str = False
     norm_scales: bool = True  # False: norms without parameters
-    order: tuple[str, ...] = ("mixer", "mlp", "norms", "extra")
+    order: tuple[str, ...] = ("mixer", "mlp", "norms", "more")
     names: Names = Names()
     tied: bool = False  # where neither the config nor the class says
     head_bias: bool | str = False
@@ -46,13 +47,21 @@ class Row(NamedTuple):
     position_offset: int = 0
     embed_norm: str = ""
     final_first: bool = False  # the final norm is constructed before the layers
-    extra: Callable[[Sizes], Tensors] | None = None  # more tensors of each layer
-    after: Callable[[Sizes], Tensors] | None = None  # more tensors after the layers
+    more: Build | None = None  # more tensors of each layer
+    after: Build | None = None  # more tensors after the layers
     latent: Callable[[Sizes, Latent, Index | None], Tensors] | None = None
     recurrent: Callable[[Sizes, Recurrent], Tensors] | None = None
     vary: "Callable[[Sizes, Row, int], Row] | None" = None
     heads: Callable[[Sizes, int], int] | None = None  # query heads of a layer
     keeps_shared: bool = False  # checkpoints hold keys and values of layers that read another's
+
+    def with_mlp(self, **changes: Any) -> "Row":
+        """The row with another feed-forward layer."""
+        return self._replace(mlp=(self.mlp or Mlp())._replace(**changes))
+
+    def with_experts(self, **changes: Any) -> "Row":
+        """The row with other experts."""
+        return self._replace(experts=(self.experts or Experts())._replace(**changes))
 
 
 def decoder(s: Sizes, row: Row, root: str | None = None, *, with_head: bool = True, head_root: str = "") -> Tensors:
@@ -65,8 +74,8 @@ def decoder(s: Sizes, row: Row, root: str | None = None, *, with_head: bool = Tr
 def body(s: Sizes, row: Row) -> Tensors:
     """Everything but the head: embedding, layers, final norm."""
     names = row.names
-    extra = row.vocabulary_extra if isinstance(row.vocabulary_extra, int) else s.maybe(*row.vocabulary_extra) or 0
-    yield from table(names.embed, s.number(*row.vocabulary) + extra, s.hidden)
+    more = row.vocabulary_extra if isinstance(row.vocabulary_extra, int) else s.maybe(*row.vocabulary_extra) or 0
+    yield from table(names.embed, s.number(*row.vocabulary) + more, s.hidden)
     if row.positions:
         rows = s.number(*row.position_rows) + row.position_offset
         yield from table(row.positions, rows, s.hidden, "positions", split="none")
@@ -147,9 +156,9 @@ def layer(s: Sizes, kind: Kind) -> Tensors:
         elif part == "norms":
             for name in row.norms if row.norm_scales else ():
                 yield from norm(name, s.hidden, bias=s.flag(row.norm_bias))
-        elif part == "extra":
-            if row.extra is not None:
-                yield from row.extra(s)
+        elif part == "more":
+            if row.more is not None:
+                yield from row.more(s)
         elif row.norm_scales and int(part.removeprefix("norm")) < len(row.norms):
             yield from norm(row.norms[int(part.removeprefix("norm"))], s.hidden, bias=s.flag(row.norm_bias))
 

@@ -76,7 +76,7 @@ def _attention(s: Sizes, ratio: int, indexed: bool) -> Tensors:
 
 
 def _compressor(s: Sizes, ratio: int, wide: int, dim: int) -> Tensors:
-    """What makes one entry of `ratio` tokens: values, their weights, a bias for each place (twice as wide where pools overlap)."""
+    """What makes one entry of `ratio` tokens: values, weights, a bias for each place (twice as wide where pools overlap)."""
     yield from vector("position_bias", ratio, wide, role="index", component="attention")
     yield from linear("kv_proj", wide, s.hidden, "index", component="attention", quantised=False)
     yield from linear("gate_proj", wide, s.hidden, "index", component="attention", quantised=False)

@@ -4,11 +4,12 @@ Sources: transformers 5.23 `modeling_qwen3_next.py` (`GatedDeltaNet`), `modeling
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 from kvplan.architectures.parameters.attention import Attention
 from kvplan.architectures.parameters.blocks import Tensors, convolution, linear, norm, over_layers, under, vector
-from kvplan.architectures.parameters.decoder import LLAMA_NORMS, Row, decoder, layer, layer_kind
+from kvplan.architectures.parameters.decoder import LLAMA_NORMS, Build, Row, decoder, layer, layer_kind
 from kvplan.architectures.parameters.dense import BIASED
 from kvplan.architectures.parameters.drafts import with_drafts
 from kvplan.architectures.parameters.latent import hyper_connections, indexer, latent
@@ -66,7 +67,7 @@ def _qwen3_5(s: Sizes, memory: Recurrent) -> Tensors:
 def _olmo_hybrid(s: Sizes, memory: Recurrent) -> Tensors:
     """OLMo-Hybrid: all projections apart; the checkpoint has one convolution for each of queries, keys and values."""
     conv, matrix = memory.states[0], memory.states[1]
-    heads, key, value = matrix.shape
+    heads, _, value = matrix.shape
     keys = (conv.shape[0] - heads * value) // 2
     parts = [
         *vector("A_log", heads, role="ssm_a", component="mixer", split="column", units=heads),
@@ -176,20 +177,18 @@ def _qwen4_layer(s: Sizes, row: Row, index: int) -> Row:
     """Qwen4-Exp: layers of `ple_layer_ids` (from 1) hold an embedding of n-grams besides."""
     listed = sorted(set(s.c.integers("ple_layer_ids") or []))
     place = listed.index(index + 1) if index + 1 in listed else -1
-    return row._replace(extra=_QWEN4_EXTRAS.setdefault(place, _qwen4_extra(place)))
+    return row._replace(more=_qwen4_extra(place))
 
 
-_QWEN4_EXTRAS: Final[dict[int, object]] = {}
-
-
-def _qwen4_extra(place: int):  # type: ignore[no-untyped-def]
-    def extra(s: Sizes) -> Tensors:
+@cache
+def _qwen4_extra(place: int) -> Build:
+    def more(s: Sizes) -> Tensors:
         if place >= 0:
             yield from under("ple.", _ngrams(s, place))
         for name in ("attn_hyper_connection", "mlp_hyper_connection"):
             yield from under(f"{name}.", _gated_residual(s, combine=True))
 
-    return extra
+    return more
 
 
 def _gated_residual(s: Sizes, *, combine: bool) -> Tensors:
@@ -244,11 +243,10 @@ def _qwen4_indexer(s: Sizes, memory: Softmax, heads: int) -> Tensors:
 def _kimi(s: Sizes, row: Row, layer: int) -> Row:
     """Kimi K3: experts in a narrower space, gates of the whole rank, queries of a low rank, a gate of latent attention."""
     width = s.maybe("routed_expert_hidden_size")
-    assert row.experts is not None
     if width:
-        row = row._replace(experts=row.experts._replace(latent=("routed_expert_hidden_size",)))
+        row = row.with_experts(latent=("routed_expert_hidden_size",))
     if s.maybe("attn_res_block_size"):
-        row = row._replace(extra=_attention_residuals)
+        row = row._replace(more=_attention_residuals)
     if s.c.section("linear_attn_config").flag("use_full_rank_gate"):
         row = row._replace(recurrent=_kimi_full_rank)
     return row._replace(latent=_bailing_latent_wide) if s.c.flag("mla_use_output_gate") else row
@@ -282,7 +280,7 @@ ROWS: Final[dict[str, Row]] = {
     "qwen3_5_text": Row(attention=_GATED, recurrent=_qwen3_5),
     "qwen3_5_moe_text": Row(attention=_GATED, experts=QWEN2_MOE._replace(dense=None), recurrent=_qwen3_5),
     "qwen4_exp_text": Row(
-        attention=_GATED._replace(extra=_qwen4_indexer), experts=QWEN2_MOE._replace(dense=None), recurrent=_qwen3_5,
+        attention=_GATED._replace(more=_qwen4_indexer), experts=QWEN2_MOE._replace(dense=None), recurrent=_qwen3_5,
         norms=(), vary=_qwen4_layer, after=lambda s: under("hyper_connection_mixer.", _gated_residual(s, combine=False)),
     ),
     "olmo_hybrid": Row(
@@ -290,16 +288,20 @@ ROWS: Final[dict[str, Row]] = {
         norms=("post_attention_layernorm", "post_feedforward_layernorm"), order=("mlp", "norms", "mixer"),
     ),
     "kimi_linear": Row(
-        attention=Attention(), experts=DEEPSEEK_MOE._replace(shared_number=("num_shared_experts", "n_shared_experts"), dense=typed(_first_dense)), latent=latent,
+        attention=Attention(), latent=latent,
+        experts=DEEPSEEK_MOE._replace(
+            shared_number=("num_shared_experts", "n_shared_experts"), dense=typed(_first_dense)
+        ),
         recurrent=lambda s, memory: kimi_delta(s, memory, low_rank="fg"), vary=_kimi,
     ),
     "bailing_hybrid": Row(
-        experts=DEEPSEEK_MOE._replace(shared_number=("num_shared_experts", "n_shared_experts")), latent=_bailing_latent, recurrent=_bailing,
+        experts=DEEPSEEK_MOE._replace(shared_number=("num_shared_experts", "n_shared_experts")), latent=_bailing_latent,
+        recurrent=_bailing,
     ),
     "glm5_next_text": Row(
         experts=DEEPSEEK_MOE._replace(dense=first_layers(3)), latent=_glm5_latent,
         recurrent=lambda s, memory: kimi_delta(s, memory, low_rank="fg"),
-        extra=lambda s: hyper_connections(s, (2 + s.number("hc_mult")) * s.number("hc_mult"), 3),
+        more=lambda s: hyper_connections(s, (2 + s.number("hc_mult")) * s.number("hc_mult"), 3),
     ),
 }  # fmt: skip
 

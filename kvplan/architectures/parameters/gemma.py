@@ -17,13 +17,12 @@ _ATTENTION: Final = Attention(qkv_bias="attention_bias", o_bias="attention_bias"
 
 def _width(s: Sizes, row: Row, layer: int) -> Row:
     """Gemma 3n gives one width a layer; Gemma 4 doubles those of layers that share keys and values, where it says so."""
-    assert row.mlp is not None
     value = s.c.data.get("intermediate_size")
     if isinstance(value, list):
         widths = s.c.integers("intermediate_size", length=s.layers) or []
-        return row._replace(mlp=row.mlp._replace(exact=widths[layer]))
+        return row.with_mlp(exact=widths[layer])
     if s.c.flag("use_double_wide_mlp") and s.shares(layer):
-        return row._replace(mlp=row.mlp._replace(exact=2 * s.number("intermediate_size")))
+        return row.with_mlp(exact=2 * s.number("intermediate_size"))
     return row
 
 
@@ -91,14 +90,12 @@ def _gemma4_layer(s: Sizes) -> Tensors:
         yield from norm(name, s.hidden)
 
 
-_GEMMA4: Final = Row(
-    attention=_ATTENTION, norms=FOUR_NORMS, extra=_gemma4_layer, after=_per_layer_tables, vary=_gemma4, tied=True
-)
+_GEMMA4: Final = Row(attention=_ATTENTION, norms=FOUR_NORMS, more=_gemma4_layer, after=_per_layer_tables, vary=_gemma4, tied=True)
 ROWS: Final[dict[str, Row]] = {
     "gemma3n_text": Row(
         attention=_ATTENTION,
         norms=FOUR_NORMS,
-        extra=_gemma3n_layer,
+        more=_gemma3n_layer,
         after=_gemma3n_ends,
         vary=_width,
         tied=True,

@@ -34,10 +34,8 @@ def _falcon(s: Sizes, row: Row, layer: int) -> Row:
         norms = ("post_attention_layernorm", "input_layernorm")
     elif s.c.flag("new_decoder_architecture") and (s.maybe("num_ln_in_parallel_attn") or 2) == 2:
         norms = ("ln_attn", "ln_mlp")
-    assert row.mlp is not None
-    return row._replace(
-        norms=norms, attention=row.attention._replace(qkv_bias=bias, o_bias=bias), mlp=row.mlp._replace(bias=bias)
-    )
+    changed = row._replace(norms=norms, attention=row.attention._replace(qkv_bias=bias, o_bias=bias))
+    return changed.with_mlp(bias=bias)
 
 
 def _stablelm(s: Sizes, row: Row, layer: int) -> Row:
@@ -47,22 +45,18 @@ def _stablelm(s: Sizes, row: Row, layer: int) -> Row:
 def _opt(s: Sizes, row: Row, layer: int) -> Row:
     """OPT: biases and the scales of its norms are switches."""
     bias = s.c.flag("enable_bias", default=True)
-    assert row.mlp is not None
-    return row._replace(
-        attention=row.attention._replace(qkv_bias=bias, o_bias=bias),
-        mlp=row.mlp._replace(bias=bias),
-        norm_scales=s.c.flag("layer_norm_elementwise_affine", default=True),
-    )
+    attention = row.attention._replace(qkv_bias=bias, o_bias=bias)
+    scales = s.c.flag("layer_norm_elementwise_affine", default=True)
+    return row.with_mlp(bias=bias)._replace(attention=attention, norm_scales=scales)
 
 
 def _neox_japanese(s: Sizes, row: Row, layer: int) -> Row:
     """The last layer alone has a bias for the output of attention."""
-    assert row.mlp is not None
-    row = row._replace(mlp=row.mlp._replace(times=s.number("intermediate_multiple_size", default=4)))
+    row = row.with_mlp(times=s.number("intermediate_multiple_size", default=4))
     if layer != s.layers - 1:
         return row
     return row._replace(
-        attention=row.attention._replace(extra=lambda s, *_: vector("dense_bias", s.hidden, component="attention"))
+        attention=row.attention._replace(more=lambda s, *_: vector("dense_bias", s.hidden, component="attention"))
     )
 
 
@@ -131,7 +125,8 @@ ROWS: Final[dict[str, Row]] = {
     "mpt": Row(
         attention=Attention(prefix="attn", names=("", "", "", "out_proj"), fused="Wqkv"),
         mlp=Mlp(prefix="ffn", names=("up_proj", "down_proj"), width=(), times=4),
-        norms=("norm_1", "norm_2"), order=_IN_TURN, names=Names(root="transformer.", embed="wte", layers="blocks", final="norm_f"),
+        norms=("norm_1", "norm_2"), order=_IN_TURN,
+        names=Names(root="transformer.", embed="wte", layers="blocks", final="norm_f"),
         tied=True,
     ),
     "opt": Row(

@@ -80,7 +80,7 @@ ROWS: Final[dict[str, Row]] = {
         recurrent=lambda s, memory: mamba2(s, memory, _NAMED._replace(gated_norm="mamba_rms_norm")),
     ),
     "granitemoehybrid": Row(
-        attention=BIASED, experts=GRANITE_MOE, order=("norms", "mlp", "extra", "mixer"), extra=granite_shared, vary=_granite,
+        attention=BIASED, experts=GRANITE_MOE, order=("norms", "mlp", "more", "mixer"), more=granite_shared, vary=_granite,
         recurrent=lambda s, memory: mamba2(s, memory, _NAMED),
     ),
     "plamo2": Row(

@@ -16,6 +16,7 @@ MODULES: Final[tuple[str, ...]] = (
     "deepseek_v4",
     "recurrent",
     "others",
+    "whole",
     "bart",
     "t5",
     "bert",

@@ -3,11 +3,12 @@
 Sources: transformers 5.23 `modeling_deepseek_v3.py`, `modeling_deepseek_v32.py` and those of each other type.
 """
 
+from functools import cache
 from typing import Final
 
 from kvplan.architectures.parameters.attention import Attention
 from kvplan.architectures.parameters.blocks import Tensors, linear, norm, over_layers, table, under, vector
-from kvplan.architectures.parameters.decoder import Row, decoder, head
+from kvplan.architectures.parameters.decoder import Build, Row, decoder, head
 from kvplan.architectures.parameters.dense import BIASED
 from kvplan.architectures.parameters.drafts import with_drafts
 from kvplan.architectures.parameters.mlp import Experts, Mlp, feed_forward
@@ -17,7 +18,7 @@ from kvplan.domain.model import Index, Latent
 
 
 def latent(s: Sizes, memory: Latent, index: Index | None) -> Tensors:
-    """Queries (low-rank where `q_lora_rank` is set), the latent and its expansion, output, and the indexer of layers that have one."""
+    """Queries (low-rank where `q_lora_rank` is set), the latent and its expansion, output, and the indexer if there is one."""
     yield from under("self_attn.", _attention(s, memory, index), "attention")
 
 
@@ -100,20 +101,19 @@ def _axk2(s: Sizes, memory: Latent, index: Index | None) -> Tensors:
 
 def _axk2_norms(s: Sizes, row: Row, layer: int) -> Row:
     """A.X-K2's norms are gated by a small network, but for the one before a dense feed-forward layer."""
-    assert row.experts is not None
-    assert row.experts.dense is not None
-    gated = ("input_layernorm",) if row.experts.dense(s, layer) else ("input_layernorm", "post_attention_layernorm")
+    dense = row.experts is not None and row.experts.dense is not None and row.experts.dense(s, layer)
+    return row._replace(more=_gated_norms(("input_layernorm",) if dense else ("input_layernorm", "post_attention_layernorm")))
 
+
+@cache
+def _gated_norms(names: tuple[str, ...]) -> Build:
     def gates(s: Sizes) -> Tensors:
         rank = s.number("gated_norm_rank")
-        for name in gated:
+        for name in names:
             yield from linear(f"{name}.mlp.fc1", rank, s.hidden, "other", component="norm")
             yield from linear(f"{name}.mlp.fc2", s.hidden, rank, "other", component="norm")
 
-    return row._replace(extra=_AXK2_GATES.setdefault(gated, gates))
-
-
-_AXK2_GATES: Final[dict[tuple[str, ...], object]] = {}
+    return gates
 
 
 def _dots3(s: Sizes, memory: Latent, index: Index | None) -> Tensors:
@@ -156,7 +156,7 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "axk2": _V3._replace(latent=_axk2, vary=_axk2_norms, experts=DEEPSEEK_MOE._replace(dense=first_layers(1))),
     "hy_v4": _V3._replace(
-        latent=_hy_v4, extra=lambda s: hyper_connections(s, 2 * s.number("hc_mult"), 2), after=hyper_head,
+        latent=_hy_v4, more=lambda s: hyper_connections(s, 2 * s.number("hc_mult"), 2), after=hyper_head,
         experts=DEEPSEEK_MOE._replace(dense=first_layers(1)),
     ),
     "dots3_note_text": _V3._replace(latent=_dots3, experts=DEEPSEEK_MOE._replace(dense=first_layers(1))),
@@ -179,8 +179,7 @@ def read(s: Sizes, root: str | None = None) -> Tensors:
 
 def longcat(s: Sizes, root: str | None = None) -> Tensors:
     """LongCat-Flash: a layer of two blocks shares one mixture of experts; the router also chooses among `zero_expert_num`."""
-    memory = s.latent(0)
-    assert memory is not None
+    memory = s.need(0, Latent)
     layers = s.layers // 2
     prefix = "model." if root is None else root
 

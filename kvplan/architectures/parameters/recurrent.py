@@ -35,8 +35,7 @@ def _rg_lru(s: Sizes, memory: Recurrent) -> Tensors:
 
 def _half_width(s: Sizes, row: Row, layer: int) -> Row:
     """RecurrentGemma's config counts gate and up together."""
-    assert row.mlp is not None
-    return row._replace(mlp=row.mlp._replace(exact=s.number("intermediate_size") // 2))
+    return row.with_mlp(exact=s.number("intermediate_size") // 2)
 
 
 def _lightning(s: Sizes, memory: Recurrent) -> Tensors:
@@ -182,15 +181,15 @@ def _rwkv7_layer(s: Sizes, first: bool) -> Tensors:
 
 def _rank(hidden: int, factor: float, power: float) -> int:
     """RWKV 7's ranks: a power of the hidden size, to a multiple of 32 (fla `RWKV7Attention.__init__`)."""
-    return max(32, round(factor * hidden**power / 32) * 32)
+    width: float = factor * hidden**power
+    return max(32, round(width / 32) * 32)
 
 
 # xLSTM.
 
 
 def _xlstm(s: Sizes) -> Tensors:
-    state = s.recurrent(0)
-    assert state is not None
+    state = s.need(0, Recurrent)
     heads, keys, values = state.states[0].shape
     bias = s.c.flag("use_bias")
     multiple, factor = s.number("ffn_round_up_to_multiple_of", default=64), s.c.data.get("ffn_proj_factor", 2.667)

@@ -4,7 +4,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +16,9 @@ from kvplan.domain.model import Chunk, Cross, Full, Latent, Memory, Recurrent, S
 _OLD_NAMES = {"n_embed": "hidden_size"}
 #: The width of the residual stream, by the classes' names for it.
 HIDDEN = ("hidden_size", "n_embd", "d_model", "model_dim", "embed_dim", "n_embed", "emb_dim", "dim", "width")
+
+
+Kind = TypeVar("Kind")
 
 
 @cache
@@ -145,24 +148,32 @@ class Sizes(Section):
         """Whether a layer reads another layer's keys and values."""
         return any(isinstance(memory, Shared) for memory in self.memories[layer])
 
-    def find(self, layer: int, kind: type) -> Any:
+    def find(self, layer: int, kind: type[Kind]) -> Kind | None:
         """The layer's memory of this kind, or None."""
         return next((memory for memory in self.memories[layer] if isinstance(memory, kind)), None)
 
+    def need(self, layer: int, kind: type[Kind]) -> Kind:
+        """The layer's memory of this kind, which the architecture cannot do without.
+
+        Raises:
+            ConfigError: the config's layer map gives it another.
+        """
+        found = self.find(layer, kind)
+        if found is None:
+            self.c.refuse("layer_types", f"gives layer {layer} no {kind.__name__.lower()} memory, which `{self.model_type}` has")
+        return found
+
     def latent(self, layer: int) -> Latent | None:
         """The layer's latent attention."""
-        found: Latent | None = self.find(layer, Latent)
-        return found
+        return self.find(layer, Latent)
 
     def recurrent(self, layer: int) -> Recurrent | None:
         """The layer's recurrent state."""
-        found: Recurrent | None = self.find(layer, Recurrent)
-        return found
+        return self.find(layer, Recurrent)
 
     def cross(self, layer: int) -> Cross | None:
         """The layer's cross-attention."""
-        found: Cross | None = self.find(layer, Cross)
-        return found
+        return self.find(layer, Cross)
 
     def tied(self, default: bool = False) -> bool:
         """Whether the head is the embedding table: what the wrapper or the text part says, else what either class assumes."""

@@ -126,7 +126,7 @@ def _beam_bias(s: Sizes, memory: object, heads: int) -> Tensors:
 
 def _minimax_m3(s: Sizes, row: Row, layer: int) -> Row:
     """MiniMax M3: sparse layers have an indexer that scores blocks of keys."""
-    return row._replace(extra=_block_indexer) if s.find(layer, Index) is not None else row
+    return row._replace(more=_block_indexer) if s.find(layer, Index) is not None else row
 
 
 def _block_indexer(s: Sizes) -> Tensors:
@@ -172,7 +172,8 @@ ROWS: Final[dict[str, Row]] = {
         ),
     ),
     **dict.fromkeys(
-        ("glm4_moe",), Row(attention=Attention(qkv_bias="attention_bias", qk_norm="head", norm_key="use_qk_norm"), experts=DEEPSEEK_MOE)
+        ("glm4_moe",),
+        Row(attention=Attention(qkv_bias="attention_bias", qk_norm="head", norm_key="use_qk_norm"), experts=DEEPSEEK_MOE),
     ),
     "glm4v_moe_text": Row(attention=Attention(qkv_bias="attention_bias"), experts=DEEPSEEK_MOE),
     "solar_open": Row(attention=Attention(qkv_bias="attention_bias"), experts=DEEPSEEK_MOE._replace(dense=None)),
@@ -200,7 +201,7 @@ ROWS: Final[dict[str, Row]] = {
         heads=_heads_per_layer, vary=_per_head_gate,
     ),
     "beam": Row(
-        attention=NORMED._replace(gate="all", gate_name="gate_proj", extra=_beam_bias, extra_first=True),
+        attention=NORMED._replace(gate="all", gate_name="gate_proj", more=_beam_bias, extra_first=True),
         experts=DEEPSEEK_MOE._replace(shared="", dense=first_layers(3)),
         norms=FOUR_NORMS,
     ),
@@ -260,11 +261,11 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "granitemoe": Row(attention=BIASED, experts=GRANITE_MOE, order=("mixer", "norms", "mlp")),
     "granitemoeshared": Row(
-        attention=BIASED, experts=GRANITE_MOE, order=("mixer", "norms", "mlp", "extra"), extra=granite_shared
+        attention=BIASED, experts=GRANITE_MOE, order=("mixer", "norms", "mlp", "more"), more=granite_shared
     ),
     "granitemoe_swa": Row(
-        attention=BIASED._replace(sinks="sinks"), experts=GRANITE_MOE, order=("mixer", "norms", "mlp", "extra"),
-        extra=granite_shared,
+        attention=BIASED._replace(sinks="sinks"), experts=GRANITE_MOE, order=("mixer", "norms", "mlp", "more"),
+        more=granite_shared,
     ),
     "aria_text": Row(
         attention=BIASED,

@@ -75,8 +75,7 @@ def _mamba(s: Sizes, state: Recurrent) -> Tensors:
 
 def _shared(s: Sizes, layer: int, uses: int) -> Tensors:
     """The shared block: attention over twice the hidden size, feed-forward, norms, and each use's adapters."""
-    memory = s.attention(layer)
-    assert isinstance(memory, Softmax)
+    memory = s.need(layer, Softmax)
     zamba2 = s.model_type == "zamba2"
     name = "shared_transformer" if zamba2 else "shared_transf"
     width = s.number("intermediate_size", "ffn_hidden_size", default=4 * s.hidden)

@@ -1,4 +1,4 @@
-"""Lists of module names in a quantisation config: literal names, beginnings, ends, single words, globs, `re:` expressions. Pure."""
+"""Lists of module names in a quantisation config: literal names, words, globs, `re:` expressions. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,8 @@ _PREFIXES: Final = ("model.language_model.", "language_model.model.", "language_
 #: One part under the names that different authors give it.
 _SYNONYMS: Final = {
     "ffn": "mlp", "block_sparse_moe": "mlp", "feed_forward": "mlp", "attn": "self_attn", "w1": "gate_proj", "w3": "up_proj",
-    "w2": "down_proj", "head": "lm_head", "vision_model": "vision_tower", "visual": "vision_tower", "shared_expert": "shared_experts",
+    "w2": "down_proj", "head": "lm_head", "vision_model": "vision_tower", "visual": "vision_tower",
+    "shared_expert": "shared_experts",
 }  # fmt: skip
 _LONGEST: Final = 200
 _UNBOUNDED: Final = 4  # stars and pluses of one expression: names are short, so that many stay quick

@@ -206,7 +206,8 @@ def _modelopt(quant: Settings, text: Settings) -> Scheme:
 
 def _algorithm(quant: Settings, name: str) -> Format:
     found = {
-        "FP8": _with(FP8_MATRIX, extras=((1, 4),)), "FP8_PB_WO": FP8_BLOCK, "FP8_PER_CHANNEL_PER_TOKEN": _with(FP8_ROW, scale_bytes=4),
+        "FP8": _with(FP8_MATRIX, extras=((1, 4),)), "FP8_PB_WO": FP8_BLOCK,
+        "FP8_PER_CHANNEL_PER_TOKEN": _with(FP8_ROW, scale_bytes=4),
         "NVFP4": NVFP4, "W4A16_NVFP4": NVFP4_WEIGHTS, "NVFP4_AWQ": NVFP4, "MXFP8": MXFP8, "MXFP4": MXFP4,
         "W4A16_AWQ": awq(4, 128), "W4A8_AWQ": awq(4, 128),
     }.get(name)  # fmt: skip
@@ -262,8 +263,7 @@ def _sized(form: Format, quant: Settings, key: str, size: Any) -> Format:
 
 
 def _bits(quant: Settings, *keys: str) -> int:
-    found = next((quant.whole(key, 4, 1, 16) for key in keys if quant.has(key)), 4)
-    return found
+    return next((quant.whole(key, 4, 1, 16) for key in keys if quant.has(key)), 4)
 
 
 def _group(quant: Settings, *keys: str, default: int = 128) -> int:

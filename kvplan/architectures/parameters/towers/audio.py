@@ -19,7 +19,7 @@ def _stem(s: Section) -> Tensors:
 
 _WHISPER: Final = Tower(
     patch_kind="none", positions="embed_positions", position_rows=lambda s: s.number("max_source_positions", default=1500),
-    after="layer_norm", stack="layers", norms=("self_attn_layer_norm", "final_layer_norm"), k_bias=False, mlp="", extra=_stem,
+    after="layer_norm", stack="layers", norms=("self_attn_layer_norm", "final_layer_norm"), k_bias=False, mlp="", more=_stem,
 )  # fmt: skip
 
 
@@ -122,15 +122,15 @@ def gemma4_audio(s: Section) -> Tensors:
 
 ROWS: Final[dict[str, Tower]] = {
     **dict.fromkeys(("voxtral_encoder", "qwen2_audio_encoder", "audioflamingo3_encoder", "whisper"), _WHISPER),
-    "qwen2_5_omni_audio_encoder": _WHISPER._replace(positions="", after="ln_post", extra=_omni),
-    "qwen3_asr_encoder": _WHISPER._replace(positions="", after="ln_post", k_bias=True, extra=_three_convolutions),
-    "qwen3_omni_moe_audio_encoder": _WHISPER._replace(positions="", after="ln_post", k_bias=True, extra=_qwen3_omni),
+    "qwen2_5_omni_audio_encoder": _WHISPER._replace(positions="", after="ln_post", more=_omni),
+    "qwen3_asr_encoder": _WHISPER._replace(positions="", after="ln_post", k_bias=True, more=_three_convolutions),
+    "qwen3_omni_moe_audio_encoder": _WHISPER._replace(positions="", after="ln_post", k_bias=True, more=_qwen3_omni),
     "glmasr_encoder": _WHISPER._replace(
         positions="", after="norm", norms=("input_layernorm", "post_attention_layernorm"), mlp="mlp",
         names=("k_proj", "v_proj", "q_proj", "o_proj"),
     ),
     "voxtral_realtime_encoder": _WHISPER._replace(
         positions="", after="norm", norm_bias=False, mlp="mlp", mlp_names=("gate_proj", "up_proj", "down_proj"), mlp_bias=False,
-        names=("k_proj", "v_proj", "q_proj", "o_proj"), extra=_voxtral_realtime,
+        names=("k_proj", "v_proj", "q_proj", "o_proj"), more=_voxtral_realtime,
     ),
 }  # fmt: skip

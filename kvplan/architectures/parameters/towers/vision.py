@@ -79,7 +79,7 @@ def _mllama(s: Section) -> Tensors:
     for name in ("pre_tile_positional_embedding", "post_tile_positional_embedding"):
         yield from vector(f"{name}.gate", 1, component="vision")
         yield from table(f"{name}.embedding", ratios, tiles * hidden, "positions", split="none")
-    gated = _MLLAMA_LAYERS._replace(stack="global_transformer.layers", layers=("num_global_layers",), extra=_mllama_gates)
+    gated = _MLLAMA_LAYERS._replace(stack="global_transformer.layers", layers=("num_global_layers",), more=_mllama_gates)
     yield from modules(s, gated)
 
 
@@ -129,6 +129,11 @@ def _ovis(s: Section) -> Tensors:
     yield from norm("head_norm", words, bias=True)
 
 
+def _moon_positions(s: Section) -> int:
+    """MoonViT: a table of places in a grid."""
+    return s.number("init_pos_emb_height", "pos_emb_height") * s.number("init_pos_emb_width", "pos_emb_width")
+
+
 def kimi_k3(s: Section) -> Tensors:
     """Kimi K3's tower (a config without a model type): RMS norms, attention wider than the residual stream."""
     hidden, wide, width = s.number("vt_hidden_size"), s.number("qkv_hidden_size"), s.number("vt_intermediate_size")
@@ -149,9 +154,9 @@ def kimi_k3(s: Section) -> Tensors:
     yield from norm("encoder.final_layernorm", hidden)
 
 
-_SIGLIP: Final = Tower(extra=_pooling_head)
+_SIGLIP: Final = Tower(more=_pooling_head)
 _CLIP: Final = Tower(
-    class_token="embeddings.class_embedding",
+    class_vector="embeddings.class_embedding",
     patch_bias=False,
     before="pre_layrnorm",  # so spelled in the checkpoints
 )
@@ -159,12 +164,12 @@ _QWEN2: Final = Tower(
     hidden=("embed_dim", "hidden_size"),
     patch="patch_embed.proj", patch_kind="conv3d", patch_bias=False, positions="", after="", stack="blocks",
     norms=("norm1", "norm2"), attention="attn", names=("qkv", "proj"), layers=("depth", "num_hidden_layers"),
-    heads=("num_heads", "num_attention_heads"), extra=_qwen2_merger,
+    heads=("num_heads", "num_attention_heads"), more=_qwen2_merger,
 )  # fmt: skip
 _QWEN25: Final = _QWEN2._replace(norm_bias=False, mlp_names=("gate_proj", "up_proj", "down_proj"))
 _QWEN3: Final = _QWEN2._replace(
     patch_bias=True, positions="pos_embed", position_rows=lambda s: s.number("num_position_embeddings"),
-    mlp_names=("linear_fc1", "linear_fc2"), extra=_qwen3_mergers,
+    mlp_names=("linear_fc1", "linear_fc2"), more=_qwen3_mergers,
 )  # fmt: skip
 _PIXTRAL: Final = Tower(
     patch="patch_conv", patch_bias=False, positions="", before="ln_pre", after="", stack="transformer.layers",
@@ -173,13 +178,14 @@ _PIXTRAL: Final = Tower(
 )  # fmt: skip
 _INTERNVL: Final = Tower(
     patch="embeddings.patch_embeddings.projection", positions="embeddings.position_embeddings",
-    class_token="embeddings.cls_token", after="", stack="encoder.layer", norms=("layernorm_before", "layernorm_after"),
+    class_vector="embeddings.cls_token", after="", stack="encoder.layer", norms=("layernorm_before", "layernorm_after"),
     attention="attention", names=("k_proj", "v_proj", "q_proj", "projection_layer"), bias="attention_bias", o_bias=True,
     scales=("lambda_1", "lambda_2"),
 )  # fmt: skip
 _GLM4V: Final = _QWEN25._replace(
     patch_bias=True, positions="embeddings.position_embedding", position_rows=patches, before="post_conv_layernorm",
-    after="post_layernorm", bias="attention_bias", o_bias="attention_bias", mlp_bias="attention_bias", extra=lambda s: _glm_merger(s, s.number("intermediate_size")),
+    after="post_layernorm", bias="attention_bias", o_bias="attention_bias", mlp_bias="attention_bias",
+    more=lambda s: _glm_merger(s, s.number("intermediate_size")),
     width=("out_hidden_size",),
 )  # fmt: skip
 _GLM_NEXT: Final = _GLM4V._replace(positions="", before="", qk_norm=("q_norm", "k_norm"), width=("intermediate_size",))
@@ -189,14 +195,15 @@ _MLLAMA_LAYERS: Final = Tower(
 )  # fmt: skip
 _MUSE: Final = Tower(
     patch="patch_embedder.patch_embedding", patch_kind="linear", patch_bias=False,
-    positions="patch_embedder.position_embedding_table", position_rows=lambda s: s.number("num_position_embeddings", "num_patches", default=1024),
+    positions="patch_embedder.position_embedding_table",
+    position_rows=lambda s: s.number("num_position_embeddings", "num_patches", default=1024),
     before="ln_pre", after="ln_post", stack="layers", norms=("norm1", "norm2"), attention="attn",
     names=("k_proj", "v_proj", "q_proj", "proj"),
 )  # fmt: skip
 
 ROWS: Final[dict[str, Tower]] = {
     **dict.fromkeys(
-        ("idefics2_vision", "idefics3_vision", "smolvlm_vision", "granite_docling_vision"), _SIGLIP._replace(extra=None)
+        ("idefics2_vision", "idefics3_vision", "smolvlm_vision", "granite_docling_vision"), _SIGLIP._replace(more=None)
     ),
     "siglip_vision_model": _SIGLIP,
     "clip_vision_model": _CLIP,
@@ -220,37 +227,37 @@ ROWS: Final[dict[str, Tower]] = {
     "glm4v_vision": _GLM4V,
     "glm4v_moe_vision": _GLM4V,
     "glm_ocr_vision": _GLM_NEXT._replace(
-        extra=lambda s: _glm_merger(s, s.number("out_hidden_size") * s.number("in_channels", default=3))
+        more=lambda s: _glm_merger(s, s.number("out_hidden_size") * s.number("in_channels", default=3))
     ),
-    "glm5_next_vision": _GLM_NEXT._replace(extra=lambda s: _glm_merger(s, s.number("projection_intermediate_size"))),
+    "glm5_next_vision": _GLM_NEXT._replace(more=lambda s: _glm_merger(s, s.number("projection_intermediate_size"))),
     "kimi_k25_vision": Tower(
         patch="patch_embed.proj", positions="patch_embed.pos_emb.position_embeddings",
-        position_rows=lambda s: s.number("init_pos_emb_height", "pos_emb_height") * s.number("init_pos_emb_width", "pos_emb_width"),
+        position_rows=_moon_positions,
         after="final_layernorm", stack="layers", norms=("norm1", "norm2"), attention="attn",
         names=("k_proj", "v_proj", "q_proj", "proj"),
     ),
     "mllama_vision_model": _MLLAMA_LAYERS._replace(
-        patch="patch_embedding", patch_kind="conv2d", patch_bias=False, class_token="class_embedding", before="layernorm_pre",
-        after="layernorm_post", extra=_mllama,
+        patch="patch_embedding", patch_kind="conv2d", patch_bias=False, class_vector="class_embedding", before="layernorm_pre",
+        after="layernorm_post", more=_mllama,
     ),
     "llama4_vision_model": Tower(
         patch="patch_embedding.linear", patch_kind="linear", patch_bias=False, positions="positional_embedding_vlm",
-        class_token="class_embedding", before="layernorm_pre", after="layernorm_post", stack="model.layers",
-        norms=("input_layernorm", "post_attention_layernorm"), names=("k_proj", "v_proj", "q_proj", "o_proj"), extra=_llama4,
+        class_vector="class_embedding", before="layernorm_pre", after="layernorm_post", stack="model.layers",
+        norms=("input_layernorm", "post_attention_layernorm"), names=("k_proj", "v_proj", "q_proj", "o_proj"), more=_llama4,
     ),
     "gemma4_vision": Tower(
         patch="patch_embedder.input_proj", patch_kind="linear", patch_bias=False, positions="", after="",
         norms=("input_layernorm", "pre_feedforward_layernorm"), norm_bias=False,
         names=("k_proj", "v_proj", "q_proj", "o_proj"), bias=False, qk_norm=("q_norm", "k_norm"),
-        mlp_names=("gate_proj", "up_proj", "down_proj"), mlp_bias=False, kv_heads=("num_key_value_heads",), extra=_gemma4,
+        mlp_names=("gate_proj", "up_proj", "down_proj"), mlp_bias=False, kv_heads=("num_key_value_heads",), more=_gemma4,
         linear_suffix=".linear",
     ),
     "minimax_m3_vl_vision": _CLIP._replace(
-        class_token="", patch="embeddings.proj", patch_kind="conv3d", positions="", after="", stack="layers"
+        class_vector="", patch="embeddings.proj", patch_kind="conv3d", positions="", after="", stack="layers"
     ),
     "step3p5_vision": Tower(
         patch_bias=False, before="pre_layernorm", after="", stack="layers", norms=("layernorm_before", "layernorm_after"),
-        scales=("lambda_1", "lambda_2"), extra=_step, by_ratio=True,
+        scales=("lambda_1", "lambda_2"), more=_step, by_ratio=True,
     ),
     "muse_glimmer_vision": _MUSE,
     "muse_spark_vision": _MUSE,
@@ -264,15 +271,15 @@ ROWS: Final[dict[str, Tower]] = {
         positions="transformer.embeddings.position_embedding", before="transformer.embeddings.rms_norm",
         stack="transformer.encoder.layers", norms=("rms_norm1", "rms_norm2"), norm_bias=False, attention="attention",
         names=("k_proj", "v_proj", "q_proj", "out_proj"), bias="qkv_bias", mlp="ffn",
-        mlp_names=("gate_proj", "up_proj", "down_proj"), mlp_bias="mlp_bias", extra=_ovis,
+        mlp_names=("gate_proj", "up_proj", "down_proj"), mlp_bias="mlp_bias", more=_ovis,
     ),
-    "paddleocr_vl_vision": _SIGLIP._replace(extra=None),
+    "paddleocr_vl_vision": _SIGLIP._replace(more=None),
     "cosmos3_edge_vision": _SIGLIP._replace(
-        patch_kind="linear", position_rows=lambda s: s.number("num_patches"), extra=None
+        patch_kind="linear", position_rows=lambda s: s.number("num_patches"), more=None
     ),
-    "video_llama_3_vision": _SIGLIP._replace(positions="", extra=None),
+    "video_llama_3_vision": _SIGLIP._replace(positions="", more=None),
     "janus_vision_model": Tower(names=("k_proj", "v_proj", "q_proj", "projection_layer"), bias="attention_bias", o_bias=True),
-    "ernie4_5_vl_moe_vision": _QWEN2._replace(patch_kind="linear", after="ln", extra=None),
+    "ernie4_5_vl_moe_vision": _QWEN2._replace(patch_kind="linear", after="ln", more=None),
 }  # fmt: skip
 
 __all__ = ["ROWS", "over_layers", "table", "under"]

@@ -18,7 +18,7 @@ class Tower(NamedTuple):
     channels: tuple[str, ...] = ("num_channels", "in_channels", "in_chans")
     positions: str = "embeddings.position_embedding"  # a table; empty: none
     position_rows: Callable[[Section], int] | None = None  # None: one a patch of the image
-    class_token: str = ""  # the name of a vector; it has a position too
+    class_vector: str = ""  # the name of a vector; it has a position too
     before: str = ""  # a norm before the layers
     after: str = "post_layernorm"  # a norm after them
     hidden: tuple[str, ...] = HIDDEN
@@ -40,7 +40,7 @@ class Tower(NamedTuple):
     heads: tuple[str, ...] = ("num_attention_heads", "num_heads", "encoder_attention_heads", "attention_heads")
     kv_heads: tuple[str, ...] = ()
     scales: tuple[str, ...] = ()  # vectors of the hidden size in each layer
-    extra: Callable[[Section], Tensors] | None = None  # more tensors outside the layers
+    more: Callable[[Section], Tensors] | None = None  # more tensors outside the layers
     fewer: Callable[[Section], int] | None = None  # how many layers are built
     linear_suffix: str = ""  # what a layer's matrices are called inside
 
@@ -51,13 +51,14 @@ def tower(s: Section, row: Tower, prefix: str, component: Component) -> Tensors:
 
 
 def modules(s: Section, row: Tower) -> Tensors:
+    """The tower's tensors without a prefix."""
     hidden = s.number(*row.hidden)
-    if row.class_token:
-        yield from vector(row.class_token, hidden, component="vision")
+    if row.class_vector:
+        yield from vector(row.class_vector, hidden, component="vision")
     if row.patch_kind != "none":
         yield from _patch(s, row, hidden)
     if row.positions:
-        rows = row.position_rows(s) if row.position_rows is not None else patches(s) + bool(row.class_token)
+        rows = row.position_rows(s) if row.position_rows is not None else patches(s) + bool(row.class_vector)
         yield from table(row.positions, rows, hidden, "positions", split="none")
     if row.before:
         yield from norm(row.before, hidden, bias=row.norm_bias)
@@ -65,8 +66,8 @@ def modules(s: Section, row: Tower) -> Tensors:
     yield from over_layers(row.stack, [0] * number, lambda _: _layer(s, row, hidden))
     if row.after:
         yield from norm(row.after, hidden, bias=row.norm_bias)
-    if row.extra is not None:
-        yield from row.extra(s)
+    if row.more is not None:
+        yield from row.more(s)
 
 
 def patches(s: Section) -> int:
@@ -116,8 +117,9 @@ def _ratio(s: Section, row: Tower) -> float:
     """The width of the feed-forward layers as a multiple, where the config has no width (Qwen2-VL)."""
     value = s.c.data.get("mlp_ratio")
     has_width = any(isinstance(s.c.data.get(key), int) for key in ("intermediate_size", "encoder_ffn_dim", "mlp_dim"))
-    given = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if given and (row.by_ratio or not has_width) else 0.0
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return float(value) if row.by_ratio or not has_width else 0.0
 
 
 def _attention(s: Section, row: Tower, hidden: int) -> Tensors:

@@ -1,8 +1,11 @@
-"""Buffers that old checkpoints of two families keep beside their parameters: causal masks and rotary frequencies.
+"""What some published checkpoints keep beside a model's parameters, and no loader needs.
 
-No loader needs them, and checkpoints that newer transformers saved have none; counts of files that were published before 2023
-include them. Source: the safetensors headers of `openai-community/gpt2` and `EleutherAI/pythia-*`.
+Old files of two families keep causal masks and rotary frequencies as buffers (the safetensors headers of
+`openai-community/gpt2` and of most `EleutherAI/pythia-*`). Others keep a head that is tied to the table of embeddings
+(`Qwen/Qwen3-0.6B`, `tiiuae/falcon-7b`, `google/gemma-4-31B` …). No key of a config says so, which is why both are asked for.
 """
+
+from msgspec.structs import replace
 
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters.blocks import Tensors, over_layers, under, vector
@@ -33,3 +36,11 @@ def masks(config: Config) -> tuple[Parameter, ...]:
 
 def _mask(length: int) -> Tensors:
     yield from vector("bias", 1, 1, length, length, component="attention", buffer=True)
+
+
+def tied_head(tensors: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+    """The head as the checkpoint keeps it although it is the table of embeddings; nothing where the list has a head."""
+    if any(tensor.role == "head" for tensor in tensors):
+        return ()
+    table = next(tensor for tensor in tensors if tensor.role == "embed")
+    return (replace(table, name="lm_head.weight", role="head", component="head", buffer=True),)
