@@ -117,20 +117,20 @@ def _flagged(part: Part, demand: Demand, free_bytes: int, plan: Plan) -> Part:
     environment = visible_cards(plan.gpu.vendor, part.cards) if plan.gpus > 1 else ""
     return replace(
         part,
-        flag=_command(part, demand, _fraction(part, free_bytes, plan)),
+        flag=_command(part, demand, _fraction(part, demand, free_bytes)),
         meaning=share_of(part.member.engine).meaning,
         environment=environment,
         pool=_pool(part, demand),
     )
 
 
-def _fraction(part: Part, free_bytes: int, plan: Plan) -> str:
+def _fraction(part: Part, demand: Demand, free_bytes: int) -> str:
     """What the engine is told of its share; empty for one that is told nothing."""
     row = share_of(part.member.engine)
     if row.meaning == "of total" or row.limits:
         if part.member.share is not None:
             return f"{part.member.share:g}"
-        return of_total(part.needed_bytes - part.outside_bytes, plan.memory.bytes)[0]
+        return of_total(part.needed_bytes - part.outside_bytes, demand.total_bytes)[0]
     return of_free(part.cache_bytes, part.weights.bytes + part.reserve.bytes, free_bytes, row.meaning) if row.flag else ""
 
 

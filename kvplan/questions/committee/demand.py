@@ -19,11 +19,13 @@ from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused, SpecError, nearest
 from kvplan.questions.committee.placing import Item
 from kvplan.questions.committee.shares import of_total
-from kvplan.questions.fit.answer import LOADED, assumed_reserve, machine_options
+from kvplan.questions.fit.answer import LOADED, assumed_reserve, contradicts, machine_options
 from kvplan.units import MAX_COUNT, ceil_div
 
 #: Lines of a ledger that a process takes of the card beside the fraction that it is given.
-_OUTSIDE: Final = frozenset({"context", "CUDA graphs, captured"})
+_CAPTURED: Final = "CUDA graphs, captured"
+_ESTIMATED: Final = "CUDA graphs, estimated"
+_OUTSIDE: Final = frozenset({"context", _CAPTURED})
 #: More memory than any card has: a server's block size does not depend on it.
 _AMPLE: Final = 2**50
 
@@ -75,7 +77,8 @@ class Demand:
     def _ledger(self, prepared: Prepared, model: Model, plan: Plan) -> Ledger | None:
         """Every line of its process, where the engine's are known."""
         tensors = describe(model, getattr(prepared.engine.options, "draft", None))
-        machine = Machine(gpu=plan.gpu, given=plan.memory.bytes, learned=plan.learned)
+        given = plan.memory.bytes if plan.memory.basis == "given" else None
+        machine = Machine(gpu=plan.gpu, given=given, learned=plan.learned)
         return prepared.ledger(machine, tensors) if tensors is not None else None
 
     def _by_ledger(self, found: Ledger) -> None:
@@ -83,10 +86,13 @@ class Demand:
 
         A context, and graphs that are captured after the cache, stand outside what a fraction of the card counts.
         """
-        if self.member.weights.basis in {"derived", "rule"}:
-            self.weights = total("weights", (line for line in found.lines if line.name in LOADED))
+        self.total_bytes = found.total.bytes  # what the engine's fraction is of
+        loaded = total("weights", (line for line in found.lines if line.name in LOADED))
+        if self.weights.basis != "given" and not contradicts(loaded, self.weights):
+            self.weights = loaded
         if self.member.reserve is None:
-            outside = [line for line in found.beside if line.name in _OUTSIDE]
+            kept = any(line.name == _ESTIMATED for line in found.lines)  # then captures have their place in the fraction
+            outside = [line for line in found.beside if line.name in _OUTSIDE and not (kept and line.name == _CAPTURED)]
             self.outside_bytes = sum(line.bytes for line in outside)
             rest = [line for line in found.lines if line.name not in LOADED]
             self.reserve = total("activations and runtime", [*rest, *outside])

@@ -71,13 +71,14 @@ def _overridden(q: Question, found: Ledger) -> Ledger:
         lines = [given if line.name == "weights" else line for line in lines]
     elif q.weights.basis == "measured":  # a checkpoint is at hand: where its size contradicts the config, the file is right
         measured = share_of_weights(q.weights, q.devices)
-        lines = [measured if line.name == "weights" and _far(line, measured) else line for line in lines]
+        lines = [measured if line.name == "weights" and contradicts(line, measured) else line for line in lines]
     if q.reserve_bytes is not None:
         lines = [line for line in lines if line.name in LOADED] + [given_reserve(q.reserve_bytes)]
     return replace(found, lines=tuple(lines))
 
 
-def _far(line: Line, measured: Line) -> bool:
+def contradicts(line: Line, measured: Line) -> bool:
+    """Whether weights were told that are of another format than the config's, beyond what layouts and rounding explain."""
     return abs(line.bytes - measured.bytes) > _CONTRADICTION * max(line.bytes, measured.bytes)
 
 

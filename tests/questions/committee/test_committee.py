@@ -127,7 +127,9 @@ def test_a_server_reserves_the_blocks_that_its_users_need() -> None:
     exact = reserved(part.allocation.model, "vllm", {"max_model_len": 8192}, part.cache_bytes)
     assert isinstance(exact, kvplan.Pool)
     assert exact.usable_bytes == part.allocation.total_bytes
-    assert f"--gpu-memory-utilization {of_total(part.needed_bytes, answer.plan.memory.bytes)[0]}" in part.flag
+    assert part.ledger is not None
+    inside = part.needed_bytes - part.outside_bytes
+    assert f"--gpu-memory-utilization {of_total(inside, part.ledger.total.bytes)[0]}" in part.flag
     one_less = kvplan.committee({"gpu": "h100-80gb", "members": [chat(users=23)]})
     assert one_less.parts[0].cache_bytes < part.cache_bytes
 
@@ -139,7 +141,8 @@ def chat(**more: Any) -> dict[str, Any]:
 def test_a_share_holds_as_many_users_as_it_can() -> None:
     answer = kvplan.committee({"gpu": "h100-80gb", "members": [chat(share=0.5)]})
     part = answer.parts[0]
-    assert part.bytes == answer.plan.memory.bytes // 2
+    assert part.ledger is not None
+    assert part.bytes == part.ledger.total.bytes // 2 + part.outside_bytes
     assert "--gpu-memory-utilization 0.5" in part.flag
     fit = kvplan.fit("llama-3.1-8b", "h100-80gb", engine="vllm", context="8k", utilization=0.5)
     assert part.users == fit.batch_size

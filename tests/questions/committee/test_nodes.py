@@ -169,7 +169,8 @@ def test_a_member_that_is_split_has_a_share_of_weights_and_heads_on_each_card() 
     part = answer.parts[0]
     whole = kvplan.committee({"gpu": "h100-80gb", "members": [chat()]}).parts[0]
     assert part.cards == (0, 1)
-    assert part.weights.bytes == share_of_weights(whole.weights, 2).bytes == -(-whole.weights.bytes // 2)
+    half = share_of_weights(whole.weights, 2).bytes
+    assert half <= part.weights.bytes < 1.01 * half  # norms and rotary tables are on each card
     assert part.allocation is not None
     assert whole.allocation is not None
     assert 2 * part.allocation.total_bytes == whole.allocation.total_bytes
@@ -186,7 +187,8 @@ def test_pipeline_stages_are_cards_too() -> None:
     part = answer.parts[0]
     assert part.cards == (0, 1, 2, 3)
     assert "--tensor-parallel-size 2 --pipeline-parallel-size 2" in part.flag
-    assert part.weights.bytes == -(-part.member.weights.bytes // 4)
+    quarter = -(-part.member.weights.bytes // 4)
+    assert quarter <= part.weights.bytes < 1.02 * quarter
 
 
 def test_cards_that_are_named_are_taken() -> None:
