@@ -1,6 +1,7 @@
 """What import-linter (`make lint`, [tool.importlinter]) does not see: modules named by strings, printing, heavy packages."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -20,12 +21,11 @@ ROOT = Path(kvplan.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 assert len(MODULES) > 200  # an empty walk would pass every test below
 
-#: The contract's layers, the highest first; what shares a line has one number.
+CONTRACTS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+#: The layers of import-linter's contract, the highest first; what shares a line has one number.
 LAYERS: dict[str, int] = {
     name.strip(): number
-    for contract in tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
+    for contract in CONTRACTS
     if contract["type"] == "layers"
     for number, line in enumerate(contract["layers"])
     for name in line.split("|")
@@ -92,11 +92,7 @@ def texts(path: Path) -> Iterator[str]:
 
 def named_modules(path: Path) -> set[str]:
     """What looks like one of our modules, with or without a name in it: `kvplan.a.b`, `kvplan.a.b:c`."""
-    return {
-        text
-        for text in texts(path)
-        if text.startswith("kvplan.") and all(map(str.isidentifier, text.replace(":", ".").split(".")))
-    }
+    return {text for text in texts(path) if re.fullmatch(r"kvplan(\.[A-Za-z_]\w*)+(:[A-Za-z_]\w*)?", text)}
 
 
 def layer(module: str) -> int | None:

@@ -8,9 +8,9 @@ from kvplan.units import GIB
 #: Kinds in the GGUF files that llama.cpp 0c1e57098 (libllama 0.5.0) made contexts for.
 _KINDS: Final = frozenset(
     {
-        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "latent", "index", "index/compressed",
-        "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/linear", "recurrent/rwkv",
-        "recurrent/short_conv",
+        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "latent", "latent/window", "index",
+        "index/compressed", "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/linear",
+        "recurrent/rwkv", "recurrent/short_conv",
     }
 )  # fmt: skip
 #: kvplan's dtype -> ggml's name of it.
@@ -30,7 +30,8 @@ ABOUT: Final = About(
     reserve=Reserve(GIB, "compute buffers, context"),  # its own --fit leaves 1024 MiB free (common/fit.cpp)
     share=Share(meaning="what its context needs", source="llama.cpp src/llama-context.cpp"),
     program="llama-",
-    recorded=(Recorded((0, 5, 0), (0, 5, 0), _KINDS),),  # real allocations by libllama (tests/golden/llama_cpp.jsonl)
+    # real allocations by libllama (tests/golden/llama_cpp.jsonl, llama_live.jsonl)
+    recorded=(Recorded((0, 5, 0), (0, 5, 0), _KINDS),),
     rules="llama.cpp src/llama-context.cpp, src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp: constructors",
     audit="kvplan.engines.llama_cpp.audit.cases",
     logs="kvplan.engines.llama_cpp.audit.log",

@@ -13,6 +13,7 @@ from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.kernel.engine import footprint
 from kvplan.engines.transformers.engine import Transformers
+from kvplan.engines.transformers.models import positions_of_a_tile
 from kvplan.limits import AUDIT_RANGES
 
 #: What records call a cache -> the engine's option.
@@ -134,8 +135,4 @@ def _encoder_len(case: Case, model: Model) -> int:
     images = case.workload.get("images_per_sequence")
     if images is None:
         return case.count("encoder_seq_len", default=0)
-    vision = model.origin.config.get("vision_config", {}) if model.origin is not None else {}
-    side = whole(vision.get("image_size", 448), "vision_config.image_size", 1) // whole(
-        vision.get("patch_size", 14), "vision_config.patch_size", 1
-    )
-    return case.count("images_per_sequence") * case.count("tiles_per_image", default=4) * (side * side + 1)
+    return case.count("images_per_sequence") * case.count("tiles_per_image", default=4) * positions_of_a_tile(model)

@@ -42,6 +42,13 @@ def settings(model: Model) -> Settings:
     return model.origin.text if model.origin is not None else NO_SETTINGS
 
 
+def positions_of_a_tile(model: Model) -> int:
+    """Positions that the vision part makes of one tile of an image: its patches and the class token."""
+    vision = model.origin.outer.section("vision_config") if model.origin is not None else NO_SETTINGS
+    side = vision.whole("image_size", 448, least=1) // vision.whole("patch_size", 14, least=1)
+    return side * side + 1
+
+
 def as_kept(model: Model, version: Version) -> Model:
     """The layers as this release keeps them."""
     kind = text_type(model)

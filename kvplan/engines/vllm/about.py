@@ -31,12 +31,12 @@ ABOUT: Final = About(
     },
     cache_dtypes={
         "bfloat16": _DTYPE + "bfloat16",
-        "fp8_e4m3": _DTYPE + "fp8",
-        "fp8_e5m2": _DTYPE + "fp8_e5m2",
         "fp8_per_token_head": _DTYPE + "fp8_per_token_head",
         "int8_per_token_head": _DTYPE + "int8_per_token_head",
-        "int4_per_token_head": _DTYPE + "int4_per_token_head",
+        "fp8_e4m3": _DTYPE + "fp8",
+        "fp8_e5m2": _DTYPE + "fp8_e5m2",
         "nvfp4": _DTYPE + "nvfp4",
+        "int4_per_token_head": _DTYPE + "int4_per_token_head",
     },
     # 1.15 GiB in a recorded run with 2,048 batched tokens (tests/golden), more with more
     reserve=Reserve(2 * GIB, "activations, graphs, context"),

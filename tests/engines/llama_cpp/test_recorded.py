@@ -117,7 +117,7 @@ def test_no_config_is_invalid() -> None:
 
 def test_evidence_is_what_the_cases_cover() -> None:
     covered: set[str] = set()
-    for case in CASES:
+    for case in [*CASES, *LIVE]:
         if case["expected"]["ok"]:
             covered |= memory_kinds(model_from_keys(case["config"], source="x", name="x"))
     assert frozenset().union(*(row.kinds for row in ABOUT.recorded)) == covered

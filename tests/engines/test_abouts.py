@@ -1,0 +1,327 @@
+"""What is known of an engine without loading it: true of the engine, and known nowhere else."""
+
+import ast
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from golden import GOLDEN, cases
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kvplan
+from kvplan import architectures
+from kvplan.domain.dtypes import DTYPES, lookup
+from kvplan.domain.model import Model
+from kvplan.domain.words import memory_kinds
+from kvplan.domain.workload import Workload
+from kvplan.engines import ABOUTS, PREDICTED, default_engine, engine_class, located, make_engine, option_names
+from kvplan.engines.kernel.about import SHARED, About, Role
+from kvplan.engines.kernel.cases import Record, record_from
+from kvplan.engines.kernel.engine import Engine, Served, Serving, footprint
+from kvplan.engines.kernel.releases import parse_version
+from kvplan.errors import OptionError, Refused
+from kvplan.gguf.memories import model_from_keys
+from kvplan.questions.audit.judge import judge
+from kvplan.questions.audit.papers import model_of
+
+ROOT = Path(kvplan.__file__).parent
+KNOWN = [pytest.param(about, id=name) for name, about in ABOUTS.items()]
+ENGINES = [pytest.param(ABOUTS[name], id=name) for name in PREDICTED]
+LLAMA = kvplan.load("llama-3.1-8b")
+
+
+def folder(about: About) -> str:
+    return re.sub(r"\W", "_", about.name)
+
+
+# What an About says is so.
+
+
+@pytest.mark.parametrize("about", KNOWN)
+def test_an_engine_has_a_folder_of_its_own_that_costs_only_its_about(about: About) -> None:
+    lines = ast.parse((ROOT / "engines" / folder(about) / "__init__.py").read_text(encoding="utf-8")).body
+    (export,) = (line for line in lines if isinstance(line, ast.ImportFrom | ast.Import))
+    assert isinstance(export, ast.ImportFrom)
+    assert export.module == f"kvplan.engines.{folder(about)}.about"
+    places = (about.engine, about.audit, about.logs, about.field_logs, about.tables)
+    assert all(place.startswith(f"kvplan.engines.{folder(about)}.") for place in places if place)
+    assert about.rules or not about.predicted
+
+
+@pytest.mark.parametrize("about", ENGINES)
+def test_its_texts_name_what_is_there(about: About) -> None:
+    cls = located(about.engine)
+    assert issubclass(cls, Engine)
+    assert cls.about is about
+    assert cls().version == about.latest == ".".join(map(str, cls().release))
+    if about.audit:
+        assert callable(located(about.audit).recorded)
+        assert callable(located(about.audit).predict)
+    if about.logs:
+        assert located(about.logs).MARKS
+        assert callable(located(about.logs).judge_log)
+    if about.field_logs:
+        assert callable(located(about.field_logs).predict)
+    if about.tables:
+        assert callable(located(about.tables).tables)
+        if isinstance(cls().on(LLAMA), Served):
+            assert callable(located(about.tables).pool_tables)
+
+
+@pytest.mark.parametrize("about", ENGINES)
+def test_its_roles_are_options_of_the_engine(about: About) -> None:
+    options = set(engine_class(about.name).Options.__struct_fields__)
+    assert set(about.roles) | set(about.also) <= set(get_args(Role))
+    assert set(about.roles.values()) | {name for names in about.also.values() for name in names} <= options
+    assert len(set(about.roles.values())) == len(about.roles)
+    assert option_names(about.name) == options | (set(SHARED) & set(about.roles))
+
+
+@pytest.mark.parametrize("about", KNOWN)
+def test_its_cache_dtypes_are_kvplans_the_widest_first(about: About) -> None:
+    assert set(about.cache_dtypes) <= set(DTYPES)
+    assert all(about.cache_dtypes.values())
+    widths = [lookup(name).row_bytes(1, 128) for name in about.cache_dtypes]
+    assert widths == sorted(widths, reverse=True)
+
+
+@pytest.mark.parametrize("about", KNOWN)
+def test_its_share_of_a_card_is_told_with_its_source(about: About) -> None:
+    assert "{}" in about.share.flag or not about.share.flag
+    assert "{}" in about.share.split_flag or not about.share.split_flag
+    assert about.share.source or not about.share.flag
+    assert about.reserve.bytes > 0
+    assert about.reserve.reason
+
+
+def test_a_file_means_one_engine() -> None:
+    endings = [ending for about in ABOUTS.values() for ending in about.suffixes]
+    assert len(endings) == len(set(endings)) > 0
+    assert default_engine("x.gguf") != default_engine("x")
+    assert {default_engine(f"x{ending}") for ending in endings} | {default_engine("x")} <= set(PREDICTED)
+
+
+# Evidence: the rows are what the recorded cases hold.
+
+
+def release_of(case: dict[str, Any]) -> tuple[int, ...]:
+    """The release in a record's words (`mlx-lm 0.32.2 / mlx 0.32.4 (linux cpu)`)."""
+    found = re.search(r"\d+(\.\d+)+", case["engine_version"])
+    assert found is not None, case["id"]
+    return parse_version(found[0])
+
+
+def as_read(name: str, release: tuple[int, ...], record: Record) -> Model:
+    """The model of a case as its engine reads it: what evidence is asked of."""
+    config = record.case.config
+    if record.case.engine == "paper":
+        return model_of(record.case)
+    gguf = "general.architecture" in config
+    model = model_from_keys(config, source="x", name="x") if gguf else architectures.read(config)
+    try:
+        return make_engine(f"{name}@{'.'.join(map(str, release))}", {}).on(model).read
+    except Refused:  # with its default options
+        return model
+
+
+@cache
+def holding(name: str) -> dict[str, dict[tuple[int, ...], list[Record]]]:
+    """Memory kind -> release -> the recorded cases of an engine that hold it; papers are the theory's."""
+    found: dict[str, dict[tuple[int, ...], list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(GOLDEN.glob("*.jsonl")):
+        for case in cases(path.stem):
+            engine = "ideal" if case.get("engine") == "paper" else case.get("engine")
+            if engine != name or not case.get("expected", {}).get("ok", "expected" in case):
+                continue  # a refusal holds nothing
+            record = record_from(case, where=path.name)
+            release = parse_version(ABOUTS[name].latest) if case["engine"] == "paper" else release_of(case)
+            for kind in memory_kinds(as_read(name, release, record)):
+                found[kind][release].append(record)
+    return found
+
+
+@cache
+def first_exact(name: str, kind: str, release: tuple[int, ...]) -> str:
+    """A case of that release that holds the kind and is exact; empty when there is none."""
+    return next((r.case.id for r in holding(name)[kind][release] if judge(r).status == "exact"), "")
+
+
+@pytest.mark.parametrize("about", ENGINES)
+def test_recorded_rows_are_what_the_recorded_cases_hold(about: About) -> None:
+    """In a row: an exact case at both of its ends. In none: no exact case."""
+    found = holding(about.name)
+    for row in about.recorded:
+        for kind in sorted(row.kinds):
+            inside = sorted(release for release in found.get(kind, {}) if row.first <= release <= row.last)
+            exact = [release for release in (inside[0], inside[-1]) if first_exact(about.name, kind, release)] if inside else []
+            assert exact, f"no exact case of {about.name} {row.first} to {row.last} holds {kind}"
+            assert exact[0][: len(row.first)] == row.first, f"{kind} is first recorded in {exact[0]}"
+            assert exact[-1][: len(row.last)] == row.last, f"{kind} is last recorded in {exact[-1]}"
+    for kind, releases in found.items():
+        for release in releases:
+            if not any(row.first <= release <= row.last and kind in row.kinds for row in about.recorded):
+                assert not first_exact(about.name, kind, release), f"{about.name} {release}: {kind} is exact, and in no row"
+
+
+def test_evidence_is_asked_of_real_cases() -> None:
+    assert sum(len(records) for releases in holding("transformers").values() for records in releases.values()) > 4000
+    assert len(holding("vllm")) > 10
+
+
+# What is typed.
+
+PARTS = ["'", '"', " ", ";", "$(reboot)", "`id`", "\\", "\n", "{", "}", "{model}", "%s", "#", "&&", "|", "*", "ü", "/", "a", "-x"]
+hostile = st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("".join) | st.text(min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize("about", ENGINES)
+@given(name=hostile, context=st.integers(1, 2**40), batch_size=st.integers(1, 256), replicas=st.sampled_from([1, 4]))
+def test_a_command_keeps_a_hostile_name_together(about: About, name: str, context: int, batch_size: int, replicas: int) -> None:
+    options = {role: value for role, value in (("kv_dtype", "bf16"), ("tensor_parallel", 2)) if role in about.roles}
+    prepared = make_engine(about.name, options).on(LLAMA)
+    command = prepared.command(
+        Serving(model=name, context=context, batch_size=batch_size, utilization=0.9, replicas=replicas, options=options)
+    )
+    if not command:
+        assert not about.command
+        assert not about.program
+        return
+    if about.program:
+        words = shlex.split(command)
+        assert words[0].startswith(about.program)
+        assert name in words
+    else:
+        constants = [n.value for n in ast.walk(ast.parse(command)) if isinstance(n, ast.Constant)]
+        assert name in constants
+        assert context in constants
+
+
+def test_some_engines_are_started_by_a_command() -> None:
+    assert len([name for name in PREDICTED if ABOUTS[name].program]) >= 2
+
+
+@pytest.mark.parametrize("front", ["server", "cli", "python"])
+@given(name=hostile)
+def test_every_front_end_of_llama_cpp_keeps_a_hostile_name_together(front: str, name: str) -> None:
+    command = make_engine("llama.cpp", {"frontend": front}).on(LLAMA).command(Serving(model=name, context=100, batch_size=1))
+    assert name in shlex.split(command) if front != "python" else ast.parse(command)
+
+
+TWICE = [(name, word) for name in PREDICTED for word in SHARED if ABOUTS[name].roles.get(word, word) != word]
+
+
+@pytest.mark.parametrize(("name", "word"), TWICE)
+def test_an_option_given_under_two_names_is_refused(name: str, word: Role) -> None:
+    own = ABOUTS[name].roles[word]
+    for first, second in ((word, own), (own, word)):
+        with pytest.raises(OptionError, match=f"one option is given twice, as `{first}` and as `{second}`"):
+            make_engine(name, {first: "2", second: "2"})
+
+
+def test_several_engines_have_names_of_their_own() -> None:
+    assert len(TWICE) > 2
+
+
+BAD: dict[Role, tuple[str, ...]] = {"kv_dtype": ("fp9",), "tensor_parallel": ("0", "many")}
+
+
+@pytest.mark.parametrize(("name", "word"), [(name, word) for name in PREDICTED for word in SHARED if word in ABOUTS[name].roles])
+def test_a_complaint_about_an_option_names_it(name: str, word: Role) -> None:
+    """Plans find the line at fault by it."""
+    about = ABOUTS[name]
+    for value in BAD[word]:
+        with pytest.raises(OptionError) as caught:
+            footprint(make_engine(name, {word: value}).on(LLAMA), Workload(seq_len=8))
+        assert caught.value.option in {word, about.roles[word], *about.also.get(word, ())}, value
+
+
+# Nobody else knows an engine.
+
+#: Where an engine is named outside its folder: the default of a question, and what `validate --against` runs.
+NAMED = {
+    "api/__init__.py": {"ideal"},
+    "api/reserve.py": {"vllm"},
+    "cli/compare.py": {"ideal"},
+    "cli/estimate.py": {"ideal"},
+    "cli/explain.py": {"ideal"},
+    "cli/reserve.py": {"vllm"},
+    "cli/sweep.py": {"ideal"},
+    "cli/validate.py": {"ideal", "mlx-lm", "transformers"},
+    "engines/__init__.py": {"vllm"},
+    "questions/compare.py": {"ideal"},
+    "questions/estimate.py": {"ideal"},
+    "questions/explain/explanation.py": {"ideal"},
+    "questions/fit/question.py": {"ideal"},
+    "questions/sweep/grid.py": {"ideal"},
+    "questions/validate/library_model.py": {"transformers"},
+    "questions/validate/mlx_lm_model.py": {"mlx-lm"},
+}
+#: Options by an engine's own name outside its folder: public names of an answer, and an engine's own library at work.
+OPTIONS_NAMED = {
+    "questions/fit/question.py": {"max_model_len"},
+    "questions/validate/against_mlx_lm.py": {
+        "max_kv_size", "kv_bits", "kv_group_size", "quantized_kv_start", "prefill_step_size",
+    },
+    "questions/validate/against_transformers.py": {"axis_key", "axis_value", "q_group_size", "residual_length"},
+    "questions/validate/mlx_lm_model.py": {"max_kv_size", "prefill_step_size"},
+    "report/answers/reserve.py": {"max_model_len"},
+}  # fmt: skip
+#: Packages in which a text may be an engine's option (elsewhere it is a key of a config or of a GGUF file).
+ASKING = ("api", "cli", "questions", "report", "domain", "loading", "engines")
+
+
+def outside() -> Iterator[tuple[str, ast.Module]]:
+    """Every module that belongs to no single engine, with its path."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).parts
+        if parts[0] != "engines" or len(parts) == 2 or parts[1] == "kernel":
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def texts(module: ast.Module) -> set[str]:
+    return {n.value for n in ast.walk(module) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def test_no_engine_is_named_outside_its_folder() -> None:
+    found = {path: names for path, module in outside() if (names := texts(module) & set(ABOUTS))}
+    assert found == NAMED
+
+
+def test_no_option_of_an_engine_is_named_outside_its_folder() -> None:
+    """Names of one plain word are anybody's (`cache`, `dtype`), and so are kvplan's own words."""
+    options = {option for name in PREDICTED for option in engine_class(name).Options.__struct_fields__ if "_" in option}
+    options -= set(get_args(Role)) | set(Workload.__struct_fields__)
+    assert len(options) > 30
+    found = {path: names for path, module in outside() if path.startswith(ASKING) and (names := texts(module) & options)}
+    assert found == OPTIONS_NAMED
+
+
+#: Who looks at a model's raw config: the model itself, an engine's `models.py`, llama.cpp's converter, whether the checkpoint is
+#: quantised, the report of a config's own keys, and the libraries that are built from a config.
+READERS = {
+    "domain/model.py",
+    "domain/variants.py",
+    "engines/*/models.py",
+    "engines/llama_cpp/convert/__init__.py",
+    "loading/weights/find.py",
+    "questions/validate/against_*.py",
+    "report/answers/models.py",
+}
+
+
+def test_a_raw_config_is_read_in_few_places() -> None:
+    """`.origin` of a model; a fact of its provenance has one too."""
+    readers = set()
+    for path in sorted(ROOT.rglob("*.py")):
+        read = (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Attribute))
+        if any(n.attr == "origin" and ast.unparse(n.value) not in {"f", "fact"} for n in read):
+            readers.add(path.relative_to(ROOT))
+    strangers = {path.as_posix() for path in readers if not any(path.match(pattern) for pattern in READERS)}
+    assert strangers == set()
+    assert all(any(path.match(pattern) for path in readers) for pattern in READERS)
