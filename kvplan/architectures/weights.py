@@ -84,7 +84,7 @@ def check_format(dtype: str) -> None:
     if _plain(dtype) is None and mix_of(dtype) is None and named_scheme(dtype) is None:
         near = nearest(dtype.strip().lower(), [*DEFAULTS, *NAMES, *_PLAIN, *ALIASES])
         raise OptionError(
-            f"--weights-dtype: unknown format `{dtype[:40]}`",
+            f"«weights_dtype»: unknown format `{dtype[:40]}`",
             hint=f"did you mean `{near}`?" if near else "bf16, fp8, int4, awq, gptq, nvfp4, mxfp4, bnb-4bit, q4_k_m, q8_0 …",
         )
 
