@@ -16,8 +16,9 @@
 Exit 0 is yes, 1 is "the answer is no", 70 is a bug in kvplan.
 
 Messages name a parameter as Python does, between guillemets: `«weights_dtype»`, or with what to give for it,
-`«weights 16GB»`, `«gpu NAME»`. From Python they read `weights_dtype` and `weights='16GB'`; the command line puts its
-flags there (`kvplan.cli.options.flag`), so that the same sentence serves both.
+`«weights 16GB»`, `«gpu NAME»`, and `«set kv_bits=8»` for an engine's own option. From Python they read `weights_dtype`,
+`weights='16GB'` and `kv_bits=8`; the command line puts its flags there (`kvplan.cli.options.flag`), so that the same
+sentence serves both.
 """
 
 import re
@@ -71,11 +72,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def keyword(name: str, value: str) -> str:
     """A parameter as Python writes it.
 
-    >>> keyword("weights", "16GB"), keyword("gpu", "NAME"), keyword("context", "")
-    ("weights='16GB'", 'gpu=NAME', 'context')
+    >>> keyword("weights", "16GB"), keyword("gpu", "NAME"), keyword("context", ""), keyword("set", "kv_bits=8")
+    ("weights='16GB'", 'gpu=NAME', 'context', 'kv_bits=8')
     """
     if not value:
         return name
+    if name == "set":  # an option of the engine: an argument of its own in Python
+        return value
     bare = value.isdecimal() or (value.isupper() and not any(map(str.isdigit, value)))  # a number, or a word that stands for one
     return f"{name}={value}" if bare else f"{name}={value!r}"
 

@@ -12,6 +12,7 @@ from kvplan.cli.app import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ASKED = "; echo $?"  # the exit code is shown, too
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -41,7 +42,7 @@ def test_every_console_session_runs_and_prints_what_it_shows(name: str, lines: l
         while position < len(lines) and not lines[position].startswith("$ "):
             shown.append(lines[position].rstrip())
             position += 1
-        words = shlex.split(command)
+        words = shlex.split(command.removesuffix(ASKED))
         if words[0] != "kvplan":
             continue
         done = subprocess.run(
@@ -49,8 +50,9 @@ def test_every_console_session_runs_and_prints_what_it_shows(name: str, lines: l
             cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
             env={"PATH": "", "PYTHONPATH": str(ROOT), "COLUMNS": "100", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
         )  # fmt: skip
-        assert done.returncode == 0, f"{name}: {command}\n{done.stderr}"
+        assert done.returncode == 0 or command.endswith(ASKED), f"{name}: {command}\n{done.stderr}"
         printed = [line.rstrip() for line in done.stdout.strip("\n").splitlines()]
+        printed += [str(done.returncode)] if command.endswith(ASKED) else []
         shown = "\n".join(shown).strip("\n").splitlines()
         if shown and shown[-1] == "…":
             printed, shown = printed[: len(shown) - 1], shown[:-1]

@@ -16,7 +16,8 @@ from kvplan.cli.app import main
 COMMANDS = (
     ("estimate", "llama-3.1-8b"), ("compare", "llama-3.1-8b", "--variant", "mqa"), ("sweep", "llama-3.1-8b", "-s", "1k,2k", "-q"),
     ("fit", "llama-3.1-8b", "--gpu", "h100-80gb", "--context", "8k"), ("reserve", "llama-3.1-8b", "--memory", "20GiB"),
-    ("models", "llama-3.1-8b"), ("engines",), ("dtypes",), ("gpus",), ("explain", "llama-3.1-8b"),
+    ("receipt", "llama-3.1-8b", "--gpu", "h100-80gb"), ("models", "llama-3.1-8b"), ("engines",), ("dtypes",), ("gpus",),
+    ("explain", "llama-3.1-8b"),
     ("committee", str(Path(__file__).resolve().parents[2] / "docs" / "guides" / "desk.yaml")),
 )  # fmt: skip
 ENDINGS = {".txt": "table", ".json": "json", ".csv": "csv", ".md": "markdown", ".html": "html"}

@@ -77,13 +77,14 @@ def answers() -> Iterator[Answer]:
             yield FitAnswer([kvplan.fit(model, "rtx-4090", engine=engine, context=context, weights="16GB")])
     yield FitAnswer([kvplan.fit(model, "l4,h100-80gb", target="8 users at 32k", weights="16GB")])
     yield ReserveAnswer([kvplan.reserve(model, memory="20GiB"), kvplan.reserve(model, memory="20GiB", kv_dtype="nvfp4")])
-    yield ReceiptAnswer([kvplan.receipt(model, "h200", engine=engine, max_model_len=8192) for engine in ("vllm@0.26", "vllm@0.8")])
+    releases = ("vllm@0.26", "vllm@0.8")
+    yield ReceiptAnswer([kvplan.receipt(model, "h200", engine=engine, max_model_len=8192) for engine in releases])
     yield ReceiptAnswer([kvplan.receipt(model, "h200", kv_dtype="nvfp4"), kvplan.receipt(model, "l4", free="1GiB")])
     yield CommitteeAnswer(kvplan.committee(GUIDES / "desk.yaml"))
     yield CommitteeAnswer(kvplan.committee(GUIDES / "desk.yaml", scale=30))
     yield ExplainAnswer(explain(model, at))
     yield ExplainAnswer(explain(model, at, "vllm", kv_dtype="nvfp4"))
-    yield ModelsAnswer([Entry(allocation=kvplan.estimate(model), hub=HOSTILE)])  # type: ignore[arg-type]
+    yield ModelsAnswer([Entry.of(kvplan.estimate(model), HOSTILE)])  # type: ignore[arg-type]
     fact = ComparedFact(name=HOSTILE, predicted=[1, HOSTILE], recorded=2)
     yield AuditAnswer(Audit(results=(Result(id=HOSTILE, engine=HOSTILE, status="differs", facts=(fact,), reason=HOSTILE),)))
     yield from (dtype_listing(list(DTYPES.values())), engine_listing(), gpu_listing(gpus()))
@@ -253,7 +254,7 @@ def test_every_row_of_the_formats_leads_to_a_printer_and_no_two_share_a_name() -
 COMMANDS = (
     ("estimate", "llama-3.1-8b"), ("compare", "llama-3.1-8b"), ("sweep", "llama-3.1-8b", "-s", "1k,2k"),
     ("explain", "llama-3.1-8b"), ("fit", "llama-3.1-8b", "--gpu", "h100-80gb", "--context", "8k"),
-    ("committee", str(GUIDES / "desk.yaml")),
+    ("committee", str(GUIDES / "desk.yaml")), ("receipt", "llama-3.1-8b", "--gpu", "h100-80gb"),
     ("reserve", "llama-3.1-8b", "--memory", "20GiB"), ("models", "llama-3.1-8b"), ("engines",), ("dtypes",), ("gpus",),
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ class MlxLmOptions(Struct, frozen=True, kw_only=True):
         if self.dtype.removeprefix("torch.").lower() not in {"auto", *DTYPES}:
             raise OptionError(
                 f"dtype: mlx-lm runs models in float16, bfloat16 or float32, got `{self.dtype[:40]}`",
-                hint="a narrower cache is --set kv_bits=8 or kv_bits=4",
+                hint="a narrower cache is «set kv_bits=8» or kv_bits=4",
                 option="dtype",
             )
         for name in ("prefill_step_size", "decode_concurrency", "prompt_concurrency"):

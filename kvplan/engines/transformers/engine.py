@@ -131,7 +131,7 @@ class TransformersOn(Prepared):
         if row.torch not in {"float32", "bfloat16", "float16"}:
             raise OptionError(
                 f"transformers keeps keys and values in the model's dtype, so not in {row.name}",
-                hint="load the model in another dtype, or use --set cache=quantized --set backend=fp8 (or quanto, hqq)",
+                hint="load the model in another dtype, or use «set cache=quantized» «set backend=fp8» (or quanto, hqq)",
                 option="dtype",
             )
         return row.name

@@ -36,7 +36,7 @@ def validate_against_mlx_lm(model: Model, workload: Workload, engine: Engine) ->
     """
     lib = library()
     if not isinstance(engine, MlxLm):
-        raise InputError("--against mlx-lm compares the engine mlx-lm", hint="add -e mlx-lm")
+        raise InputError("«against mlx-lm» compares the engine mlx-lm", hint="add «engine mlx-lm»")
     if engine.version != lib.version:
         raise InputError(
             f"mlx-lm {lib.version} is installed, and the prediction is for {engine.version}",
