@@ -1,0 +1,177 @@
+"""States of one sequence: their shapes on one device, and how many slots a budget pays for.
+
+Source: sglang 0.5.23, `configs/mamba_utils.py`, `mem_cache/kv_cache_configurator.py:_handle_max_mamba_cache`,
+`mem_cache/memory_pool.py:MambaPool`.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Final
+
+from msgspec import Struct
+
+from kvplan.domain.model import Recurrent
+from kvplan.engines.sglang import classes
+from kvplan.engines.sglang.arguments import Arguments
+from kvplan.engines.sglang.layers import item_size, stage_layers, stages
+from kvplan.errors import OptionError
+
+_CONV_ITEM: Final = 2  # bfloat16, whatever the model's dtype
+GIB: Final = 1 << 30
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """One layer's state of one sequence on one device."""
+
+    conv: tuple[tuple[int, ...], ...]
+    temporal: tuple[int, ...]
+    item: int  # bytes of an element of the recurrent part
+    window_axis: int  # of `conv`: where the kernel's window lies
+    joined_windows: bool  # a drafter's windows overlap in memory
+
+    @property
+    def conv_elements(self) -> int:
+        """Elements of the convolutions' windows."""
+        return sum(prod(shape) for shape in self.conv)
+
+    @property
+    def layer_bytes(self) -> int:
+        """Bytes of one layer."""
+        return self.conv_elements * _CONV_ITEM + prod(self.temporal) * self.item
+
+
+class Slots(Struct, frozen=True, kw_only=True):
+    """Slots that the budget pays for, and what is left of it in GiB."""
+
+    size: int
+    rest: float
+    per_request: int  # bytes, of the stage with the most state layers
+
+
+class States(Struct, frozen=True, kw_only=True):
+    """Allocated states of one stage, in bytes."""
+
+    conv: int
+    temporal: int
+    draft_temporal: int
+    draft_conv: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.conv + self.temporal + self.draft_temporal + self.draft_conv
+
+
+def state(args: Arguments) -> State | None:
+    """The state's shapes on one device, None for models without states.
+
+    Raises:
+        OptionError: the devices do not divide it.
+    """
+    found = args.reading.state
+    if found is None:
+        return None
+    whole = args.reading.architecture in classes.PURE_STATES or args.reading.text_type == "zaya"
+    devices = args.options.tp_size if whole else args.options.attention_tp
+    conv, temporal = _shapes(args, found, devices)
+    return State(
+        conv=conv,
+        temporal=temporal,
+        item=item_size(args.reading.state_dtype),
+        window_axis=0 if found.kind == "kda" else 1,
+        joined_windows=args.speculation.topk <= 1 and found.kind != "kda",
+    )
+
+
+def _shapes(args: Arguments, found: Recurrent, devices: int) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Convolution windows and the recurrent part of one layer, on one of `devices`."""
+    if args.reading.text_type == "zaya":
+        first = found.states[0].shape
+        return ((_share(first[0], devices), first[1]), (args.reading.hidden_size, 1)), (1, 1, 0)
+    conv = next((part for part in found.states if part.kernel), None)
+    rest = next((part.shape for part in found.states if part is not conv), None)
+    windows: tuple[tuple[int, ...], ...] = ((0, 0),)
+    if conv is not None:
+        groups, elements = conv.groups, conv.group_elements
+        if found.kind == "gated_delta" and rest is not None:
+            elements = 2 * rest[1]
+            groups = (conv.shape[0] - rest[0] * rest[2]) // elements
+        more = (devices - groups) * elements if groups and groups % devices else 0  # every device needs its heads' groups
+        width = _share(conv.shape[0] + more, devices)
+        windows = ((conv.kernel - 1, width),) if found.kind == "kda" else ((width, conv.kernel - 1),)
+    if rest is None:
+        return windows, (1, args.reading.hidden_size, 0)
+    if found.kind == "mamba":
+        return windows, (_share(rest[0], devices), 1, rest[1])
+    heads = _share(rest[0], devices)
+    return windows, (heads, rest[2], rest[1]) if len(rest) == 3 and found.kind == "gated_delta" else (heads, *rest[1:])
+
+
+def _share(total: int, devices: int) -> int:
+    if total % devices:
+        raise OptionError(
+            f"{total} is not divisible by {devices}: SGLang cannot split the states of this model", hint="choose another tp_size"
+        )
+    return total // devices
+
+
+def slots(args: Arguments, one: State, rest: float) -> Slots:
+    """How many slots `rest` GiB pay for, and what they leave. Sizes may be 0 or less: then the server does not start.
+
+    The arithmetic is the engine's, in its order: its floats decide the last slot.
+    """
+    reading, options = args.reading, args.options
+    count = len(reading.state_layers)
+    largest = count
+    if options.pp_size > 1 and count:
+        spans = stages(reading.hidden_layers, options.pp_size)
+        largest = max(sum(layer in span for layer in reading.state_layers) for span in spans)
+    per_request = int(one.layer_bytes * count * (largest / max(count, 1)))
+    drafted = args.speculation.tokens if args.speculation and options.disaggregation_mode != "prefill" else 0
+    ratio, requests = args.slots_per_request, args.requests or 1
+    if options.max_mamba_cache_size is not None:
+        size = options.max_mamba_cache_size // args.groups
+        running = min(requests, size // ratio)
+    elif not args.radix and args.max_running_requests is not None:
+        size = requests
+        running = size
+    else:
+        share = rest * args.mamba_full_memory_ratio / (1 + args.mamba_full_memory_ratio)
+        budget = share * GIB
+        if per_request == 0:
+            return Slots(size=0, rest=rest, per_request=0)
+        if drafted:
+            size = int((budget - per_request * (1 + drafted)) // (per_request * (1 + drafted / ratio)))
+        else:
+            size = int((budget - per_request) // per_request)
+        running = min(requests, size // ratio)
+    if drafted:
+        rest = rest - (per_request * (running + 1) * drafted / GIB)
+    if size > 0:
+        rest = rest - (size + 1) * per_request / GIB
+    return Slots(size=size, rest=rest, per_request=per_request)
+
+
+def allocated(args: Arguments, one: State, size: int, requests: int, rank: int) -> States:
+    """Bytes of one stage's pool of `size` slots. Verifying drafts takes snapshots for each of `requests` running requests."""
+    stage = stage_layers(args, rank)
+    layers = sum(layer in stage for layer in args.reading.state_layers)
+    temporal = prod(one.temporal) * one.item * layers
+    drafted = args.speculation.tokens if args.speculation and args.options.disaggregation_mode != "prefill" else 0
+    waiting = requests + args.extra_slots
+    if args.options.disaggregation_mode == "decode":
+        tracked = args.slots_per_request - 3 if args.radix else 0
+        size = max(size, waiting * (1 + tracked))
+    windows = 0
+    if drafted:
+        for shape in one.conv:
+            window = shape[one.window_axis]
+            across = prod(shape) // window if window else 0
+            windows += across * (drafted + window - 1) if one.joined_windows else prod(shape) * drafted
+    return States(
+        conv=one.conv_elements * _CONV_ITEM * layers * (size + 1),
+        temporal=temporal * (size + 1),
+        draft_temporal=temporal * (waiting + 1) * drafted,
+        draft_conv=windows * _CONV_ITEM * layers * (waiting + 1) if drafted else 0,
+    )
