@@ -11,8 +11,9 @@ from typing import Final
 from msgspec import Struct
 
 from kvplan.engines.sglang import classes
-from kvplan.engines.sglang.models import Reading
 from kvplan.engines.sglang.options import SglangOptions, cache_dtype
+from kvplan.engines.sglang.reading import Reading
+from kvplan.errors import Refused
 
 _PAGED_MLA: Final = {"trtllm_mla": (32, 64), "cutedsl_mla": (32, 64)}
 _DSV4_PAGE: Final = 256
@@ -26,6 +27,7 @@ class Kernels(Struct, frozen=True, kw_only=True):
     decode: str
     base: str  # what `--attention-backend` resolves to
     page_size: int
+    declared_page: int | None  # the user's or the model class's, before the kernels had their say
 
 
 class Card(Struct, frozen=True):
@@ -67,11 +69,12 @@ def kernels(reading: Reading, options: SglangOptions, algorithm: str) -> Kernels
     prefill, decode = options.prefill_attention_backend, options.decode_attention_backend
     unset = not (base or prefill or decode)
     base, page = _by_class(reading, options, card, algorithm, unset=unset, page=page)
+    declared = page
     base = base or options.attention_backend
-    if reading.architecture in {"Qwen3VLForConditionalGeneration", "Qwen3VLMoeForConditionalGeneration"} and large_hopper(
-        options
-    ):
+    if large_hopper_pictures(reading, options):
         decode = decode or ("flashinfer" if not options.attention_backend else "")
+    if cache_dtype(options.kv_cache_dtype) == "nvfp4":
+        prefill, decode = _nvfp4(card, prefill or base), "trtllm_mha"
     if prefill and prefill == decode:
         base = prefill
     base = base or _default(reading, options, card, algorithm)
@@ -80,12 +83,27 @@ def kernels(reading: Reading, options: SglangOptions, algorithm: str) -> Kernels
         base = "triton"
     if "fa4" in {base, prefill, decode} and not reading.latent and card.sm100 and (options.speculative_eagle_topk or 0) <= 1:
         page = 128
-    return Kernels(prefill=prefill or base, decode=decode or base, base=base, page_size=page or 1)
+    return Kernels(prefill=prefill or base, decode=decode or base, base=base, page_size=page or 1, declared_page=declared)
 
 
-def large_hopper(options: SglangOptions) -> bool:
-    """A Hopper of 60 GiB or more, for which Qwen3-VL has settings of its own (`model_overrides/qwen3_vl.py`)."""
-    return Card(options.compute_capability).sm90 and options.memory_mib >= 60 * 1024
+def _nvfp4(card: Card, chosen: str) -> str:
+    """What fills an nvfp4 cache; the decoding kernel is always the same. Source: `handle_nvfp4_prefill_kv_dequant_dtype`.
+
+    Raises:
+        Refused: a backend that cannot.
+    """
+    if chosen in {"", "flashinfer", "trtllm_mha"}:
+        return chosen or ("trtllm_mha" if card.sm100 else "flashinfer")
+    raise Refused(
+        f"NVFP4 prefill supports an FP8 E4M3 workspace or native NVFP4, but backend '{chosen}' provides neither.",
+        "choose another --kv-cache-dtype",
+    )
+
+
+def large_hopper_pictures(reading: Reading, options: SglangOptions) -> bool:
+    """Qwen3-VL on a Hopper of 60 GiB or more, which has settings of its own. Source: `model_overrides/qwen3_vl.py`."""
+    large = Card(options.compute_capability).sm90 and options.memory_mib >= 60 * 1024
+    return large and reading.multimodal and reading.architecture in classes.QWEN3_VL
 
 
 def _default(reading: Reading, options: SglangOptions, card: Card, algorithm: str) -> str:
@@ -100,7 +118,7 @@ def _default(reading: Reading, options: SglangOptions, card: Card, algorithm: st
         return "fa3"
     if card.sm100 and linear and (not algorithm or topk is not None):
         return "fa4" if uneven(reading) else "trtllm_mha"
-    return "triton" if reading.architecture in classes.SINKS else "flashinfer"
+    return "triton" if reading.sinks else "flashinfer"
 
 
 def uneven(reading: Reading) -> bool:
@@ -206,10 +224,9 @@ def _qwen_hybrid(
     """`model_overrides/qwen3_5.py`: on sm_100 paging needs states that are tracked, speculation, or no radix cache."""
     if not card.sm100 or options.attention_backend:
         return "", page
-    tracked = not options.disable_radix_cache and options.mamba_radix_cache_strategy in {"extra_buffer", "extra_buffer_lazy"}
-    paged = _default(reading, options, card, algorithm) == "trtllm_mha" and (
-        tracked or options.disable_radix_cache or bool(algorithm)
-    )
+    radix = not options.disable_radix_cache and options.disaggregation_mode != "decode"
+    tracked = radix and options.mamba_radix_cache_strategy in {"extra_buffer", "extra_buffer_lazy"}
+    paged = _default(reading, options, card, algorithm) == "trtllm_mha" and (tracked or not radix or bool(algorithm))
     return ("trtllm_mha", 64) if paged else ("triton", 1)
 
 

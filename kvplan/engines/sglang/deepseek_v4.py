@@ -12,7 +12,8 @@ from typing import Final
 from msgspec import Struct, structs
 
 from kvplan.engines.sglang.arguments import Arguments
-from kvplan.engines.sglang.layers import item_size, stage_layers
+from kvplan.engines.sglang.layers import stage_layers
+from kvplan.engines.sglang.tensors import item_size
 
 PAGE: Final = 256
 HEAD: Final = 512  # 448 elements in fp8 and 64 rotary ones in bfloat16: the only layout there is
@@ -30,6 +31,8 @@ class Sizes(Struct, frozen=True, kw_only=True):
 
     cell: float
     tokens: int
+    profiled: int  # tokens before a limit made them fewer
+    fixed_bytes: int  # of states that do not grow with the tokens
     sliding_tokens: int
     four: int  # entries that stand for 4 tokens
     many: int  # entries that stand for 128 tokens
@@ -60,8 +63,8 @@ def page_bytes(entries: int) -> int:
     return -(-entries * _ENTRY // _ALIGN) * _ALIGN
 
 
-def sizes(args: Arguments, budget: int, rank: int) -> Sizes:
-    """What `budget` bytes pay for."""
+def sizes(args: Arguments, budget: int, rank: int, limit: int | None) -> Sizes:
+    """What `budget` bytes pay for, at most `limit` tokens."""
     cell, stage = price(args, rank), _ratios(args, rank)
     slots, ring = _request_slots(args, args.requests or 1), _rings(args)[1]
     rows = -(-(slots * ring + ring + 1) // _MANY) * _MANY
@@ -69,17 +72,26 @@ def sizes(args: Arguments, budget: int, rank: int) -> Sizes:
     tokens = int(max(budget - fixed, 0) / cell) // PAGE * PAGE
     while tokens > 0 and tokens * cell > max(budget - fixed, 0):
         tokens -= PAGE
-    limit = args.options.max_total_tokens
+    profiled = tokens
     if limit is not None and limit < tokens:
         tokens = limit // PAGE * PAGE
+    empty = Sizes(
+        cell=cell, tokens=0, profiled=profiled, fixed_bytes=fixed, sliding_tokens=0, four=0, many=0, four_states=0, many_states=0
+    )
+    return at_tokens(args, empty, tokens, rank)
+
+
+def at_tokens(args: Arguments, found: Sizes, tokens: int, rank: int) -> Sizes:
+    """The pools that follow from the tokens of the full one."""
     sliding = int(tokens * args.swa_full_tokens_ratio) // PAGE * PAGE
-    return Sizes(
-        cell=cell,
+    ring = _rings(args)[0] if _ratios(args, rank)[_FOUR] else 0
+    return structs.replace(
+        found,
         tokens=tokens,
         sliding_tokens=sliding,
         four=tokens // _FOUR,
         many=tokens // _MANY,
-        four_states=sliding // PAGE * (_rings(args)[0] if stage[_FOUR] else 0),
+        four_states=sliding // PAGE * ring,
     )
 
 
@@ -113,8 +125,9 @@ def parts(args: Arguments, found: Sizes, rank: int) -> tuple[Part, ...]:
     many_rows = -(-(found.many_states + ring_many + 1) // _MANY) * _MANY
     index_rows = -(-(32 * found.many + PAGE) // _INDEX_PAGE)
     few, more = PAGE // _FOUR, PAGE // _MANY
+    every, sliding_rows = tuple(stage_layers(args, rank)), -(-(found.sliding_tokens + PAGE) // PAGE)
     return (
-        Part(name="swa_kv_pool", layers=tuple(stage_layers(args, rank)), rows=-(-(found.sliding_tokens + PAGE) // PAGE), row_bytes=page_bytes(PAGE)),
+        Part(name="swa_kv_pool", layers=every, rows=sliding_rows, row_bytes=page_bytes(PAGE)),
         Part(name="c4_kv_pool", layers=four, rows=-(-(found.four + PAGE) // few), row_bytes=page_bytes(few)),
         Part(name="c128_kv_pool", layers=many, rows=-(-(found.many + PAGE) // more), row_bytes=page_bytes(more)),
         Part(name="index_pool", layers=four, rows=index_rows, row_bytes=_INDEX_PAGE * _INDEX_ENTRY),

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Context in tokens -> model types; all others say 2,048 or nothing, which `get_context_length` makes 2,048.
 _CONTEXTS: Final = {
     128: "blenderbot",
@@ -32,13 +37,13 @@ _CONTEXTS: Final = {
     9216: "emu3 emu3_text_model",
     16384: "fuyu muse_glimmer pegasus_x persimmon",
     32768: """
-        audioflamingo3 axk1 bailing_hybrid dots_ocr fast_vlm gemma3n gemma3n_text glm46v glm4v glm4v_text glmga
-        got_ocr2 granite_docling granite_docling_text idefics2 internlm3 internvl llava_onevision minicpm3 minicpm_ocr
-        minicpmv4_6 minicpmv4_7 musicflamingo ovis2 pp_chart2table qianfan_ocr qwen2 qwen2_5_omni qwen2_5_omni_text
+        audioflamingo3 axk1 bailing_hybrid dots_ocr fast_vlm gemma3n gemma3n_text glm46v glm4v glm4v_text glmga got_ocr2
+        granite_docling granite_docling_text idefics2 internlm3 internvl llava_onevision minicpm3 minicpm_ocr minicpmv4_6
+        minicpmv4_7 musicflamingo ovis2 pp_chart2table qianfan_ocr qwen2 qwen2_5_omni qwen2_5_omni_text
         qwen2_5_omni_thinker qwen2_5_vl qwen2_5_vl_text qwen2_audio qwen2_moe qwen2_vl qwen2_vl_text qwen3 qwen3_5
         qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_asr qwen3_moe qwen3_next qwen3_omni_moe qwen3_omni_moe_text
-        qwen3_omni_moe_thinker qwen4_exp qwen4_exp_text smollm3 unlimited_ocr unlimited_ocr_text vibevoice
-        vibevoice_asr video_llama_3 zaya
+        qwen3_omni_moe_thinker qwen4_exp qwen4_exp_text smollm3 unlimited_ocr unlimited_ocr_text vibevoice vibevoice_asr
+        video_llama_3 zaya
     """,
     36864: "molmo2 molmo2_text",
     40960: "fun_asr_nano lighton_ocr",
@@ -49,11 +54,11 @@ _CONTEXTS: Final = {
     """,
     131072: """
         afmoe axk2 cosmos3_edge cosmos3_edge_text cwm diffusion_gemma ernie4_5 ernie4_5_moe ernie4_5_vl_moe
-        ernie4_5_vl_moe_text gemma3 gemma3_text gemma4 gemma4_text gemma4_unified glm glm4 glm4_moe glm_ocr
-        glm_ocr_text gpt_oss granitemoehybrid hy_v3 inkling_text iquestcoder laguna llama4 llama4_text longcat_flash
-        mellum mimo_v2_flash minimax ministral mistral mistral3 mixtral mllama mllama_text_model
-        moss_transcribe_diarize muse_glimmer_text paddleocr_vl paddleocr_vl_text phi4_multimodal phimoe shieldgemma2
-        solar_open t5gemma2_decoder voxtral voxtral_realtime voxtral_realtime_text youtu
+        ernie4_5_vl_moe_text gemma3 gemma3_text gemma4 gemma4_text gemma4_unified glm glm4 glm4_moe glm_ocr glm_ocr_text
+        gpt_oss granitemoehybrid hy_v3 inkling_text iquestcoder laguna llama4 llama4_text longcat_flash mellum
+        mimo_v2_flash minimax ministral mistral mistral3 mixtral mllama mllama_text_model moss_transcribe_diarize
+        muse_glimmer_text paddleocr_vl paddleocr_vl_text phi4_multimodal phimoe shieldgemma2 solar_open t5gemma2_decoder
+        voxtral voxtral_realtime voxtral_realtime_text youtu
     """,
     196608: "minimax_m2",
     202752: "glm4_moe_lite glm_moe_dsa",
@@ -72,26 +77,26 @@ ROPE_BY_LAYER: Final = frozenset(
     {"gemma3_text", "gemma3n_text", "modernbert-decoder", "t5gemma2_decoder", "beam", "hy_v4", "laguna"}
 )
 #: Wrappers whose text section exists even where the file has none.
-TEXT_SECTION: Final = frozenset(
+TEXT_SECTION: Final = _names(
     """
     aria audioflamingo3 aya_vision blip blip-2 cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2
     deepseek_vl deepseek_vl_hybrid deepseek_vl_v2 diffusion_gemma emu3 ernie4_5_vl_moe exaone4_5 fast_vlm florence2
-    fun_asr_nano fuyu gemma3 gemma3n gemma4 gemma4_unified gemma4_unified_assistant glm46v glm4v glm4v_moe glm5_next glm_ocr
-    glmasr glmga got_ocr2 granite4_vision granite_docling granite_speech granite_speech_plus hunyuan_vl
-    hyperclovax_vision_v2 idefics2 idefics3 inkling2 inkling_mm_model instructblip instructblipvideo internvl internvl_chat
-    janus kimi_k25 kimi_k3 kimi_vl kosmos-2 kosmos-2.5 lfm2_vl lfm3_vl lighton_ocr llama4 llava llava_next llava_next_video
-    llava_onevision minicpm_ocr minicpmv4_6 minicpmv4_7 mistral3 mistral_large4 mllama molmo2 moss_transcribe_diarize
-    muse_spark musicflamingo nemo_speechlm nemotron_h_omni ovis2 paddleocr_vl paligemma perception_lm pp_chart2table
-    qianfan_ocr qwen2_5_omni qwen2_5_omni_thinker qwen2_5_vl qwen2_audio qwen2_vl qwen3_5 qwen3_5_moe qwen3_asr
-    qwen3_omni_moe qwen3_omni_moe_thinker qwen3_vl qwen3_vl_moe qwen4_exp shieldgemma2 smolvlm step3_vl step3p7
-    unlimited_ocr vibevoice vibevoice_asr video_llama_3 video_llava vipllava voxtral voxtral_realtime
-    """.split()
+    fun_asr_nano fuyu gemma3 gemma3n gemma4 gemma4_unified gemma4_unified_assistant glm46v glm4v glm4v_moe glm5_next
+    glm_ocr glmasr glmga got_ocr2 granite4_vision granite_docling granite_speech granite_speech_plus hunyuan_vl
+    hyperclovax_vision_v2 idefics2 idefics3 inkling2 inkling_mm_model instructblip instructblipvideo internvl
+    internvl_chat janus kimi_k25 kimi_k3 kimi_vl kosmos-2 kosmos-2.5 lfm2_vl lfm3_vl lighton_ocr llama4 llava llava_next
+    llava_next_video llava_onevision minicpm_ocr minicpmv4_6 minicpmv4_7 mistral3 mistral_large4 mllama molmo2
+    moss_transcribe_diarize muse_spark musicflamingo nemo_speechlm nemotron_h_omni ovis2 paddleocr_vl paligemma
+    perception_lm pp_chart2table qianfan_ocr qwen2_5_omni qwen2_5_omni_thinker qwen2_5_vl qwen2_audio qwen2_vl qwen3_5
+    qwen3_5_moe qwen3_asr qwen3_omni_moe qwen3_omni_moe_thinker qwen3_vl qwen3_vl_moe qwen4_exp shieldgemma2 smolvlm
+    step3_vl step3p7 unlimited_ocr vibevoice vibevoice_asr video_llama_3 video_llava vipllava voxtral voxtral_realtime
+    """
 )
 
 #: Draft layers (`num_nextn_predict_layers`) that a config class assumes.
 DRAFT_LAYERS: Final = {
-    "deepseek_v3": 1, "deepseek_v32": 1, "deepseek_v4": 1, "kimi_k2": 1, "glm4_moe": 1, "glm5_next_text": 1, "hy_v4": 1, "longcat_flash": 1,
-    "bailing_hybrid": 0, "kimi_linear": 0, "nemotron_h": 0,
+    "deepseek_v3": 1, "deepseek_v32": 1, "deepseek_v4": 1, "kimi_k2": 1, "glm4_moe": 1, "glm5_next_text": 1, "hy_v4": 1,
+    "longcat_flash": 1, "bailing_hybrid": 0, "kimi_linear": 0, "nemotron_h": 0,
 }  # fmt: skip
 #: Types whose class keeps bfloat16 when the file names no dtype.
 BFLOAT16: Final = frozenset({"longcat_flash", "beam", "muse_spark", "muse_spark_text", "interns2_mobius", "interns2_mobius_text"})
@@ -100,9 +105,9 @@ BFLOAT16: Final = frozenset({"longcat_flash", "beam", "muse_spark", "muse_spark_
 _TOWERS: Final = {
     (12, 1152): "aria idefics3 smolvlm",
     (12, 768): """
-        aya_vision blip cohere2_vision deepseek_vl deepseek_vl_hybrid gemma3 got_ocr2 granite4_vision granite_docling idefics2 lfm2_vl
-        llava llava_next llava_next_video llava_onevision minicpm_ocr paligemma pp_chart2table shieldgemma2 video_llama_3
-        video_llava vipllava
+        aya_vision blip cohere2_vision deepseek_vl deepseek_vl_hybrid gemma3 got_ocr2 granite4_vision granite_docling
+        idefics2 lfm2_vl llava llava_next llava_next_video llava_onevision minicpm_ocr paligemma pp_chart2table
+        shieldgemma2 video_llama_3 video_llava vipllava
     """,
     (14, 1024): "lfm3_vl",
     (16, 768): "diffusion_gemma gemma4 gemma4_unified",
@@ -114,8 +119,8 @@ _TOWERS: Final = {
     (25, 1152): "molmo2",
     (27, 1024): "kimi_k3",
     (27, 1152): """
-        cohere_compass hunyuan_vl kimi_k25 kimi_vl minicpmv4_6 minicpmv4_7 paddleocr_vl phi4_multimodal qwen3_omni_moe_thinker
-        qwen3_vl qwen3_vl_moe
+        cohere_compass hunyuan_vl kimi_k25 kimi_vl minicpmv4_6 minicpmv4_7 paddleocr_vl phi4_multimodal
+        qwen3_omni_moe_thinker qwen3_vl qwen3_vl_moe
     """,
     (32, 1280): "ernie4_5_vl_moe mllama",
     (32, 3584): "exaone4_5 hyperclovax_vision_v2 qwen2_5_omni_thinker qwen2_5_vl qwen2_vl",
@@ -131,8 +136,8 @@ TOWER: Final = {name: tower for tower, names in _TOWERS.items() for name in name
 #: The same for configs without a vision section, where the class then differs, or does not name the keys.
 _TOWERS_ABSENT: Final = {
     (24, 1024): """
-        deepseek_ocr2 deepseek_vl_v2 florence2 glm_ocr inkling_mm_model internvl janus kosmos-2 lighton_ocr llava llava_next
-        llava_next_video mistral3 ovis2 perception_lm qianfan_ocr step3p7 unlimited_ocr video_llava vipllava
+        deepseek_ocr2 deepseek_vl_v2 florence2 glm_ocr inkling_mm_model internvl janus kosmos-2 lighton_ocr llava
+        llava_next llava_next_video mistral3 ovis2 perception_lm qianfan_ocr step3p7 unlimited_ocr video_llava vipllava
     """,
     (24, 3072): "fast_vlm",
     (26, 1152): "aya_vision llava_onevision",
@@ -145,9 +150,9 @@ NO_TOWER: Final = frozenset({"minimax_m3_vl", "muse_glimmer", "gemma4", "gemma4_
 #: The section stays a plain dict: its keys are never seen.
 OPAQUE_TOWER: Final = frozenset({"minimax_m3_vl"})
 #: Their class calls `depth` the number of hidden layers too; the others do not know that key.
-DEPTH_IS_LAYERS: Final = frozenset(
-    {
-        "cohere_compass", "ernie4_5_vl_moe", "exaone4_5", "glm46v", "glm4v", "glm4v_moe", "glm_ocr", "glmga", "hyperclovax_vision_v2",
-        "qwen2_5_omni_thinker", "qwen2_5_vl", "qwen2_vl", "qwen3_omni_moe_thinker", "qwen3_vl", "qwen3_vl_moe",
-    }
-)  # fmt: skip
+DEPTH_IS_LAYERS: Final = _names(
+    """
+    cohere_compass ernie4_5_vl_moe exaone4_5 glm46v glm4v glm4v_moe glm_ocr glmga hyperclovax_vision_v2
+    qwen2_5_omni_thinker qwen2_5_vl qwen2_vl qwen3_omni_moe_thinker qwen3_vl qwen3_vl_moe
+    """
+)

@@ -8,103 +8,21 @@ Source: sglang 0.5.23, `model_executor/pool_configurator.py`, `mem_cache/memory_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from math import prod
-from typing import Final, Literal
+from collections.abc import Iterator
+from typing import Final
 
-from msgspec import Struct
-
-from kvplan.domain.model import Softmax
+from kvplan.domain.model import Latent, Softmax
 from kvplan.engines.sglang import classes
 from kvplan.engines.sglang.arguments import Arguments
 from kvplan.engines.sglang.backends import Card
-
-Place = Literal["full", "sliding", "index"]
+from kvplan.engines.sglang.reading import Sparse
+from kvplan.engines.sglang.tensors import Layout, Place, Tensor, item_size, local_heads, stages
 
 _INDEX_SLOTS: Final = 64  # index keys of one physical page
 _INDEX_BLOCK: Final = 128  # elements that share a scale of 4 bytes
 _LATENT_BLOCK: Final = 128
 _FP4_BLOCK: Final = 16
 _MXFP8_BLOCK: Final = 32
-_ITEM: Final = {
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "fp8_e4m3": 1,
-    "fp8_e5m2": 1,
-    "mxfp8": 1,
-    "nvfp4": 1,
-    "fp4_mx_block16": 1,
-}
-
-
-class Tensor(Struct, frozen=True, kw_only=True):
-    """A tensor that each of `layers` has: rows of `row` elements. Without layers there is one, shared by all."""
-
-    name: str
-    kind: str  # "key", "value", "latent", "index" or "scale"
-    layers: tuple[int, ...]
-    row: tuple[int, ...]
-    dtype: str
-    item: int  # bytes of an element
-    place: Place = "full"
-    whole_pages: bool = False  # keys and values in one tensor: its rows are whole pages
-    tokens_per_row: int = 1
-
-    @property
-    def row_bytes(self) -> int:
-        """One row of one layer."""
-        return prod(self.row) * self.item
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return len(self.layers) or 1
-
-
-class Layout(Struct, frozen=True, kw_only=True):
-    """What one pipeline stage stores, and the cells of its budget in bytes.
-
-    `cell` is a float where a share of a sliding pool is in it. The other four are of the sliding split alone.
-    """
-
-    stage: range
-    tensors: tuple[Tensor, ...]
-    cell: int | float
-    full_cell: int = 0  # one token in all layers that keep everything, the drafter's included
-    sliding_cell: int = 0
-    full_layers: int = 0
-    sliding_layers: int = 0
-
-
-def item_size(dtype: str) -> int:
-    """Bytes of an element as torch counts them: packed fp4 has two elements in one.
-
-    >>> item_size("bfloat16"), item_size("nvfp4")
-    (2, 1)
-    """
-    return _ITEM[dtype]
-
-
-def local_heads(total: int, devices: int, context_parallel: int = 1) -> int:
-    """KV heads of one device: fewer heads than devices are replicated. Source: `ModelConfig.get_num_kv_heads`.
-
-    >>> local_heads(8, 4), local_heads(8, 16), local_heads(10, 4)
-    (2, 1, 2)
-    """
-    return max(1, total // max(1, devices // context_parallel))
-
-
-def stages(layers: int, pipeline: int) -> tuple[range, ...]:
-    """Layers of each pipeline stage; the last ones take what is left over. Source: `distributed/utils.py:get_pp_indices`.
-
-    >>> stages(10, 4)
-    (range(0, 2), range(2, 4), range(4, 7), range(7, 10))
-    """
-    base, left = divmod(layers, pipeline)
-    sizes = [base + (rank >= pipeline - left) for rank in range(pipeline)]
-    starts = [sum(sizes[:rank]) for rank in range(pipeline)]
-    return tuple(range(start, start + size) for start, size in zip(starts, sizes, strict=True))
 
 
 def stage_layers(args: Arguments, rank: int) -> range:
@@ -119,16 +37,16 @@ def stage_layers(args: Arguments, rank: int) -> range:
 def layout(args: Arguments, rank: int = 0) -> Layout:
     """Tensors and cells of pipeline stage `rank`, on one device of it."""
     stage = stage_layers(args, rank)
-    if args.reading.sliding:
-        return _split(args, stage)
+    if args.reading.sliding_heads is not None:
+        return _split(args, args.reading.sliding_heads, stage)
     layers = tuple(stage) if args.reading.attention is None else tuple(i for i in args.reading.attention if i in stage)
     if args.reading.latent is not None:
-        return _latent(args, stage, layers)
-    if args.reading.sparse is not None:
-        return _minimax(args, stage, layers)
+        return _latent(args, args.reading.latent, stage, layers)
     heads = args.reading.heads
     if heads is None:
         return Layout(stage=stage, tensors=(), cell=0)
+    if args.reading.sparse is not None:
+        return _minimax(args, heads, args.reading.sparse, stage, layers)
     count = local_heads(heads.kv_heads, args.options.attention_tp, args.options.dcp_size)
     if args.reading.attention is not None:  # HybridLinearKVPool passes no width of the values on
         tensors = _heads(args, layers, count, heads.key_dim, heads.key_dim, "full")
@@ -200,12 +118,10 @@ def _packed(args: Arguments, layers: tuple[int, ...], count: int, width: int) ->
         yield Tensor(name=name, kind="scale", layers=(), row=(count, width), dtype="fp8_e4m3", item=1)
 
 
-def _latent(args: Arguments, stage: range, layers: tuple[int, ...]) -> Layout:
+def _latent(args: Arguments, latent: Latent, stage: range, layers: tuple[int, ...]) -> Layout:
     """`MLATokenToKVPool` and, with index keys, `DSATokenToKVPool`: latents are the same on every device."""
-    latent = args.reading.latent
-    assert latent is not None
     item, plain = item_size(args.cache), latent.rank + latent.rope_dim
-    width = latent_width(args)
+    width = latent_width(args, latent)
     cell = width * len(layers) * item
     if args.cache in {"nvfp4", "fp4_mx_block16"}:
         cell = cell // 2 + plain // _FP4_BLOCK * len(layers) * item
@@ -234,13 +150,11 @@ def _latent(args: Arguments, stage: range, layers: tuple[int, ...]) -> Layout:
     return Layout(stage=stage, tensors=tuple(tensors), cell=cell + entry * len(owners))
 
 
-def latent_width(args: Arguments) -> int:
+def latent_width(args: Arguments, latent: Latent) -> int:
     """Elements of a latent's row: fp8 rows of sparse latents hold their scales, and the rotary part in bfloat16.
 
     Source: `kv_cache_configurator.py:calculate_mla_kv_cache_dim`.
     """
-    latent = args.reading.latent
-    assert latent is not None
     plain = latent.rank + latent.rope_dim
     backends = {"prefill": {args.dsa_prefill}, "decode": {args.dsa_decode}}
     used = backends.get(args.options.disaggregation_mode, {args.dsa_prefill, args.dsa_decode})
@@ -250,11 +164,8 @@ def latent_width(args: Arguments) -> int:
     return latent.rank + latent.rank // _LATENT_BLOCK * 4 + latent.rope_dim * 2
 
 
-def _minimax(args: Arguments, stage: range, layers: tuple[int, ...]) -> Layout:
-    """`MiniMaxSparseKVPool`: every layer's heads, and one head of index keys (with values, or without) of the sparse layers."""
-    heads, sparse = args.reading.heads, args.reading.sparse
-    assert heads is not None
-    assert sparse is not None
+def _minimax(args: Arguments, heads: Softmax, sparse: Sparse, stage: range, layers: tuple[int, ...]) -> Layout:
+    """`MiniMaxSparseKVPool`: every layer's heads, and one head of index keys, with values or without, in the sparse layers."""
     count = local_heads(heads.kv_heads, args.options.attention_tp)
     tensors = list(
         _heads(
@@ -294,13 +205,11 @@ def _drafted(args: Arguments, cell: int, layers: int) -> int:
     return cell + int(cell * drafter / layers) if drafter and layers else cell
 
 
-def _split(args: Arguments, stage: range) -> Layout:
+def _split(args: Arguments, sliding: Softmax, stage: range) -> Layout:
     """`HybridSWAPoolConfigurator` and `SWAKVPool`: layers with a window have a pool of their own."""
     reading, item = args.reading, item_size(args.cache)
     windows = tuple(i for i in reading.sliding if i in stage)
     whole = tuple(i for i in stage if i not in windows)
-    sliding = reading.sliding_heads
-    assert sliding is not None
     full = reading.heads or sliding
     devices = args.options.attention_tp
     per_full = _row(args, full, local_heads(full.kv_heads, devices), item)
@@ -335,15 +244,3 @@ def _split(args: Arguments, stage: range) -> Layout:
 def _row(args: Arguments, heads: Softmax, count: int, item: int) -> int:
     elements = count * (heads.key_dim + heads.value_dim)
     return elements * item + (elements // _MXFP8_BLOCK if args.cache == "mxfp8" else 0)
-
-
-def total_bytes(tensors: Iterable[Tensor], rows: dict[Place, int], page: int) -> int:
-    """Bytes of all tensors, given the rows of each place."""
-    return sum(tensor_bytes(tensor, rows[tensor.place], page) for tensor in tensors)
-
-
-def tensor_bytes(tensor: Tensor, rows: int, page: int) -> int:
-    """Bytes of one tensor in all its layers."""
-    if tensor.whole_pages:
-        rows = -(-rows // page) * page
-    return tensor.row_bytes * rows * tensor.count

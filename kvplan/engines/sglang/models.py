@@ -11,121 +11,73 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from msgspec import Struct
-
-from kvplan.domain.model import Chunk, Compressed, Full, Index, Latent, Layer, Model, Recurrent, Softmax, State, Window
+from kvplan.domain.model import Chunk, Compressed, Cross, Full, Index, Latent, Layer, Model, Recurrent, Softmax, State, Window
 from kvplan.engines.sglang import classes, defaults
 from kvplan.engines.sglang.options import SglangOptions
+from kvplan.engines.sglang.reading import Reading, Sparse
+from kvplan.engines.sglang.wrappers import checkpoint_cache, multimodal, nvfp4_experts, tower, whole
 
-_SECTIONS: Final = ("thinker_config", "llm_config", "language_config", "text_config")
 _LENGTHS: Final = ("max_sequence_length", "seq_length", "max_seq_len", "model_max_length", "max_position_embeddings")
 _SAYS_WHAT: Final = frozenset({"yarn", "longrope", "llama3"})  # rope scalings that bring the trained length along
 _DTYPES: Final = {"half": "float16", "float16": "float16", "bfloat16": "bfloat16", "float": "float32", "float32": "float32"}
 
 
-class Sparse(Struct, frozen=True, kw_only=True):
-    """MiniMax's sparse attention: which layers keep index keys, and which of them keys alone."""
-
-    dim: int
-    layers: tuple[int, ...]
-    keys_only: tuple[int, ...]
-
-
-class Tower(Struct, frozen=True, kw_only=True):
-    """The vision tower as the memory heuristic sees it."""
-
-    layers: int
-    hidden_size: int
-
-
-class Reading(Struct, frozen=True, kw_only=True):
-    """What decides memory in SGLang. Layers are numbered as the engine numbers them."""
-
-    name: str
-    architecture: str  # "" when nothing names it
-    text_type: str
-    hidden_layers: int  # num_hidden_layers: what pipeline stages split
-    layers: int  # layers that get a row in a pool
-    loops: int  # times that the layers run, each with rows of its own
-    heads: Softmax | None  # of a layer that keeps every token
-    sliding_heads: Softmax | None  # of a layer with a window, where it has a pool of its own
-    sliding: tuple[int, ...]  # those layers
-    latent: Latent | None
-    index: Index | None
-    index_layers: tuple[int, ...]
-    index_kpool: int
-    attention: tuple[int, ...] | None  # layers with keys where others have states; None: all
-    state: Recurrent | None
-    state_layers: tuple[int, ...]
-    state_dtype: str  # of the recurrent part
-    hidden_size: int
-    sparse: Sparse | None
-    ratios: tuple[int, ...]  # DeepSeek V4: tokens an entry, by layer; 0: a window alone
-    rope_dim: int
-    window: int | None  # tokens, as the pools count it
-    context: int  # tokens
-    dtype: str
-    draft_layers: int | None  # num_nextn_predict_layers
-    multimodal: bool
-    tower: Tower | None
-    text_only: bool  # the checkpoint says that it is served as text
-    full_window_pattern: bool  # EXAONE: windows by a pattern, which SGLang does not use
-    checkpoint_cache: str  # what the checkpoint's quantisation asks of the cache, or ""
-    nvfp4_experts: bool  # MiniMax M3: packed experts, which bring another cache
-    unknown: str = ""  # why the model cannot be predicted
-
-    @property
-    def stateful(self) -> bool:
-        """Whether some layers keep a state of one sequence."""
-        return bool(self.state_layers)
-
-
 def read(model: Model, options: SglangOptions) -> Reading:
     """`model` through SGLang's eyes."""
-    config, text = model.config or {}, model.text_config or {}
+    config, text = _config(model)
     arch = _architecture(model, config)
     latent = _first(model, Latent) if _stores_latent(arch, model) else None
-    sliding = _sliding(model, arch, text) if _has_sliding_pool(arch, text, options) and arch != classes.COMPRESSED else ()
+    splits = _has_sliding_pool(arch, text, options) and arch != classes.COMPRESSED
+    sliding = _sliding(model, arch, text) if splits else ()
     state, state_layers = _states(model, text)
     return Reading(
         name=model.name,
         architecture=arch,
-        text_type=model.text_type or model.model_type,
+        text_type=model.text_type,
         hidden_layers=_hidden_layers(model, arch, text),
         layers=_stored_layers(model, arch, text),
         loops=_loops(text),
         heads=None if latent else _heads(model, arch, text, sliding),
         sliding_heads=_sliding_heads(model, sliding),
         sliding=sliding,
+        splits=splits,
+        sinks=_sinks(arch, text),
         latent=latent,
         index=_first(model, Index) if arch in classes.SPARSE_LATENT or (latent and not arch) else None,
         index_layers=tuple(layer.index for layer in model.layers if _has(layer, Index)),
-        index_kpool=_whole(config, "index_kpool") or _whole(text, "index_kpool") or 1,
+        index_kpool=whole(config, "index_kpool") or whole(text, "index_kpool") or 1,
         attention=_attention(model, arch, text) if state else None,
         state=state,
         state_layers=state_layers,
         state_dtype=_state_dtype(model, config, text, options),
-        hidden_size=_whole(text, "hidden_size") or 0,
+        hidden_size=whole(text, "hidden_size") or 0,
         sparse=_sparse(arch, config, text),
         ratios=_ratios(model) if arch == classes.COMPRESSED else (),
-        rope_dim=_whole(text, "qk_rope_head_dim") or 64,
+        ratio_entries=len(ratios) if isinstance(ratios := text.get("compress_ratios"), list) else len(model.layers),
+        rope_dim=whole(text, "qk_rope_head_dim") or 64,
         window=_window(model, arch, text, sliding),
         context=options.context_length or _context(model, text),
+        derived_context=_context(model, text),
         dtype=_dtype(model, config, text, options),
         draft_layers=_draft_layers(model, text),
-        multimodal=_multimodal(model, arch, config, options),
-        tower=_tower(model, config),
+        multimodal=multimodal(model.model_type, arch, config, options),
+        tower=tower(model.model_type, config),
         text_only=bool(config.get("language_model_only")),
         full_window_pattern=arch.startswith("Exaone") and text.get("sliding_window_pattern") is not None,
-        checkpoint_cache=_checkpoint_cache(config),
-        nvfp4_experts=arch in classes.MINIMAX_SPARSE and _nvfp4_experts(config),
-        unknown=_unknown(model, arch, text),
+        checkpoint_cache=checkpoint_cache(config),
+        nvfp4_experts=arch in classes.MINIMAX_SPARSE and nvfp4_experts(config),
+        unknown=_unknown(model, arch, config),
     )
+
+
+def _config(model: Model) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The config as the file said it, and its text section: empty for a model that was described by hand."""
+    return (model.origin.config, model.origin.text_config) if model.origin is not None else ({}, {})
 
 
 def architecture(model: Model) -> str:
     """The class that SGLang would serve the model with, "" when neither the file nor its type names one."""
-    return _architecture(model, model.config or {})
+    return _architecture(model, _config(model)[0])
 
 
 def _architecture(model: Model, config: Mapping[str, Any]) -> str:
@@ -133,11 +85,6 @@ def _architecture(model: Model, config: Mapping[str, Any]) -> str:
     if isinstance(named, list | tuple) and named and isinstance(named[0], str):
         return named[0]
     return classes.BY_TYPE.get(model.model_type) or classes.BY_TYPE.get(model.text_type, "")
-
-
-def _whole(config: Mapping[str, Any], key: str) -> int | None:
-    value = config.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _has(layer: Layer, *kinds: type) -> bool:
@@ -161,37 +108,34 @@ def _hidden_layers(model: Model, arch: str, text: Mapping[str, Any]) -> int:
 def _stored_layers(model: Model, arch: str, text: Mapping[str, Any]) -> int:
     """`ModelConfig.num_attention_layers` and loops: Whisper's encoder and cross-attention layers have rows too."""
     if arch == "WhisperForConditionalGeneration":
-        return (_whole(text, "encoder_layers") or 0) + 2 * (_whole(text, "decoder_layers") or len(model.layers))
+        return (whole(text, "encoder_layers") or 0) + 2 * (whole(text, "decoder_layers") or len(model.layers))
     return len(model.layers) * _loops(text)
 
 
 def _loops(text: Mapping[str, Any]) -> int:
     """`layer_setup.py:_get_loop_num`."""
-    return _whole(text, "loop_num") or _whole(text, "num_loops") or 1
+    return whole(text, "loop_num") or whole(text, "num_loops") or 1
 
 
 def _heads(model: Model, arch: str, text: Mapping[str, Any], sliding: tuple[int, ...]) -> Softmax | None:
     """Keys and values of a layer that keeps every token; latents of classes that SGLang does not know as such are expanded."""
     latent = _first(model, Latent)
     if latent is not None and _first(model, Softmax) is None:
-        heads = _whole(text, "num_attention_heads") or latent.heads
-        key = _whole(text, "head_dim") or (_whole(text, "hidden_size") or 0) // heads or latent.nope_dim + latent.rope_dim
-        value = _whole(text, "v_head_dim") or key
-        return Softmax(kv_heads=_whole(text, "num_key_value_heads") or heads, key_dim=key, value_dim=value)
+        heads = whole(text, "num_attention_heads") or latent.heads
+        key = whole(text, "head_dim") or (whole(text, "hidden_size") or 0) // heads or latent.nope_dim + latent.rope_dim
+        value = whole(text, "v_head_dim") or key
+        return Softmax(kv_heads=whole(text, "num_key_value_heads") or heads, key_dim=key, value_dim=value)
     found = [(layer.index, memory) for layer in model.layers for memory in layer.memories if isinstance(memory, Softmax)]
-    whole = [memory for index, memory in found if index not in sliding and isinstance(memory.reach, Full)]
-    chosen = next(iter(whole), None) or next((memory for _, memory in found), None)
+    everything = [memory for index, memory in found if index not in sliding and isinstance(memory.reach, Full)]
+    chosen = next(iter(everything), None) or next((memory for _, memory in found), None)
     if chosen is None:
         return _cross_heads(model)
     return Softmax(kv_heads=chosen.kv_heads, key_dim=chosen.key_dim, value_dim=chosen.value_dim)
 
 
 def _cross_heads(model: Model) -> Softmax | None:
-    for layer in model.layers:
-        for memory in layer.memories:
-            if hasattr(memory, "kv_heads"):
-                return Softmax(kv_heads=memory.kv_heads, key_dim=memory.key_dim, value_dim=memory.value_dim)
-    return None
+    cross = _first(model, Cross)
+    return None if cross is None else Softmax(kv_heads=cross.kv_heads, key_dim=cross.key_dim, value_dim=cross.value_dim)
 
 
 def _has_sliding_pool(arch: str, text: Mapping[str, Any], options: SglangOptions) -> bool:
@@ -212,6 +156,13 @@ def _sliding(model: Model, arch: str, text: Mapping[str, Any]) -> tuple[int, ...
     return tuple(layer.index for layer in model.layers if any(isinstance(_reach(m), Window | Chunk) for m in layer.memories))
 
 
+def _sinks(arch: str, text: Mapping[str, Any]) -> bool:
+    """`ModelConfig.has_attention_sinks`."""
+    if arch in classes.MIMO:
+        return bool(text.get("add_swa_attention_sink_bias") or text.get("add_full_attention_sink_bias"))
+    return arch in classes.SINKS or bool(text.get("learnable_sink"))
+
+
 def _reach(memory: object) -> object:
     return getattr(memory, "reach", None)
 
@@ -229,16 +180,14 @@ def _window(model: Model, arch: str, text: Mapping[str, Any], sliding: tuple[int
     if arch == "EmbeddingGemma2Model":
         return 512
     sizes = [m.reach.size for i in sliding for m in model.layers[i].memories if isinstance(_reach(m), Window | Chunk)]  # type: ignore[union-attr]
-    given = next(
-        (_whole(text, key) for key in ("sliding_window_size", "sliding_window", "window_size") if _whole(text, key)), None
-    )
-    size = given or (sizes[0] if sizes else None) or _whole(text, "attention_chunk_size")
+    given = next((whole(text, key) for key in ("sliding_window_size", "sliding_window", "window_size") if whole(text, key)), None)
+    size = given or (sizes[0] if sizes else None) or whole(text, "attention_chunk_size")
     return None if size is None else size - 1 if arch in classes.WINDOW_LESS_ONE else size
 
 
 def _states(model: Model, text: Mapping[str, Any]) -> tuple[Recurrent | None, tuple[int, ...]]:
     """States, for the config classes that SGLang knows to have them; models without a config are taken at their word."""
-    if model.config is not None and (model.text_type or model.model_type) not in classes.STATEFUL:
+    if model.origin is not None and model.text_type not in classes.STATEFUL:
         return None, ()
     layers = tuple(layer.index for layer in model.layers if _has(layer, Recurrent))
     if model.text_type == "zaya":
@@ -250,10 +199,10 @@ def _states(model: Model, text: Mapping[str, Any]) -> tuple[Recurrent | None, tu
 
 def _ling_state(text: Mapping[str, Any]) -> Recurrent:
     """Ling's states are as wide as its attention heads here. Source: `configs/bailing_hybrid.py:BailingHybridConfig`."""
-    heads = _whole(text, "num_attention_heads") or 1
-    width = _whole(text, "head_dim") or (_whole(text, "hidden_size") or heads) // heads
+    heads = whole(text, "num_attention_heads") or 1
+    width = whole(text, "head_dim") or (whole(text, "hidden_size") or heads) // heads
     matrix = State(name="delta", shape=(heads, width, width), dtype="float32")
-    kernel = _whole(text, "short_conv_kernel_size")
+    kernel = whole(text, "short_conv_kernel_size")
     if kernel is None:
         return Recurrent(kind="linear", states=(matrix,))
     return Recurrent(kind="kda", states=(State(name="conv", shape=(3 * heads * width,), kernel=kernel), matrix))
@@ -276,7 +225,7 @@ def _state_dtype(model: Model, config: Mapping[str, Any], text: Mapping[str, Any
     """
     if options.mamba_ssm_dtype:
         return options.mamba_ssm_dtype
-    if (model.text_type or model.model_type) in classes.STATE_DTYPE_READ:
+    if model.text_type in classes.STATE_DTYPE_READ:
         named = _DTYPES.get(str(text.get("mamba_ssm_dtype", config.get("mamba_ssm_dtype"))))
         if named:
             return named
@@ -291,7 +240,7 @@ def _sparse(arch: str, config: Mapping[str, Any], text: Mapping[str, Any]) -> Sp
     flags, values = found.get("sparse_attention_freq"), found.get("sparse_disable_index_value")
     layers = tuple(i for i, flag in enumerate(flags) if flag) if isinstance(flags, list) else ()
     without = {i for i, flag in enumerate(values) if flag} if isinstance(values, list) else set()
-    return Sparse(dim=_whole(found, "sparse_index_dim") or 0, layers=layers, keys_only=tuple(i for i in layers if i in without))
+    return Sparse(dim=whole(found, "sparse_index_dim") or 0, layers=layers, keys_only=tuple(i for i in layers if i in without))
 
 
 def _ratios(model: Model) -> tuple[int, ...]:
@@ -304,11 +253,11 @@ def _ratios(model: Model) -> tuple[int, ...]:
 
 def _context(model: Model, text: Mapping[str, Any]) -> int:
     """`get_context_length`: the first key there is, times a rope scaling's factor unless the config class says what it scales."""
-    kind = model.text_type or model.model_type
+    kind = model.text_type
     assumed = defaults.CONTEXT.get(kind) or defaults.CONTEXT.get(model.model_type, 2048)
     length = None
     for key in _LENGTHS:
-        length = _whole(text, key) or (assumed if defaults.CONTEXT_KEY.get(kind) == key else None)
+        length = whole(text, key) or (assumed if defaults.CONTEXT_KEY.get(kind) == key else None)
         if length:
             break
     length = length or model.max_tokens or assumed
@@ -331,83 +280,29 @@ def _dtype(model: Model, config: Mapping[str, Any], text: Mapping[str, Any], opt
         return "float16"
     if arch == "GptOssForCausalLM" and (config.get("quantization_config") or {}).get("quant_method") == "mxfp4":
         return "bfloat16"
-    if model.config is None:
+    if model.origin is None:
         return "float16" if model.dtype == "float32" else model.dtype
     said = [
         str(part.get(key)).removeprefix("torch.") for part in (text, config) for key in ("dtype", "torch_dtype") if part.get(key)
     ]
     named = _DTYPES.get(said[0]) if said else "bfloat16" if model.text_type in defaults.BFLOAT16 else None
     if named in {None, "float32"}:
-        return "bfloat16" if (model.text_type or model.model_type).startswith("gemma") else "float16"
+        return "bfloat16" if model.text_type.startswith("gemma") else "float16"
     return str(named)
 
 
 def _draft_layers(model: Model, text: Mapping[str, Any]) -> int | None:
     """`num_nextn_predict_layers`, as the config class has it."""
-    given = text.get("num_nextn_predict_layers", defaults.DRAFT_LAYERS.get(model.text_type or model.model_type))
+    given = text.get("num_nextn_predict_layers", defaults.DRAFT_LAYERS.get(model.text_type))
     return given if isinstance(given, int) and not isinstance(given, bool) else None
 
 
-def _multimodal(model: Model, arch: str, config: Mapping[str, Any], options: SglangOptions) -> bool:
-    """`ModelConfig.is_multimodal`."""
-    asked = options.enable_multimodal
-    if asked is None:
-        asked = arch not in classes.TEXT_UNLESS_ASKED
-        if arch == "MiMoV2ForCausalLM" and not (config.get("vision_config") and config.get("audio_config")):
-            asked = False
-    sections = any(isinstance(config.get(section), Mapping) for section in _SECTIONS) or model.model_type in defaults.TEXT_SECTION
-    alone = options.language_model_only or bool(config.get("language_model_only"))
-    return bool(asked and not alone and (arch in classes.MULTIMODAL or sections))
-
-
-def _tower(model: Model, config: Mapping[str, Any]) -> Tower | None:
-    """`getattr(vision_config, "num_hidden_layers", 24)` and `hidden_size`, 1,024: class defaults fill what the file leaves out."""
-    kind, section = model.model_type, config.get("vision_config")
-    layers, size = defaults.TOWER.get(kind, (24, 1024))
-    if not isinstance(section, Mapping):
-        if kind in defaults.NO_TOWER or kind not in {*defaults.TOWER, *defaults.TOWER_ABSENT}:
-            return None
-        layers, size = defaults.TOWER_ABSENT.get(kind, (layers, size))
-        return Tower(layers=layers, hidden_size=size)
-    if kind in defaults.OPAQUE_TOWER:
-        return Tower(layers=24, hidden_size=1024)
-    keys = ("vt_num_hidden_layers", "vt_hidden_size") if kind == "kimi_k3" else ("num_hidden_layers", "hidden_size")
-    found = _whole(section, keys[0])
-    if found is None and kind in defaults.DEPTH_IS_LAYERS:
-        found = _whole(section, "depth")
-    return Tower(layers=layers if found is None else found, hidden_size=_whole(section, keys[1]) or size)
-
-
-def _checkpoint_cache(config: Mapping[str, Any]) -> str:
-    """fp8, where a checkpoint of modelopt's was calibrated for it: "auto" then means that.
-
-    Source: `mem_cache/kv_cache_dtype.py:configure_kv_cache_dtype`, `layers/quantization/modelopt_quant.py`.
-    """
-    found = config.get("quantization_config")
-    if not isinstance(found, Mapping):
-        return ""
-    nested = found.get("quantization")
-    inner = nested if isinstance(nested, Mapping) else found
-    method = str(found.get("quant_method", "modelopt"))
-    scheme = found.get("kv_cache_scheme")
-    if method.startswith("modelopt") and isinstance(scheme, Mapping):
-        return "fp8_e4m3" if scheme.get("type") == "float" and scheme.get("num_bits") == 8 else ""
-    known = method.startswith("modelopt") or method == "fp8"
-    return "fp8_e4m3" if known and str(inner.get("kv_cache_quant_algo")).upper() == "FP8" else ""
-
-
-def _nvfp4_experts(config: Mapping[str, Any]) -> bool:
-    """`model_overrides/minimax_m3.py:_resolve_quant_method`."""
-    found = config.get("quantization_config")
-    if not isinstance(found, Mapping):
-        return False
-    return str(found.get("moe_quant_algo", "")).upper() == "NVFP4" and found.get("moe_quant_format") == "nvfp4-pack-quantized"
-
-
-def _unknown(model: Model, arch: str, text: Mapping[str, Any]) -> str:
+def _unknown(model: Model, arch: str, config: Mapping[str, Any]) -> str:
     """Why kvplan cannot follow SGLang for this model, if so."""
-    if model.model_type == "deepseek_v41" or model.text_type == "deepseek_v41":
+    if "deepseek_v41" in {model.model_type, model.text_type}:
         return "DeepSeek-V4.1 has pools of its own, which kvplan does not know"
-    if arch in {"Glm5NextForConditionalGeneration", "Dots3NoteForCausalLM", "Qwen4ExpForConditionalGeneration"}:
-        return f"{arch} keeps more beside its cache than kvplan knows"
+    if arch in classes.UNKNOWN or model.text_type in {"qwen4_exp", "qwen4_exp_text"}:
+        return f"{arch or model.model_type} keeps more beside its cache than kvplan knows"
+    if model.model_type == "vibevoice" and isinstance(config.get("decoder_config"), Mapping):
+        return "SGLang does not read `decoder_config`: it would size another model"
     return ""

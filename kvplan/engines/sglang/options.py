@@ -25,8 +25,10 @@ CACHE_DTYPES: Final = {
     "fp4_mx_block16": "fp4_mx_block16",
 }
 #: kvplan's words for the same; fp8 without more is e4m3 here.
-_SPELLINGS: Final = {"fp8": "fp8_e4m3", "fp8e4m3": "fp8_e4m3", "float8_e4m3fn": "fp8_e4m3", "fp8e5m2": "fp8_e5m2",
-                     "float8_e5m2": "fp8_e5m2", "fp4": "nvfp4", "mxfp4": "fp4_mx_block16", "fp4_e2m1": "fp4_mx_block16"}  # fmt: skip
+_SPELLINGS: Final = {
+    "fp8": "fp8_e4m3", "fp8e4m3": "fp8_e4m3", "float8_e4m3fn": "fp8_e4m3", "fp8e5m2": "fp8_e5m2", "float8_e5m2": "fp8_e5m2",
+    "fp4": "nvfp4", "fp4_e2m1": "fp4_mx_block16",
+}  # fmt: skip
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "dtype": ("auto", "half", "float16", "bfloat16", "float", "float32"),
     "mamba_ssm_dtype": ("", "float32", "bfloat16", "float16"),
@@ -36,10 +38,10 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "dsv4_compress_state_dtype": ("float32", "fp32", "bfloat16", "bf16"),
 }
 _POSITIVE: Final = (
-    "tp_size", "dp_size", "attn_dp_size", "pp_size", "dcp_size", "ep_size", "nnodes", "page_size", "context_length", "max_running_requests",
-    "max_total_tokens", "max_mamba_cache_size", "cuda_graph_max_bs_decode", "cuda_graph_max_bs_prefill", "max_prefill_tokens",
-    "speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens", "speculative_ngram_max_bfs_breadth",
-    "swa_eviction_interval",
+    "tp_size", "dp_size", "attn_dp_size", "pp_size", "dcp_size", "ep_size", "nnodes", "page_size", "context_length",
+    "max_running_requests", "max_total_tokens", "max_mamba_cache_size", "cuda_graph_max_bs_decode", "cuda_graph_max_bs_prefill",
+    "max_prefill_tokens", "speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens",
+    "speculative_ngram_max_bfs_breadth", "swa_eviction_interval",
 )  # fmt: skip
 _MOST: Final = 2**40
 

@@ -14,7 +14,8 @@ from msgspec import Struct
 from kvplan.domain.model import Recurrent
 from kvplan.engines.sglang import classes
 from kvplan.engines.sglang.arguments import Arguments
-from kvplan.engines.sglang.layers import item_size, stage_layers, stages
+from kvplan.engines.sglang.layers import stage_layers
+from kvplan.engines.sglang.tensors import item_size, stages
 from kvplan.errors import OptionError
 
 _CONV_ITEM: Final = 2  # bfloat16, whatever the model's dtype
@@ -52,10 +53,12 @@ class Slots(Struct, frozen=True, kw_only=True):
 class States(Struct, frozen=True, kw_only=True):
     """Allocated states of one stage, in bytes."""
 
+    size: int  # slots
     conv: int
     temporal: int
     draft_temporal: int
     draft_conv: int
+    drafted: bool  # whether there are snapshots for drafts
 
     @property
     def total(self) -> int:
@@ -170,8 +173,10 @@ def allocated(args: Arguments, one: State, size: int, requests: int, rank: int) 
             across = prod(shape) // window if window else 0
             windows += across * (drafted + window - 1) if one.joined_windows else prod(shape) * drafted
     return States(
+        size=size,
         conv=one.conv_elements * _CONV_ITEM * layers * (size + 1),
         temporal=temporal * (size + 1),
         draft_temporal=temporal * (waiting + 1) * drafted,
         draft_conv=windows * _CONV_ITEM * layers * (waiting + 1) if drafted else 0,
+        drafted=drafted > 0,
     )
