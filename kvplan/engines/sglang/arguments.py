@@ -67,10 +67,14 @@ class Arguments(Struct, frozen=True, kw_only=True):
     @property
     def slots_per_request(self) -> int:
         """States that a running request may hold. Source: `KVCacheConfigurator._calculate_mamba_ratio`."""
-        if not self.radix:
-            return 1
-        tracked = 0 if not self.extra_buffer else 1 if self.lazy else 2 if self.overlap else 1
-        return 3 + tracked
+        return 3 + self.tracking_slots if self.radix else 1
+
+    @property
+    def tracking_slots(self) -> int:
+        """States beside a running request's own that the radix cache keeps for it. Source: `get_mamba_tracking_slots`."""
+        if not self.radix or not self.extra_buffer:
+            return 0
+        return 2 if self.overlap and not self.lazy else 1
 
 
 def settle(model: Model, options: SglangOptions) -> Arguments:

@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from kvplan.engines.sglang.arguments import Arguments
 from kvplan.engines.sglang.layers import stage_layers
+from kvplan.engines.sglang.requests import sliding_rows
 from kvplan.engines.sglang.tensors import item_size
 
 PAGE: Final = 256
@@ -52,6 +53,19 @@ class Part(Struct, frozen=True, kw_only=True):
     def bytes(self) -> int:
         """In all layers."""
         return len(self.layers) * self.rows * self.row_bytes
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """What one request holds of a kind of tensor: rows for each page of 256 tokens, or rows of its own."""
+
+    name: str
+    layers: tuple[int, ...]
+    row_bytes: int
+    rows_per_page: int = 1
+    ratio: int = 1  # tokens of an entry
+    entry_bytes: int = 0  # 0: a row is all payload
+    most: int | None = None  # pages, where only a window is kept
+    per_request: int = 0  # rows, whatever its length
 
 
 def page_bytes(entries: int) -> int:
@@ -135,6 +149,25 @@ def parts(args: Arguments, found: Sizes, rank: int) -> tuple[Part, ...]:
         Part(name="indexer_state_pool", layers=four, rows=four_rows, row_bytes=4 * _INDEX * item),
         Part(name="c128_state_pool", layers=many, rows=many_rows, row_bytes=2 * HEAD * item),
     )  # fmt: skip
+
+
+def held(args: Arguments, rank: int) -> tuple[Held, ...]:
+    """What a running request holds on one stage, tensor by tensor."""
+    stage, item, rings = _ratios(args, rank), _state_item(args), _rings(args)
+    four, many, most = stage[_FOUR], stage[_MANY], -(-sliding_rows(args) // PAGE)
+    few, more = page_bytes(PAGE // _FOUR), page_bytes(PAGE // _MANY)
+    index, ring = _INDEX_PAGE * _INDEX_ENTRY, rings[0]
+    return (
+        Held(
+            name="swa_kv_pool", layers=tuple(stage_layers(args, rank)), row_bytes=page_bytes(PAGE), entry_bytes=_ENTRY, most=most
+        ),
+        Held(name="c4_kv_pool", layers=four, row_bytes=few, ratio=_FOUR, entry_bytes=_ENTRY),
+        Held(name="c128_kv_pool", layers=many, row_bytes=more, ratio=_MANY, entry_bytes=_ENTRY),
+        Held(name="index_pool", layers=four, row_bytes=index, ratio=_FOUR, entry_bytes=_INDEX_ENTRY),
+        Held(name="c4_state_pool", layers=four, row_bytes=4 * HEAD * item, rows_per_page=ring, most=most),
+        Held(name="indexer_state_pool", layers=four, row_bytes=4 * _INDEX * item, rows_per_page=ring, most=most),
+        Held(name="c128_state_pool", layers=many, row_bytes=2 * HEAD * item, per_request=rings[1]),
+    )
 
 
 def _rings(args: Arguments) -> tuple[int, int]:

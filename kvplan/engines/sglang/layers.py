@@ -8,7 +8,7 @@ Source: sglang 0.5.23, `model_executor/pool_configurator.py`, `mem_cache/memory_
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvplan.domain.model import Latent, Softmax
@@ -52,9 +52,7 @@ def layout(args: Arguments, rank: int = 0) -> Layout:
         tensors = _heads(args, layers, count, heads.key_dim, heads.key_dim, "full")
     else:
         tensors = _heads(args, layers, count, heads.key_dim, heads.value_dim, "full")
-    return Layout(
-        stage=stage, tensors=tuple(tensors), cell=_drafted(args, _heads_cell(args, heads, count, len(layers)), len(layers))
-    )
+    return _drafted(args, stage, tensors, _heads_cell(args, heads, count, len(layers)), len(layers))
 
 
 def _heads_cell(args: Arguments, heads: Softmax, count: int, layers: int) -> int:
@@ -133,7 +131,7 @@ def _latent(args: Arguments, latent: Latent, stage: range, layers: tuple[int, ..
         tensors = [Tensor(name="kv_buffer", kind="latent", layers=layers, row=(1, width), dtype=args.cache, item=item)]
     index = args.reading.index
     if index is None:
-        return Layout(stage=stage, tensors=tuple(tensors), cell=_drafted(args, cell, len(layers)))
+        return _drafted(args, stage, tensors, cell, len(layers))
     owners = tuple(i for i in args.reading.index_layers if i in layers)
     slot = index.dim + index.dim // _INDEX_BLOCK * 4
     kpool, shared = args.reading.index_kpool, args.options.dcp_size
@@ -145,9 +143,8 @@ def _latent(args: Arguments, latent: Latent, stage: range, layers: tuple[int, ..
     )  # fmt: skip
     entry = -(-slot // kpool) * shared
     drafter = args.speculation.layers if args.speculation.shares_budget else 0
-    if drafter and layers:
-        cell += int(cell * drafter / len(layers)) * shared + entry * drafter
-    return Layout(stage=stage, tensors=tuple(tensors), cell=cell + entry * len(owners))
+    more = int(cell * drafter / len(layers)) * shared + entry * drafter if drafter and layers else 0
+    return Layout(stage=stage, tensors=tuple(tensors), cell=cell + entry * len(owners) + more, draft_cell=more)
 
 
 def latent_width(args: Arguments, latent: Latent) -> int:
@@ -189,7 +186,7 @@ def _minimax(args: Arguments, heads: Softmax, sparse: Sparse, stage: range, laye
                 Tensor(name=name, kind=kind, layers=owners, row=(1, sparse.dim), dtype=dtype, item=item, whole_pages=joined)
             )
     cell = len(layers) * 2 * count * heads.key_dim * item_size(args.cache) + (len(both) * 2 + len(keys)) * sparse.dim * item
-    return Layout(stage=stage, tensors=tuple(tensors), cell=_drafted(args, cell, len(layers)))
+    return _drafted(args, stage, tensors, cell, len(layers))
 
 
 def _index_dtype(args: Arguments) -> str:
@@ -199,10 +196,11 @@ def _index_dtype(args: Arguments) -> str:
     return args.cache if fp8 and reads_fp8 else args.reading.dtype
 
 
-def _drafted(args: Arguments, cell: int, layers: int) -> int:
+def _drafted(args: Arguments, stage: range, tensors: Iterable[Tensor], cell: int, layers: int) -> Layout:
     """The cell with a drafter's layers in it, each as large as one of the model's own."""
     drafter = args.speculation.layers if args.speculation.shares_budget else 0
-    return cell + int(cell * drafter / layers) if drafter and layers else cell
+    more = int(cell * drafter / layers) if drafter and layers else 0
+    return Layout(stage=stage, tensors=tuple(tensors), cell=cell + more, draft_cell=more)
 
 
 def _split(args: Arguments, sliding: Softmax, stage: range) -> Layout:
@@ -236,6 +234,8 @@ def _split(args: Arguments, sliding: Softmax, stage: range) -> Layout:
         cell=cell,
         full_cell=full_cell,
         sliding_cell=sliding_cell,
+        draft_cell=per_full * draft_full,
+        draft_sliding_cell=per_sliding * draft_sliding,
         full_layers=len(whole),
         sliding_layers=len(windows),
     )

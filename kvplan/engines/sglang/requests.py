@@ -40,12 +40,17 @@ def running_requests(args: Arguments, tokens: int, slots: int) -> int:
 
 
 def req_to_token_bytes(args: Arguments, requests: int) -> int:
-    """The table from requests to slots, in int32. Source: `get_req_to_token_extra_context_len`."""
+    """The table from requests to slots, with the row that pads and those of requests on their way."""
+    return (requests + 1 + args.extra_slots) * request_row_bytes(args)
+
+
+def request_row_bytes(args: Arguments) -> int:
+    """One request's row, in int32. Source: `allocation_sizing.py:get_req_to_token_extra_context_len`."""
     extra = 4 + args.speculation.tokens
     page = args.page_size * args.options.dcp_size
     if args.speculation and page > 1:
         extra = max(extra, 2 * allocation_length(args) + page - 1)
-    return (requests + 1 + args.extra_slots) * (args.reading.context + extra) * 4
+    return (args.reading.context + extra) * 4
 
 
 def request_cap(args: Arguments) -> int:

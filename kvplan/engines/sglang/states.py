@@ -37,6 +37,12 @@ class State(Struct, frozen=True, kw_only=True):
         return sum(prod(shape) for shape in self.conv)
 
     @property
+    def parts(self) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+        """Name, shape and bytes of an element of every tensor that is not empty."""
+        windows = tuple(("conv", window, _CONV_ITEM) for window in self.conv)
+        return tuple(part for part in (*windows, ("temporal", self.temporal, self.item)) if prod(part[1]))
+
+    @property
     def layer_bytes(self) -> int:
         """Bytes of one layer."""
         return self.conv_elements * _CONV_ITEM + prod(self.temporal) * self.item
@@ -131,7 +137,7 @@ def slots(args: Arguments, one: State, rest: float) -> Slots:
         spans = stages(reading.hidden_layers, options.pp_size)
         largest = max(sum(layer in span for layer in reading.state_layers) for span in spans)
     per_request = int(one.layer_bytes * count * (largest / max(count, 1)))
-    drafted = args.speculation.tokens if args.speculation and options.disaggregation_mode != "prefill" else 0
+    drafted = _drafted(args)
     ratio, requests = args.slots_per_request, args.requests or 1
     if options.max_mamba_cache_size is not None:
         size = options.max_mamba_cache_size // args.groups
@@ -158,25 +164,49 @@ def slots(args: Arguments, one: State, rest: float) -> Slots:
 
 def allocated(args: Arguments, one: State, size: int, requests: int, rank: int) -> States:
     """Bytes of one stage's pool of `size` slots. Verifying drafts takes snapshots for each of `requests` running requests."""
-    stage = stage_layers(args, rank)
-    layers = sum(layer in stage for layer in args.reading.state_layers)
+    layers = _layers(args, rank)
     temporal = prod(one.temporal) * one.item * layers
-    drafted = args.speculation.tokens if args.speculation and args.options.disaggregation_mode != "prefill" else 0
+    drafted = _drafted(args)
     waiting = requests + args.extra_slots
     if args.options.disaggregation_mode == "decode":
-        tracked = args.slots_per_request - 3 if args.radix else 0
-        size = max(size, waiting * (1 + tracked))
-    windows = 0
-    if drafted:
-        for shape in one.conv:
-            window = shape[one.window_axis]
-            across = prod(shape) // window if window else 0
-            windows += across * (drafted + window - 1) if one.joined_windows else prod(shape) * drafted
+        size = max(size, waiting * (1 + args.tracking_slots))
     return States(
         size=size,
         conv=one.conv_elements * _CONV_ITEM * layers * (size + 1),
         temporal=temporal * (size + 1),
         draft_temporal=temporal * (waiting + 1) * drafted,
-        draft_conv=windows * _CONV_ITEM * layers * (waiting + 1) if drafted else 0,
+        draft_conv=_window_bytes(args, one) * layers * (waiting + 1),
         drafted=drafted > 0,
     )
+
+
+def slot_bytes(args: Arguments, one: State, rank: int) -> int:
+    """One slot in all layers of a stage."""
+    return one.layer_bytes * _layers(args, rank)
+
+
+def snapshot_bytes(args: Arguments, one: State) -> int:
+    """What verifying drafts keeps of one request in one layer."""
+    return prod(one.temporal) * one.item * _drafted(args) + _window_bytes(args, one)
+
+
+def _layers(args: Arguments, rank: int) -> int:
+    stage = stage_layers(args, rank)
+    return sum(layer in stage for layer in args.reading.state_layers)
+
+
+def _drafted(args: Arguments) -> int:
+    """Tokens whose states are kept until they are verified; a prefill server verifies none."""
+    return args.speculation.tokens if args.options.disaggregation_mode != "prefill" else 0
+
+
+def _window_bytes(args: Arguments, one: State) -> int:
+    """Convolution windows of the drafted tokens: one after the other they overlap, of a tree they do not."""
+    drafted, size = _drafted(args), 0
+    if not drafted:
+        return 0
+    for shape in one.conv:
+        window = shape[one.window_axis]
+        across = prod(shape) // window if window else 0
+        size += across * (drafted + window - 1) if one.joined_windows else prod(shape) * drafted
+    return size * _CONV_ITEM

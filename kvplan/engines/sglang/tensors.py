@@ -43,7 +43,7 @@ class Tensor(Struct, frozen=True, kw_only=True):
 class Layout(Struct, frozen=True, kw_only=True):
     """What one pipeline stage stores, and the cells of its budget in bytes.
 
-    `cell` is a float where a share of a sliding pool is in it. The other four are of the sliding split alone.
+    `cell` is a float where a share of a sliding pool is in it. What names the full and the sliding pool is of their split alone.
     """
 
     stage: range
@@ -51,6 +51,8 @@ class Layout(Struct, frozen=True, kw_only=True):
     cell: int | float
     full_cell: int = 0  # one token in all layers that keep everything, the drafter's included
     sliding_cell: int = 0
+    draft_cell: int = 0  # of `cell` (or of `full_cell`), the drafter's
+    draft_sliding_cell: int = 0
     full_layers: int = 0
     sliding_layers: int = 0
 
