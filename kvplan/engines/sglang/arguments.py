@@ -23,7 +23,7 @@ _FEATURE_CACHE_MB: Final = 1024
 _SPECULATIVE_REQUESTS: Final = 48
 _V4_REQUESTS: Final = 256
 _SLIDING_RATIO: Final = 0.8
-_OWN_SLIDING_RATIO: Final = 0.1  # DeepSeek V4 and Inkling
+_V4_SLIDING_RATIO: Final = 0.1
 _STATE_SHARE: Final = 0.9
 
 
@@ -95,8 +95,8 @@ def settle(model: Model, options: SglangOptions) -> Arguments:
     if fraction is None:
         fraction = static_fraction(reading, options, chunk, graph, graphs=graphs, post_capture=post)
     dsa = _dsa(reading, options)
-    ratio = options.swa_full_tokens_ratio
-    by_class = _OWN_SLIDING_RATIO if reading.architecture in {classes.COMPRESSED, classes.INKLING} else None
+    ratio, share = options.swa_full_tokens_ratio, options.mamba_full_memory_ratio
+    by_class = _V4_SLIDING_RATIO if reading.architecture == classes.COMPRESSED else None
     return Arguments(
         options=options,
         reading=reading,
@@ -108,7 +108,7 @@ def settle(model: Model, options: SglangOptions) -> Arguments:
         mem_fraction_static=fraction,
         swa_full_tokens_ratio=ratio if ratio is not None else _SLIDING_RATIO if by_class is None else by_class,
         ratio_explicit=ratio is not None or by_class is not None,
-        mamba_full_memory_ratio=_share(reading, options),
+        mamba_full_memory_ratio=_STATE_SHARE if share is None else share,
         cache=resolved_cache(reading, options),
         overlap=overlap,
         radix=radix,
@@ -144,9 +144,7 @@ def _state_strategy(reading: Reading, options: SglangOptions, kernel: Kernels, *
     strategy, overlap = options.mamba_radix_cache_strategy, not options.disable_overlap_schedule
     arch = reading.architecture
     hybrid = arch in classes.RADIX_STATES and (arch != "GraniteMoeHybridForCausalLM" or reading.stateful)
-    if arch == classes.INKLING and strategy == "auto":
-        strategy = "extra_buffer"
-    elif hybrid and radix and strategy == "auto":
+    if hybrid and radix and strategy == "auto":
         paged = (kernel.declared_page or 1) > 1
         strategy = "extra_buffer" if (overlap or paged) and arch in classes.EXTRA_BUFFER else "no_buffer"
         if strategy == "no_buffer":
@@ -160,11 +158,6 @@ def _requests(reading: Reading, options: SglangOptions, speculation: Speculation
     if reading.architecture == classes.COMPRESSED:
         return _V4_REQUESTS
     return _SPECULATIVE_REQUESTS if speculation else None
-
-
-def _share(reading: Reading, options: SglangOptions) -> float:
-    given = options.mamba_full_memory_ratio
-    return given if given is not None else 0.1 if reading.architecture == classes.INKLING else _STATE_SHARE
 
 
 def resolved_cache(reading: Reading, options: SglangOptions) -> str:

@@ -151,7 +151,7 @@ def _by_class(
     arch, base_unset = reading.architecture, not options.attention_backend
     if arch == classes.COMPRESSED:
         return "dsv4", _DSV4_PAGE
-    if reading.index is not None and arch in classes.DEEPSEEK:
+    if reading.index is not None and (arch in classes.DEEPSEEK or not arch):
         return ("dsa" if unset else ""), _DSA_PAGE * reading.index_kpool
     if arch in classes.DEEPSEEK:
         return ("trtllm_mla" if card.sm100 and unset else ""), page
@@ -182,8 +182,6 @@ def _plain(reading: Reading, card: Card, *, unset: bool, base_unset: bool) -> st
         return "fa4" if card.blackwell else "fa3" if card.sm90 else ""
     if arch in classes.MIMO and card.sm100 and unset:
         return "fa4"
-    if arch == classes.INKLING and unset:
-        return "fa4" if card.sm90 or card.sm100 else "triton"
     if arch == "IQuestQ1ForCausalLM" and unset:
         return "fa3"
     if arch == "BeamForCausalLM" and unset and (card.sm90 or card.sm100 or card.generation == 12):

@@ -44,20 +44,19 @@ GEMMA4: Final = _names(
     "Gemma4ForCausalLM Gemma4ForConditionalGeneration Gemma4UnifiedForConditionalGeneration DiffusionGemmaForBlockDiffusion"
 )
 MUSE: Final = _names("MuseGlimmerForCausalLM MuseGlimmerForConditionalGeneration")
-INKLING: Final = "InklingForConditionalGeneration"
 LLAMA4: Final = "Llama4ForConditionalGeneration"
 #: `is_hybrid_swa_model`: sliding layers get a pool of their own. In all others every layer keeps every token.
 SLIDING_POOLS: Final = (
     SINKS | MIMO | STEP | GEMMA4 | MUSE
-    | {INKLING, LLAMA4, COMPRESSED, "BeamForCausalLM", "EmbeddingGemma2Model", "LagunaForCausalLM", "MellumForCausalLM",
+    | {LLAMA4, COMPRESSED, "BeamForCausalLM", "EmbeddingGemma2Model", "LagunaForCausalLM", "MellumForCausalLM",
        "UnlimitedOCRForCausalLM"}
 )  # fmt: skip
 #: Classes whose `get_attention_sliding_window_size` is the window without the token itself; the rest take the config's.
 WINDOW_LESS_ONE: Final = (
-    _names("GptOssForCausalLM BeamForCausalLM MellumForCausalLM MuseSparkForConditionalGeneration") | GEMMA4 | MUSE | {INKLING}
+    _names("GptOssForCausalLM BeamForCausalLM MellumForCausalLM MuseSparkForConditionalGeneration") | GEMMA4 | MUSE
 )
 #: `ModelConfig.is_hybrid_swa_compress`: whose sliding pool may have other heads and widths than the full one.
-OWN_SLIDING_WIDTHS: Final = MIMO | GEMMA4 | {INKLING, "EmbeddingGemma2Model"}
+OWN_SLIDING_WIDTHS: Final = MIMO | GEMMA4 | {"EmbeddingGemma2Model"}
 #: `model_overrides/`: windows that SGLang knows and does not use.
 WINDOWS_UNUSED: Final = _names(
     "Gemma2ForCausalLM Gemma3ForCausalLM Gemma3ForConditionalGeneration Gemma3nForCausalLM Gemma3nForConditionalGeneration"
@@ -93,9 +92,7 @@ MULTIMODAL: Final = _names(
     """
 )
 #: Served as text unless `--enable-multimodal` is given.
-TEXT_UNLESS_ASKED: Final = _names(
-    "Gemma3ForConditionalGeneration Llama4ForConditionalGeneration Step3VLForConditionalGeneration"
-) | {INKLING}
+TEXT_UNLESS_ASKED: Final = _names("Gemma3ForConditionalGeneration Llama4ForConditionalGeneration Step3VLForConditionalGeneration")
 #: `multimodal_breakable_cuda_graph_supported_model_archs`: multimodal, and prefill is still captured.
 MULTIMODAL_GRAPHS: Final = _names(
     """
@@ -106,6 +103,8 @@ MULTIMODAL_GRAPHS: Final = _names(
     MiniMaxM3SparseForCausalLM
     """
 )
+#: Classes with an encoder, whose tokens take rows of the pool like any other (`schedule_batch.py:encoder_lens`).
+ENCODERS: Final = _names("WhisperForConditionalGeneration MllamaForConditionalGeneration")
 #: `is_multimodal_chunked_prefill_supported`, the other way round.
 NO_CHUNKS: Final = _names(
     """
@@ -127,7 +126,7 @@ RADIX_STATES: Final = _names(
     """
 )
 #: `overrides._MAMBA_EXTRA_BUFFER_ARCHS`: those that may keep tracking slots beside a request's state.
-EXTRA_BUFFER: Final = (RADIX_STATES | {INKLING}) - _names(
+EXTRA_BUFFER: Final = (RADIX_STATES) - _names(
     """
     InternS2MobiusForConditionalGeneration JetNemotronForCausalLM JetVLMForConditionalGeneration Lfm2ForCausalLM
     Lfm2MoeForCausalLM ZayaForCausalLM GigaChat35ForCausalLM
@@ -163,13 +162,16 @@ ONE_DRAFT_LAYER: Final = _names(
     """
 )
 #: Classes that keep more than rows and states: request tails, n-gram contexts.
-UNKNOWN: Final = _names("Glm5NextForConditionalGeneration Dots3NoteForCausalLM Qwen4ExpForConditionalGeneration")
+UNKNOWN: Final = _names(
+    "Glm5NextForConditionalGeneration Dots3NoteForCausalLM Qwen4ExpForConditionalGeneration InklingForConditionalGeneration"
+)
 #: Class of a text config whose file names none (`architectures` is absent), where that decides something.
 BY_TYPE: Final = {
     "deepseek_v2": "DeepseekV2ForCausalLM", "deepseek_v3": "DeepseekV3ForCausalLM", "deepseek_v32": "DeepseekV32ForCausalLM",
     "kimi_k2": "DeepseekV3ForCausalLM", "kimi_k25": "KimiK25ForConditionalGeneration", "glm4_moe": "Glm4MoeForCausalLM",
     "glm4_moe_lite": "Glm4MoeLiteForCausalLM", "glm_moe_dsa": "GlmMoeDsaForCausalLM",
-    "longcat_flash": "LongcatFlashForCausalLM", "minicpm3": "MiniCPM3ForCausalLM", "kimi_linear": "KimiLinearForCausalLM",
+    "longcat_flash": "LongcatFlashForCausalLM", "minicpm3": "MiniCPM3ForCausalLM",
+    "glm5_next": "Glm5NextForConditionalGeneration", "kimi_linear": "KimiLinearForCausalLM",
     "kimi_k3": "KimiK3ForConditionalGeneration", "deepseek_v4": COMPRESSED, "gpt_oss": "GptOssForCausalLM",
     "granite_swa": "GraniteSWAForCausalLM", "mimo_v2_flash": "MiMoV2FlashForCausalLM", "step3p5": "Step3p5ForCausalLM",
     "step3p7": "Step3p7ForConditionalGeneration", "gemma2": "Gemma2ForCausalLM", "gemma3": "Gemma3ForConditionalGeneration",
@@ -187,7 +189,9 @@ BY_TYPE: Final = {
     "llama": "LlamaForCausalLM", "qwen3_moe": "Qwen3MoeForCausalLM", "mllama": "MllamaForConditionalGeneration",
     "whisper": "WhisperForConditionalGeneration", "qwen2_vl": "Qwen2VLForConditionalGeneration", "hy_v3": "HYV3ForCausalLM",
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration", "qwen3_vl": "Qwen3VLForConditionalGeneration",
-    "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration",
+    "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration", "inkling_text": "InklingForConditionalGeneration",
+    "inkling_mm_model": "InklingForConditionalGeneration", "inkling2": "InklingForConditionalGeneration",
+    "minimax_m3": "MiniMaxM3SparseForCausalLM",
 }  # fmt: skip
 #: Config classes with states (`configs/hybrid_arch.py:mambaish_config`), by the text section's model type.
 STATEFUL: Final = _names(

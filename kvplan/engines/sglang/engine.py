@@ -21,6 +21,7 @@ from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Served
+from kvplan.engines.kernel.retention import cross_tokens
 from kvplan.engines.kernel.tensors import At, Count, Piece, at_most, whole_blocks
 from kvplan.engines.sglang import classes, deepseek_v4, states
 from kvplan.engines.sglang.about import ABOUT
@@ -95,6 +96,7 @@ class SglangOn(Served):
         if self.compressed:
             yield from self._entries(at)
             return
+        at = self._with_encoder(at)
         tokens, rows = self._rows(at.seq_len)
         for tensor in self.layout.tensors:
             if not tensor.layers:  # one workspace for all layers, as long as the pool
@@ -106,6 +108,11 @@ class SglangOn(Served):
             yield self._piece(tensor, at, kept, held)
         yield from self._drafter(at, rows)
         yield from self._states(at)
+
+    def _with_encoder(self, at: At[Count]) -> At[Count]:
+        """A workload whose encoder's tokens are tokens like the others."""
+        encoder = self.args.reading.encoder
+        return at if encoder is None else At(at.seq_len + cross_tokens(encoder, at.encoder_len), at.batch_size)
 
     def _rows(self, seq_len: Count) -> tuple[Count, Count]:
         """Tokens of one request on one device, and the rows of the pages that hold them."""
@@ -259,4 +266,4 @@ class SglangOn(Served):
         if pool.refused:
             return False
         found = self.reserved(pool.budget_bytes)[self.rank]
-        return request_share(self.args, found, At(at.seq_len, 1)) * at.batch_size <= 1
+        return request_share(self.args, found, self._with_encoder(at).seq_len) * at.batch_size <= 1

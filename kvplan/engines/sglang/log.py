@@ -6,7 +6,7 @@ Source: sglang 0.5.23, `mem_cache/memory_pool.py`, `mem_cache/swa_memory_pool.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvplan.engines.sglang import deepseek_v4
@@ -100,26 +100,32 @@ def _rows(args: Arguments, found: Reserved) -> Iterator[str]:
             ("sliding", "SWA", sizes.sliding_tokens),
         )
         for place, word, tokens in places:
-            keys, values = _sums([t for t in tensors if t.place == place], tokens + page, 0)
+            keys, values = row_sums([t for t in tensors if t.place == place], tokens + page, 0)
             total += keys + values
             yield f"{word} " + _pair(dtype, tokens, keys, values)
         yield f"SWAKVPool mem usage: {total / GIB:.2f} GB, swa size: {sizes.sliding_tokens}, full size: {sizes.full_tokens}"
         return
     tokens, more = sizes.tokens, index_rows(args, sizes.tokens)
     if args.reading.latent is not None:
-        size = sum(_sums([t for t in tensors if t.kind != "scale"], tokens + page, more))
+        size = sum(row_sums([t for t in tensors if t.kind != "scale"], tokens + page, more))
         yield f"KV Cache is allocated. dtype: torch.{dtype}, #tokens: {tokens}, KV size: {size / GIB:.2f} GB"
         return
     main = [t for t in tensors if t.kind != "index"]
-    yield _pair(dtype, tokens, *_sums(main, tokens + page, 0))
+    yield _pair(dtype, tokens, *row_sums(main, tokens + page, 0))
     for names in (("index_k", "index_v"), ("index_k_only",)):
         index = [t for t in tensors if t.name in names]
         if index:
-            yield _pair(_TORCH.get(index[0].dtype, index[0].dtype), tokens, *_sums(index, tokens + page, 0))
+            yield _pair(_TORCH.get(index[0].dtype, index[0].dtype), tokens, *row_sums(index, tokens + page, 0))
 
 
-def _sums(tensors: list[Tensor], rows: int, index: int) -> tuple[int, int]:
-    """Bytes of keys and of values, without the rows that only fill a page."""
+def row_sums(tensors: Iterable[Tensor], rows: int, index: int) -> tuple[int, int]:
+    """Bytes of keys (and of whatever is no value) and of values, without the rows that only fill a page.
+
+    Args:
+        tensors: of one pool.
+        rows: its rows, one a token, the extra page included.
+        index: pages of index keys.
+    """
     sums = [0, 0]
     for tensor in tensors:
         value = tensor.name in {"v_buffer", "v_scale_buffer", "dq_v_buffer", "index_v"}

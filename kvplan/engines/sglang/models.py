@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from kvplan.domain.model import Chunk, Compressed, Cross, Full, Index, Latent, Layer, Model, Recurrent, Softmax, State, Window
 from kvplan.engines.sglang import classes, defaults
 from kvplan.engines.sglang.options import SglangOptions
@@ -18,6 +20,7 @@ from kvplan.engines.sglang.reading import Reading, Sparse
 from kvplan.engines.sglang.wrappers import checkpoint_cache, multimodal, nvfp4_experts, tower, whole
 
 _LENGTHS: Final = ("max_sequence_length", "seq_length", "max_seq_len", "model_max_length", "max_position_embeddings")
+_LONGEST_NAME: Final = 100
 _SAYS_WHAT: Final = frozenset({"yarn", "longrope", "llama3"})  # rope scalings that bring the trained length along
 _DTYPES: Final = {"half": "float16", "float16": "float16", "bfloat16": "bfloat16", "float": "float32", "float32": "float32"}
 
@@ -56,6 +59,7 @@ def read(model: Model, options: SglangOptions) -> Reading:
         ratio_entries=len(ratios) if isinstance(ratios := text.get("compress_ratios"), list) else len(model.layers),
         rope_dim=whole(text, "qk_rope_head_dim") or 64,
         window=_window(model, arch, text, sliding),
+        encoder=_first(model, Cross) if arch in classes.ENCODERS else None,
         context=options.context_length or _context(model, text),
         derived_context=_context(model, text),
         dtype=_dtype(model, config, text, options),
@@ -75,6 +79,13 @@ def _config(model: Model) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return (model.origin.config, model.origin.text_config) if model.origin is not None else ({}, {})
 
 
+def with_own_windows(model: Model, reading: Reading) -> Reading:
+    """The reading with a pool for the model's own windows, which its class would not have."""
+    sliding = _sliding(model, "", _config(model)[1])
+    heads = _heads(model, "", {}, sliding)
+    return replace(reading, sliding=sliding, splits=bool(sliding), sliding_heads=_sliding_heads(model, sliding), heads=heads)
+
+
 def architecture(model: Model) -> str:
     """The class that SGLang would serve the model with, "" when neither the file nor its type names one."""
     return _architecture(model, _config(model)[0])
@@ -82,7 +93,7 @@ def architecture(model: Model) -> str:
 
 def _architecture(model: Model, config: Mapping[str, Any]) -> str:
     named = config.get("architectures")
-    if isinstance(named, list | tuple) and named and isinstance(named[0], str):
+    if isinstance(named, list | tuple) and named and isinstance(named[0], str) and len(named[0]) <= _LONGEST_NAME:
         return named[0]
     return classes.BY_TYPE.get(model.model_type) or classes.BY_TYPE.get(model.text_type, "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from kvplan.domain.model import Index, Latent, Recurrent, Softmax
+from kvplan.domain.model import Cross, Index, Latent, Recurrent, Softmax
 
 
 class Sparse(Struct, frozen=True, kw_only=True):
@@ -50,6 +50,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     ratio_entries: int  # in the config, which may list layers of a drafter too
     rope_dim: int
     window: int | None  # tokens, as the pools count it
+    encoder: Cross | None  # whose tokens have rows in every layer, where a class has an encoder
     context: int  # tokens of the longest request
     derived_context: int  # tokens that the config allows
     dtype: str

@@ -96,7 +96,7 @@ def _states(args: Arguments) -> Iterator[str]:
     hybrid = arch in classes.RADIX_STATES and (arch != "GraniteMoeHybridForCausalLM" or args.reading.stateful)
     tracks = strategy in {"extra_buffer", "extra_buffer_lazy"}
     if not hybrid:
-        if tracks and args.radix and arch and arch != classes.INKLING:
+        if tracks and args.radix and arch:
             yield f"--mamba-radix-cache-strategy {strategy} needs mamba state, got {arch}."
         return
     if not args.radix:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from kvplan.domain.pool import Pool
-from kvplan.engines.kernel.tensors import At, whole_blocks
+from kvplan.engines.kernel.tensors import whole_blocks
 from kvplan.engines.sglang import deepseek_v4, states
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments
@@ -18,10 +18,10 @@ from kvplan.engines.sglang.requests import sliding_rows
 from kvplan.engines.sglang.tensors import Tensor, tensor_bytes
 
 
-def request_share(args: Arguments, found: Reserved, at: At[int]) -> Fraction:
-    """Of the pool that a request takes most of, its part: 1 over how many fit. Above 1 where one is too long."""
+def request_share(args: Arguments, found: Reserved, tokens: int) -> Fraction:
+    """Of the pool that a request of `tokens` takes most of, its part: 1 over how many fit. Above 1 where one is too long."""
     sizes, page, shared = found.sizes, args.page_size, args.options.dcp_size
-    rows = whole_blocks(at.seq_len, page * shared) * page
+    rows = whole_blocks(tokens, page * shared) * page
     parts = [Fraction(1, max(1, sizes.requests))]
     if sizes.sliding_tokens is None:
         if found.kv_bytes:  # states alone have no rows to run out of
@@ -36,7 +36,7 @@ def request_share(args: Arguments, found: Reserved, at: At[int]) -> Fraction:
 
 def pool_of(args: Arguments, found: Reserved, budget_bytes: int) -> Pool:
     """What `kvplan reserve` shows: blocks are pages of the full pool, with the one page that pads."""
-    page, sizes, share = args.page_size, found.sizes, request_share(args, found, At(args.reading.context, 1))
+    page, sizes, share = args.page_size, found.sizes, request_share(args, found, args.reading.context)
     groups = tuple(_groups(args, found))
     main = sum(group["bytes"] for group in groups if group["main"])
     pages = (sizes.tokens // page) + 1

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from kvplan.domain.model import Chunk, Cross, Index, Layer, Memory, Model, Recurrent, Shared, Softmax, Window
 from kvplan.engines.sglang import classes
 from kvplan.engines.sglang.arguments import Arguments
+from kvplan.engines.sglang.natives import NATIVE
 
 
 def as_stored(model: Model, args: Arguments) -> Model:
@@ -65,11 +66,15 @@ def differences(model: Model, args: Arguments) -> Iterator[str]:
     named = reading.architecture or f"model type {model.model_type}"
     if reading.architecture == classes.COMPRESSED:
         return
+    if reading.architecture and reading.architecture not in NATIVE:
+        yield f"SGLang has no class {named}: only its Transformers fallback may serve it, with full keys and values in every layer"
     if not reading.sliding and any(isinstance(getattr(memory, "reach", None), Window | Chunk) for memory in memories):
         yield f"SGLang keeps every token in every layer of {named}: it does not use the windows (is_hybrid_swa_model)"
     if any(isinstance(memory, Shared) for memory in memories):
         yield f"SGLang does not read the sharing of {named}: every layer keeps keys and values of its own"
     if not reading.stateful and any(isinstance(memory, Recurrent) for memory in memories):
         yield f"SGLang keeps no states for {named}: its fallback stores full keys and values in every layer"
-    if any(isinstance(memory, Cross) for memory in memories):
+    if reading.encoder is not None:
+        yield f"SGLang keeps the encoder's tokens of {named} as rows of every layer, beside those of the text"
+    elif any(isinstance(memory, Cross) for memory in memories):
         yield f"SGLang has no rows of an encoder's length for {named}: what it stores grows with the tokens"
