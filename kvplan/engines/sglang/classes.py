@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 
-def _names(text: str) -> frozenset[str]:
+def names(text: str) -> frozenset[str]:
+    """Names with blanks between."""
     return frozenset(text.split())
 
 
 #: `ModelConfig._derive_model_shapes`: these store the latent. Everything else stores heads, whatever its config says.
-LATENT: Final = _names(
+LATENT: Final = names(
     """
     DeepseekV2ForCausalLM DeepseekV3ForCausalLM DeepseekV32ForCausalLM Glm4MoeLiteForCausalLM GlmMoeDsaForCausalLM
     Glm5NextForConditionalGeneration LongcatFlashForCausalLM HYV4ForCausalLM DotsVLMForCausalLM Dots3NoteForCausalLM
@@ -25,7 +26,7 @@ LATENT: Final = _names(
     """
 )
 #: `is_deepseek_dsa`: those that keep index keys beside the latent, when the config has `index_topk`.
-SPARSE_LATENT: Final = _names(
+SPARSE_LATENT: Final = names(
     """
     DeepseekV3ForCausalLM DeepseekV32ForCausalLM MistralLarge3ForCausalLM PixtralForConditionalGeneration
     GlmMoeDsaForCausalLM Glm5NextForConditionalGeneration LongcatFlashForCausalLM Dots3NoteForCausalLM HYV4ForCausalLM
@@ -34,16 +35,16 @@ SPARSE_LATENT: Final = _names(
 #: `arg_groups/model_overrides/deepseek_v2.py`: whose attention backend follows DeepSeek's.
 DEEPSEEK: Final = SPARSE_LATENT | {"KimiK25ForConditionalGeneration"}
 COMPRESSED: Final = "DeepseekV4ForCausalLM"
-MINIMAX_SPARSE: Final = _names("MiniMaxM3SparseForCausalLM MiniMaxM3SparseForConditionalGeneration")
+MINIMAX_SPARSE: Final = names("MiniMaxM3SparseForCausalLM MiniMaxM3SparseForConditionalGeneration")
 
 #: `model_config.SWA_SINK_ARCHS`.
-SINKS: Final = _names("GptOssForCausalLM GraniteSWAForCausalLM GraniteMoeSWAForCausalLM IQuestQ1ForCausalLM")
-MIMO: Final = _names("MiMoV2ForCausalLM MiMoV2FlashForCausalLM")
-STEP: Final = _names("Step3p5ForCausalLM Step3p7ForConditionalGeneration")
-GEMMA4: Final = _names(
+SINKS: Final = names("GptOssForCausalLM GraniteSWAForCausalLM GraniteMoeSWAForCausalLM IQuestQ1ForCausalLM")
+MIMO: Final = names("MiMoV2ForCausalLM MiMoV2FlashForCausalLM")
+STEP: Final = names("Step3p5ForCausalLM Step3p7ForConditionalGeneration")
+GEMMA4: Final = names(
     "Gemma4ForCausalLM Gemma4ForConditionalGeneration Gemma4UnifiedForConditionalGeneration DiffusionGemmaForBlockDiffusion"
 )
-MUSE: Final = _names("MuseGlimmerForCausalLM MuseGlimmerForConditionalGeneration")
+MUSE: Final = names("MuseGlimmerForCausalLM MuseGlimmerForConditionalGeneration")
 LLAMA4: Final = "Llama4ForConditionalGeneration"
 #: `is_hybrid_swa_model`: sliding layers get a pool of their own. In all others every layer keeps every token.
 SLIDING_POOLS: Final = (
@@ -53,17 +54,17 @@ SLIDING_POOLS: Final = (
 )  # fmt: skip
 #: Classes whose `get_attention_sliding_window_size` is the window without the token itself; the rest take the config's.
 WINDOW_LESS_ONE: Final = (
-    _names("GptOssForCausalLM BeamForCausalLM MellumForCausalLM MuseSparkForConditionalGeneration") | GEMMA4 | MUSE
+    names("GptOssForCausalLM BeamForCausalLM MellumForCausalLM MuseSparkForConditionalGeneration") | GEMMA4 | MUSE
 )
 #: `ModelConfig.is_hybrid_swa_compress`: whose sliding pool may have other heads and widths than the full one.
 OWN_SLIDING_WIDTHS: Final = MIMO | GEMMA4 | {"EmbeddingGemma2Model"}
 #: `model_overrides/`: windows that SGLang knows and does not use.
-WINDOWS_UNUSED: Final = _names(
+WINDOWS_UNUSED: Final = names(
     "Gemma2ForCausalLM Gemma3ForCausalLM Gemma3ForConditionalGeneration Gemma3nForCausalLM Gemma3nForConditionalGeneration"
 )
 
 #: `multimodal_model_archs`; a config with a text section of its own is multimodal too.
-MULTIMODAL: Final = _names(
+MULTIMODAL: Final = names(
     """
     BailingMM2NativeForConditionalGeneration BailingMMNativeForConditionalGeneration
     BailingMoeV3VLForConditionalGeneration CLIPModel Cohere2VisionForConditionalGeneration
@@ -92,9 +93,9 @@ MULTIMODAL: Final = _names(
     """
 )
 #: Served as text unless `--enable-multimodal` is given.
-TEXT_UNLESS_ASKED: Final = _names("Gemma3ForConditionalGeneration Llama4ForConditionalGeneration Step3VLForConditionalGeneration")
+TEXT_UNLESS_ASKED: Final = names("Gemma3ForConditionalGeneration Llama4ForConditionalGeneration Step3VLForConditionalGeneration")
 #: `multimodal_breakable_cuda_graph_supported_model_archs`: multimodal, and prefill is still captured.
-MULTIMODAL_GRAPHS: Final = _names(
+MULTIMODAL_GRAPHS: Final = names(
     """
     MiniMaxM3SparseForConditionalGeneration Cohere2VisionForConditionalGeneration Glm5NextForConditionalGeneration
     InternS2MobiusForConditionalGeneration PaddleOCRVLForConditionalGeneration Qwen3_5ForConditionalGeneration
@@ -104,9 +105,9 @@ MULTIMODAL_GRAPHS: Final = _names(
     """
 )
 #: Classes with an encoder, whose tokens take rows of the pool like any other (`schedule_batch.py:encoder_lens`).
-ENCODERS: Final = _names("WhisperForConditionalGeneration MllamaForConditionalGeneration")
+ENCODERS: Final = names("WhisperForConditionalGeneration MllamaForConditionalGeneration")
 #: `is_multimodal_chunked_prefill_supported`, the other way round.
-NO_CHUNKS: Final = _names(
+NO_CHUNKS: Final = names(
     """
     Grok1VForCausalLM Grok1AForCausalLM LlavaLlamaForCausalLM MllamaForConditionalGeneration
     MossVLForConditionalGeneration CLIPModel
@@ -114,7 +115,7 @@ NO_CHUNKS: Final = _names(
 )
 
 #: `overrides._MAMBA_RADIX_CACHE_ARCHS`: hybrids whose states the radix cache keeps.
-RADIX_STATES: Final = _names(
+RADIX_STATES: Final = names(
     """
     KimiLinearForCausalLM KimiK3ForConditionalGeneration BailingMoeV2_5ForCausalLM BailingMoeV3ForCausalLM
     BailingMoeV3VLForConditionalGeneration Qwen3NextForCausalLM Qwen3_5MoeForConditionalGeneration
@@ -126,25 +127,25 @@ RADIX_STATES: Final = _names(
     """
 )
 #: `overrides._MAMBA_EXTRA_BUFFER_ARCHS`: those that may keep tracking slots beside a request's state.
-EXTRA_BUFFER: Final = (RADIX_STATES) - _names(
+EXTRA_BUFFER: Final = (RADIX_STATES) - names(
     """
     InternS2MobiusForConditionalGeneration JetNemotronForCausalLM JetVLMForConditionalGeneration Lfm2ForCausalLM
     Lfm2MoeForCausalLM ZayaForCausalLM GigaChat35ForCausalLM
     """
 )
 #: `model_overrides/qwen3_5.py`: hybrids with rules of their own on sm_100.
-QWEN_HYBRIDS: Final = _names(
+QWEN_HYBRIDS: Final = names(
     """
     Qwen3NextForCausalLM Qwen3_5MoeForConditionalGeneration Qwen3_5ForConditionalGeneration
     InternS2PreviewForConditionalGeneration InternS2MobiusForConditionalGeneration
     """
 )
-QWEN3_VL: Final = _names("Qwen3VLForConditionalGeneration Qwen3VLMoeForConditionalGeneration")
-NEMOTRON: Final = _names("NemotronHForCausalLM NemotronHPuzzleForCausalLM NemotronH_Omni_Reasoning_V3")
-PURE_STATES: Final = _names("Mamba2ForCausalLM MambaForCausalLM FalconMambaForCausalLM")
+QWEN3_VL: Final = names("Qwen3VLForConditionalGeneration Qwen3VLMoeForConditionalGeneration")
+NEMOTRON: Final = names("NemotronHForCausalLM NemotronHPuzzleForCausalLM NemotronH_Omni_Reasoning_V3")
+PURE_STATES: Final = names("Mamba2ForCausalLM MambaForCausalLM FalconMambaForCausalLM")
 
 #: `speculative_hook._handle_eagle_family`: the draft is in the target's own files.
-BUNDLED_DRAFT: Final = _names(
+BUNDLED_DRAFT: Final = names(
     """
     DeepseekV32ForCausalLM DeepseekV3ForCausalLM DeepseekV4ForCausalLM Glm4MoeForCausalLM Glm4MoeLiteForCausalLM
     GlmMoeDsaForCausalLM BailingMoeForCausalLM BailingMoeV2ForCausalLM BailingMoeV2_5ForCausalLM MistralLarge3ForCausalLM
@@ -152,7 +153,7 @@ BUNDLED_DRAFT: Final = _names(
     """
 )
 #: `ModelConfig._config_draft_model`: a draft of these is one layer, whatever the config says.
-ONE_DRAFT_LAYER: Final = _names(
+ONE_DRAFT_LAYER: Final = names(
     """
     DeepseekV4ForCausalLM MiMoV2ForCausalLM MiMoV2FlashForCausalLM Qwen3NextForCausalLM Qwen4ExpForConditionalGeneration
     Qwen3MoeForCausalLM Qwen3_5ForConditionalGeneration Qwen3_5MoeForConditionalGeneration Qwen3_5ForCausalLM
@@ -162,7 +163,7 @@ ONE_DRAFT_LAYER: Final = _names(
     """
 )
 #: Classes that keep more than rows and states: request tails, n-gram contexts.
-UNKNOWN: Final = _names(
+UNKNOWN: Final = names(
     "Glm5NextForConditionalGeneration Dots3NoteForCausalLM Qwen4ExpForConditionalGeneration InklingForConditionalGeneration"
 )
 #: Class of a text config whose file names none (`architectures` is absent), where that decides something.
@@ -194,7 +195,7 @@ BY_TYPE: Final = {
     "minimax_m3": "MiniMaxM3SparseForCausalLM",
 }  # fmt: skip
 #: Config classes with states (`configs/hybrid_arch.py:mambaish_config`), by the text section's model type.
-STATEFUL: Final = _names(
+STATEFUL: Final = names(
     """
     falcon_h1 nemotron_h nemotron_h_puzzle lfm2 lfm2_moe zaya mamba mamba2 falcon_mamba granitemoehybrid qwen3_next
     qwen3_5 qwen3_5_text qwen3_5_moe qwen3_5_moe_text jet_nemotron kimi_linear kimi_k3 bailing_hybrid qwen4_exp
@@ -202,4 +203,4 @@ STATEFUL: Final = _names(
     """
 )
 #: Of these the state's dtype is the config's `mamba_ssm_dtype`, where it has that key; of the others it is float32.
-STATE_DTYPE_READ: Final = STATEFUL - _names("mamba mamba2 falcon_mamba granitemoehybrid kimi_linear kimi_k3 bailing_hybrid")
+STATE_DTYPE_READ: Final = STATEFUL - names("mamba mamba2 falcon_mamba granitemoehybrid kimi_linear kimi_k3 bailing_hybrid")

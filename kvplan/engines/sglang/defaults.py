@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+from kvplan.engines.sglang.classes import names
 
 
 #: Context in tokens -> model types; all others say 2,048 or nothing, which `get_context_length` makes 2,048.
@@ -77,7 +76,7 @@ ROPE_BY_LAYER: Final = frozenset(
     {"gemma3_text", "gemma3n_text", "modernbert-decoder", "t5gemma2_decoder", "beam", "hy_v4", "laguna"}
 )
 #: Wrappers whose text section exists even where the file has none.
-TEXT_SECTION: Final = _names(
+TEXT_SECTION: Final = names(
     """
     aria audioflamingo3 aya_vision blip blip-2 cohere2_vision cohere_compass cosmos3_edge cosmos3_omni deepseek_ocr2
     deepseek_vl deepseek_vl_hybrid deepseek_vl_v2 diffusion_gemma emu3 ernie4_5_vl_moe exaone4_5 fast_vlm florence2
@@ -150,7 +149,7 @@ NO_TOWER: Final = frozenset({"minimax_m3_vl", "muse_glimmer", "gemma4", "gemma4_
 #: The section stays a plain dict: its keys are never seen.
 OPAQUE_TOWER: Final = frozenset({"minimax_m3_vl"})
 #: Their class calls `depth` the number of hidden layers too; the others do not know that key.
-DEPTH_IS_LAYERS: Final = _names(
+DEPTH_IS_LAYERS: Final = names(
     """
     cohere_compass ernie4_5_vl_moe exaone4_5 glm46v glm4v glm4v_moe glm_ocr glmga hyperclovax_vision_v2
     qwen2_5_omni_thinker qwen2_5_vl qwen2_vl qwen3_omni_moe_thinker qwen3_vl qwen3_vl_moe

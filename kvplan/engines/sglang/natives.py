@@ -5,7 +5,9 @@ Source: sglang 0.5.23, `srt/models/registry.py` (the `EntryClass` of every file 
 
 from typing import Final
 
-NATIVE: Final = frozenset(
+from kvplan.engines.sglang.classes import names
+
+NATIVE: Final = names(
     """
     AfmoeForCausalLM ApertusForCausalLM ArceeForCausalLM BaichuanForCausalLM BailingMM2NativeForConditionalGeneration
     BailingMMNativeForConditionalGeneration BailingMoEForCausalLM BailingMoeForCausalLM BailingMoeForCausalLMNextN
@@ -70,5 +72,5 @@ NATIVE: Final = frozenset(
     TransformersMultiModalMoEForCausalLM TransformersMultiModalMoEForSequenceClassification UnlimitedOCRForCausalLM
     VoxtralForConditionalGeneration WhisperForConditionalGeneration XLMRobertaForSequenceClassification XLMRobertaModel
     XllmForCausalLM XverseForCausalLM XverseMoeForCausalLM YiVLForCausalLM ZayaForCausalLM
-    """.split()
+    """
 )

@@ -67,7 +67,7 @@ def differences(model: Model, args: Arguments) -> Iterator[str]:
     if reading.architecture == classes.COMPRESSED:
         return
     if reading.architecture and reading.architecture not in NATIVE:
-        yield f"SGLang has no class {named}: only its Transformers fallback may serve it, with full keys and values in every layer"
+        yield f"SGLang has no class {named}: its Transformers fallback stores full keys and values in every layer"
     if not reading.sliding and any(isinstance(getattr(memory, "reach", None), Window | Chunk) for memory in memories):
         yield f"SGLang keeps every token in every layer of {named}: it does not use the windows (is_hybrid_swa_model)"
     if any(isinstance(memory, Shared) for memory in memories):
