@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-
 from kvplan.engines.sglang.classes import names
-
 
 #: Context in tokens -> model types; all others say 2,048 or nothing, which `get_context_length` makes 2,048.
 _CONTEXTS: Final = {

@@ -12,7 +12,7 @@ from typing import Final
 from kvplan.engines.sglang import deepseek_v4
 from kvplan.engines.sglang.arguments import Arguments
 from kvplan.engines.sglang.layers import layout, stage_layers
-from kvplan.engines.sglang.pool import Reserved, index_rows
+from kvplan.engines.sglang.pool import Reserved, capped, index_rows
 from kvplan.engines.sglang.states import GIB, States
 from kvplan.engines.sglang.tensors import Place, Tensor
 
@@ -40,7 +40,7 @@ def _lines(args: Arguments, found: Reserved) -> Iterator[str]:
         return
     limit = args.options.max_total_tokens
     profiled = sizes.profiled[0] or sizes.profiled[1]
-    if sizes.full_tokens is not None and sizes.sliding_tokens is not None and not _by_cap(args):
+    if sizes.full_tokens is not None and sizes.sliding_tokens is not None and not capped(args, layout(args, found.rank)):
         if sizes.profiled != (sizes.full_tokens, sizes.sliding_tokens):
             yield _sizing(*sizes.profiled)
         yield _sizing(sizes.full_tokens, sizes.sliding_tokens)
@@ -62,11 +62,6 @@ def _lines(args: Arguments, found: Reserved) -> Iterator[str]:
         yield _states(args, found.states)
     if not args.post_capture:
         yield from _rows(args, found)
-
-
-def _by_cap(args: Arguments) -> bool:
-    chunks = args.chunked_prefill_size > 0 or args.options.disaggregation_mode == "decode"
-    return not args.radix and args.max_running_requests is not None and chunks and args.reading.window is not None
 
 
 def _sizing(full: int, sliding: int) -> str:

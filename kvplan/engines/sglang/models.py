@@ -15,14 +15,20 @@ from msgspec.structs import replace
 
 from kvplan.domain.model import Chunk, Compressed, Cross, Full, Index, Latent, Layer, Model, Recurrent, Softmax, State, Window
 from kvplan.engines.sglang import classes, defaults
+from kvplan.engines.sglang.config import (
+    DTYPES,
+    checkpoint_cache,
+    derived_context,
+    model_dtype,
+    multimodal,
+    nvfp4_experts,
+    tower,
+    whole,
+)
 from kvplan.engines.sglang.options import SglangOptions
 from kvplan.engines.sglang.reading import Reading, Sparse
-from kvplan.engines.sglang.wrappers import checkpoint_cache, multimodal, nvfp4_experts, tower, whole
 
-_LENGTHS: Final = ("max_sequence_length", "seq_length", "max_seq_len", "model_max_length", "max_position_embeddings")
 _LONGEST_NAME: Final = 100
-_SAYS_WHAT: Final = frozenset({"yarn", "longrope", "llama3"})  # rope scalings that bring the trained length along
-_DTYPES: Final = {"half": "float16", "float16": "float16", "bfloat16": "bfloat16", "float": "float32", "float32": "float32"}
 
 
 def read(model: Model, options: SglangOptions) -> Reading:
@@ -60,9 +66,9 @@ def read(model: Model, options: SglangOptions) -> Reading:
         rope_dim=whole(text, "qk_rope_head_dim") or 64,
         window=_window(model, arch, text, sliding),
         encoder=_first(model, Cross) if arch in classes.ENCODERS else None,
-        context=options.context_length or _context(model, text),
-        derived_context=_context(model, text),
-        dtype=_dtype(model, config, text, options),
+        context=options.context_length or derived_context(model, text),
+        derived_context=derived_context(model, text),
+        dtype=model_dtype(model, arch, config, text, options),
         draft_layers=_draft_layers(model, text),
         multimodal=multimodal(model.model_type, arch, config, options),
         tower=tower(model.model_type, config),
@@ -133,7 +139,12 @@ def _heads(model: Model, arch: str, text: Mapping[str, Any], sliding: tuple[int,
     latent = _first(model, Latent)
     if latent is not None and _first(model, Softmax) is None:
         heads = whole(text, "num_attention_heads") or latent.heads
-        key = whole(text, "head_dim") or (whole(text, "hidden_size") or 0) // heads or latent.nope_dim + latent.rope_dim
+        key = (
+            whole(text, "head_dim")
+            or (whole(text, "hidden_size") or 0) // heads
+            or latent.nope_dim + latent.rope_dim
+            or latent.rank
+        )
         value = whole(text, "v_head_dim") or key
         return Softmax(kv_heads=whole(text, "num_key_value_heads") or heads, key_dim=key, value_dim=value)
     found = [(layer.index, memory) for layer in model.layers for memory in layer.memories if isinstance(memory, Softmax)]
@@ -237,7 +248,7 @@ def _state_dtype(model: Model, config: Mapping[str, Any], text: Mapping[str, Any
     if options.mamba_ssm_dtype:
         return options.mamba_ssm_dtype
     if model.text_type in classes.STATE_DTYPE_READ:
-        named = _DTYPES.get(str(text.get("mamba_ssm_dtype", config.get("mamba_ssm_dtype"))))
+        named = DTYPES.get(str(text.get("mamba_ssm_dtype", config.get("mamba_ssm_dtype"))))
         if named:
             return named
     return "float32"
@@ -260,46 +271,6 @@ def _ratios(model: Model) -> tuple[int, ...]:
         max((m.reach.ratio for m in layer.memories if isinstance(m, Softmax) and isinstance(m.reach, Compressed)), default=0)
         for layer in model.layers
     )
-
-
-def _context(model: Model, text: Mapping[str, Any]) -> int:
-    """`get_context_length`: the first key there is, times a rope scaling's factor unless the config class says what it scales."""
-    kind = model.text_type
-    assumed = defaults.CONTEXT.get(kind) or defaults.CONTEXT.get(model.model_type, 2048)
-    length = None
-    for key in _LENGTHS:
-        length = whole(text, key) or (assumed if defaults.CONTEXT_KEY.get(kind) == key else None)
-        if length:
-            break
-    length = length or model.max_tokens or assumed
-    rope = text.get("rope_scaling") or text.get("rope_parameters")
-    if not isinstance(rope, Mapping) or kind in defaults.ROPE_BY_LAYER or "original_max_position_embeddings" in rope:
-        return length
-    factor = rope.get("factor", 1)
-    if rope.get("rope_type", rope.get("type")) in _SAYS_WHAT or isinstance(factor, bool) or not isinstance(factor, int | float):
-        return length
-    scaled = factor * length
-    return int(scaled) if 1 <= scaled < 2**53 else length
-
-
-def _dtype(model: Model, config: Mapping[str, Any], text: Mapping[str, Any], options: SglangOptions) -> str:
-    """`_get_and_verify_dtype`: float32, or no dtype at all, becomes float16, and bfloat16 in a Gemma."""
-    if options.dtype != "auto":
-        return _DTYPES[options.dtype]
-    arch = _architecture(model, config)
-    if arch.startswith("Llava") and arch.endswith("ForCausalLM"):
-        return "float16"
-    if arch == "GptOssForCausalLM" and (config.get("quantization_config") or {}).get("quant_method") == "mxfp4":
-        return "bfloat16"
-    if model.origin is None:
-        return "float16" if model.dtype == "float32" else model.dtype
-    said = [
-        str(part.get(key)).removeprefix("torch.") for part in (text, config) for key in ("dtype", "torch_dtype") if part.get(key)
-    ]
-    named = _DTYPES.get(said[0]) if said else "bfloat16" if model.text_type in defaults.BFLOAT16 else None
-    if named in {None, "float32"}:
-        return "bfloat16" if model.text_type.startswith("gemma") else "float16"
-    return str(named)
 
 
 def _draft_layers(model: Model, text: Mapping[str, Any]) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from kvplan.domain.gpus import gpus
 from kvplan.domain.model import Model
 from kvplan.errors import OptionError
 
@@ -160,8 +161,16 @@ class SglangOptions(Struct, frozen=True, kw_only=True):
 
     @property
     def memory_mib(self) -> float:
-        """The device's memory as `nvidia-smi` says it, in MiB: what the defaults are chosen by."""
-        return self.device_memory_bytes / 2**20
+        """The device's memory as `nvidia-smi` says it, in MiB: what the defaults are chosen by.
+
+        A card by its name in the catalogue may have been given with what CUDA calls its total, which is less.
+        """
+        told = self.device_memory_bytes
+        if self.device_name.islower():
+            card = next((card for card in gpus() if card.id == self.device_name), None)
+            if card is not None and card.reported_bytes is not None and told == card.cuda_total_bytes:
+                told = card.reported_bytes
+        return told / 2**20
 
 
 def cache_dtype(text: str) -> str:

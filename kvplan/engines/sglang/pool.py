@@ -19,6 +19,7 @@ from kvplan.engines.sglang.states import GIB, States
 from kvplan.engines.sglang.tensors import Layout, Place, total_bytes
 
 _NO_LIMIT: Final = 2**63 - 1
+_NO_MEMORY: Final = "Loaded weights leave no GPU memory for the KV cache under "
 _EVICTION: Final = "SGLANG_SWA_EVICTION_INTERVAL"
 
 
@@ -65,7 +66,7 @@ def reserve(args: Arguments, before: float, after: float, rank: int = 0) -> Rese
     if rest <= 0:
         minimum = 1 - after / before
         raise NoRoom(
-            f"Loaded weights leave no GPU memory for the KV cache under --mem-fraction-static={args.mem_fraction_static}. "
+            f"{_NO_MEMORY}--mem-fraction-static={args.mem_fraction_static}. "
             f"Raise --mem-fraction-static above {-(-minimum * 1000 // 1) / 1000:.3f} "
             f"(minimum viable = 1 - available/pre = {minimum:.4f})."
         )
@@ -79,6 +80,8 @@ def share_out(args: Arguments, budget: int) -> tuple[Reserved, ...]:
         NoRoom: the server does not start.
     """
     size, rest = _state_slots(args, budget / GIB)
+    if rest <= 0:
+        raise NoRoom(f"{_NO_MEMORY}--mem-fraction-static={args.mem_fraction_static}.")
     ranks = range(args.options.pp_size)
     found = tuple(from_budget(args, int(rest * GIB), rank, size) for rank in ranks)
     least = min(stage.sizes.tokens for stage in found)
@@ -185,7 +188,7 @@ def _split_tokens(args: Arguments, plan: Layout, budget: int, limit: int | None)
     """Tokens of the full and of the sliding pool: those that the budget pays for, and those that a limit leaves."""
     if not plan.sliding_layers:
         raise NoRoom("Hybrid SWA model must have at least one SWA layer")
-    if _capped(args, plan):
+    if capped(args, plan):
         return _capped_tokens(args, plan, budget, limit)
     first = _by_ratio(args, plan, int(budget // plan.cell))
     tokens = first[0] if plan.full_layers else first[1]
@@ -216,7 +219,7 @@ def check_window(args: Arguments, sliding: int) -> None:
         )
 
 
-def _capped(args: Arguments, plan: Layout) -> bool:
+def capped(args: Arguments, plan: Layout) -> bool:
     """`SWARequestCapPoolConfigurator.is_applicable`: without reuse of prefixes, so many requests need so many tokens."""
     chunks = args.chunked_prefill_size > 0 or args.options.disaggregation_mode == "decode"
     known = args.max_running_requests is not None and args.reading.window is not None

@@ -12,13 +12,18 @@ from typing import Final
 from msgspec import Struct
 
 from kvplan.domain.model import Recurrent
+from kvplan.domain.model import State as Part
 from kvplan.engines.sglang import classes
 from kvplan.engines.sglang.arguments import Arguments
 from kvplan.engines.sglang.layers import stage_layers
 from kvplan.engines.sglang.tensors import item_size, stages
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, Refused
 
 _CONV_ITEM: Final = 2  # bfloat16, whatever the model's dtype
+#: Kind -> convolutions, and the dimensions of each recurrent part.
+_FORMS: Final = {
+    "mamba": (1, 2), "mamba2": (1, 3), "gated_delta": (1, 3), "kda": (1, 3), "linear": (0, 3), "short_conv": (1,),
+}  # fmt: skip
 GIB: Final = 1 << 30
 
 
@@ -98,15 +103,14 @@ def _shapes(args: Arguments, found: Recurrent, devices: int) -> tuple[tuple[tupl
     if args.reading.text_type == "zaya":
         first = found.states[0].shape
         return ((_share(first[0], devices), first[1]), (args.reading.hidden_size, 1)), (1, 1, 0)
-    conv = next((part for part in found.states if part.kernel), None)
-    rest = next((part.shape for part in found.states if part is not conv), None)
+    conv, rest = _parts(found)
     windows: tuple[tuple[int, ...], ...] = ((0, 0),)
     if conv is not None:
         groups, elements = conv.groups, conv.group_elements
         if found.kind == "gated_delta" and rest is not None:
             elements = 2 * rest[1]
             groups = (conv.shape[0] - rest[0] * rest[2]) // elements
-        more = (devices - groups) * elements if groups and groups % devices else 0  # every device needs its heads' groups
+        more = (devices - groups) * elements if groups > 0 and groups % devices else 0  # every device needs its heads' groups
         width = _share(conv.shape[0] + more, devices)
         windows = ((conv.kernel - 1, width),) if found.kind == "kda" else ((width, conv.kernel - 1),)
     if rest is None:
@@ -115,6 +119,20 @@ def _shapes(args: Arguments, found: Recurrent, devices: int) -> tuple[tuple[tupl
         return windows, (_share(rest[0], devices), 1, rest[1])
     heads = _share(rest[0], devices)
     return windows, (heads, rest[2], rest[1]) if len(rest) == 3 and found.kind == "gated_delta" else (heads, *rest[1:])
+
+
+def _parts(found: Recurrent) -> tuple[Part | None, tuple[int, ...] | None]:
+    """The convolution, and the shape of the recurrent part.
+
+    Raises:
+        Refused: SGLang has no pool for such states.
+    """
+    convolutions = [part for part in found.states if part.kernel]
+    others = [part.shape for part in found.states if not part.kernel]
+    form = (len(convolutions), *(len(shape) for shape in others))
+    if _FORMS.get(found.kind) != form or any(len(part.shape) != 1 for part in convolutions):
+        raise Refused(f"SGLang has no pool for these states ({found.kind})")
+    return next(iter(convolutions), None), next(iter(others), None)
 
 
 def _share(total: int, devices: int) -> int:

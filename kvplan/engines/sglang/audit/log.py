@@ -23,8 +23,10 @@ from kvplan.engines.kernel.verdicts import ComparedFact, Result
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, settle
 from kvplan.engines.sglang.audit.printed import Between, sizes, tokens_of
+from kvplan.engines.sglang.layers import layout
 from kvplan.engines.sglang.options import SglangOptions
-from kvplan.engines.sglang.requests import asked_requests
+from kvplan.engines.sglang.pool import capped
+from kvplan.engines.sglang.requests import asked_requests, request_cap
 from kvplan.errors import KvplanError
 
 #: A line with one of these makes a file a log of this family.
@@ -40,7 +42,9 @@ _FLAGS: Final = frozenset(
         "max_total_tokens", "swa_full_tokens_ratio", "disable_radix_cache", "disable_overlap_schedule",
         "disable_hybrid_swa_memory", "attention_backend", "prefill_attention_backend", "decode_attention_backend",
         "mamba_full_memory_ratio", "max_mamba_cache_size", "mamba_ssm_dtype", "speculative_algorithm",
-        "speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens",
+        "speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens", "mamba_radix_cache_strategy",
+        "speculative_ngram_max_bfs_breadth", "dsa_prefill_backend", "dsa_decode_backend", "disaggregation_mode",
+        "enable_multimodal",
     }
 )  # fmt: skip
 _FLAG: Final = re.compile(r"(?<![\w.])([a-z_]{2,40})=(?:'([^']{0,60})'|(None|True|False|-?[\d.]{1,20}))")
@@ -178,6 +182,9 @@ def _counted(args: Arguments, counts: Mapping[str, int]) -> dict[str, int]:
         return {}
     if args.reading.sliding:
         found["swa_tokens"] = int(tokens * args.swa_full_tokens_ratio) // page * page
+        if capped(args, layout(args)):
+            most = -(-request_cap(args) // page) * page
+            found["swa_tokens"] = min(most, args.options.max_total_tokens or most)
     requests = asked_requests(args, tokens)
     if args.reading.state is not None:
         requests = min(requests, counts.get("slots", 0) // args.slots_per_request)

@@ -78,6 +78,9 @@ def _beside(args: Arguments, kind: str) -> bool:
 
 def tokens_of(args: Arguments, shown: Mapping[str, Any]) -> Between | None:
     """The tokens that the printed sizes leave possible, None when they say nothing."""
+    if not layout(args).cell:  # states alone: as many tokens as a request may have
+        most = (args.options.max_total_tokens or args.reading.context) // args.page_size * args.page_size
+        return Between(most, most)
     low, high = 0, 2**53
     at_none, at_one = sizes(args, {"num_tokens": 0}), sizes(args, {"num_tokens": args.page_size})
     known = False
