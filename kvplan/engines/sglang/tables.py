@@ -19,7 +19,7 @@ def tables(a: Allocation) -> tuple[Table, ...]:
 
 def _settings(facts: SglangFacts) -> list[tuple[Cell, ...]]:
     rows: list[tuple[str, Any]] = [
-        ("page", f"{facts.page_size:,} tokens"),
+        ("page", f"{facts.page_size:,} token{'s' if facts.page_size > 1 else ''}"),
         ("a token costs the budget", f"{facts.cell_bytes:,.10g} bytes"),
         ("--mem-fraction-static", f"{facts.mem_fraction_static:g}"),
         ("--chunked-prefill-size", f"{facts.chunked_prefill_size:,}"),
