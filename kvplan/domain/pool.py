@@ -13,7 +13,8 @@ class Pool(Struct, frozen=True, kw_only=True):
 
     `num_blocks` blocks of `block_bytes`; `num_tokens` as the engine prints it; `concurrency` of
     requests of `max_model_len` tokens; `refused` carries the engine's own reason instead.
-    `null_blocks` of the blocks never hold a request.
+    `null_blocks` of the blocks never hold a request. `beside_bytes` are pools of another kind beside the blocks: windows'
+    and states', where a server keeps them apart.
     """
 
     engine: str
@@ -26,6 +27,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     groups: tuple[Mapping[str, Any], ...] = ()
     refused: str = ""
     null_blocks: int = 0
+    beside_bytes: int = 0
     model: str = ""
     engine_version: str = ""
     estimated_max_model_len: int | None = None  # the longest request that would fit, where the engine says so
@@ -34,8 +36,8 @@ class Pool(Struct, frozen=True, kw_only=True):
 
     @property
     def allocated_bytes(self) -> int:
-        """What the blocks take."""
-        return self.num_blocks * self.block_bytes
+        """What the blocks take, and what lies beside them."""
+        return self.num_blocks * self.block_bytes + self.beside_bytes
 
     @property
     def details(self) -> dict[str, Any]:
@@ -52,4 +54,4 @@ class Pool(Struct, frozen=True, kw_only=True):
     @property
     def usable_bytes(self) -> int:
         """What requests can hold at once; 0 when the engine refuses to start."""
-        return 0 if self.refused else max(0, self.num_blocks - self.null_blocks) * self.block_bytes
+        return 0 if self.refused else max(0, self.num_blocks - self.null_blocks) * self.block_bytes + self.beside_bytes

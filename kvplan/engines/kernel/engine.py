@@ -75,9 +75,8 @@ class Engine:
         """As typed."""
         return self.about.name
 
-    @property
-    def utilization(self) -> float | None:
-        """The share of a card that it allows itself; None for an engine that takes what it needs."""
+    def utilization(self, model: Model) -> float | None:
+        """The share of a card that it allows itself when nobody says; None for an engine that takes what it needs."""
         option = self.about.roles.get("utilization", "")
         share = getattr(self.options, option, None) if option else None
         return share if isinstance(share, float) else None
@@ -211,11 +210,20 @@ class Prepared:
 
 
 class Served(Prepared):
-    """A server: it reserves a pool of its memory when it starts, and requests share that."""
+    """A server: it reserves a pool of its memory when it starts, and requests share that.
+
+    `one_pool` says that every layer takes blocks of the same pool, so that bytes alone say what it holds.
+    """
+
+    one_pool: bool = True
 
     def pool(self, budget_bytes: int) -> Pool:
         """What the server makes of `budget_bytes` on each device, with the lines that it prints."""
         raise NotImplementedError
+
+    def holds(self, pool: Pool, at: At[int]) -> bool:
+        """Whether `pool` holds that workload at once."""
+        return self.totals(at).allocated <= pool.usable_bytes
 
 
 def footprint(prepared: Prepared, workload: Workload) -> Allocation:

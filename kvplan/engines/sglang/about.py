@@ -2,22 +2,63 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Share
+from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.units import MIB
+
+#: Kinds of memory as SGLang keeps them, in the models that its own code was run on (tests/golden/sglang_planning.jsonl).
+_KINDS: Final = frozenset(
+    {
+        "softmax", "softmax/window", "softmax/compressed", "latent", "index", "index/compressed", "recurrent/mamba",
+        "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/short_conv",
+    }
+)  # fmt: skip
+_DTYPE: Final = "--kv-cache-dtype "
 
 ABOUT: Final = About(
     name="sglang",
-    cache_dtypes={
-        "bfloat16": "--kv-cache-dtype bf16",
-        "fp8_e4m3": "--kv-cache-dtype fp8_e4m3",
-        "fp8_e5m2": "--kv-cache-dtype fp8_e5m2",
-        "mxfp4": "--kv-cache-dtype fp4_e2m1",
+    latest="0.5.23",
+    source="sglang 0.5.23, srt/mem_cache, srt/model_executor/pool_configurator.py, srt/arg_groups",
+    engine="kvplan.engines.sglang.engine:Sglang",
+    roles={
+        "kv_dtype": "kv_cache_dtype",
+        "tensor_parallel": "tp_size",
+        "stages": "pp_size",
+        "context": "context_length",
+        "utilization": "mem_fraction_static",
+        "memory": "device_memory_bytes",
+        "device_name": "device_name",
+        "compute_capability": "compute_capability",
     },
+    cache_dtypes={
+        "bfloat16": _DTYPE + "bf16",
+        "fp8_e4m3": _DTYPE + "fp8_e4m3",
+        "fp8_e5m2": _DTYPE + "fp8_e5m2",
+        "nvfp4": _DTYPE + "nvfp4",
+    },
+    # activations and graphs are what --mem-fraction-static leaves alone
+    reserve=Reserve(512 * MIB, "the device's context, pictures"),
     share=Share(
         meaning="of free before loading",
         flag="--mem-fraction-static {}",
         split_flag="--tp-size {}",
-        source="sglang model_executor: _profile_available_bytes",
+        source="sglang srt/mem_cache/kv_cache_configurator.py:_profile_available_bytes",
         rank=1,
     ),
-    rules="SGLang srt/mem_cache/memory_pool.py: MHATokenToKVPool, MLATokenToKVPool, MambaPool",
+    program="python",
+    command=(
+        "python -m sglang.launch_server --model-path {model}",
+        " --context-length {context}",
+        " --max-running-requests {batch_size}",
+        " --mem-fraction-static {utilization}",
+        " {kv_dtype_flag}",
+        " --tp-size {tensor_parallel}",
+        " --pp-size {stages}",
+        " --dp-size {replicas}",
+    ),
+    recorded=(Recorded((0, 5, 23), (0, 5, 23), _KINDS),),
+    rules="SGLang srt/mem_cache/memory_pool.py: MHATokenToKVPool, MLATokenToKVPool, MambaPool; pool_configurator.py",
+    audit="kvplan.engines.sglang.audit.cases",
+    logs="kvplan.engines.sglang.audit.log",
+    field_logs="kvplan.engines.sglang.audit.fieldlog",
+    tables="kvplan.engines.sglang.tables",
 )

@@ -65,8 +65,7 @@ class Vllm(Engine):
         except Refused as problem:
             raise Refused(f"vLLM {self.version} does not serve {model.name} so: {problem.reason}", problem.see) from problem
 
-    @property
-    def utilization(self) -> float:
+    def utilization(self, model: Model) -> float:
         """The share of a card that it allows itself: the option's, or the release's default."""
         given = self.options.gpu_memory_utilization
         return UTILIZATION.at(self.release) if given is None else given

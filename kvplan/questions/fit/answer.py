@@ -125,7 +125,7 @@ def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
     if q.gpu.vendor == "apple":
         kept = not_lent(memory.bytes)
         return 1 - kept.bytes / memory.bytes, kept
-    own = make_engine(q.engine, {}).utilization if option else None
+    own = make_engine(q.engine, _machine(q, memory.bytes)).utilization(q.model) if option else None
     if own is not None:
         return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}")
     return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs")
@@ -160,10 +160,13 @@ def told_options(q: Question, budget: Budget) -> dict[str, Any]:
     Raises:
         OptionError: the engine does not split a model.
     """
-    names = option_names(q.engine)
-    told = machine_options(q.engine, q.gpu, budget.memory.bytes, q.options)
+    return _machine(q, budget.memory.bytes)
+
+
+def _machine(q: Question, memory_bytes: int) -> dict[str, Any]:
+    told = machine_options(q.engine, q.gpu, memory_bytes, q.options)
     if q.tensor_parallel > 1:
-        if "tensor_parallel" not in names:
+        if "tensor_parallel" not in option_names(q.engine):
             raise OptionError(
                 f"engine {q.engine} does not split a model over devices here",
                 hint="use one GPU, or an engine with tensor parallelism (`kvplan engines`)",

@@ -153,7 +153,14 @@ class Room:
     def fits(self, batch_size: int, context: int) -> bool:
         """Whether that many requests of that length are held at once."""
         size = self.bytes(batch_size, context)
-        return size is not None and size <= self._at(context)[1]
+        return size is not None and self._holds(At(context, batch_size, self._encoder_len), context, size)
+
+    def _holds(self, at: At[int], context: int, size: int) -> bool:
+        """Whether what is started for `context` holds a workload of so many bytes; several pools are asked themselves."""
+        prepared, limit, pool = self._at(context)
+        if pool is not None and isinstance(prepared, Served) and not prepared.one_pool:
+            return prepared.holds(pool, at)
+        return size <= limit
 
     def most_requests(self, context: int) -> int:
         """The most requests of `context` tokens; 0 when not even one fits, MAX_COUNT when the cache does not grow."""
@@ -161,7 +168,8 @@ class Room:
         if one is None:
             return 0
         prepared, limit, _ = self._at(context)
-        if prepared.linear_in_batch and one == prepared.totals(At(context, 1, self._encoder_len)).allocated:
+        alike = prepared.linear_in_batch and getattr(prepared, "one_pool", True)
+        if alike and one == prepared.totals(At(context, 1, self._encoder_len)).allocated:
             if one > limit:
                 return 0
             return min(limit // one, MAX_COUNT) if one else MAX_COUNT
@@ -169,10 +177,11 @@ class Room:
 
     def most_on_average(self, context: int, average: int) -> int:
         """The most requests of `average` tokens in a server that is started for `context`; MAX_COUNT when none limits."""
-        prepared, limit, _ = self._at(context)
+        prepared = self._at(context)[0]
 
         def fits(batch_size: int) -> bool:
-            return prepared.totals(At(average, batch_size, self._encoder_len)).allocated <= limit
+            at = At(average, batch_size, self._encoder_len)
+            return self._holds(at, context, prepared.totals(at).allocated)
 
         return largest(fits)
 

@@ -134,8 +134,9 @@ def test_a_recorded_run_of_vllm_leaves_the_recorded_blocks() -> None:
     free = 22_725_564_826 - 16_060_522_496 - 2588 * 2 * MIB
     memory, weights = 25_250_627_584, 16_060_522_496
     fit = kvplan.fit(
-        "llama-3.1-8b", "rtx-4090", engine="vllm@0.19.0", context="32k", reserve=free, utilization=0.9, memory=memory, weights=weights
-    )
+        "llama-3.1-8b", "rtx-4090", engine="vllm@0.19.0", context="32k",
+        reserve=free, utilization=0.9, memory=memory, weights=weights,
+    )  # fmt: skip
     assert fit.pool is not None
     assert (fit.pool.num_blocks, fit.pool.num_tokens) == (2588, 41408)
 

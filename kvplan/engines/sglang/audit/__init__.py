@@ -1,0 +1,1 @@
+"""Recorded cases, logs and field logs of SGLang."""
