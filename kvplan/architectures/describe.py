@@ -6,14 +6,11 @@ from typing import Any
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters import parameters
 from kvplan.architectures.parameters.sizes import completed
+from kvplan.architectures.weights import tensors
 from kvplan.architectures.wrappers import text_part
 from kvplan.domain.described import Described
 from kvplan.domain.latest import latest
 from kvplan.domain.model import Model
-from kvplan.domain.parameters import elements
-from kvplan.errors import KvplanError
-
-_CLOSE = 0.01  # of the known count: a list that is further off comes from a config whose widths were left out
 
 
 def described(config: Mapping[str, Any], source: str = "config.json") -> Described:
@@ -35,17 +32,16 @@ def describe(model: Model, draft: Model | None = None) -> Described | None:
     A model that was described by hand has no config, and its widths are not known; likewise one whose trimmed config gives
     another count than the model is known to have.
     """
-    if model.origin is None or not model.origin.config or "general.architecture" in model.origin.config:
+    found = tensors(model)
+    if found is None or model.origin is None:
         return None
-    try:
-        found = described(model.origin.config, model.name)
-    except KvplanError:
-        return None
-    if model.parameters and abs(elements(found.parameters) / model.parameters - 1) > _CLOSE:
-        return None
+    outer = Config(model.origin.config, model.name)
+    text, text_type = text_part(outer, outer.text("model_type", default=""))
     beside = describe(draft) if draft is not None else None
-    if beside is None:
-        return found
     return Described(
-        parameters=found.parameters, config=found.config, text=found.text, text_type=found.text_type, drafter=beside.parameters
+        parameters=found.tensors,
+        config=model.origin.config,
+        text=completed(text, text_type).data,
+        text_type=text_type,
+        drafter=beside.parameters if beside is not None else (),
     )

@@ -7,14 +7,13 @@ from msgspec import Struct
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters import Counted, counted
 from kvplan.domain.dtypes import ALIASES, DTYPES, item_bytes
+from kvplan.domain.latest import latest
 from kvplan.domain.model import Latent, Model, Softmax
 from kvplan.domain.origin import NO_SETTINGS
 from kvplan.domain.parameters import elements
 from kvplan.domain.storage.named import NAMES, named_scheme
 from kvplan.domain.storage.schemes import Scheme, scheme_of, stored
 from kvplan.errors import KvplanError, OptionError, nearest
-from kvplan.gguf.from_parameters import rope_factors, subject_of, tensors_of
-from kvplan.gguf.mixes import DEFAULTS, mix_of, mixed_bytes
 
 #: A list whose count is further from the known one comes from a config whose widths were left out.
 CLOSE: Final = 0.01
@@ -29,6 +28,7 @@ class Weighed(Struct, frozen=True, kw_only=True):
     source: str
 
 
+@latest(4)
 def tensors(model: Model) -> Counted | None:
     """The model's tensors, or None: it was described by hand, no rule counts its type, or its config leaves sizes out."""
     if model.origin is None or not model.origin.config or "general.architecture" in model.origin.config:
@@ -61,6 +61,8 @@ def weights_at(model: Model, dtype: str) -> Weighed | None:
     Raises:
         OptionError: no such format.
     """
+    from kvplan.gguf.mixes import mix_of
+
     check_format(dtype)
     found = tensors(model)
     if found is None:
@@ -82,6 +84,8 @@ def check_format(dtype: str) -> None:
     Raises:
         OptionError: it has not; the message names the nearest.
     """
+    from kvplan.gguf.mixes import DEFAULTS, mix_of
+
     if _plain(dtype) is None and mix_of(dtype) is None and named_scheme(dtype) is None:
         near = nearest(dtype.strip().lower(), [*DEFAULTS, *NAMES, *_PLAIN, *ALIASES])
         raise OptionError(
@@ -122,6 +126,9 @@ def gguf_weights(model: Model, mix: str) -> Weighed | None:
 
 def _in_gguf(model: Model, found: Counted, mix: str) -> Weighed:
     """Vision towers are in a file of their own, and prediction layers in few."""
+    from kvplan.gguf.from_parameters import rope_factors, subject_of, tensors_of
+    from kvplan.gguf.mixes import mixed_bytes
+
     kind = model.text_type
     first = model.layers[0].memories
     kv = next((memory.kv_heads for memory in first if isinstance(memory, Softmax)), 0)

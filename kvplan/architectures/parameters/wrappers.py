@@ -9,9 +9,7 @@ from typing import Final, NamedTuple
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.parameters.blocks import Tensors, linear, under, vector
 from kvplan.architectures.parameters.sizes import Section, Sizes, part
-from kvplan.architectures.parameters.towers import audio, vision
 from kvplan.architectures.parameters.towers import projectors as project
-from kvplan.architectures.parameters.towers.vit import tower
 from kvplan.domain.parameters import Component
 
 
@@ -128,6 +126,9 @@ WRAPPERS: Final[dict[str, Wrapper]] = {
 
 def towers_and_projectors(s: Sizes, outer: Config, wrapper: str) -> tuple[list[Tensors], list[Tensors], tuple[str, ...]]:
     """What stands before the text model, what stands after it, and the sections that no rule counts."""
+    from kvplan.architectures.parameters.towers import audio, vision
+    from kvplan.architectures.parameters.towers.vit import tower
+
     row = WRAPPERS.get(wrapper)
     known = row.towers if row else ()
     before: list[Tensors] = []

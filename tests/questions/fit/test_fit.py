@@ -14,7 +14,9 @@ from kvplan.cli.app import main
 from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
 from kvplan.domain.ledger import Line
-from kvplan.engines import PREDICTED
+from kvplan.engines import PREDICTED, about, make_engine, option_names
+from kvplan.engines.kernel.engine import Served
+from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError
 from kvplan.questions.commands import fit_command as command
 from kvplan.questions.fit.answer import answer
@@ -31,7 +33,7 @@ MODELS = {name: kvplan.load(name) for name in NAMES}
 
 models = st.sampled_from(NAMES)
 engines = st.sampled_from(sorted(PREDICTED))
-budgets = st.integers(1, 60 * GIB)
+budgets = st.integers(MIB, 60 * GIB)
 
 
 def question(name: str, engine: str, budget_bytes: int, **more: Any) -> Question:
@@ -49,12 +51,17 @@ def question(name: str, engine: str, budget_bytes: int, **more: Any) -> Question
 
 def holds(name: str, engine: str, budget_bytes: int, batch_size: int, context: int) -> bool:
     """The estimate's word: the cache is not larger than what the engine makes of the budget."""
-    options: dict[str, Any] = {"max_model_len": context, "device_memory_bytes": budget_bytes} if engine == "vllm" else {}
+    roles, names = about(engine).roles, option_names(engine)
+    told: dict[str, Any] = {"memory": budget_bytes, "context": context}
+    options = {roles[role]: value for role, value in told.items() if "memory" in roles and roles.get(role) in names}
     estimated = kvplan.estimate(MODELS[name], seq_len=context, batch_size=batch_size, engine=engine, **options)
     if isinstance(estimated, kvplan.NotPredicted):  # llama.cpp holds at most 256 sequences
         assert "n_seq_max" in estimated.reason
         return False
     pool = reserved(MODELS[name], engine, options, budget_bytes)
+    prepared = make_engine(engine, options).on(MODELS[name])
+    if isinstance(pool, kvplan.Pool) and isinstance(prepared, Served) and not prepared.one_pool:  # bytes alone do not say
+        return prepared.holds(pool, At(context, batch_size, 0))
     limit = pool.usable_bytes if isinstance(pool, kvplan.Pool) else budget_bytes
     return estimated.total_bytes <= limit
 
@@ -260,12 +267,14 @@ def test_what_does_not_fit_exits_with_1_and_says_so_first(capsys: pytest.Capture
     assert capsys.readouterr().out.startswith("FITS on 8 x h100-sxm-80gb: 32 x 32,768 tokens")
 
 
-def test_unknown_weights_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("gpt-oss-20b", "--gpu", "rtx-4090") == 2
+def test_unknown_weights_are_asked_for(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    by_hand = tmp_path / "mine.yaml"
+    by_hand.write_text("name: mine\nlayers: 4\nattention: {kv_heads: 2, head_dim: 64}\nmax_tokens: 4096\n", encoding="utf-8")
+    assert run(str(by_hand), "--gpu", "rtx-4090") == 2
     err = capsys.readouterr().err
-    assert "the weights of gpt-oss-20b are not known" in err
+    assert "the weights of mine are not known" in err
     assert "--weights" in err
-    assert run("gpt-oss-20b", "--gpu", "rtx-4090", "--weights", "13GB") == 0
+    assert run(str(by_hand), "--gpu", "rtx-4090", "--weights", "13GB") == 0
 
 
 @pytest.mark.parametrize(
@@ -282,7 +291,7 @@ def test_unknown_weights_are_asked_for(capsys: pytest.CaptureFixture[str]) -> No
         (["--gpu", "l4", "--target", "1 at 1k", "--context", "1k"], "leave out"),
         (["--gpu", "l4", "--weights", "16"], "size with its unit"),
         (["--gpu", "l4", "--weights", "1GB", "--weights-dtype", "fp8"], "two answers"),
-        (["--gpu", "l4", "--weights-dtype", "fp9"], "unknown dtype"),
+        (["--gpu", "l4", "--weights-dtype", "fp9"], "unknown format"),
         (["--gpu", "l4", "--utilization", "1.5"], "at most 1"),
         (["--gpu", "l4", "--utilization", "nan"], "at most 1"),
         (["--gpu", "l4", "-e", "vlm"], "did you mean `vllm`"),
