@@ -102,6 +102,13 @@ def transformers_page() -> str:
     return "".join([NOTE, "# transformers\n\n", head, table, *rows, "\n## Not predicted from a bare config\n\n", *none])
 
 
+def ledger_page() -> str:
+    """vLLM's memory ledger: which lines are exact, and every recorded start."""
+    from ledger_page import page
+
+    return page(NOTE)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "architectures.md": architectures_page,
@@ -109,6 +116,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "dtypes.md": markdown_page("Cache dtypes", "Bytes of a block of elements, scales included.", "dtypes"),
     "engines.md": markdown_page("Engines", "Whose allocation is predicted, and each engine's options.", "engines"),
     "models.md": markdown_page("Catalogue", "Names for MODEL; hub ids and tuned variants resolve to them.", "models"),
+    "ledger.md": ledger_page,
     "gpus.md": markdown_page("GPUs", "Memory as the driver reports it.", "gpus"),
 }
 

@@ -87,7 +87,8 @@ class Demand:
         A context, and graphs that are captured after the cache, stand outside what a fraction of the card counts.
         """
         self.total_bytes = found.total.bytes  # what the engine's fraction is of
-        loaded = total("weights", (line for line in found.lines if line.name in LOADED))
+        parts = [line for line in found.lines if line.name in LOADED]
+        loaded = parts[0] if len(parts) == 1 else total("weights", parts)
         if self.weights.basis != "given" and not contradicts(loaded, self.weights):
             self.weights = loaded
         if self.member.reserve is None:
