@@ -21,7 +21,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     `less_one`: the ring is told one token less than the config's window. `splits`: may be cut over cards, `splits_rings`: with
     rings too. `draft_tokens`: what its own prediction layers draft at a time (None: it has no such component).
     `expects` are keys that must have that value where they are given, `needs` keys that released models may lack.
-    `grouped`: experts chosen by groups are refused; `groups_key` says how many groups.
+    `kinds` are the layer types that the class takes, one for each layer (empty: it does not look). `grouped`: experts chosen
+    by groups are refused; `groups_key` says how many groups.
     """
 
     types: tuple[str, ...] = ()
@@ -30,13 +31,18 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     splits: bool = True
     splits_rings: bool = True
     draft_tokens: int | None = None
+    single_draft: bool = False  # more than one prediction layer is refused
     expects: Mapping[str, Any] = {}
     needs: tuple[str, ...] = ()
     grouped: bool = False
     groups_key: str = "n_group"
+    kinds: tuple[str, ...] = ()
 
 
 _PLAIN: Final = Architecture(expects=_SILU)
+_SLIDING: Final = ("sliding_attention", "full_attention")
+_LINEAR: Final = ("linear_attention", "full_attention")
+_CONV: Final = ("conv", "full_attention")
 
 
 def _plain(*types: str, **more: Any) -> Architecture:
@@ -56,10 +62,11 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
     "BailingMoeV3ForCausalLM": Architecture(
         types=("bailing_hybrid",),
         draft_tokens=1,
+        single_draft=True,
         needs=("layer_group_size", "short_conv_kernel_size"),
         expects={**_SILU, "no_kda_lora": True, "score_function": "sigmoid", "norm_topk_prob": True},
     ),
-    "Cohere2ForCausalLM": _plain("cohere2"),
+    "Cohere2ForCausalLM": _plain("cohere2", kinds=_SLIDING),
     "CohereForCausalLM": _plain("cohere"),
     "DFlash2DraftModel": _plain(rings=True, less_one=True, splits=False),
     "DFlashDraftModel": _plain(rings=True, less_one=True, splits=False),
@@ -74,9 +81,9 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
     "Dots1ForCausalLM": _plain("dots1", expects={**_SILU, "scoring_func": "noaux_tc", "norm_topk_prob": True}),
     "Ernie4_5_ForCausalLM": _plain("ernie4_5"),
     "Ernie4_5_MoeForCausalLM": _plain("ernie4_5_moe", expects={**_SILU, "moe_gate_act": "softmax", "moe_layer_interval": 1}),
-    "Exaone4ForCausalLM": _plain("exaone4"),
+    "Exaone4ForCausalLM": _plain("exaone4", kinds=_SLIDING),
     "Gemma2ForCausalLM": _plain("gemma2", expects={"hidden_act": "gelu_pytorch_tanh"}),
-    "Gemma3ForCausalLM": Architecture(types=("gemma3_text",)),
+    "Gemma3ForCausalLM": Architecture(types=("gemma3_text",), kinds=_SLIDING),
     "Gemma3ForConditionalGeneration": Architecture(types=("gemma3",)),
     "Gemma4ForConditionalGeneration": Architecture(
         types=("gemma4", "gemma4_text"),
@@ -84,12 +91,14 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
         less_one=True,
         needs=("layer_types", "head_dim"),
         expects={"hidden_activation": "gelu_pytorch_tanh"},
+        kinds=_SLIDING,
     ),
     "Gemma4UnifiedForConditionalGeneration": Architecture(
         rings=True,
         less_one=True,
         needs=("layer_types", "head_dim"),
         expects={"hidden_activation": "gelu_pytorch_tanh"},
+        kinds=_SLIDING,
     ),
     "Glm4ForCausalLM": _plain("glm4"),
     "Glm4MoeForCausalLM": _plain("glm4_moe", expects={**_SILU, "norm_topk_prob": True}),
@@ -150,9 +159,9 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
             "moe_router_logit_softcapping": 0.0,
         },
     ),
-    "Lfm2ForCausalLM": _plain("lfm2", splits=False),
-    "Lfm2MoeForCausalLM": _plain("lfm2_moe", splits=False, expects={**_SILU, "norm_topk_prob": True}),
-    "Lfm2VlForConditionalGeneration": _plain("lfm2_vl", splits=False),
+    "Lfm2ForCausalLM": _plain("lfm2", splits=False, kinds=_CONV),
+    "Lfm2MoeForCausalLM": _plain("lfm2_moe", splits=False, expects={**_SILU, "norm_topk_prob": True}, kinds=_CONV),
+    "Lfm2VlForConditionalGeneration": _plain("lfm2_vl", splits=False, kinds=_CONV),
     "LlamaForCausalLM": _plain("llama"),
     "MiMoForCausalLM": _plain("mimo"),
     "MiMoV2ForCausalLM": Architecture(
@@ -176,13 +185,14 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
         splits_rings=False,
         needs=("layer_types",),
         expects={"hidden_activation": "silu"},
+        kinds=_SLIDING,
     ),
     "NemotronHForCausalLM": Architecture(
         types=("nemotron_h",), draft_tokens=2, expects={"mamba_hidden_act": "silu", "mlp_hidden_act": "relu2"}
     ),
     "NemotronH_Omni_Reasoning_V3": Architecture(draft_tokens=2, expects={"mamba_hidden_act": "silu", "mlp_hidden_act": "relu2"}),
-    "Olmo3ForCausalLM": _plain("olmo3", splits=False),
-    "OlmoHybridForCausalLM": _plain("olmo_hybrid", splits=False),
+    "Olmo3ForCausalLM": _plain("olmo3", splits=False, kinds=_SLIDING),
+    "OlmoHybridForCausalLM": _plain("olmo_hybrid", splits=False, kinds=_LINEAR),
     "Phi3ForCausalLM": _plain("phi3", "phi4"),
     "Qwen2ForCausalLM": _plain("qwen2"),
     "Qwen2_5_VLForConditionalGeneration": _plain("qwen2_5_vl", "qwen2_5_vl_text"),
@@ -193,17 +203,19 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
     ),
     "Qwen3VLForConditionalGeneration": _plain("qwen3_vl", "qwen3_vl_text"),
     "Qwen3VLMoeForConditionalGeneration": _plain("qwen3_vl_moe", "qwen3_vl_moe_text", expects={**_SILU, "norm_topk_prob": True}),
-    "Qwen3_5ForCausalLM": _plain("qwen3_5_text"),
-    "Qwen3_5ForConditionalGeneration": _plain("qwen3_5", draft_tokens=4),
-    "Qwen3_5MoeForCausalLM": _plain("qwen3_5_moe_text", expects={**_SILU, "norm_topk_prob": True}),
-    "Qwen3_5MoeForConditionalGeneration": _plain("qwen3_5_moe", draft_tokens=4, expects={**_SILU, "norm_topk_prob": True}),
+    "Qwen3_5ForCausalLM": _plain("qwen3_5_text", kinds=_LINEAR),
+    "Qwen3_5ForConditionalGeneration": _plain("qwen3_5", draft_tokens=4, kinds=_LINEAR),
+    "Qwen3_5MoeForCausalLM": _plain("qwen3_5_moe_text", expects={**_SILU, "norm_topk_prob": True}, kinds=_LINEAR),
+    "Qwen3_5MoeForConditionalGeneration": _plain(
+        "qwen3_5_moe", draft_tokens=4, expects={**_SILU, "norm_topk_prob": True}, kinds=_LINEAR
+    ),
     "Qwen4ExpForConditionalGeneration": _plain(
-        "qwen4_exp", "qwen4_exp_text", draft_tokens=4, expects={**_SILU, "norm_topk_prob": True}
+        "qwen4_exp", "qwen4_exp_text", draft_tokens=4, expects={**_SILU, "norm_topk_prob": True}, kinds=_LINEAR
     ),
     "SeedOssForCausalLM": _plain("seed_oss"),
     "SmolLM3ForCausalLM": _plain("smollm3"),
     "SolarOpenForCausalLM": _plain("solar_open", expects={**_SILU, "norm_topk_prob": True}),
-    "Spark2_5ForCausalLM": Architecture(rings=True, expects={"hidden_act": "gelu"}),
+    "Spark2_5ForCausalLM": Architecture(rings=True, expects={"hidden_act": "gelu"}, kinds=_SLIDING),
     "Step3p5ForCausalLM": Architecture(
         types=("step3p5",), rings=True, needs=("layer_types",), expects={"norm_expert_weight": True}
     ),

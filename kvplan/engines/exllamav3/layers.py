@@ -48,6 +48,8 @@ def held_by_drafts(model: Model, row: Architecture) -> tuple[Held, ...]:
         Refused: as `held`.
     """
     found: list[Held] = []
+    if row.single_draft and len(model.drafts) > 1:
+        raise Refused(f"one prediction layer is supported, and the model has {len(model.drafts)}")
     for layer in model.drafts:
         if any(_is_shared_entry(memory) for memory in layer.memories):
             dims = {memory.key_dim for memory in layer.memories if isinstance(memory, Softmax)}
@@ -71,6 +73,8 @@ def _of_layer(model: Model, row: Architecture, layer: Layer, *, rings: bool) -> 
         match memory:
             case Softmax(reach=Window(size=size)) if rings:
                 window = size - 1 if row.less_one else size
+                if window < 1:
+                    raise Refused(f"a ring of a window of {size} token holds nothing (layer {layer.index})")
                 yield Held(layer=layer.index, slot=Ring(heads=memory.kv_heads, dim=memory.key_dim, window=window))
             case Softmax():
                 yield Held(layer=layer.index, paged=_attention(model, memory, index))

@@ -78,11 +78,22 @@ def refuse(model: Model) -> None:
         found = key(model, wanted)
         if found is not None and found != value:
             raise Refused(f"Key {wanted} expected to have value {value} but was {str(found)[:60]}")
+    listed = key(model, "layer_types")
+    if row.kinds and listed:
+        _refuse_kinds(list(listed) if isinstance(listed, list | tuple) else [], row.kinds, key(model, "num_hidden_layers"))
     if row.grouped:
         groups, top = key(model, row.groups_key, 1), key(model, "topk_group", 1)
         if groups != 1 or top != 1:
             raise Refused(f"Group-limited expert routing (n_group = {groups}, topk_group = {top}) is not supported")
     _refuse_by_name(model, name)
+
+
+def _refuse_kinds(listed: list[Any], kinds: tuple[str, ...], layers: Any) -> None:
+    if len(listed) != layers:
+        raise Refused("Length of layer_types key doesn't match number of hidden layers")
+    other = [kind for kind in listed if kind not in kinds]
+    if other:
+        raise Refused(f"Unknown layer type in layer_types: {str(other[0])[:40]}")
 
 
 def _refuse_by_name(model: Model, name: str) -> None:
@@ -95,11 +106,15 @@ def _refuse_by_name(model: Model, name: str) -> None:
             own = key(model, "swa_head_dim", dims[0]), key(model, "swa_v_head_dim", dims[1])
             if own[0] != dims[0]:
                 raise Refused("MiMoV2: differing GA/SWA Q/K head dims are not supported (one cache geometry per model)")
+            if dims[0] and dims[1] and dims[1] > dims[0]:
+                raise Refused("Attn: v_head_dim > head_dim is not supported")
             if own[1] != dims[1]:
                 raise Refused("MiMoV2: differing GA/SWA V head dims are not supported")
             heads = key(model, "num_attention_heads")
             if key(model, "swa_num_attention_heads", heads) != heads:
                 raise Refused("MiMoV2: differing GA/SWA query head counts are not supported")
+            if 1 in key(model, "hybrid_layer_pattern", ()) and not key(model, "sliding_window"):
+                raise Refused("MiMoV2: sliding_window must be set when the layer pattern uses SWA")
             if key(model, "n_shared_experts", 0):
                 raise Refused("MiMoV2: shared experts are not present in any published checkpoint")
         case "Qwen2_5_VLForConditionalGeneration":
@@ -111,7 +126,8 @@ def _refuse_by_name(model: Model, name: str) -> None:
                 raise Refused(f"routed_scaling_factor {scale} != 1.0 is not supported with softmax routing")
         case "GlmMoeDsaForCausalLM":
             kinds = key(model, "indexer_types") or []
-            if kinds and (len(kinds) < len(model.layers) or set(kinds) - {"full", "shared"} or kinds[0] != "full"):
+            count = key(model, "num_hidden_layers", 0)
+            if kinds and (len(kinds) < count or set(kinds) - {"full", "shared"} or kinds[0] != "full"):
                 raise Refused(f"Unexpected indexer_types: {str(kinds)[:60]}")
         case "DeepseekV4ForCausalLM":
             ratios = key(model, "compress_ratios")
@@ -120,6 +136,10 @@ def _refuse_by_name(model: Model, name: str) -> None:
         case "SmolLM3ForCausalLM":
             if set(key(model, "layer_types", ())) - {"full_attention"}:
                 raise Refused("SmolLM3: layers of another type than full_attention are not supported")
+        case "Exaone4ForCausalLM":
+            sliding = "sliding_attention" in key(model, "layer_types", ()) or key(model, "sliding_window_pattern")
+            if sliding and key(model, "sliding_window", -1) < 0:
+                raise Refused("layer_types requests sliding_attention but sliding_window is disabled")
         case "NemotronHForCausalLM" | "NemotronH_Omni_Reasoning_V3" if key(
             model, "n_routed_experts", key(model, "num_experts", 0)
         ):
@@ -233,25 +253,24 @@ def from_config(config: Mapping[str, Any], name: str) -> Model | None:
     """A model by the engine's own reading alone, for a config that no other reader takes; None where it cannot be read.
 
     A drafter names sliding layers under the model type of another family; an architecture may be new to the rest of kvplan.
+
+    Raises:
+        Refused: the engine's class does not take the config.
     """
-    names = config.get("architectures")
-    known = str(names[0]) if isinstance(names, list) and len(names) == 1 else ""
     text = next((config[key] for key in _TEXT_SECTIONS if isinstance(config.get(key), Mapping)), config)
-    if known not in ARCHITECTURES:
-        return None
     text_type = str(text.get("model_type") or "")
-    layers = own_layers(known, text_type, {**config, **text})
-    if not layers:
-        return None
     model_type = str(config.get("model_type") or text_type)
-    return Model(
+    unread = Model(
         name=name or model_type,
         model_type=model_type,
-        layers=_numbered(layers),
+        layers=(Layer(index=0),),
         config=config,
         text_type=text_type,
         text_config=text,
     )
+    refuse(unread)
+    layers = own_layers(named(unread)[0], text_type, _keys(unread))
+    return replace(unread, layers=_numbered(layers)) if layers else None
 
 
 _TEXT_SECTIONS: Final = ("text_config", "llm_config")

@@ -289,16 +289,16 @@ class Compressor(msgspec.Struct, frozen=True, kw_only=True):
 
     def planes(self, slots: Slots, jobs: Count, seq_len: Count) -> Iterator[Plane[Count]]:
         """The state of `jobs` jobs; of the buffers nothing need be kept but what has not been compressed yet."""
-        shapes: Iterator[tuple[str, tuple[int, ...], str]] = self._shapes()
-        for name, sizes, dtype in shapes:
+        for name, sizes, dtype in self._shapes():
             needed: int | Count = 0
             if name == "ring":
                 needed = at_most(seq_len, self.window) * (self.dim * 2)
-            yield Plane(name=name, shape=(jobs, *sizes), dtype=dtype, needed=needed)
+            shape: tuple[int | Count, ...] = (jobs,)
+            yield Plane(name=name, shape=shape + sizes, dtype=dtype, needed=needed)
 
     def checkpoint(self, slots: Slots) -> int:
         """Host bytes that a stored checkpoint of one sequence takes: one job's state whole."""
-        return sum(prod(sizes) * item_bytes(dtype) for _, sizes, dtype in self._shapes())
+        return sum(prod(one[1]) * item_bytes(one[2]) for one in self._shapes())
 
 
 class Ngrams(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from kvplan.engines.exllamav3.refusals import Refused
 from kvplan.model import Compressed, Full, Index, Latent, Memory, ModelError, Recurrent, Softmax, State, Window
 
 Rows = list[tuple[Memory, ...]]
@@ -67,7 +68,11 @@ class Keys:
 
 
 def own_layers(name: str, text_type: str, config: Mapping[str, Any]) -> Rows | None:
-    """Each layer's memories as the class of architecture `name` reads the config; None where it lacks a key that is needed."""
+    """Each layer's memories as the class of architecture `name` reads the config; None where it lacks a key that is needed.
+
+    Raises:
+        Refused: a layer map that the class itself finds wrong.
+    """
     reader = _READERS.get(name, _plain)
     if text_type == "mistral4":
         reader = _mla
@@ -129,7 +134,7 @@ def _gemma4(c: Keys) -> Rows:
     """Gemma4Config: full layers have heads and a width of their own."""
     kv_heads, dim = c.number("num_key_value_heads", c.number("num_attention_heads")), c.number("head_dim")
     full = c.number("num_global_key_value_heads", kv_heads), c.number("global_head_dim", dim)
-    window = c.number("sliding_window")
+    window = c.number("sliding_window", 0)
     return [(_softmax(*full) if kind == "full_attention" else _softmax(kv_heads, dim, window),) for kind in _kinds(c, c.layers())]
 
 
@@ -141,7 +146,7 @@ def _mimo_v2(c: Keys) -> Rows:
     pattern = c.items("hybrid_layer_pattern") or [0] * count
     skipped = set(c.items("skip_attention") or ())
     if len(pattern) != count:
-        raise Unreadable("hybrid_layer_pattern")
+        raise Refused("MiMoV2: hybrid_layer_pattern must name every layer")
     window = c.number("sliding_window") if 1 in pattern else 0
     rows: Rows = []
     for i, sliding in enumerate(pattern):
@@ -172,7 +177,7 @@ def _decilm(c: Keys) -> Rows:
         group = 0 if attention.get("no_op") else Keys(attention).number("n_heads_in_group")
         rows.append((_softmax(heads // group, dim),) if group else ())
     if len(rows) != c.layers():
-        raise Unreadable("block_configs")
+        raise Refused("Number of hidden layers does not match length of block_configs list")
     return rows
 
 
@@ -306,8 +311,10 @@ def _pattern(c: Keys, names: str, pattern: str) -> str:
 def _nemotron(c: Keys) -> Rows:
     """NemotronHConfig: a letter a layer; M keeps a state, * keys and values."""
     pattern = _pattern(c, "layers_block_type", "hybrid_override_pattern")
-    if not pattern or len(pattern) != c.number("num_hidden_layers", len(pattern)):
+    if not pattern:
         raise Unreadable("hybrid_override_pattern")
+    if len(pattern) != c.number("num_hidden_layers", len(pattern)):
+        raise Refused("hybrid_override_pattern length does not match num_hidden_layers")
     heads, dim, state = c.number("mamba_num_heads"), c.number("mamba_head_dim"), c.number("ssm_state_size")
     conv = State(name="conv", shape=(heads * dim + 2 * c.number("n_groups") * state,), kernel=c.number("conv_kernel", 4))
     mamba = Recurrent(kind="mamba2", states=(conv, State(name="ssm", shape=(heads, dim, state))))
@@ -388,11 +395,11 @@ _READERS: Final[dict[str, Callable[[Keys], Rows]]] = {
 }
 
 
-def _drafts_of(key: str, layer: Callable[[Keys], tuple[Memory, ...]], most: int = _MAX_LAYERS) -> Callable[[Keys], Iterator[Any]]:
+def _drafts_of(key: str, layer: Callable[[Keys], tuple[Memory, ...]]) -> Callable[[Keys], Iterator[Any]]:
     """As many layers as the key says, all alike."""
 
     def read(c: Keys) -> Iterator[tuple[Memory, ...]]:
-        for _ in range(min(c.number(key, 0), most)):
+        for _ in range(min(c.number(key, 0), _MAX_LAYERS)):
             yield layer(c)
 
     return read
@@ -420,7 +427,7 @@ def _mimo_v2_draft(c: Keys) -> tuple[Memory, ...]:
 
 _NEXTN: Final = "num_nextn_predict_layers"
 _DRAFTS: Final[dict[str, Callable[[Keys], Iterator[Any]]]] = {
-    "BailingMoeV3ForCausalLM": _drafts_of(_NEXTN, lambda c: (_latent(c),), most=1),
+    "BailingMoeV3ForCausalLM": _drafts_of(_NEXTN, lambda c: (_latent(c),)),
     "DeepseekV4ForCausalLM": _deepseek_v4_drafts,
     "Glm4MoeLiteForCausalLM": _drafts_of(_NEXTN, lambda c: (_latent(c),)),
     "Glm5NextForConditionalGeneration": _drafts_of(_NEXTN, lambda c: (_latent(c, 0), _pooled_index(c))),
