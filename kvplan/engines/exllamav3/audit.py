@@ -5,22 +5,20 @@ Rows without a config record a function of the engine alone (`ratio_split`). A r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from kvplan.auditing.cases import Case, InvalidCase, whole
-from kvplan.engines.base import build_options
+from kvplan.domain.model import Model
 from kvplan.engines.exllamav3.layers import held, held_by_drafts, relayered
 from kvplan.engines.exllamav3.models import architecture, as_read, draft_tokens, from_config, named, refuse
 from kvplan.engines.exllamav3.options import ExLlamaV3Options
 from kvplan.engines.exllamav3.parallel import Component, device_bytes, ratio_split, split, units
 from kvplan.engines.exllamav3.planes import PAGE, Held, Mode, Slots
 from kvplan.engines.exllamav3.pool import Caches, Sums, caches, check_mode, check_size, page_tier, settings, sums
-from kvplan.engines.exllamav3.refusals import Refused
-from kvplan.errors import KvplanError, OptionError
-from kvplan.model import Model
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.kernel.options import build_options
+from kvplan.errors import KvplanError, OptionError, Refused
 
-Read = Callable[..., Model]
 #: Lists for reading: shapes, what the engine says of itself, inputs of the split.
 _FOR_READING: Final = frozenset(
     {"groups", "components", "storage_size_reported", "overhead_size_reported", "refused", "cache_layer_type"}
@@ -80,7 +78,7 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
 def _model(case: Case, read: Read) -> Model:
     """The model; the engine's own reading stands in where no other reader takes the config."""
     try:
-        return read(case.config)
+        return read(case.config, case.model)
     except KvplanError:
         own = from_config(case.config, case.model)
         if own is None:

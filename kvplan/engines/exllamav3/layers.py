@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from kvplan.domain.model import Compressed, Cross, Index, Latent, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
 from kvplan.engines.exllamav3.architectures import Architecture
 from kvplan.engines.exllamav3.models import entry_ratio, index_ratio, rotary_part
 from kvplan.engines.exllamav3.planes import (
@@ -25,8 +26,7 @@ from kvplan.engines.exllamav3.planes import (
     Ring,
     Rows,
 )
-from kvplan.engines.exllamav3.refusals import Refused
-from kvplan.model import Compressed, Cross, Index, Latent, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
+from kvplan.errors import Refused
 
 _DELTA_KINDS: Final = frozenset({"gated_delta", "kda", "mamba2"})
 

@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
+from kvplan.domain.model import Model
 from kvplan.engines.exllamav3.planes import PAGE, Mode
 from kvplan.errors import OptionError
-from kvplan.model import Model
 
 #: Words that TabbyAPI itself takes for a pair of bits.
 _NAMED: Final = {"FP16": Mode(), **{f"Q{bits}": Mode(k_bits=bits, v_bits=bits, quantised=True) for bits in (8, 6, 4)}}

@@ -16,7 +16,7 @@ import msgspec
 
 from kvplan.engines.exllamav3.planes import PAGE, Attention, Delta, Held, Mode, Paged, Ring, Slot, Slots
 from kvplan.engines.exllamav3.pool import pages, states
-from kvplan.engines.exllamav3.refusals import Refused
+from kvplan.errors import Refused
 
 #: Units of a component that owns a cache: attention is cut by heads, linear layers by heads of keys.
 _CACHE_UNITS: Final = frozenset({"heads", "K-heads"})

@@ -15,8 +15,8 @@ from typing import Final, Generic
 
 import msgspec
 
-from kvplan.dtypes import item_bytes
-from kvplan.engines.base import Count, at_most
+from kvplan.domain.dtypes import item_bytes
+from kvplan.engines.kernel.tensors import Count, at_most
 from kvplan.units import ceil_div
 
 PAGE: Final = 256  # tokens; constants.py PAGE_SIZE

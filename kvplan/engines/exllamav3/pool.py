@@ -11,13 +11,13 @@ from typing import Final
 
 import msgspec
 
-from kvplan.engines.base import Count
+from kvplan.domain.model import Model
 from kvplan.engines.exllamav3.layers import held, held_by_drafts, relayered
 from kvplan.engines.exllamav3.models import architecture, default_draft, draft_tokens, named, trained_tokens
 from kvplan.engines.exllamav3.options import ExLlamaV3Options
 from kvplan.engines.exllamav3.planes import PAGE, Attention, Entries, Held, Mla, Mode, Plane, Slots
-from kvplan.engines.exllamav3.refusals import Refused
-from kvplan.model import Model
+from kvplan.engines.kernel.tensors import Count
+from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
 _DEFAULT_LENGTH: Final = 8192  # tokens, where neither the user nor the config says one

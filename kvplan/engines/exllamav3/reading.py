@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from kvplan.engines.exllamav3.refusals import Refused
-from kvplan.model import Compressed, Full, Index, Latent, Memory, ModelError, Recurrent, Softmax, State, Window
+from kvplan.domain.model import Compressed, Full, Index, Latent, Memory, ModelError, Recurrent, Softmax, State, Window
+from kvplan.errors import Refused
 
 Rows = list[tuple[Memory, ...]]
 _MAX_LAYERS: Final = 10_000
