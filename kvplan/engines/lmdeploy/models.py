@@ -197,12 +197,8 @@ def window(model: Model) -> int:
         return found.whole("sliding_window") or -1
     if told is None and _has_null(model, "sliding_window"):
         return -1
-    sizes = (m.reach.size for layer in model.layers for m in layer.memories if isinstance(m, Softmax) and _slides(m))
-    return next(sizes, -1)  # type: ignore[arg-type]
-
-
-def _slides(memory: Softmax) -> bool:
-    return isinstance(memory.reach, Window)
+    reaches = (m.reach for layer in model.layers for m in layer.memories if isinstance(m, Softmax))
+    return next((reach.size for reach in reaches if isinstance(reach, Window)), -1)
 
 
 def _raw(model: Model, name: str) -> Any:
