@@ -13,8 +13,9 @@ from kvplan.engines.exllamav3.layers import held, held_by_drafts, relayered
 from kvplan.engines.exllamav3.models import architecture, as_read, draft_tokens, from_config, named, refuse
 from kvplan.engines.exllamav3.options import ExLlamaV3Options
 from kvplan.engines.exllamav3.parallel import Component, device_bytes, ratio_split, split, units
-from kvplan.engines.exllamav3.planes import PAGE, Held, Mode, Slots
+from kvplan.engines.exllamav3.planes import PAGE, Mode
 from kvplan.engines.exllamav3.pool import Caches, Sums, caches, check_mode, check_size, page_tier, settings, sums
+from kvplan.engines.exllamav3.states import Held, Slots
 from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.kernel.options import build_options
 from kvplan.errors import KvplanError, OptionError, Refused

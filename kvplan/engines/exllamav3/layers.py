@@ -12,20 +12,8 @@ from typing import Final
 from kvplan.domain.model import Compressed, Cross, Index, Latent, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
 from kvplan.engines.exllamav3.architectures import Architecture
 from kvplan.engines.exllamav3.models import entry_ratio, index_ratio, rotary_part
-from kvplan.engines.exllamav3.planes import (
-    PAGE,
-    Attention,
-    Compressor,
-    Conv,
-    Delta,
-    Entries,
-    Held,
-    Mla,
-    Ngrams,
-    Paged,
-    Ring,
-    Rows,
-)
+from kvplan.engines.exllamav3.planes import PAGE, Attention, Entries, Mla, Paged, Rows
+from kvplan.engines.exllamav3.states import Compressor, Conv, Delta, Held, Ngrams, Ring
 from kvplan.errors import Refused
 
 _DELTA_KINDS: Final = frozenset({"gated_delta", "kda", "mamba2"})
@@ -77,7 +65,7 @@ def _of_layer(model: Model, row: Architecture, layer: Layer, *, rings: bool) -> 
                     raise Refused(f"a ring of a window of {size} token holds nothing (layer {layer.index})")
                 yield Held(layer=layer.index, slot=Ring(heads=memory.kv_heads, dim=memory.key_dim, window=window))
             case Softmax():
-                yield Held(layer=layer.index, paged=_attention(model, memory, index))
+                yield Held(layer=layer.index, paged=_attention(model, memory, index), reach=memory.reach)
             case Latent():
                 yield Held(layer=layer.index, paged=_latent(memory, index))
             case Recurrent(kind="short_conv", states=(State(shape=(channels,), kernel=kernel),)) if kernel:
@@ -100,11 +88,18 @@ def _attention(model: Model, memory: Softmax, index: Index | None) -> Attention:
         raise Refused(f"ExLlamaV3 keeps compressed entries of shared keys and values only, not 1 in {memory.reach.ratio}")
     dim = max(memory.key_dim, memory.value_dim)
     if index is None:
-        return Attention(heads=memory.kv_heads, dim=dim)
+        return Attention(heads=memory.kv_heads, dim=dim, key_dim=memory.key_dim, value_dim=memory.value_dim)
     ratio = index_ratio(model)
     if not 0 < ratio <= PAGE or PAGE % ratio:
         raise Refused(f"indexer_compress_ratio {ratio} must divide {PAGE}")
-    return Attention(heads=memory.kv_heads, dim=dim, index_dim=index.dim * index.heads, index_ratio=ratio)
+    return Attention(
+        heads=memory.kv_heads,
+        dim=dim,
+        key_dim=memory.key_dim,
+        value_dim=memory.value_dim,
+        index_dim=index.dim * index.heads,
+        index_ratio=ratio,
+    )
 
 
 def _latent(memory: Latent, index: Index | None) -> Mla:

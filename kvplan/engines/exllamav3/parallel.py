@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
-from kvplan.engines.exllamav3.planes import PAGE, Attention, Delta, Held, Mode, Paged, Ring, Slot, Slots
+from kvplan.engines.exllamav3.planes import PAGE, Attention, Mode, Paged
 from kvplan.engines.exllamav3.pool import pages, states
+from kvplan.engines.exllamav3.states import Delta, Held, Ring, Slot, Slots
 from kvplan.errors import Refused
 
 #: Units of a component that owns a cache: attention is cut by heads, linear layers by heads of keys.

@@ -1,28 +1,23 @@
-"""What ExLlamaV3 stores for a layer: paged planes that grow with the cache's tokens, slots that grow with its jobs.
+"""What ExLlamaV3 stores for a paged layer: planes of pages of 256 tokens, which all jobs share.
 
-Everything is allocated when the model loads, at full size. A *paged* layer has planes of `pages` pages of 256 tokens; a *slot*
-layer has one fixed state for each of `max_batch_size` jobs. Keys and values are fp16 whatever the checkpoint's dtype is, or
-packed at 2 to 8 bits in groups of 32 with an fp16 scale each; states are bf16, fp16 or fp32 as said at each class.
+Everything is allocated when the model loads, at full size. Keys and values are fp16 whatever the checkpoint's dtype is, or
+packed at 2 to 8 bits in groups of 32 with an fp16 scale each. What grows with the jobs instead is in `states`.
 
-Source: exllamav3 1.6.5, `cache/{fp16,quant,mla,dsa,qsa}.py`, `modules/{sliding_attn,gated_delta_net,short_conv,ple}.py`.
+Source: exllamav3 1.6.5, `cache/{fp16,quant,mla,dsa,qsa}.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 from typing import Final, Generic
 
 import msgspec
 
 from kvplan.domain.dtypes import item_bytes
-from kvplan.engines.kernel.tensors import Count, at_most
-from kvplan.units import ceil_div
+from kvplan.engines.kernel.tensors import Count
 
 PAGE: Final = 256  # tokens; constants.py PAGE_SIZE
 _GROUP: Final = 32  # values that share a scale
-#: Rows that a ring keeps beside its window, so that a pass may be rolled back: two pages. `sliding_window_overp`.
-_SPARE: Final = 2 * PAGE
 
 
 class Mode(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,14 +40,15 @@ FP16: Final = Mode()
 class Plane(msgspec.Struct, Generic[Count], frozen=True, kw_only=True):
     """One real tensor: `per` leading items (pages or jobs) of `row` items of `dtype` each.
 
-    `tokens_per_row` says how many tokens one row of a page stands for (paged planes only); `needed` are the bytes of one
-    job that hold what its model must remember (slot planes only).
+    `tokens_per_row` says how many tokens one row of a page stands for, and `used` which part of a row the model needs (paged
+    planes only); `needed` are the bytes of one job that hold what its model must remember (slot planes only).
     """
 
     name: str
     shape: tuple[int | Count, ...]
     dtype: str
     tokens_per_row: int = 1
+    used: tuple[int, int] = (1, 1)  # so many of so many elements
     needed: int | Count = 0
     on_host: bool = False
 
@@ -66,7 +62,7 @@ class Plane(msgspec.Struct, Generic[Count], frozen=True, kw_only=True):
 
 
 class Attention(msgspec.Struct, frozen=True, kw_only=True):
-    """Keys and values of `heads` heads of `dim`; values are kept at `dim` too, even where a model's are narrower.
+    """Keys and values of `heads` heads of `dim`: the wider of the two, even where a model's values are narrower.
 
     With `index_dim` two fp16 planes of an indexer follow: a key a token, and one for `index_ratio` tokens (QSA).
 
@@ -75,20 +71,23 @@ class Attention(msgspec.Struct, frozen=True, kw_only=True):
 
     heads: int
     dim: int
+    key_dim: int
+    value_dim: int
     index_dim: int = 0
     index_ratio: int = 4
 
     def planes(self, pages: Count, mode: Mode) -> Iterator[Plane[Count]]:
         """The tensors of `pages` pages."""
+        key, value = (self.key_dim, self.dim), (self.value_dim, self.dim)
         if mode.k_bits:
             groups = self.heads * self.dim // _GROUP  # what does not fill a group is dropped, without an error
-            yield Plane(name="keys", shape=(pages, PAGE, groups * mode.k_bits), dtype="int32")
-            yield Plane(name="values", shape=(pages, PAGE, groups * mode.v_bits), dtype="int32")
-            yield Plane(name="key scales", shape=(pages, PAGE, groups), dtype="float16")
-            yield Plane(name="value scales", shape=(pages, PAGE, groups), dtype="float16")
+            yield Plane(name="keys", shape=(pages, PAGE, groups * mode.k_bits), dtype="int32", used=key)
+            yield Plane(name="values", shape=(pages, PAGE, groups * mode.v_bits), dtype="int32", used=value)
+            yield Plane(name="key scales", shape=(pages, PAGE, groups), dtype="float16", used=key)
+            yield Plane(name="value scales", shape=(pages, PAGE, groups), dtype="float16", used=value)
         else:
-            for name in ("keys", "values"):
-                yield Plane(name=name, shape=(pages, PAGE, self.heads, self.dim), dtype="float16")
+            for name, used in (("keys", key), ("values", value)):
+                yield Plane(name=name, shape=(pages, PAGE, self.heads, self.dim), dtype="float16", used=used)
         if self.index_dim:
             yield Plane(name="index keys", shape=(pages, PAGE, self.index_dim), dtype="float16")
             rows = PAGE // self.index_ratio
@@ -173,167 +172,4 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
         yield Plane(name="rows", shape=(pages, PAGE, self.dim), dtype="float16")
 
 
-class Slots(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs hold a state, how many drafted tokens one of them may take back, and the dtype of recurrent states."""
-
-    jobs: int
-    history: int = 0
-    state_dtype: str = "float16"  # or float32
-
-
-class Ring(msgspec.Struct, frozen=True, kw_only=True):
-    """The last `window` tokens of a sliding layer, in whole pages with two pages to spare; never quantised.
-
-    Source: `modules/sliding_attn.py:SWALayerState`.
-    """
-
-    heads: int
-    dim: int
-    window: int  # tokens before the current one that it may look at, as the module is told
-
-    @property
-    def rows(self) -> int:
-        """Rows of the ring."""
-        return ceil_div(self.window + _SPARE, PAGE) * PAGE
-
-    def planes(self, slots: Slots, jobs: Count, seq_len: Count) -> Iterator[Plane[Count]]:
-        """Keys and values of `jobs` jobs."""
-        for name in ("keys", "values"):
-            needed = at_most(seq_len, self.window) * (self.heads * self.dim * 2)
-            yield Plane(name=name, shape=(jobs, self.rows, self.heads, self.dim), dtype="float16", needed=needed)
-
-    def checkpoint(self, slots: Slots) -> int:
-        """Host bytes that a stored checkpoint of one sequence takes."""
-        return 2 * self.window * self.heads * self.dim * 2
-
-
-class Delta(msgspec.Struct, frozen=True, kw_only=True):
-    """A short convolution's ring and a recurrent state of two rows a job, with the staged inputs of a drafting pass.
-
-    `gate` is the width of the staged gate. Mamba-2 layers (`always_fp32`) keep fp32 states whatever is asked.
-
-    Source: `modules/gated_delta_net.py:GDNLayerState`, `modules/mamba2.py`.
-    """
-
-    channels: int
-    kernel: int
-    heads: int
-    key_dim: int
-    value_dim: int
-    gate: int
-    always_fp32: bool = False
-
-    def _dtype(self, slots: Slots) -> str:
-        return "float32" if self.always_fp32 else slots.state_dtype
-
-    def planes(self, slots: Slots, jobs: Count, seq_len: Count) -> Iterator[Plane[Count]]:
-        """The state of `jobs` jobs."""
-        width, rows = self.kernel + slots.history, jobs * (slots.history + 1)
-        state = self.heads * self.key_dim * self.value_dim * item_bytes(self._dtype(slots))
-        yield Plane(name="conv", shape=(jobs, self.channels, width), dtype="bfloat16", needed=self.channels * self.kernel * 2)
-        shape = (jobs * 2, 1, self.heads, self.key_dim, self.value_dim)
-        yield Plane(name="state", shape=shape, dtype=self._dtype(slots), needed=state)
-        yield Plane(name="staged inputs", shape=(rows, self.channels), dtype="bfloat16")
-        yield Plane(name="staged rates", shape=(rows, self.heads), dtype="bfloat16")
-        yield Plane(name="staged gates", shape=(rows, self.gate), dtype="float32")
-
-    def checkpoint(self, slots: Slots) -> int:
-        """Host bytes that a stored checkpoint of one sequence takes."""
-        return self.channels * self.kernel * 2 + self.heads * self.key_dim * self.value_dim * item_bytes(self._dtype(slots))
-
-
-class Conv(msgspec.Struct, frozen=True, kw_only=True):
-    """A short convolution's ring. Source: `modules/short_conv.py:ShortConvLayerState`."""
-
-    channels: int
-    kernel: int
-
-    def planes(self, slots: Slots, jobs: Count, seq_len: Count) -> Iterator[Plane[Count]]:
-        """The ring of `jobs` jobs."""
-        shape = (jobs, self.channels, self.kernel + slots.history)
-        yield Plane(name="conv", shape=shape, dtype="float16", needed=self.checkpoint(slots))
-
-    def checkpoint(self, slots: Slots) -> int:
-        """Host bytes that a stored checkpoint of one sequence takes."""
-        return self.channels * self.kernel * 2
-
-
-class Compressor(msgspec.Struct, frozen=True, kw_only=True):
-    """DeepSeek-V4's state: a ring of raw rows, and buffers of the compressor where the layer has one.
-
-    `ratio` 0: a sliding layer, the ring alone. With `index_dim` the windows overlap, and their snapshots are fp32 because
-    they carry the position's bias. The length of a draft does not matter.
-
-    Source: `cache/dsa.py:DSV4LayerState`.
-    """
-
-    dim: int
-    window: int
-    ratio: int = 0
-    index_dim: int = 0
-
-    def _shapes(self) -> Iterator[tuple[str, tuple[int, ...], str]]:
-        rows = ceil_div(self.window + _SPARE, PAGE) * PAGE
-        yield "ring", (rows, self.dim), "float16"
-        if not self.ratio:
-            return
-        overlap = bool(self.index_dim)
-        for name in ("compressor rows", "compressor gates"):
-            yield name, (PAGE + self.ratio, self.dim * (2 if overlap else 1)), "float16"
-        if overlap:
-            depth = PAGE // self.ratio + 2
-            for name in ("index rows", "index gates"):
-                yield name, (PAGE + self.ratio, self.index_dim * 2), "float16"
-            yield "snapshots", (depth, 2, self.ratio, self.dim), "float32"
-            yield "index snapshots", (depth, 2, self.ratio, self.index_dim), "float32"
-
-    def planes(self, slots: Slots, jobs: Count, seq_len: Count) -> Iterator[Plane[Count]]:
-        """The state of `jobs` jobs; of the buffers nothing need be kept but what has not been compressed yet."""
-        for name, sizes, dtype in self._shapes():
-            needed: int | Count = 0
-            if name == "ring":
-                needed = at_most(seq_len, self.window) * (self.dim * 2)
-            shape: tuple[int | Count, ...] = (jobs,)
-            yield Plane(name=name, shape=shape + sizes, dtype=dtype, needed=needed)
-
-    def checkpoint(self, slots: Slots) -> int:
-        """Host bytes that a stored checkpoint of one sequence takes: one job's state whole."""
-        return sum(prod(one[1]) * item_bytes(one[2]) for one in self._shapes())
-
-
-class Ngrams(msgspec.Struct, frozen=True, kw_only=True):
-    """An n-gram injection: a dilated convolution's ring on the card, token ids in host memory.
-
-    Source: `modules/ple.py:PLELayerState`.
-    """
-
-    channels: int
-    window: int
-    context: int
-
-    def planes(self, slots: Slots, jobs: Count, seq_len: Count) -> Iterator[Plane[Count]]:
-        """The state of `jobs` jobs."""
-        shape = (jobs, self.channels, self.window + slots.history)
-        yield Plane(name="n-gram conv", shape=shape, dtype="float16", needed=self.channels * self.window * 2)
-        ids = (jobs, self.context + slots.history)
-        yield Plane(name="n-gram ids", shape=ids, dtype="int64", needed=self.context * 8, on_host=True)
-
-    def checkpoint(self, slots: Slots) -> int:
-        """Host bytes that a stored checkpoint of one sequence takes."""
-        return self.channels * self.window * 2 + self.context * 8
-
-
 Paged = Attention | Mla | Entries | Rows
-Slot = Ring | Delta | Conv | Compressor | Ngrams
-
-
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What one layer of the model, or one occurrence of it in a layer map, holds.
-
-    `after` marks an n-gram injection: the engine keeps it as a layer of its own, listed after all others.
-    """
-
-    layer: int
-    paged: Paged | None = None
-    slot: Slot | None = None
-    after: bool = False

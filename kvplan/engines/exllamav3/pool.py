@@ -15,7 +15,8 @@ from kvplan.domain.model import Model
 from kvplan.engines.exllamav3.layers import held, held_by_drafts, relayered
 from kvplan.engines.exllamav3.models import architecture, default_draft, draft_tokens, named, trained_tokens
 from kvplan.engines.exllamav3.options import ExLlamaV3Options
-from kvplan.engines.exllamav3.planes import PAGE, Attention, Entries, Held, Mla, Mode, Plane, Slots
+from kvplan.engines.exllamav3.planes import PAGE, Attention, Entries, Mla, Mode, Plane
+from kvplan.engines.exllamav3.states import Held, Slots
 from kvplan.engines.kernel.tensors import Count
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
