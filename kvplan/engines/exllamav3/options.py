@@ -16,6 +16,8 @@ from kvplan.errors import OptionError
 
 #: Words that TabbyAPI itself takes for a pair of bits.
 _NAMED: Final = {"FP16": Mode(), **{f"Q{bits}": Mode(k_bits=bits, v_bits=bits, quantised=True) for bits in (8, 6, 4)}}
+#: kvplan's dtypes that take the same bytes: 32 values with an fp16 scale.
+_DTYPES: Final = {"q8_0": 8, "q6_0": 6, "q5_0": 5, "q4_0": 4}
 #: Spellings of 16 bits that people use with other engines; this one keeps fp16 whatever the checkpoint holds.
 _SIXTEEN: Final = frozenset({"fp16", "f16", "float16", "half", "bf16", "bfloat16", "16-bit", "auto"})
 _PAIR: Final = re.compile(r"([2-8])\s*,\s*([2-8])")
@@ -80,6 +82,15 @@ class ExLlamaV3Options(msgspec.Struct, frozen=True, kw_only=True):
         return _mode(self.draft_cache_mode, "draft_cache_mode")
 
     @property
+    def kv_dtype(self) -> str:
+        """The dtype of the main cache's pages in kvplan's words, where it has one."""
+        mode = self.mode
+        if not mode.quantised:
+            return "float16"
+        same = next((name for name, bits in _DTYPES.items() if bits == mode.k_bits == mode.v_bits), "")
+        return same or str(mode)
+
+    @property
     def state_dtype(self) -> str:
         """The dtype of recurrent states."""
         return _STATE_DTYPES[self.recurrent_dtype]
@@ -110,6 +121,9 @@ def _mode(text: str, name: str) -> Mode:
     named = _NAMED.get(shown.upper())
     if named is not None:
         return named
+    bits = _DTYPES.get(shown.lower())
+    if bits is not None:
+        return Mode(k_bits=bits, v_bits=bits, quantised=True)
     pair = _PAIR.fullmatch(shown)
     if pair is None:
         raise OptionError(

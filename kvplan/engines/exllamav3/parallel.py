@@ -9,21 +9,27 @@ Source: exllamav3 1.6.5, `model/model_tp_alloc.py:TPAllocator`, `util/misc.py:ra
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from kvplan.engines.exllamav3.planes import PAGE, Attention, Mode, Paged
+from kvplan.engines.exllamav3.options import ExLlamaV3Options
+from kvplan.engines.exllamav3.planes import PAGE, Attention, Mla, Mode, Paged
 from kvplan.engines.exllamav3.pool import pages, states
-from kvplan.engines.exllamav3.states import Delta, Held, Ring, Slot, Slots
+from kvplan.engines.exllamav3.states import Compressor, Delta, Held, Ring, Slot, Slots
 from kvplan.errors import Refused
+from kvplan.units import GIB
 
 #: Units of a component that owns a cache: attention is cut by heads, linear layers by heads of keys.
 _CACHE_UNITS: Final = frozenset({"heads", "K-heads"})
 #: The unit of an n-gram injection, which is a module of its own.
 _INJECTION_UNIT: Final = "layer"
 _ALIGNMENT: Final = 128  # channels that a cut must land on
+#: For an estimate, which knows no weights: tokens that a layer's cache is weighed at, and gigabytes of each card.
+_NOMINAL: Final = 8192
+_EQUAL: Final = 1024.0
+_QUERY_HEADS: Final = 64
 
 
 class Component(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,9 +152,62 @@ def share_bytes(entry: Held, units: int, mode: Mode, slots: Slots, num_pages: in
     """Bytes of a layer's cache on a card that has `units` of its heads (of queries, where the layer is not cut)."""
     if not units:
         return 0
-    part = Held(layer=entry.layer, paged=_paged(entry.paged, units), slot=_slot(entry.slot, units), after=entry.after)
+    part = share_of(entry, units)
     total = sum(int(plane.bytes) for _, plane in pages((part,), num_pages, mode))
     return total + sum(int(p.bytes) for _, p in states((part,), slots, slots.jobs, 1) if not p.on_host)
+
+
+def share_of(entry: Held, units: int) -> Held:
+    """A layer's cache on a card that has `units` of its heads."""
+    return msgspec.structs.replace(entry, paged=_paged(entry.paged, units), slot=_slot(entry.slot, units))
+
+
+def fullest_card(kept: tuple[Held, ...], options: ExLlamaV3Options) -> tuple[Held, ...]:
+    """What the fullest of the cards holds, where each layer brings its cache alone.
+
+    The cards are equally free, or as free as `gpu_split` says; what the weights change in the proportions is not known here.
+
+    Raises:
+        Refused: heads that cannot be cut, or cards without memory.
+    """
+    slots = Slots(jobs=1, history=0, state_dtype=options.state_dtype)
+    cards = options.cards or (_EQUAL,) * options.tensor_parallel
+    limits = [int(size * GIB) for size in cards[: options.tensor_parallel]]
+    limits += [0] * (options.tensor_parallel - len(limits))
+    components = [_component(entry, place, options.mode, slots) for entry, place in zip(kept, _places(kept), strict=True)]
+    shares = split(components, limits, _NOMINAL, _NOMINAL)
+    best: tuple[int, tuple[Held, ...]] = (-1, ())
+    for card in range(options.tensor_parallel):
+        size, held = 0, []
+        for entry, component, share in zip(kept, components, shares, strict=True):
+            part = component.width * share[card]
+            if part:
+                size += share_bytes(entry, part, options.mode, slots, _NOMINAL // PAGE)
+                held.append(share_of(entry, part))
+        if size > best[0]:
+            best = (size, tuple(held))
+    return best[1]
+
+
+def _component(entry: Held, affinity: str, mode: Mode, slots: Slots) -> Component:
+    channels, width = units(entry)
+    size = share_bytes(entry, channels * width, mode, slots, _NOMINAL // PAGE)
+    if isinstance(entry.slot, Compressor):  # its heads of queries are cut, and every card keeps all entries
+        return Component(channels=_QUERY_HEADS, stored_each=size)
+    return Component(
+        channels=channels, width=width, stored_shared=size, affinity=affinity, most_devices=1 if channels == 1 else None
+    )
+
+
+def _places(kept: tuple[Held, ...]) -> Iterator[str]:
+    """The group that each layer stays with: latents without an indexer of their own follow the last that has one."""
+    owner, indexed = "", any(isinstance(entry.paged, Mla) and entry.paged.index_dim for entry in kept)
+    for entry in kept:
+        if indexed and isinstance(entry.paged, Mla):
+            owner = f"indexer {entry.layer}" if entry.paged.index_dim else owner
+            yield owner
+        else:
+            yield ""
 
 
 def _paged(paged: Paged | None, units: int) -> Paged | None:

@@ -53,6 +53,14 @@ class Plane(msgspec.Struct, Generic[Count], frozen=True, kw_only=True):
     on_host: bool = False
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of a page."""
+        size = item_bytes(self.dtype)
+        for items in self.shape[2:]:
+            size *= int(items)
+        return size
+
+    @property
     def bytes(self) -> int | Count:
         """Bytes of the tensor."""
         size: int | Count = item_bytes(self.dtype)

@@ -21,7 +21,7 @@ from kvplan.engines.kernel.tensors import Count
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
-_DEFAULT_LENGTH: Final = 8192  # tokens, where neither the user nor the config says one
+DEFAULT_LENGTH: Final = 8192  # tokens, where neither the user nor the config says one
 _JOBS_WITH_STATES: Final = 4
 _JOBS: Final = 128
 _NGRAM_TOKENS: Final = 4
@@ -85,17 +85,21 @@ def settings(model: Model, options: ExLlamaV3Options, kept: Caches) -> Settings:
     Raises:
         Refused: a cache that is no multiple of 256 tokens, as when only `max_seq_len` is given and is not.
     """
-    length = options.max_seq_len or trained_tokens(model) or _DEFAULT_LENGTH
+    length = options.max_seq_len or trained_tokens(model) or DEFAULT_LENGTH
     size = options.cache_size or length
     check_size(size)
-    jobs = _JOBS_WITH_STATES if any(entry.slot for entry in kept.main) else _JOBS
     return Settings(
         max_seq_len=min(length, size),
         cache_size=size,
-        max_batch_size=options.max_batch_size or jobs,
+        max_batch_size=options.max_batch_size or default_jobs(kept.main),
         chunk_size=ceil_div(max(options.chunk_size, PAGE), PAGE) * PAGE,
         max_history=history(model, options),
     )
+
+
+def default_jobs(kept: tuple[Held, ...]) -> int:
+    """Jobs at once where nobody says how many: few where each has a slot."""
+    return _JOBS_WITH_STATES if any(entry.slot for entry in kept) else _JOBS
 
 
 def check_size(tokens: int) -> None:

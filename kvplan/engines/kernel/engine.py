@@ -164,6 +164,12 @@ class Prepared:
         """What the engine says instead of starting where other tenants leave less than it asks for; empty: it starts."""
         return ""
 
+    def largest_pool(self, budget_bytes: int) -> Pool | None:
+        """The largest cache that `budget_bytes` on each device hold, for an engine that is told its size before requests come;
+        None for one whose requests decide.
+        """
+        return None
+
     def command(self, serving: Serving) -> str:
         """The command line that starts the engine for a workload; empty for an engine that nobody starts."""
         return written_command(self.engine.about, serving, self.kv_dtype, self.tensor_parallel)
@@ -216,6 +222,10 @@ class Served(Prepared):
     def pool(self, budget_bytes: int) -> Pool:
         """What the server makes of `budget_bytes` on each device, with the lines that it prints."""
         raise NotImplementedError
+
+    def largest_pool(self, budget_bytes: int) -> Pool:
+        """The same."""
+        return self.pool(budget_bytes)
 
 
 def footprint(prepared: Prepared, workload: Workload) -> Allocation:

@@ -49,10 +49,14 @@ class BlockTensor(Struct, frozen=True, kw_only=True):
     contiguous: bool = False
 
     @property
+    def raw_bytes(self) -> int:
+        """Bytes of its elements in one layer."""
+        return prod(self.shape) * _item(self.dtype)
+
+    @property
     def bytes(self) -> int:
         """Bytes that it takes in one layer."""
-        size = prod(self.shape) * _item(self.dtype)
-        return size if self.contiguous else ceil_div(size, _ALIGNMENT) * _ALIGNMENT
+        return self.raw_bytes if self.contiguous else ceil_div(self.raw_bytes, _ALIGNMENT) * _ALIGNMENT
 
 
 class StateTensor(Struct, frozen=True, kw_only=True):
@@ -64,9 +68,14 @@ class StateTensor(Struct, frozen=True, kw_only=True):
     layers: tuple[int, ...]
 
     @property
+    def raw_bytes(self) -> int:
+        """Bytes of one layer's elements in a slot."""
+        return prod(self.shape) * _item(self.dtype)
+
+    @property
     def bytes(self) -> int:
-        """Bytes that it takes in a slot."""
-        return ceil_div(len(self.layers) * prod(self.shape) * _item(self.dtype), _ALIGNMENT) * _ALIGNMENT
+        """Bytes that all layers take in a slot."""
+        return ceil_div(len(self.layers) * self.raw_bytes, _ALIGNMENT) * _ALIGNMENT
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -118,15 +127,15 @@ def make_plan(model: Model, options: LmdeployOptions) -> Plan:
     kernel, policy = options.kernel_block, options.policy
     models.refuse(model)
     _refuse_drafter(model, options)
-    dtype = models.dtype(model, options.dtype, options.bf16)
+    dtype = models.dtype(model, options.dtype, options.computes_bf16)
     if "deepseek_v4" in models.types(model):
         return _deepseek_v4(model, options, dtype)
     heads = _heads(model, options)
     _divisible(model, heads.total, options.tp)
     mla, sparse = heads.v_dim == 0, bool(models.types(model) & models.SPARSE_MLA)
-    flash = mla and options.flash_mla
+    flash = mla and options.uses_flash_mla
     if sparse:
-        if not options.flash_mla:
+        if not options.uses_flash_mla:
             raise Refused("DeepSeek-V3.2 requires flash_mla to be available.")
         if policy not in (0, 16):
             raise Refused(f"Sparse MLA does not support quant_policy={policy}. Use none/0 for BF16 or fp8/16 for FP8.")
@@ -140,7 +149,7 @@ def make_plan(model: Model, options: LmdeployOptions) -> Plan:
         tensors=tensors,
         states=_states(model, options),
         dtype=dtype,
-        kv_dtype=_kv_words(policy, "bfloat16" if sparse and not policy else dtype),
+        kv_dtype=kv_words(policy, "bfloat16" if sparse and not policy else dtype),
         num_layers=len(heads.layers),
         kv_heads_total=heads.total,
         k_head_dim=heads.k_dim,
@@ -152,8 +161,10 @@ def make_plan(model: Model, options: LmdeployOptions) -> Plan:
     )
 
 
-def _kv_words(policy: int, dtype: str) -> str:
-    return {0: dtype, 16: "fp8_e4m3", 17: "fp8_e5m2", 8: "int8_scaled", 4: "int4_scaled", 42: "turbo_quant"}[policy]
+def kv_words(policy: int, dtype: str) -> str:
+    """A quant policy as kvplan calls such a cache; int8 and int4 keep 4 bytes a token and head beside their elements."""
+    words = {16: "fp8_e4m3", 17: "fp8_e5m2", 8: "int8_per_token_head", 4: "int4_per_token_head", 42: "turbo_quant"}
+    return words.get(policy, dtype)
 
 
 def _block_size(block: int, kernel: int, *, flash: bool, wide: bool) -> tuple[int, int]:
@@ -272,7 +283,7 @@ def _states(model: Model, options: LmdeployOptions) -> tuple[StateTensor, ...]:
     key_heads = (channels - heads * value_dim) // (2 * key_dim)
     own_keys, own = key_heads // options.tp, heads // options.tp
     drafted = 0 if next_ else options.drafted
-    sixteen = "bfloat16" if options.bf16 or next_ else "float16"
+    sixteen = "bfloat16" if options.computes_bf16 or next_ else "float16"
     recurrent = "float32" if options.fp32_mamba_ssm_dtype and not next_ else sixteen
     if next_:
         full = len(model.layers) // models.interval(model)

@@ -160,6 +160,11 @@ def dtype(model: Model, asked: str, bf16: bool) -> str:
     return told if told in _SIXTEEN else "float16"
 
 
+def names_no_dtype(model: Model) -> bool:
+    """Whether a config is silent about the dtype of activations."""
+    return model.origin is not None and not _told_dtype(model)
+
+
 def _told_dtype(model: Model) -> str:
     """What the config says, the outer section first; `dtype` and `torch_dtype` are one key of the config class."""
     if model.origin is None:
@@ -174,6 +179,11 @@ def _told_dtype(model: Model) -> str:
 
 def _dtype_of(section: Settings) -> str:
     return (section.text("dtype") or section.text("torch_dtype")).removeprefix("torch.")
+
+
+def trained_tokens(model: Model) -> int | None:
+    """The longest request that the model takes."""
+    return model.max_tokens
 
 
 def vocabulary(model: Model) -> int:

@@ -18,6 +18,8 @@ _SPELLINGS: Final = {
     **{name: number for number, name in POLICIES.items()},
     **{str(number): number for number in POLICIES},
     "fp8_e4m3": 16,
+    "int8_per_token_head": 8,
+    "int4_per_token_head": 4,
     "auto": 0,
     "16-bit": 0,
     "turboquant": 42,
@@ -27,6 +29,8 @@ _SPELLINGS: Final = {
 #: Jobs at once by the card's name, the first that the name holds.
 _BATCH_BY_CARD: Final = (("a100", 384), ("a800", 384), ("h100", 1024), ("h800", 1024), ("l20y", 1024), ("h200", 1024))
 _OTHER_CARDS: Final = 128
+_AMPERE: Final = 80
+_HOPPER: Final = 90
 BACKENDS: Final = ("pytorch", "turbomind")
 _LIMIT: Final = 2**40
 
@@ -56,8 +60,9 @@ class LmdeployOptions(Struct, frozen=True, kw_only=True):
     speculative_num_draft_tokens: int = 1
     # the machine, and environment variables
     device_name: str = "NVIDIA H100 80GB HBM3"
-    flash_mla: bool = True  # the package is installed, and the card is of compute capability 9.0 or later
-    bf16: bool = True  # the card computes in bfloat16
+    compute_capability: int = 90
+    flash_mla: bool = True  # the package is installed; cards before 9.0 do not use it
+    bf16: bool | None = None  # the card computes in bfloat16; None: from 8.0 on
     transformers: str = "5.23.0"  # the release beside it
     fp32_mamba_ssm_dtype: bool = False  # LMDEPLOY_FP32_MAMBA_SSM_DTYPE
     dsa_indexer_max_logits_mb: int = 512  # LMDEPLOY_DSA_INDEXER_MAX_LOGITS_MB
@@ -68,6 +73,7 @@ class LmdeployOptions(Struct, frozen=True, kw_only=True):
         if self.dtype not in {"auto", "float16", "bfloat16"}:
             raise OptionError(f"dtype must be auto, float16 or bfloat16, got `{self.dtype[:40]}`", option="dtype")
         _within(self, "tp", 1)
+        _within(self, "compute_capability", 1)
         _within(self, "cache_block_seq_len", 1)
         _within(self, "dsa_indexer_max_logits_mb", 1)
         for name in ("num_gpu_blocks", "max_prefill_token_num", "prefix_cache_state_budget", "speculative_num_draft_tokens"):
@@ -94,6 +100,16 @@ class LmdeployOptions(Struct, frozen=True, kw_only=True):
             shown = ", ".join(f"{number} ({name})" for number, name in POLICIES.items())
             raise OptionError(f"{text[:40]} is not a valid quant_policy", hint=f"one of {shown}", option="quant_policy")
         return _SPELLINGS[text]
+
+    @property
+    def uses_flash_mla(self) -> bool:
+        """Whether latents are read by that package. Source: `configurations/utils.py:flash_mla_available`."""
+        return self.flash_mla and self.compute_capability >= _HOPPER
+
+    @property
+    def computes_bf16(self) -> bool:
+        """Whether a bfloat16 model stays one. Source: `utils.py:is_bf16_supported`."""
+        return self.compute_capability >= _AMPERE if self.bf16 is None else self.bf16
 
     @property
     def kernel_block(self) -> int:

@@ -10,11 +10,16 @@ from typing import Final
 
 from msgspec import Struct
 
-from kvplan.domain.model import Latent, Model, Softmax
+from kvplan.domain.model import Latent, Model, Recurrent, Softmax
+from kvplan.domain.pool import Pool
 from kvplan.engines.lmdeploy import models
+from kvplan.engines.lmdeploy.about import ABOUT
+from kvplan.engines.lmdeploy.layers import kv_words
 from kvplan.engines.lmdeploy.options import LmdeployOptions
 from kvplan.errors import Refused
+from kvplan.units import ceil_div
 
+SOURCE: Final = "lmdeploy 1263d5cd, src/turbomind"
 _SHARED_DIM: Final = 576  # elements: a latent that is key and value in one
 _PARAM_BITS: Final = 16  # of a scale, and of a zero
 #: Model types that TurboMind has a model for.
@@ -80,6 +85,8 @@ def blocks_of(model: Model, options: LmdeployOptions) -> tuple[tuple[int, LayerB
         for memory in layer.memories:
             if isinstance(memory, Latent):
                 heads, dim = 1, memory.rank + memory.rope_dim
+            elif isinstance(memory, Recurrent):
+                raise Refused("TurboMind's states of recurrent layers were not studied", see="use backend=pytorch")
             elif isinstance(memory, Softmax):
                 if max(memory.kv_heads, options.tp) % min(memory.kv_heads, options.tp):
                     raise Refused(f"{memory.kv_heads} key and value heads cannot be divided by tp {options.tp}")
@@ -90,6 +97,42 @@ def blocks_of(model: Model, options: LmdeployOptions) -> tuple[tuple[int, LayerB
     if not found:
         raise Refused(f"{model.name} has no layer with keys and values")
     return tuple(found)
+
+
+def kv_dtype(model: Model, options: LmdeployOptions) -> str:
+    """The dtype of keys and values, scales included."""
+    return kv_words(options.policy, models.dtype(model, options.dtype, options.computes_bf16))
+
+
+def served(block_bytes: int, options: LmdeployOptions, trained: int | None, free_bytes: int) -> Pool:
+    """Blocks that the region would hold if nothing else lay in it.
+
+    Args:
+        trained: the longest request that the model takes, where it is known.
+    """
+    count = region_bytes(options, free_bytes) // block_bytes
+    tokens = count * options.cache_block_seq_len
+    longest = min(options.session_len or trained or tokens, tokens)
+    one = ceil_div(longest, options.cache_block_seq_len)
+    return Pool(
+        engine=ABOUT.name,
+        budget_bytes=free_bytes,
+        num_blocks=count,
+        block_bytes=block_bytes,
+        num_tokens=tokens,
+        max_model_len=longest,
+        concurrency=min(float(options.max_batch_size or options.default_batch), count / one) if one else 0.0,
+        groups=(
+            {
+                "part": f"blocks of {options.cache_block_seq_len:,} tokens",
+                "count": count,
+                "each_bytes": block_bytes,
+                "bytes": count * block_bytes,
+            },
+        ),
+        refused="" if count else "No enough gpu memory for kv cache.",
+        log=(log_line(options, free_bytes),),
+    )
 
 
 def region_bytes(options: LmdeployOptions, free_bytes: int) -> int:

@@ -8,6 +8,7 @@ from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
 from kvplan.engines import about, make_engine, option_names
+from kvplan.engines.kernel.about import Role
 from kvplan.engines.kernel.engine import Engine, Prepared, Served, footprint
 from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At
@@ -68,20 +69,25 @@ class Room:
         self._spec = engine
         self._options = dict(options)
         self._encoder_len = encoder_len
-        limit = about(engine).roles.get("context", "")
-        self._limit = limit if limit in option_names(engine) and limit not in options else ""
-        self._known: dict[int, tuple[Prepared, int, Pool | None] | Refused] = {}
+        self._limit = self._told("context")
+        self._sequences = self._told("sequences")
+        self._known: dict[tuple[int, int], tuple[Prepared, int, Pool | None] | Refused] = {}
 
-    def _at(self, context: int) -> tuple[Prepared, int, Pool | None]:
+    def _told(self, role: Role) -> str:
+        """The engine's option for `role`, where nobody has given it: the answer decides it."""
+        name = about(self._spec).roles.get(role, "")
+        return name if name in option_names(self._spec) and name not in self._options else ""
+
+    def _at(self, batch_size: int, context: int) -> tuple[Prepared, int, Pool | None]:
         """The engine as it would be started for requests of up to `context` tokens, the bytes that they may take, its pool.
 
         Raises:
             Refused: it would not start.
         """
-        key = context if self._limit else 0
+        key = (batch_size if self._sequences else 0, context if self._limit else 0)
         if key not in self._known:
             try:
-                self._known[key] = self._started(context)
+                self._known[key] = self._started(batch_size, context)
             except Refused as problem:
                 self._known[key] = problem
         found = self._known[key]
@@ -89,26 +95,28 @@ class Room:
             raise found
         return found
 
-    def _started(self, context: int) -> tuple[Prepared, int, Pool | None]:
+    def _started(self, batch_size: int, context: int) -> tuple[Prepared, int, Pool | None]:
         more = {self._limit: context} if self._limit else {}
+        if self._sequences:
+            more[self._sequences] = batch_size
         prepared = make_engine(self._spec, self._options | more).on(self.model)
         if not isinstance(prepared, Served):
             return prepared, self.budget_bytes, None
         pool = prepared.pool(max(0, self.budget_bytes))
         return prepared, pool.usable_bytes, pool
 
-    def prepared(self, context: int) -> Prepared:
-        """The engine on the model, for requests of up to `context` tokens.
+    def prepared(self, batch_size: int, context: int) -> Prepared:
+        """The engine on the model, for that many requests of up to `context` tokens.
 
         Raises:
             Refused: it would not start.
         """
-        return self._at(context)[0]
+        return self._at(batch_size, context)[0]
 
-    def pool(self, context: int) -> Pool | None:
+    def pool(self, batch_size: int, context: int) -> Pool | None:
         """What a server reserves of the budget, or None for an engine that reserves nothing."""
         try:
-            return self._at(context)[2]
+            return self._at(batch_size, context)[2]
         except Refused:
             return None
 
@@ -116,7 +124,7 @@ class Room:
         """The cache of `batch_size` requests of `context` tokens."""
         workload = Workload(batch_size=batch_size, seq_len=context, encoder_len=self._encoder_len)
         try:
-            return footprint(self._at(context)[0], workload)
+            return footprint(self._at(batch_size, context)[0], workload)
         except Refused as problem:
             return NotPredicted(reason=problem.reason, see=problem.see, model=self.model.name, engine=self._spec)
 
@@ -124,7 +132,7 @@ class Room:
         """What `batch_size` requests of `context` tokens take at most; None when the engine takes no such workload."""
         at = At(context, batch_size, self._encoder_len)
         try:
-            prepared = self._at(context)[0]
+            prepared = self._at(batch_size, context)[0]
             prepared.check(at)
             return prepared.most_bytes(at)
         except Refused:
@@ -133,15 +141,16 @@ class Room:
     def fits(self, batch_size: int, context: int) -> bool:
         """Whether that many requests of that length are held at once."""
         size = self.bytes(batch_size, context)
-        return size is not None and size <= self._at(context)[1]
+        return size is not None and size <= self._at(batch_size, context)[1]
 
     def most_requests(self, context: int) -> int:
         """The most requests of `context` tokens; 0 when not even one fits, MAX_COUNT when the cache does not grow."""
         one = self.bytes(1, context)
         if one is None:
             return 0
-        prepared, limit, _ = self._at(context)
-        if prepared.linear_in_batch and one == prepared.totals(At(context, 1, self._encoder_len)).allocated:
+        prepared, limit, _ = self._at(1, context)
+        alike = prepared.linear_in_batch and not self._sequences  # whatever the number, the server is started the same
+        if alike and one == prepared.totals(At(context, 1, self._encoder_len)).allocated:
             if one > limit:
                 return 0
             return min(limit // one, MAX_COUNT) if one else MAX_COUNT
@@ -149,9 +158,9 @@ class Room:
 
     def most_on_average(self, context: int, average: int) -> int:
         """The most requests of `average` tokens in a server that is started for `context`; MAX_COUNT when none limits."""
-        prepared, limit, _ = self._at(context)
 
         def fits(batch_size: int) -> bool:
+            prepared, limit, _ = self._at(batch_size, context)
             return prepared.totals(At(average, batch_size, self._encoder_len)).allocated <= limit
 
         return largest(fits)
