@@ -6,6 +6,7 @@ Source: exllamav3 1.6.5, `architecture/*.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Final
 
 from kvplan.domain.model import Compressed, Index, Softmax, Window
 from kvplan.engines.exllamav3.keys import Keys, Rows, Unreadable, heads_of, latent, layer_kinds, softmax
@@ -81,11 +82,27 @@ def decilm(c: Keys) -> Rows:
         attention = block.get("attention") if isinstance(block, Mapping) else None
         if not isinstance(attention, Mapping):
             raise Unreadable("block_configs")
+        _refuse_block(attention, block.get("ffn"))
         group = 0 if attention.get("no_op") else Keys(attention).number("n_heads_in_group")
         rows.append((softmax(heads // group, dim),) if group else ())
     if len(rows) != c.layers():
         raise Refused("Number of hidden layers does not match length of block_configs list")
     return rows
+
+
+_NOT_IN_ATTENTION: Final = (
+    "num_sink_tokens", "replace_with_linear", "sparsify", "unshifted_sink", "use_prefill_window_in_sink_attention",
+)  # fmt: skip
+_NOT_IN_FFN: Final = ("replace_with_linear", "sparsify")
+
+
+def _refuse_block(attention: Mapping[str, Any], ffn: Any) -> None:
+    """What DeciLM's blocks may say and the engine does not build."""
+    for section, names in ((attention, _NOT_IN_ATTENTION), (ffn, _NOT_IN_FFN)):
+        if isinstance(section, Mapping) and not section.get("no_op"):
+            found = next((name for name in names if section.get(name)), None)
+            if found:
+                raise Refused(f"DeciLM: {found} not supported")
 
 
 def mla(c: Keys) -> Rows:

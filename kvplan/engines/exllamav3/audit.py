@@ -109,7 +109,7 @@ def _kept(case: Case, model: Model) -> tuple[Held, ...]:
             raise Refused(f"{named(model)[0]} does not define a 'mtp' component model")
         return held_by_drafts(model, row)
     kept = held(model, row, swa_full=bool(case.options.get("swa_full")))
-    return relayered(kept, str(case.options.get("layer_map") or ""), len(model.layers))
+    return relayered(model, kept, str(case.options.get("layer_map") or ""))
 
 
 def _cache(case: Case, model: Model) -> dict[str, Any]:

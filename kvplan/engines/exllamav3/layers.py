@@ -11,7 +11,7 @@ from typing import Final
 
 from kvplan.domain.model import Compressed, Cross, Index, Latent, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
 from kvplan.engines.exllamav3.architectures import Architecture
-from kvplan.engines.exllamav3.models import entry_ratio, index_ratio, rotary_part
+from kvplan.engines.exllamav3.models import entry_ratio, index_ratio, interrupted, rotary_part
 from kvplan.engines.exllamav3.planes import PAGE, Attention, Entries, Mla, Paged, Rows
 from kvplan.engines.exllamav3.states import Compressor, Conv, Delta, Held, Ngrams, Ring
 from kvplan.errors import Refused
@@ -156,19 +156,22 @@ def _compressed(model: Model, layer: Layer) -> Held:
     return Held(layer=layer.index, paged=paged, slot=slot)
 
 
-def relayered(kept: tuple[Held, ...], layer_map: str, layers: int) -> tuple[Held, ...]:
+def relayered(model: Model, kept: tuple[Held, ...], layer_map: str) -> tuple[Held, ...]:
     """A cache for each occurrence of a layer in `layer_map` (`0..31,16..31`), in layer order; "" is every layer once.
 
     Raises:
-        Refused: an item that is no number or range, or a layer that the model does not have.
+        Refused: an item that is no number or range, a layer that the model does not have, or a model whose layers have other
+            modules between them.
 
     Source: `util/misc.py:parse_int_list`, `model/model.py:get_layer_instances`.
     """
     if not layer_map.strip():
         return kept
-    order = parse_map(layer_map, layers)
+    order = parse_map(layer_map, len(model.layers))
     if not order:
         return kept
+    if interrupted(model):
+        raise Refused("Inner layers are not consecutive")
     # n-gram injections have numbers of their own, which a map cannot name
     return tuple(entry for entry in kept if not entry.after for _ in range(order.count(entry.layer)))
 

@@ -19,6 +19,7 @@ from kvplan.errors import Refused
 
 #: Where wrappers keep their text part, for a config that no other reader takes.
 _TEXT_SECTIONS: Final = ("text_config", "llm_config")
+_DEEPSTACK: Final = ("Qwen3VL", "Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForConditionalGeneration")
 _DEFAULT_DRAFT: Final = 4  # tokens; tabby create_cache, where a drafter names no size of its own
 
 
@@ -224,6 +225,13 @@ def default_draft(model: Model) -> int:
     keys = _keys(model)
     block = keys.whole("block_size", keys.section("dflash_config").whole("block_size", 1))
     return max(block - 1, 0)
+
+
+def interrupted(model: Model) -> bool:
+    """Whether image features join between the first layers, so that no layer map is taken. Source: `architecture/qwen3.py`."""
+    if model.origin is None or len(model.layers) < 2 or not named(model)[0].startswith(_DEEPSTACK):
+        return False
+    return bool(model.origin.outer.section("vision_config").items("deepstack_visual_indexes"))
 
 
 def trained_tokens(model: Model) -> int | None:

@@ -52,7 +52,7 @@ def caches(model: Model, options: ExLlamaV3Options) -> Caches:
         Refused: a layer that the engine does not keep, or a drafter that the model does not have.
     """
     row = architecture(model)
-    kept = relayered(held(model, row, swa_full=options.swa_full), options.layer_map, len(model.layers))
+    kept = relayered(model, held(model, row, swa_full=options.swa_full), options.layer_map)
     check_mode(kept, options.mode)
     draft: tuple[Held, ...] = ()
     drafts = options.draft_mode == "mtp" or (options.draft_mode == "model" and options.draft is not None)
