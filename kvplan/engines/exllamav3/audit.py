@@ -5,6 +5,7 @@ Rows without a config record a function of the engine alone (`ratio_split`). A r
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -24,6 +25,17 @@ from kvplan.errors import KvplanError, OptionError, Refused
 _FOR_READING: Final = frozenset(
     {"groups", "components", "storage_size_reported", "overhead_size_reported", "refused", "cache_layer_type"}
 )
+_MODES: Final = ("FP16", "Q8", "Q6", "Q4", None)
+_PAIR: Final = re.compile(r"^[2-8]\s*,\s*[2-8]$")
+#: TabbyAPI's options that decide no size of the cache on one card.
+_DECIDE_NO_SIZE: Final = frozenset(
+    {
+        "tensor_parallel", "tensor_parallel_backend", "gpu_split", "gpu_split_auto", "autosplit_reserve", "rope_scale",
+        "rope_alpha", "output_chunking", "vision", "cpu_moe_offload_layers", "prompt_template", "reasoning", "tool_format",
+        "draft_gpu_split", "draft_rope_scale", "draft_rope_alpha", "draft_model_dir", "dynamic_draft", "ngram_match_min",
+        "backend", "model_name", "model_dir", "max_rq_tokens",
+    }
+)  # fmt: skip
 _JOBS: Final = 16  # Cache(max_batch_size=16)
 _DTYPES: Final = {None: "float16", "half": "float16", "float16": "float16", "float": "float32", "float32": "float32"}
 _COLUMNS: Final = {
@@ -146,6 +158,8 @@ def _server(case: Case, model: Model) -> dict[str, Any]:
     if not isinstance(section, Mapping):
         raise InvalidCase("`options.draft_model` must be an object")
     given |= {name: value for name, value in section.items() if value is not None}
+    _refuse_spelling(given)
+    given = {name: value for name, value in given.items() if name not in _DECIDE_NO_SIZE}
     try:
         options: ExLlamaV3Options = build_options(ExLlamaV3Options, given, engine="exllamav3")
     except OptionError as problem:
@@ -166,6 +180,16 @@ def _server(case: Case, model: Model) -> dict[str, Any]:
         draft = facts(sums(kept.draft, found.cache_size, options.draft_mode_of_cache, slots), found.cache_size)
         answer |= {f"draft.{name}": value for name, value in draft.items()}
     return answer
+
+
+def _refuse_spelling(given: Mapping[str, Any]) -> None:
+    """What TabbyAPI's option model does not take and kvplan, which asks people, understands. Source: `config_models.py`."""
+    for name, pairs in (("cache_mode", True), ("draft_cache_mode", False)):
+        value = given.get(name, "FP16")
+        if value not in _MODES and not (pairs and _PAIR.search(str(value))):
+            raise Refused(f"{name}: {str(value)[:40]}")
+    if given.get("draft_mode") == "ngram" and given.get("ngram_match_min", 2) <= 0:
+        raise Refused("ngram_match_min must be greater than 0 for n-gram drafting")
 
 
 def _cards(case: Case, model: Model) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from kvplan.domain.model import Compressed, Cross, Index, Latent, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
 from kvplan.engines.exllamav3.architectures import Architecture
-from kvplan.engines.exllamav3.models import entry_ratio, index_ratio, interrupted, rotary_part
+from kvplan.engines.exllamav3.models import entry_ratio, index_ratio, interrupted, refuse_embedding, rotary_part
 from kvplan.engines.exllamav3.planes import PAGE, Attention, Entries, Mla, Paged, Rows
 from kvplan.engines.exllamav3.states import Compressor, Conv, Delta, Held, Ngrams, Ring
 from kvplan.errors import Refused
@@ -73,6 +73,7 @@ def _of_layer(model: Model, row: Architecture, layer: Layer, *, rings: bool) -> 
             case Recurrent(kind=kind) if kind in _DELTA_KINDS:
                 yield Held(layer=layer.index, slot=_delta(memory))
             case Recurrent(states=(State(name="ple_conv", shape=(channels, columns)), State(name="ngram_ids", shape=(context,)))):
+                refuse_embedding(model)
                 slot = Ngrams(channels=channels, window=columns, context=context)
                 yield Held(layer=layer.index, slot=slot, after=True)
             case Recurrent():
@@ -170,10 +171,9 @@ def relayered(model: Model, kept: tuple[Held, ...], layer_map: str) -> tuple[Hel
     order = parse_map(layer_map, len(model.layers))
     if not order:
         return kept
-    if interrupted(model):
+    if interrupted(model) or any(entry.after for entry in kept):
         raise Refused("Inner layers are not consecutive")
-    # n-gram injections have numbers of their own, which a map cannot name
-    return tuple(entry for entry in kept if not entry.after for _ in range(order.count(entry.layer)))
+    return tuple(entry for entry in kept for _ in range(order.count(entry.layer)))
 
 
 _LONGEST_MAP: Final = 100_000

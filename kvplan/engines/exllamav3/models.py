@@ -20,6 +20,7 @@ from kvplan.errors import Refused
 #: Where wrappers keep their text part, for a config that no other reader takes.
 _TEXT_SECTIONS: Final = ("text_config", "llm_config")
 _DEEPSTACK: Final = ("Qwen3VL", "Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForConditionalGeneration")
+_EMBEDDING: Final = 160  # elements of a row of an n-gram embedding
 _DEFAULT_DRAFT: Final = 4  # tokens; tabby create_cache, where a drafter names no size of its own
 
 
@@ -232,6 +233,19 @@ def interrupted(model: Model) -> bool:
     if model.origin is None or len(model.layers) < 2 or not named(model)[0].startswith(_DEEPSTACK):
         return False
     return bool(model.origin.outer.section("vision_config").items("deepstack_visual_indexes"))
+
+
+def refuse_embedding(model: Model) -> None:
+    """Raise for n-gram embeddings of another width than the kernels have. Source: `modules/ngram_embedding.py`.
+
+    Raises:
+        Refused: another width.
+    """
+    keys = _keys(model)
+    heads = (keys.whole("ngram_size", 3) - 1) * keys.whole("heads_per_ngram", 8)
+    width = keys.whole("ple_embed_dim", _EMBEDDING * heads) // max(heads, 1)
+    if width != _EMBEDDING and model.origin is not None:
+        raise Refused(f"expected {_EMBEDDING}-D embedding rows, got {width}")
 
 
 def trained_tokens(model: Model) -> int | None:
