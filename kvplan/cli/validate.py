@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -34,8 +35,14 @@ class Library(str, Enum):
 
     transformers = "transformers"
     mlx_lm = "mlx-lm"
+    exllamav3 = "exllamav3"
 
 
+#: Libraries whose caches are tensors on a device -> the module that runs each, and its function.
+_ON_A_DEVICE: Final = {
+    Library.transformers: ("against_transformers", "validate_against_library"),
+    Library.exllamav3: ("against_exllamav3", "validate_against_exllamav3"),
+}
 DeviceOpt = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:0, mps or xpu")]
 Limit = Annotated[str | None, typer.Option("--limit", metavar="SIZE", help="Take at most this much: 2GiB")]
 ProbeMax = Annotated[bool, typer.Option("--probe-max", help="Find the largest batch that really fits under --limit")]
@@ -89,7 +96,8 @@ def validate(
         named = against.value if against and engine == "ideal" else engine
         made = group.each(lambda: _engine(named, settings, kv_dtype, tensor_parallel, ranks))
         loaded = group.each(lambda: _load(model, infer))
-        way = _run_mlx_lm if against is Library.mlx_lm else _run_library if against else _probe if probe_max else _measure
+        library = None if against is None else _run_mlx_lm if against is Library.mlx_lm else partial(_run_library, against)
+        way = library or (_probe if probe_max else _measure)
         answers = way(group, made, loaded, workload, lambda: open_device(device, ranks), limit_bytes)
         group.each(lambda: _tell(answers, ranks, fmt, output))
         failures = [answer.failure() for answer in answers if not answer.passed]
@@ -170,16 +178,23 @@ def _probe(
 
 
 def _run_library(
-    group: "Group", engine: "Engine", model: "Model", workload: "Workload", opened: "Opener", limit_bytes: int | None
+    library: Library,
+    group: "Group",
+    engine: "Engine",
+    model: "Model",
+    workload: "Workload",
+    opened: "Opener",
+    limit_bytes: int | None,
 ) -> "list[Validation]":
     """One process runs the library's own model and cache."""
-    from kvplan.questions.validate.against_transformers import validate_against_library
+    from importlib import import_module
 
     if group.ranks.several:
         raise InputError("--against runs in one process", hint="start it without torchrun")
     place = opened()
     with _touching(group.ranks, 0):
-        return [validate_against_library(model, workload, engine, place)]
+        module, function = _ON_A_DEVICE[library]
+        return [getattr(import_module(f"kvplan.questions.validate.{module}"), function)(model, workload, engine, place)]
 
 
 def _run_mlx_lm(

@@ -113,6 +113,7 @@ _ROWS = (
         scales="16-bit scale and zero for each group of 64",
     ),
     _ggml("q8_0", 34),
+    DType(name="q6_0", block=32, block_bytes=26, scales="fp16 scale in each block of 32 (source: exllamav3 cache/quant.py)"),
     _ggml("q5_1", 24),
     _ggml("q5_0", 22),
     _ggml("q4_1", 20),

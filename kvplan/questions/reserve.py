@@ -1,4 +1,4 @@
-"""The pool that a server makes of a memory figure."""
+"""The pool that a server makes of a memory figure, or the largest cache that it could be told to make."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,6 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.engines import make_engine
-from kvplan.engines.kernel.engine import Served
 from kvplan.errors import Refused
 
 
@@ -19,13 +18,13 @@ def reserved(model: Model, engine: str, options: Mapping[str, Any], budget_bytes
     """
     made = make_engine(engine, options)
     try:
-        prepared = made.on(model)
+        pool = made.on(model).largest_pool(budget_bytes)
     except Refused as problem:
         return NotPredicted(
             reason=problem.reason, see=problem.see, model=model.name, engine=made.name, engine_version=made.version
         )
-    if isinstance(prepared, Served):
-        return prepared.pool(budget_bytes)
+    if pool is not None:
+        return pool
     return NotPredicted(
         reason=f"{made.name} reserves no pool: it allocates what a request needs",
         model=model.name,

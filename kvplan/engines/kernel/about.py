@@ -9,7 +9,7 @@ from kvplan.units import GIB
 
 #: kvplan's words for what several engines can be told, each by a name of its own.
 Role = Literal[
-    "kv_dtype", "tensor_parallel", "stages", "context", "utilization", "memory", "device_name", "compute_capability"
+    "kv_dtype", "tensor_parallel", "stages", "context", "sequences", "utilization", "memory", "device_name", "compute_capability"
 ]  # fmt: skip
 #: Of these, the words that people may type for any engine.
 SHARED: Final[tuple[Role, ...]] = ("kv_dtype", "tensor_parallel")

@@ -89,6 +89,7 @@ def record_from(data: object, *, where: str) -> Record:
     """One parsed line as a record; `where` names it when it has no id of its own."""
     if not isinstance(data, Mapping):
         return Record(case=Case(id=where, engine=""), invalid="not a JSON object")
+    data = {key: value for key, value in data.items() if value is not None or key not in _OWN}  # null: not said
     name, engine = data.get("id"), data.get("engine")
     case = Case(id=name if isinstance(name, str) and name else where, engine=engine if isinstance(engine, str) else "")
     if not case.engine:

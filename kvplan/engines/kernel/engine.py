@@ -104,6 +104,7 @@ class Prepared:
         self.read = model
 
     linear_in_batch: bool = True
+    one_pool: bool = True  # every layer takes from the same memory, so that bytes alone say what it holds
     tensor_parallel: int = 1  # devices that share the heads
 
     @property
@@ -163,6 +164,12 @@ class Prepared:
         """What the engine says instead of starting where other tenants leave less than it asks for; empty: it starts."""
         return ""
 
+    def largest_pool(self, budget_bytes: int) -> Pool | None:
+        """The largest cache that `budget_bytes` on each device hold, for an engine that is told its size before requests come;
+        None for one whose requests decide.
+        """
+        return None
+
     def command(self, serving: Serving) -> str:
         """The command line that starts the engine for a workload; empty for an engine that nobody starts."""
         return written_command(self.engine.about, serving, self.kv_dtype, self.tensor_parallel)
@@ -210,12 +217,7 @@ class Prepared:
 
 
 class Served(Prepared):
-    """A server: it reserves a pool of its memory when it starts, and requests share that.
-
-    `one_pool` says that every layer takes blocks of the same pool, so that bytes alone say what it holds.
-    """
-
-    one_pool: bool = True
+    """A server: it reserves a pool of its memory when it starts, and requests share that."""
 
     def pool(self, budget_bytes: int) -> Pool:
         """What the server makes of `budget_bytes` on each device, with the lines that it prints."""
@@ -224,6 +226,10 @@ class Served(Prepared):
     def holds(self, pool: Pool, at: At[int]) -> bool:
         """Whether `pool` holds that workload at once."""
         return self.totals(at).allocated <= pool.usable_bytes
+
+    def largest_pool(self, budget_bytes: int) -> Pool:
+        """The same."""
+        return self.pool(budget_bytes)
 
 
 def footprint(prepared: Prepared, workload: Workload) -> Allocation:

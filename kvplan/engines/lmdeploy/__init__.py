@@ -1,3 +1,3 @@
-"""LMDeploy: blocks; known, not predicted yet."""
+"""LMDeploy: blocks of a pool; its PyTorch engine, and TurboMind as an option."""
 
 from kvplan.engines.lmdeploy.about import ABOUT as ABOUT

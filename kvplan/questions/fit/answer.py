@@ -116,6 +116,9 @@ def assumed_reserve(engine: str) -> Line:
 
 def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
     """The utilization: what was asked, the engine's own default, or all of it."""
+    if _measures_itself(engine):
+        share = _own_share(q, engine)
+        return share, unused(memory, 1.0, "assumed", f"{engine} takes {share:g} of what the weights leave")
     if q.utilization is not None:
         return q.utilization, unused(memory, q.utilization, "given", "--utilization")
     option = about(engine).roles.get("utilization", "")
@@ -129,6 +132,20 @@ def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
     if own is not None:
         return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}")
     return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs")
+
+
+def _measures_itself(engine: str) -> bool:
+    """Whether the engine's share is of what is free once the weights are loaded: its pool then takes it."""
+    known = about(engine)
+    return known.share.meaning == "of free after loading" and "utilization" in known.roles
+
+
+def _own_share(q: Question, engine: str) -> float:
+    """The share that such an engine is told, or takes."""
+    option = about(engine).roles["utilization"]
+    if q.utilization is not None:
+        return q.utilization
+    return utilization_from(q.options.get(option, make_engine(q.engine, {}).utilization(q.model)))
 
 
 def utilization_from(value: Any) -> float:
@@ -172,6 +189,8 @@ def _machine(q: Question, memory_bytes: int) -> dict[str, Any]:
                 hint="use one GPU, or an engine with tensor parallelism (`kvplan engines`)",
             )
         told["tensor_parallel"] = q.tensor_parallel
+    if q.utilization is not None and _measures_itself(q.engine):
+        told[about(q.engine).roles["utilization"]] = q.utilization
     return {**q.options, **told}
 
 
@@ -292,7 +311,7 @@ def _answered(
     batch_size = q.batch_size if q.batch_size is not None else each * q.replicas
     flags = ""
     if fits and kept is not None and limited != "nothing":
-        flags = room.prepared(shown[1]).command(
+        flags = room.prepared(*shown).command(
             Serving(
                 model=served_name(q.model, q.source),
                 context=shown[1],
@@ -311,16 +330,16 @@ def _answered(
         limited_by=limited,
         rows=rows,
         allocation=kept,
-        pool=room.pool(shown[1]),
-        typical=_typical(q, room, shown[1]) if fits else None,
+        pool=room.pool(*shown),
+        typical=_typical(q, room, *shown) if fits else None,
         flags=flags,
         notes=_notes(q, budget, kept),
     )
 
 
-def _typical(q: Question, room: Room, context: int) -> int | None:
+def _typical(q: Question, room: Room, batch_size: int, context: int) -> int | None:
     """Requests of the average length that the pool holds at once; None for engines that share no pool."""
-    pool = room.pool(context)
+    pool = room.pool(batch_size, context)
     if q.average is None or pool is None or pool.refused:
         return None
     most = room.most_on_average(context, min(q.average, context))

@@ -8,6 +8,7 @@ from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
 from kvplan.engines import about, make_engine, option_names
+from kvplan.engines.kernel.about import Role
 from kvplan.engines.kernel.engine import Engine, Prepared, Served, footprint
 from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At
@@ -70,10 +71,10 @@ class Room:
         self._spec = engine
         self._options = dict(options)
         self._encoder_len = encoder_len
-        limit = about(engine).roles.get("context", "")
-        self._limit = limit if limit in option_names(engine) and limit not in options else ""
-        self._started: dict[int, Prepared | Refused] = {}  # by context
-        self._pools: dict[int, Pool | Refused] = {}
+        self._limit = self._told("context")
+        self._sequences = self._told("sequences")
+        self._started: dict[tuple[int, int], Prepared | Refused] = {}  # by requests and context, where the engine is told
+        self._pools: dict[tuple[int, int], Pool | Refused] = {}
 
     def of_size(self, budget_bytes: int) -> "Room":
         """The same engine with another budget."""
@@ -81,20 +82,25 @@ class Room:
         other._started = self._started
         return other
 
-    def _at(self, context: int) -> tuple[Prepared, int, Pool | None]:
+    def _told(self, role: Role) -> str:
+        """The engine's option for `role`, where nobody has given it: the answer decides it."""
+        name = about(self._spec).roles.get(role, "")
+        return name if name in option_names(self._spec) and name not in self._options else ""
+
+    def _at(self, batch_size: int, context: int) -> tuple[Prepared, int, Pool | None]:
         """The engine as it would be started for requests of up to `context` tokens, the bytes that they may take, its pool.
 
         Raises:
             Refused: it would not start.
         """
-        key = context if self._limit else 0
-        prepared = self._kept(self._started, key, lambda: self._start(context))
+        key = (batch_size if self._sequences else 0, context if self._limit else 0)
+        prepared = self._kept(self._started, key, lambda: self._start(batch_size, context))
         if not isinstance(prepared, Served):
             return prepared, self.budget_bytes, None
         pool = self._kept(self._pools, key, lambda: prepared.pool(max(0, self.budget_bytes)))
         return prepared, pool.usable_bytes, pool
 
-    def _kept(self, known: "dict[int, T | Refused]", key: int, made: Callable[[], T]) -> T:
+    def _kept(self, known: "dict[tuple[int, int], T | Refused]", key: tuple[int, int], made: Callable[[], T]) -> T:
         if key not in known:
             try:
                 known[key] = made()
@@ -105,29 +111,31 @@ class Room:
             raise found
         return found
 
-    def _start(self, context: int) -> Prepared:
+    def _start(self, batch_size: int, context: int) -> Prepared:
         more = {self._limit: context} if self._limit else {}
+        if self._sequences:
+            more[self._sequences] = batch_size
         return make_engine(self._spec, self._options | more).on(self.model)
 
-    def prepared(self, context: int) -> Prepared:
-        """The engine on the model, for requests of up to `context` tokens.
+    def prepared(self, batch_size: int, context: int) -> Prepared:
+        """The engine on the model, for that many requests of up to `context` tokens.
 
         Raises:
             Refused: it would not start.
         """
-        return self._at(context)[0]
+        return self._at(batch_size, context)[0]
 
-    def pool(self, context: int) -> Pool | None:
+    def pool(self, batch_size: int, context: int) -> Pool | None:
         """What a server reserves of the budget, or None for an engine that reserves nothing."""
         try:
-            return self._at(context)[2]
+            return self._at(batch_size, context)[2]
         except Refused:
             return None
 
     def refusal(self, batch_size: int, context: int) -> str:
         """Why the engine takes no such workload, whatever the memory; empty where it does."""
         try:
-            self._at(context)[0].check(At(context, batch_size, self._encoder_len))
+            self._at(batch_size, context)[0].check(At(context, batch_size, self._encoder_len))
         except Refused as problem:
             return problem.reason
         return ""
@@ -136,7 +144,7 @@ class Room:
         """The cache of `batch_size` requests of `context` tokens."""
         workload = Workload(batch_size=batch_size, seq_len=context, encoder_len=self._encoder_len)
         try:
-            return footprint(self._at(context)[0], workload)
+            return footprint(self._at(batch_size, context)[0], workload)
         except Refused as problem:
             return NotPredicted(reason=problem.reason, see=problem.see, model=self.model.name, engine=self._spec)
 
@@ -144,7 +152,7 @@ class Room:
         """What `batch_size` requests of `context` tokens take at most; None when the engine takes no such workload."""
         at = At(context, batch_size, self._encoder_len)
         try:
-            prepared = self._at(context)[0]
+            prepared = self._at(batch_size, context)[0]
             prepared.check(at)
             return prepared.most_bytes(at)
         except Refused:
@@ -153,11 +161,11 @@ class Room:
     def fits(self, batch_size: int, context: int) -> bool:
         """Whether that many requests of that length are held at once."""
         size = self.bytes(batch_size, context)
-        return size is not None and self._holds(At(context, batch_size, self._encoder_len), context, size)
+        return size is not None and self._holds(At(context, batch_size, self._encoder_len), batch_size, context, size)
 
-    def _holds(self, at: At[int], context: int, size: int) -> bool:
+    def _holds(self, at: At[int], batch_size: int, context: int, size: int) -> bool:
         """Whether what is started for `context` holds a workload of so many bytes; several pools are asked themselves."""
-        prepared, limit, pool = self._at(context)
+        prepared, limit, pool = self._at(batch_size, context)
         if pool is not None and isinstance(prepared, Served) and not prepared.one_pool:
             return prepared.holds(pool, at)
         return size <= limit
@@ -167,8 +175,9 @@ class Room:
         one = self.bytes(1, context)
         if one is None:
             return 0
-        prepared, limit, _ = self._at(context)
-        alike = prepared.linear_in_batch and getattr(prepared, "one_pool", True)
+        prepared, limit, _ = self._at(1, context)
+        # whatever the number, the server is started the same
+        alike = prepared.linear_in_batch and prepared.one_pool and not self._sequences
         if alike and one == prepared.totals(At(context, 1, self._encoder_len)).allocated:
             if one > limit:
                 return 0
@@ -177,11 +186,11 @@ class Room:
 
     def most_on_average(self, context: int, average: int) -> int:
         """The most requests of `average` tokens in a server that is started for `context`; MAX_COUNT when none limits."""
-        prepared = self._at(context)[0]
 
         def fits(batch_size: int) -> bool:
+            prepared = self._at(batch_size, context)[0]
             at = At(average, batch_size, self._encoder_len)
-            return self._holds(at, context, prepared.totals(at).allocated)
+            return self._holds(at, batch_size, context, prepared.totals(at).allocated)
 
         return largest(fits)
 

@@ -1,14 +1,19 @@
 """The tensors that an allocation stands for, one by one, in the order in which layers are built."""
 
+from typing import Final
+
 from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation
+
+#: Where a tensor belongs to no layer: a drafter's cache, padding.
+NO_LAYER: Final = -1
 
 
 class PlannedTensor(Struct, frozen=True, kw_only=True):
     """One tensor to allocate; `buffer` is the position of its `Buffer` in the allocation."""
 
-    layer: int
+    layer: int  # or NO_LAYER
     buffer: int
     name: str
     shape: tuple[int, ...]  # items of `dtype`
@@ -30,7 +35,7 @@ def tensor_plan(allocation: Allocation) -> tuple[PlannedTensor, ...]:
     planned = []
     for position, buffer in enumerate(allocation.buffers):
         each, rest = divmod(buffer.padded_bytes, buffer.count)
-        for number, layer in enumerate(buffer.layers):
+        for number, layer in enumerate(buffer.layers or (NO_LAYER,)):
             planned.append(
                 PlannedTensor(
                     layer=layer,

@@ -1,0 +1,310 @@
+"""LMDeploy: its PyTorch engine's blocks and slots of states; TurboMind's blocks as `backend=turbomind`, by reading its source.
+
+Every layer has the same shape of keys and values, a request takes whole blocks of all layers, and the pool is a share of the
+memory that is free once the weights are loaded. The modules, in the order in which the engine works: `models` (what its
+builders make of a config), `layers` (a block and a slot of one rank), `pool` (blocks of free memory), `turbomind`.
+
+Source: lmdeploy 0.18.0. Golden: `tests/golden/lmdeploy.jsonl`, every recorded plan exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from msgspec.structs import replace
+
+from kvplan.domain.allocation import Evidence
+from kvplan.domain.model import Cross, Full, Latent, Model, Reach, Shared, Softmax, Window
+from kvplan.domain.pool import Pool
+from kvplan.domain.workload import Workload
+from kvplan.engines.kernel.about import About
+from kvplan.engines.kernel.engine import Engine, Served, Serving
+from kvplan.engines.kernel.retention import kept_tokens
+from kvplan.engines.kernel.tensors import At, Count, Piece, at_most, whole_blocks
+from kvplan.engines.lmdeploy import turbomind
+from kvplan.engines.lmdeploy.about import ABOUT
+from kvplan.engines.lmdeploy.facts import LmdeployFacts
+from kvplan.engines.lmdeploy.layers import BlockTensor, Plan, StateTensor, make_plan
+from kvplan.engines.lmdeploy.log import adjusted, command
+from kvplan.engines.lmdeploy.models import described_by_hand, names_no_dtype, trained_tokens
+from kvplan.engines.lmdeploy.options import LmdeployOptions
+from kvplan.engines.lmdeploy.pool import jobs, request_blocks, runtime_bytes, served, slots
+from kvplan.errors import Refused
+
+
+class Lmdeploy(Engine):
+    """LMDeploy's pools; see the module's docstring."""
+
+    about: ClassVar[About] = ABOUT
+    Options: ClassVar[type[Any]] = LmdeployOptions
+    options: LmdeployOptions
+
+    def on(self, model: Model) -> LmdeployOn | TurboMindOn:
+        """A block and a slot of `model`.
+
+        Raises:
+            Refused: what LMDeploy says instead of starting, or why kvplan cannot tell.
+        """
+        if any(isinstance(m, Cross) for layer in model.layers for m in layer.memories):
+            raise Refused(f"LMDeploy serves decoders only, and {model.name} looks at an encoder's output")
+        try:
+            if self.options.backend == "turbomind":
+                return TurboMindOn(self, model)
+            return LmdeployOn(self, model, make_plan(model, self.options))
+        except Refused as problem:
+            raise Refused(f"LMDeploy {self.version} does not serve {model.name} so: {problem.reason}", problem.see) from problem
+
+
+class _Started(Served):
+    """What both backends share: whole blocks for each request, and the command line."""
+
+    engine: Lmdeploy
+    block_size: int  # tokens
+    block_bytes: int
+
+    def __init__(self, engine: Lmdeploy, model: Model) -> None:
+        super().__init__(engine, model)
+        self.tensor_parallel = engine.options.tp
+
+    def blocks(self, at: At[Count]) -> Count:
+        """Blocks of all requests."""
+        return whole_blocks(at.seq_len, self.block_size) * at.batch_size
+
+    def check(self, at: At[int]) -> None:
+        """A server holds so many requests at once; others wait."""
+        options = self.engine.options
+        if options.max_batch_size is not None and at.batch_size > options.max_batch_size:
+            raise Refused(f"{at.batch_size:,} requests at once are more than max_batch_size, which is {options.max_batch_size:,}")
+
+    def notes(self, workload: Workload) -> tuple[str, ...]:
+        """What a reader must know beside the numbers."""
+        return (*self.model.notes, *self._notes(workload))
+
+    def _notes(self, workload: Workload) -> Iterator[str]:
+        options = self.engine.options
+        if options.session_len is not None and workload.seq_len > options.session_len:
+            yield f"requests of more than {options.session_len:,} tokens (session_len) are cut short by the server"
+        if described_by_hand(self.model) and any(isinstance(m, Shared) for layer in self.model.layers for m in layer.memories):
+            yield "no builder of LMDeploy shares caches between layers: each has one of its own"
+        if self.engine.version != ABOUT.latest:
+            yield f"the rules are those of lmdeploy {ABOUT.latest}; no other release was studied"
+
+    def command(self, serving: Serving) -> str:
+        """`lmdeploy serve api_server …`."""
+        return command(
+            serving.model,
+            self.engine.options,
+            session_len=serving.context,
+            max_batch_size=serving.batch_size,
+            share=serving.utilization if serving.utilization < 1 else self.engine.options.cache_max_entry_count,
+        )
+
+    def typed(self, workload: Workload) -> str:
+        """The server's command line without the model."""
+        return self.command(Serving(model="", context=workload.seq_len, batch_size=workload.batch_size))
+
+
+class LmdeployOn(_Started):
+    """The PyTorch engine serving one model."""
+
+    def __init__(self, engine: Lmdeploy, model: Model, plan: Plan) -> None:
+        super().__init__(engine, model)
+        self.plan = plan
+        self.block_size, self.block_bytes = plan.block_size, plan.block_bytes
+        self.linear_in_batch = not plan.states
+        self._reaches = _reaches(model)
+
+    @property
+    def kv_dtype(self) -> str:
+        """The dtype of keys and values, scales included."""
+        return self.plan.kv_dtype
+
+    def blocks(self, at: At[Count]) -> Count:
+        """Blocks of all requests; where every layer slides, a request gives back those that its window has left behind."""
+        return request_blocks(self.plan, self.engine.options, at.seq_len) * at.batch_size
+
+    def slots(self, at: At[Count]) -> Count:
+        """Slots of states: for `max_batch_size` sequences where it is given, else for the workload's."""
+        told = self.engine.options.max_batch_size
+        return slots(self.engine.options, at.batch_size if told is None else at.batch_size * 0 + told)
+
+    def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
+        """Each tensor of a block in its layers, then those of a slot, with what rounding adds."""
+        blocks, words = self.blocks(at), super().kinds(At(1, 1))
+        for tensor in self.plan.tensors:
+            alike: dict[tuple[str, Reach], list[int]] = {}
+            for layer in tensor.layers:
+                alike.setdefault((words[layer], self._reaches[layer]), []).append(layer)
+            for (kind, reach), layers in alike.items():
+                yield self._block_piece(tensor, tuple(layers), kind, reach, blocks, at)
+        for state in self.plan.states:
+            yield from self._state_pieces(state, words, at)
+
+    def _block_piece(
+        self, tensor: BlockTensor, layers: tuple[int, ...], kind: str, reach: Reach, blocks: Count, at: At[Count]
+    ) -> Piece[Count]:
+        kernels = self.plan.block_size // self.plan.kernel_block_size
+        per_row = self.plan.kernel_block_size // tensor.shape[0]
+        row = tensor.raw_bytes // tensor.shape[0]
+        padded = blocks * (kernels * tensor.bytes)
+        rows = kept_tokens(reach, at.seq_len) if per_row == 1 else at.seq_len // per_row
+        payload = rows * at.batch_size * row
+        return Piece(
+            layers=layers,
+            name=tensor.name,
+            kind=kind,
+            shape=(blocks * kernels, *tensor.shape),
+            dtype=tensor.dtype,
+            payload=at_most(payload, padded),  # the engine drops blocks by one window, whatever the layer's is
+            padded=padded,
+            per="block",
+        )
+
+    def _state_pieces(self, state: StateTensor, words: tuple[str, ...], at: At[Count]) -> Iterator[Piece[Count]]:
+        count, each = self.slots(at) + at.seq_len * 0, state.raw_bytes
+        alike: dict[str, list[int]] = {}
+        for layer in state.layers:
+            alike.setdefault(words[layer], []).append(layer)
+        for kind, layers in alike.items():
+            yield Piece(
+                layers=tuple(layers),
+                name=state.name,
+                kind=kind,
+                shape=(count, *state.shape),
+                dtype=state.dtype,
+                payload=at.batch_size * each + at.seq_len * 0,
+                padded=count * each,
+                per="sequence",
+            )
+        rest = state.bytes - each * len(state.layers)
+        if rest:
+            yield Piece(
+                layers=(),
+                name="alignment",
+                kind="alignment of slots",
+                shape=(count, rest),
+                dtype="uint8",
+                payload=count * 0,
+                padded=count * rest,
+                per="sequence",
+            )
+
+    def _notes(self, workload: Workload) -> Iterator[str]:
+        yield from super()._notes(workload)
+        yield from adjusted(self.plan, self.engine.options)
+        options, plan = self.engine.options, self.plan
+        if plan.vocab_size:
+            aside = runtime_bytes(plan, options, options.max_batch_size or workload.batch_size)
+            yield (
+                f"before blocks are counted, {aside:,} bytes are set aside for a pass of prefill (a vocabulary of "
+                f"{plan.vocab_size:,}); blocks are {options.cache_max_entry_count:g} of the rest"
+            )
+        if names_no_dtype(self.model) and options.dtype == "auto":
+            yield "the config names no dtype, and LMDeploy takes float16 then"
+        if plan.window_size <= 0 and any(isinstance(reach, Window) for reach in self._reaches):
+            yield "windows save nothing here: every layer holds every block"
+        if plan.states and options.max_batch_size is None:
+            yield (
+                f"states are counted for {workload.batch_size:,} sequences (--max-batch-size); a server that is not told takes "
+                f"{slots(options, jobs(options)) * plan.state_slot_bytes:,} bytes for {jobs(options):,}"
+            )
+        if options.speculative_algorithm:
+            yield "a drafter's own cache is not counted"
+        if options.num_gpu_blocks:
+            yield "num_gpu_blocks has no flag on the command line: it is told in Python"
+
+    def facts(self, workload: Workload) -> LmdeployFacts:
+        """The block, the slot, and the reserve of a prefill pass."""
+        at, plan = At(workload.seq_len, workload.batch_size), self.plan
+        blocks, count = self.blocks(at), self.slots(at) if plan.states else 0
+        return LmdeployFacts(
+            backend="pytorch",
+            block_size=plan.block_size,
+            kernel_block_size=plan.kernel_block_size,
+            block_bytes=plan.block_bytes,
+            request_blocks=self.blocks(At(workload.seq_len, 1)),
+            kv_bytes=blocks * plan.block_bytes,
+            state_slot_bytes=plan.state_slot_bytes,
+            num_state_caches=count,
+            state_bytes=count * plan.state_slot_bytes,
+            runtime_bytes=runtime_bytes(plan, self.engine.options, self.engine.options.max_batch_size or workload.batch_size),
+            vocab_size=plan.vocab_size,
+            dtype=plan.dtype,
+            window_size=plan.window_size,
+        )
+
+    def pool(self, budget_bytes: int) -> Pool:
+        """The pool of a server with `budget_bytes` free on each rank once the weights are loaded."""
+        found = served(self.plan, self.engine.options, trained_tokens(self.model), budget_bytes)
+        return replace(found, model=self.model.name, engine_version=self.engine.version)
+
+
+class TurboMindOn(_Started):
+    """TurboMind serving one model, by reading its source."""
+
+    def __init__(self, engine: Lmdeploy, model: Model) -> None:
+        super().__init__(engine, model)
+        self.layers = turbomind.blocks_of(model, engine.options)
+        self.block_size = engine.options.cache_block_seq_len
+        self.block_bytes = sum(layer.bytes for _, layer in self.layers)
+        self._reaches = _reaches(model)
+
+    @property
+    def kv_dtype(self) -> str:
+        """The dtype of keys and values, scales included."""
+        return turbomind.kv_dtype(self.model, self.engine.options)
+
+    def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
+        """Each layer's share of the blocks."""
+        blocks, words = self.blocks(at), super().kinds(At(1, 1))
+        alike: dict[tuple[turbomind.LayerBlock, str, Reach], list[int]] = {}
+        for layer, block in self.layers:
+            alike.setdefault((block, words[layer], self._reaches[layer]), []).append(layer)
+        for (block, kind, reach), layers in alike.items():
+            yield Piece(
+                layers=tuple(layers),
+                name="keys and values",
+                kind=kind,
+                shape=(blocks, block.bytes),
+                dtype="uint8",
+                payload=kept_tokens(reach, at.seq_len) * at.batch_size * (block.bytes // self.block_size),
+                padded=blocks * block.bytes,
+                per="block",
+            )
+
+    def _notes(self, workload: Workload) -> Iterator[str]:
+        yield from super()._notes(workload)
+        yield f"TurboMind by reading its source ({turbomind.SOURCE}), not by running it"
+
+    def facts(self, workload: Workload) -> LmdeployFacts:
+        """The block."""
+        return LmdeployFacts(
+            backend="turbomind",
+            block_size=self.block_size,
+            kernel_block_size=self.block_size,
+            block_bytes=self.block_bytes,
+            request_blocks=self.blocks(At(workload.seq_len, 1)),
+            kv_bytes=self.blocks(At(workload.seq_len, workload.batch_size)) * self.block_bytes,
+            state_slot_bytes=0,
+            num_state_caches=0,
+            state_bytes=0,
+            runtime_bytes=0,
+            vocab_size=0,
+            dtype=self.kv_dtype,
+            window_size=-1,
+        )
+
+    def evidence(self) -> Evidence:
+        """From source: no recorded run stands behind it."""
+        return "inferred" if self.model.inferred else "derived"
+
+    def pool(self, budget_bytes: int) -> Pool:
+        """Blocks of the region that TurboMind asks for, and the line that it prints."""
+        found = turbomind.served(self.block_bytes, self.engine.options, trained_tokens(self.model), budget_bytes)
+        return replace(found, model=self.model.name, engine_version=self.engine.version)
+
+
+def _reaches(model: Model) -> tuple[Reach, ...]:
+    """How far each layer looks back into its keys and values."""
+    return tuple(next((m.reach for m in layer.memories if isinstance(m, Softmax | Latent)), Full()) for layer in model.layers)
