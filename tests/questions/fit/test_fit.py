@@ -44,26 +44,32 @@ def question(name: str, engine: str, budget_bytes: int, **more: Any) -> Question
         engine=engine,
         memory_bytes=budget_bytes,
         reserve_bytes=0,
-        utilization=1.0,
+        utilization=share_of(engine),
         **more,
     )
+
+
+def share_of(engine: str) -> float:
+    """All of the memory, or of what is free the most that an engine takes which measures that itself."""
+    return 0.9 if about(engine).share.meaning == "of free after loading" else 1.0
 
 
 def holds(name: str, engine: str, budget_bytes: int, batch_size: int, context: int) -> bool:
     """The estimate's word: the cache is not larger than what the engine makes of the budget."""
     roles, names = about(engine).roles, option_names(engine)
-    told: dict[str, Any] = {"memory": budget_bytes, "context": context}
-    options = {roles[role]: value for role, value in told.items() if "memory" in roles and roles.get(role) in names}
+    told: dict[str, Any] = {"memory": budget_bytes, "context": context, "sequences": batch_size, "utilization": share_of(engine)}
+    options = {roles[role]: value for role, value in told.items() if roles.get(role) in names}
     estimated = kvplan.estimate(MODELS[name], seq_len=context, batch_size=batch_size, engine=engine, **options)
     if isinstance(estimated, kvplan.NotPredicted):  # llama.cpp holds at most 256 sequences
         assert "n_seq_max" in estimated.reason
         return False
-    pool = reserved(MODELS[name], engine, options, budget_bytes)
+    pool, at = reserved(MODELS[name], engine, options, budget_bytes), At(context, batch_size, 0)
     prepared = make_engine(engine, options).on(MODELS[name])
     if isinstance(pool, kvplan.Pool) and isinstance(prepared, Served) and not prepared.one_pool:  # bytes alone do not say
-        return prepared.holds(pool, At(context, batch_size, 0))
+        return prepared.holds(pool, at)
     limit = pool.usable_bytes if isinstance(pool, kvplan.Pool) else budget_bytes
-    return estimated.total_bytes <= limit
+    assert prepared.most_bytes(at) >= estimated.total_bytes  # a prompt may need more on the way
+    return prepared.most_bytes(at) <= limit
 
 
 @settings(deadline=None)
