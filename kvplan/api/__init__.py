@@ -53,7 +53,8 @@ def estimate(
     4294967296
     """
     workload = Workload(batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len)
-    return plan(load(model, infer=infer), workload, engine, kv_dtype=kv_dtype, **options)
+    shared = {} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}  # an engine's own word for it may be among the options
+    return plan(load(model, infer=infer), workload, engine, **shared, **options)
 
 
 def sweep(

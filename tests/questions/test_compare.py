@@ -91,7 +91,7 @@ def test_the_savings_table_is_legible_at_80_columns(llama: str, capsys: pytest.C
     assert [line for line in out.splitlines() if line.startswith((" q8_0", " bfloat16"))] == snapshot(
         [
             " bfloat16                    16.00      0.0%   llama.cpp: -ctk bf16 -ctv bf16;",
-            " q8_0                         8.50     46.9%   llama.cpp: -ctk q8_0 -ctv q8_0",
+            " q8_0                         8.50     46.9%   llama.cpp: -ctk q8_0 -ctv q8_0;",
         ]
     )
     first_words = [line.split()[0] for line in out.splitlines() if line.startswith(" ") and line[1] not in " ─"]
@@ -108,7 +108,7 @@ def test_savings_give_bytes_scales_and_flags_to_machines(llama: str, capsys: pyt
         assert row["scales"] == d.scales
     by_name = {row["kv_dtype"]: row for row in rows}
     assert by_name["int8"]["flags"] == {"tensorrt-llm": "--int8_kv_cache (checkpoint conversion)"}
-    assert set(by_name["bfloat16"]["flags"]) == {"vllm", "sglang", "llama.cpp", "transformers"}
+    assert set(by_name["bfloat16"]["flags"]) == {"vllm", "sglang", "llama.cpp", "transformers", "mlx-lm", "lmdeploy"}
     assert by_name["q8_0"]["relative"] == 34 / 64
 
 
