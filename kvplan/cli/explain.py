@@ -1,6 +1,14 @@
 """`kvplan explain`: what is kept, why, the sum with its numbers, and the sources."""
 
+from typing import Annotated
+
+import typer
+
 from kvplan.cli import options as o
+
+GpuOpt = Annotated[
+    str | None, typer.Option("--gpu", metavar="NAME", help="And where the rest of that card goes, when a server starts on it")
+]
 
 
 def explain(
@@ -8,6 +16,7 @@ def explain(
     seq_len: o.SeqLen = "8k",
     batch_size: o.BatchSize = "1",
     engine: o.EngineOpt = "ideal",
+    gpu: GpuOpt = None,
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
     encoder_len: o.EncoderLen = "0",
@@ -25,4 +34,9 @@ def explain(
     workload = o.workload(seq_len, batch_size, encoder_len)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     explanation = explained(load(model, infer=infer), workload, engine, **chosen)
-    show(ExplainAnswer(explanation), fmt, output)
+    card = None
+    if gpu is not None:
+        from kvplan.api.receipt import receipt
+
+        card = receipt(model, gpu, engine=engine, infer=infer, **chosen)
+    show(ExplainAnswer(explanation, card), fmt, output)

@@ -10,8 +10,10 @@ from kvplan.domain.tables import Column, Table
 from kvplan.errors import OptionError
 from kvplan.questions.explain import Explanation
 from kvplan.questions.explain.layer_map import Run
+from kvplan.questions.receipt import Receipt
 from kvplan.report.answers.estimate import title
-from kvplan.report.blocks import Block, Heading, Paragraph, Rows, View
+from kvplan.report.answers.receipt import beside_table, ledger_table, verdict
+from kvplan.report.blocks import Block, Heading, Paragraph, Rows, Verdict, View
 
 
 class ExplainAnswer(Struct, frozen=True):
@@ -19,10 +21,12 @@ class ExplainAnswer(Struct, frozen=True):
 
     key: ClassVar[str] = "explanation"
     explanation: Explanation
+    card: Receipt | None = None  # a server's start on a card
 
     def dicts(self) -> dict[str, Any]:
         """One object."""
-        return self.explanation.to_dict()
+        found = self.explanation.to_dict()
+        return found if self.card is None else {**found, "receipt": self.card.to_dict()}
 
     def rows(self) -> Rows:
         """Prose has none.
@@ -39,6 +43,11 @@ class ExplainAnswer(Struct, frozen=True):
         yield from (Paragraph(rule.title, rule.text) for rule in e.rules)
         if not isinstance(e.answer, Allocation):
             yield e.answer
+        if self.card is not None:
+            if not self.card.not_predicted:
+                yield Verdict(verdict(self.card))
+            beside = beside_table(self.card)
+            yield from (ledger_table(self.card), *([beside] if beside is not None else []))
         yield from (table for table in (layer_table(e), formula_table(e), facts_table(e), sources_table(e)) if table.rows)
 
 

@@ -130,6 +130,15 @@ def test_a_band_that_straddles_the_limit_says_so(capsys: pytest.CaptureFixture[s
     assert "if the server leaves" in out
 
 
+def test_an_explanation_says_where_the_rest_of_a_card_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "explain", LLAMA, "-e", "vllm@0.26", "--gpu", "h200")
+    assert code == 0
+    assert "STARTS on h200-sxm-141gb" in out
+    assert "peak activation" in out
+    _, out, _ = run(capsys, "explain", LLAMA, "-e", "vllm@0.26", "--gpu", "h200", "-f", "json")
+    assert json.loads(out)["explanation"]["receipt"]["ledger"]["total"]["basis"] == "measured"
+
+
 def test_a_release_whose_start_was_not_read_keeps_one_assumed_line() -> None:
     found = receipt(engine="vllm@0.8.0")
     assert found.budget.ledger is None

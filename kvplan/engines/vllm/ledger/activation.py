@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from kvplan.domain.caching_allocator import fresh_block, round_size
 from kvplan.engines.vllm.ledger import releases
-from kvplan.engines.vllm.ledger.families import ATTENTION, FAMILIES, NORMED, UNKNOWN, UNKNOWN_UNGATED, Family, Moment, terms
+from kvplan.engines.vllm.ledger.families import ATTENTION, FAMILIES, NORMED, ROUTED, UNKNOWN, UNKNOWN_UNGATED, Family, Moment, terms
 from kvplan.engines.vllm.ledger.quantised import Quantised
 from kvplan.engines.vllm.ledger.settings import Batch, Card, Settings
 from kvplan.engines.vllm.ledger.shape import LatentWidths, Shape
@@ -25,6 +25,7 @@ CUBLAS_OLDER_BYTES: Final = 8_519_680
 CUBLAS_LT_BYTES: Final = MIB
 #: torch's sort keeps values and indices and doubles its buffers: measured on two starts of 0.15 and 0.16.
 SORT_BYTES_PER_LOGIT: Final = 38
+_GATED: Final = 3  # gate, up and their product
 _GATHERED_REQUESTS: Final = 40
 _GATHERED_KEY_BYTES: Final = 132
 _V1_BLOCK: Final = 1024  # logits of one partial maximum in the V2 sampler
@@ -149,8 +150,26 @@ def _widths(shape: Shape, settings: Settings) -> dict[str, int]:
 
 
 def _elements(moment: Moment, widths: dict[str, int], tokens: int, item: int) -> int:
-    """Bytes alive at a moment, each tensor a block."""
-    return sum(count * round_size(tokens * widths[name] * (size or item)) for count, name, size in terms(moment) if widths[name])
+    """Bytes alive at a moment, each tensor a block.
+
+    A tensor that no block freed by attention can hold has a segment of its own, and counts all of it where little is left.
+    Hidden states are made before anything is freed, or take the place of another.
+    """
+    freed = tokens * item * (widths["Q"] + widths["K"] + widths["V"])
+    found = 0
+    for count, name, size in terms(moment):
+        one = tokens * widths[name] * (size or item)
+        if count == _GATED and name in {"I", "S"}:  # gate and up are one tensor
+            found += _block(2 * one, freed) + _block(one, freed)
+        else:
+            found += count * (fresh_block(one) if name == "H" else _block(one, freed))
+    return found
+
+
+def _block(size: int, freed: int) -> int:
+    if not size:
+        return 0
+    return fresh_block(size) if size > freed else round_size(size)
 
 
 def _forward(
@@ -182,10 +201,10 @@ def _forward(
             size -= round_size(tokens * shape.hidden * item)
         if quantised is not None and not settings.captures:
             size += _quantised_inputs(moment, shape, family, widths, tokens, quantised)
-        if moment == family.feed_forward and shape.last_dense_layer < shape.first_expert_layer:
-            size += 0
-        else:
-            size += beside_attention if moment == _attention(shape, family) else workspace
+        before = moment == family.feed_forward and shape.last_dense_layer < shape.first_expert_layer
+        once = shape.shared and moment == family.mixture  # shared experts run before the first routed ones
+        if not before:
+            size += beside_attention if once or moment == _attention(shape, family) else workspace
         found.append((size, moment))
     return max(found)
 
@@ -203,6 +222,8 @@ def _eager_moments(shape: Shape, family: Family, quantised: Quantised | None) ->
     if shape.experts:
         triton = quantised is not None and quantised.name == "mxfp4"  # its kernels keep what the experts give, a token's apart
         moments.append(f"{family.mixture} + X + Y" if triton else family.mixture)
+        if shape.shared:
+            moments.append(ROUTED)
     if family.mixer and (shape.mixer_in or shape.delta_values):
         moments.append(family.mixer)
     return moments or ["4H"]
@@ -252,7 +273,7 @@ def _latent_moment(shape: Shape, latent: LatentWidths, settings: Settings, batch
         widths.append(latent.q_rank)
     widths += [shape.hidden, shape.hidden]
     return round_size(chunk * heads * (latent.nope + latent.value) * item) + sum(
-        round_size(batch.tokens * width * item) for width in widths
+        fresh_block(batch.tokens * width * item) for width in widths
     )
 
 

@@ -54,6 +54,8 @@ _K5: Final = Family(feed_forward="3I + 5H", keeps_joined=True)
 _UNGATED3: Final = Family(feed_forward="2I + 3H")
 _QWEN3: Final = Family(feed_forward="3I + 4H", keeps_joined=True)
 _GEMMA3: Final = Family(feed_forward="3I + 5H", keeps_joined=True, residual_given=False)
+#: Routed experts beside the output of shared ones.
+ROUTED: Final[Moment] = "6H + E:4"
 _SHARED: Final = Family(feed_forward="3I + 4H", mixture="3S + 4H + E", keeps_joined=True)
 #: Qwen3.5's gated attention, normalised in float32, and its delta rule.
 _QWEN35: Final = Family(
@@ -140,7 +142,7 @@ FAMILIES: Final[dict[str, Family]] = {
     **dict.fromkeys(("Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM"), _QWEN35),
     "JambaForCausalLM": Family(feed_forward="3I + 3H", mixer="A + D + 3H"),
     "GraniteMoeHybridForCausalLM": Family(feed_forward="3I + 4H", mixer="A + 2D + 4H", mixture="3S + 4H + E"),
-    "FalconH1ForCausalLM": Family(feed_forward="3I + 4H", mixer="A + 2D:4 + D + 4H"),
+    "FalconH1ForCausalLM": Family(feed_forward="3I + 5H", mixer="A + 2D:4 + D + 4H"),
     "Zamba2ForCausalLM": Family(feed_forward="6I + 4H", mixer="A + 2D + 4H"),
     **dict.fromkeys(("BambaForCausalLM", "Lfm2ForCausalLM", "Lfm2MoeForCausalLM"), _HYBRID),
 }  # fmt: skip
