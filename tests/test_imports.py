@@ -15,6 +15,7 @@ from golden import ROOT as REPOSITORY
 
 import kvplan
 from kvplan.architectures import FAMILIES
+from kvplan.architectures.parameters import MODULES as MODULES_OF_PARAMETERS
 from kvplan.cli.app import COMMANDS
 
 ROOT = Path(kvplan.__file__).parent
@@ -36,6 +37,7 @@ IMPORTERS = {"import_module", "importlib.import_module", "__import__", "located"
 PUT_TOGETHER = {
     "kvplan": {f"kvplan.{home}" for home in kvplan._HOMES.values()},
     "kvplan.architectures": {f"kvplan.architectures.families.{name}" for name in FAMILIES},
+    "kvplan.architectures.parameters": {f"kvplan.architectures.parameters.{name}" for name in MODULES_OF_PARAMETERS},
     "kvplan.cli.app": {f"kvplan.cli.{module}" for module, *_ in COMMANDS.values()},
 }
 #: Where a name that came from elsewhere is imported: the texts themselves are checked wherever they are written.

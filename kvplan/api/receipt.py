@@ -7,6 +7,9 @@ from typing import Any
 from kvplan.api.fit import Count, Source, free_bytes, known_weights, size_of
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
+from kvplan.engines import about
+from kvplan.engines.kernel.about import Role
+from kvplan.engines.kernel.options import given_twice
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
 from kvplan.questions.fit.answer import utilization_from
@@ -48,8 +51,7 @@ def receipt(
         OptionError: a bad value, or an unknown GPU or engine.
     """
     loaded = load(model, infer=infer)
-    given = options.pop("tensor_parallel", options.pop("tensor_parallel_size", 1))
-    split = parse_count(str(given), what="«tensor_parallel»")
+    split = _split(engine, options)
     base: dict[str, Any] = {"model": loaded, "gpu": device(gpu), "engine": engine, "tensor_parallel": split, "options": options}
     weights_line = known_weights(model, loaded, weights, weights_dtype)
     stages = Question(**base, weights=weights_line).pipeline
@@ -65,3 +67,12 @@ def receipt(
         learned=NOTHING if machine is None else read_machine(machine),
     )
     return asked(question)
+
+
+def _split(engine: str, options: dict[str, Any]) -> int:
+    """Devices that share the heads, taken out of the options: by kvplan's word or the engine's own."""
+    word: Role = "tensor_parallel"
+    own = about(engine).roles.get(word, word)
+    if own != word and {word, own} <= options.keys():
+        raise given_twice(engine, word, own)
+    return parse_count(str(options.pop(word, options.pop(own, 1))), what=f"«{word}»")

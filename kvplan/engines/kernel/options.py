@@ -56,13 +56,16 @@ def own_options(about: About, options_type: type[Struct], values: Mapping[str, A
     for word, value in values.items():
         name = next((about.roles[role] for role in SHARED if role == word and role in about.roles), word)
         if name in own:
-            raise OptionError(
-                f"engine {about.name}: one option is given twice, as `{given[name]}` and as `{word}`",
-                hint="give one of them",
-                option=word,
-            )
+            raise given_twice(about.name, given[name], word)
         own[name], given[name] = value, word
     return build_options(options_type, own, engine=about.name)
+
+
+def given_twice(engine: str, first: str, second: str) -> OptionError:
+    """The error about one option under two names, to be raised."""
+    return OptionError(
+        f"engine {engine}: one option is given twice, as `{first}` and as `{second}`", hint="give one of them", option=second
+    )
 
 
 def build_options(options_type: type[Struct], values: Mapping[str, Any], *, engine: str) -> Any:

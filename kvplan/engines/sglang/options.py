@@ -119,31 +119,35 @@ class SglangOptions(Struct, frozen=True, kw_only=True):
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 shown = ", ".join(f"`{k}`" for k in known if k)
-                raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}")
+                raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}", option=name)
         self._check_numbers()
         cache_dtype(self.kv_cache_dtype)
         if self.attention_groups > 1 and self.tp_size % self.attention_groups:
             raise OptionError(
-                f"tp_size {self.tp_size} is not a multiple of the {self.attention_groups} attention data-parallel groups"
+                f"tp_size {self.tp_size} is not a multiple of the {self.attention_groups} attention data-parallel groups",
+                option="tp_size",
             )
 
     def _check_numbers(self) -> None:
         fraction = self.mem_fraction_static
         if fraction is not None and not 0 < fraction <= 1:
-            raise OptionError(f"mem_fraction_static must be above 0 and at most 1, got {fraction}")
+            raise OptionError(f"mem_fraction_static must be above 0 and at most 1, got {fraction}", option="mem_fraction_static")
         ratio = self.swa_full_tokens_ratio
         if ratio is not None and not 0 < ratio <= 1:
-            raise OptionError(f"swa_full_tokens_ratio must be above 0 and at most 1, got {ratio}")
+            raise OptionError(f"swa_full_tokens_ratio must be above 0 and at most 1, got {ratio}", option="swa_full_tokens_ratio")
         share = self.mamba_full_memory_ratio
         if share is not None and not 0 < share <= 1e6:
-            raise OptionError(f"mamba_full_memory_ratio must be above 0, got {share}")
+            raise OptionError(f"mamba_full_memory_ratio must be above 0, got {share}", option="mamba_full_memory_ratio")
         chunk = self.chunked_prefill_size
         if chunk is not None and not -1 <= chunk <= _MOST:
-            raise OptionError(f"chunked_prefill_size must be a number of tokens, or -1 for no chunks, got {chunk}")
+            raise OptionError(
+                f"chunked_prefill_size must be a number of tokens, or -1 for no chunks, got {chunk}",
+                option="chunked_prefill_size",
+            )
         for name in ("vlm_cache_size_mb", "mm_feature_cache_mb", "swa_prefix_tails", "disaggregation_decode_extra_slots"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= _MOST:
-                raise OptionError(f"{name} must not be negative, got {value}")
+                raise OptionError(f"{name} must not be negative, got {value}", option=name)
         if self.device_memory_bytes < 2**20 or not 50 <= self.compute_capability <= 999:
             raise OptionError("device_memory_bytes must be at least 1 MiB, and compute_capability like 90 for sm_90")
 
@@ -186,9 +190,13 @@ def cache_dtype(text: str) -> str:
     key = _SPELLINGS.get(key, key)
     if key == "auto" or key in CACHE_DTYPES:
         return key
-    raise OptionError(f"kv_cache_dtype: SGLang has no cache dtype `{text[:40]}`", hint=f"one of auto, {', '.join(CACHE_DTYPES)}")
+    raise OptionError(
+        f"kv_cache_dtype: SGLang has no cache dtype `{text[:40]}`",
+        hint=f"one of auto, {', '.join(CACHE_DTYPES)}",
+        option="kv_cache_dtype",
+    )
 
 
 def _within(name: str, value: Any) -> None:
     if value is not None and not 1 <= value <= _MOST:
-        raise OptionError(f"{name} must be from 1 to {_MOST:,}, got {value}")
+        raise OptionError(f"{name} must be from 1 to {_MOST:,}, got {value}", option=name)

@@ -55,6 +55,7 @@ def speculate(reading: Reading, options: SglangOptions) -> Speculation:
         raise OptionError(
             f"speculative_algorithm: kvplan does not know what `{options.speculative_algorithm[:40]}` takes of the budget",
             hint="known: EAGLE, EAGLE3, NEXTN, STANDALONE, NGRAM",
+            option="speculative_algorithm",
         )
     steps, topk, tokens = _draft_shape(reading, options, algorithm)
     layers, sliding = _draft_layers(reading, options)

@@ -138,7 +138,9 @@ def _parts(found: Recurrent) -> tuple[Part | None, tuple[int, ...] | None]:
 def _share(total: int, devices: int) -> int:
     if total % devices:
         raise OptionError(
-            f"{total} is not divisible by {devices}: SGLang cannot split the states of this model", hint="choose another tp_size"
+            f"{total} is not divisible by {devices}: SGLang cannot split the states of this model",
+            hint="choose another tp_size",
+            option="tp_size",
         )
     return total // devices
 

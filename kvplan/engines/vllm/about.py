@@ -62,6 +62,8 @@ ABOUT: Final = About(
         Recorded(
             (0, 11), (0, 11, 0), frozenset({"latent", "softmax", "softmax/chunk", "softmax/window", "recurrent/gated_delta"})
         ),
+        # servers on a GPU (vllm_gpu.jsonl)
+        Recorded((0, 26), (0, 26, 0), frozenset({"latent", "softmax", "softmax/window", "recurrent/gated_delta"})),
         Recorded((0, 32), (0, 32, 0), _KINDS),
     ),
     rules="vLLM v1/kv_cache_interface.py: KVCacheSpec.page_size_bytes; v1/core/kv_cache_utils.py: get_kv_cache_configs",

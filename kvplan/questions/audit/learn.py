@@ -5,6 +5,7 @@ from statistics import median
 from typing import Any
 
 from kvplan.domain.machine import Learned
+from kvplan.engines import ABOUTS
 from kvplan.engines.kernel.cases import Record
 from kvplan.units import GIB
 
@@ -24,7 +25,8 @@ def learned_from(record: Record) -> Iterator[Learned]:
         values["context"] = max(0, values["total"] - free)
     if values["non_torch"] is None and values["total"] is None:
         return
-    split = record.case.options.get("tensor_parallel_size", 1)
+    known = ABOUTS.get(record.case.engine)
+    split = record.case.options.get(known.roles.get("tensor_parallel", ""), 1) if known else 1
     yield Learned(source=record.case.id, tensor_parallel=split if isinstance(split, int) else 1, **values)
 
 
