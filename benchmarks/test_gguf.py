@@ -1,11 +1,13 @@
 """Headers of GGUF files with a quarter of a million tokens and half a million merges, against the `gguf` package.
 
 Run:  pytest benchmarks/test_gguf.py
-Budget: 150 ms and 50 MB for a header (about 13 MB of it vocabulary), on the project's two-core machine.
+About 13 MB of the header are vocabulary. At least 50 x faster than the package's reader, and at most 50 MB.
 """
 
 import struct
+import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from kvplan.loading.gguf_file import load_gguf
 
 TOKENS = 250_000
-BUDGET_SECONDS, BUDGET_BYTES = 0.150, 50 * 10**6
+FASTER, BUDGET_BYTES = 50, 50 * 10**6
 
 
 def _text(value: str) -> bytes:
@@ -43,22 +45,25 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_large_vocabulary_is_walked_past_in_time(benchmark, large):
-    model = benchmark(load_gguf, large)
-    assert len(model.layers) == 32
-    assert benchmark.stats["min"] < BUDGET_SECONDS
+def test_a_large_vocabulary_is_walked_past_in_time(large: Path) -> None:
+    import gguf
+
+    def seconds(run: Callable[[Path], object]) -> float:
+        start = time.process_time()
+        run(large)
+        return time.process_time() - start
+
+    assert len(load_gguf(large).layers) == 32
+    assert len(gguf.GGUFReader(large).fields["tokenizer.ggml.tokens"].data) == TOKENS
+    ours = min(seconds(load_gguf) for _ in range(5))
+    base = seconds(gguf.GGUFReader)
+    print(f"\na header of {TOKENS:,} tokens: {ours * 1e3:.1f} ms, {base / ours:.0f} x faster than the gguf package")
+    assert base >= FASTER * ours
 
 
-def test_a_large_vocabulary_takes_little_memory(large):
+def test_a_large_vocabulary_takes_little_memory(large: Path) -> None:
     tracemalloc.start()
     load_gguf(large)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < BUDGET_BYTES, f"{peak:,} bytes"
-
-
-def test_the_gguf_package_for_comparison(benchmark, large):
-    import gguf
-
-    reader = benchmark.pedantic(gguf.GGUFReader, args=(large,), rounds=1)
-    assert len(reader.fields["tokenizer.ggml.tokens"].data) == TOKENS
