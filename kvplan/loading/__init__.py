@@ -40,7 +40,9 @@ def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = Fals
 
     entry = find(text)
     if entry is not None:
-        return load_entry(entry)
+        from kvplan.loading.copies import as_asked
+
+        return as_asked(load_entry(entry), text, entry)
     found = _load_file(text, infer=infer)
     if found is not None:
         return found

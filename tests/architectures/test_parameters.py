@@ -36,7 +36,7 @@ WHOLE = (
     "qwen2_audio", "qwen3_omni_moe_thinker", "qwen3_vl_moe", "rwkv", "smolvlm", "voxtral", "xlstm", "zamba2",
 )  # fmt: skip
 #: What the library builds otherwise than checkpoints hold: it leaves out keys and values that Gemma 3n's files keep for layers
-#: that share another's, and gives MiMo's sliding layers twice the KV heads whatever their own key says.
+#: that share another's, and gives MiMo's sliding layers twice the KV heads and the others' sizes, whatever their own keys say.
 AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "gemma3n_text": {"num_kv_shared_layers": 0},
     "mimo_v2_flash": {
@@ -45,7 +45,7 @@ AS_PUBLISHED: dict[str, dict[str, Any]] = {
         "swa_num_attention_heads": 4,
         "num_attention_heads": 4,
     },
-}
+}  # fmt: skip
 needs_transformers = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("transformers", "torch")), reason="nothing to compare with"
 )

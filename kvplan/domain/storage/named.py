@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from kvplan.domain.parameters import Parameter
 from kvplan.domain.storage.formats import (
@@ -69,3 +69,50 @@ def format_in(repository: str) -> str:
     """
     words = "-".join(re.split(r"[^a-z0-9]+", repository.lower()))
     return next((found for ending, found in _ENDINGS if f"-{ending}-" in f"-{words}-"), "")
+
+
+#: Modules that quantisers of whole repositories leave alone where their method would not.
+_LEFT_ALONE: Final = ("lm_head", "re:.*vision.*", "re:.*visual.*", "re:.*audio.*", "re:.*gate$", "re:.*router$")
+
+
+def quantization_config(form: str, *, latent: bool = False) -> dict[str, Any]:
+    """What a config.json has of a format that `format_in` found: the method's usual settings.
+
+    `latent` says that the model has latent attention, which `nvfp4` checkpoints leave alone.
+    """
+    bits = int(form[4]) if form.startswith("mlx-") else 0
+    if bits:
+        return {"quantization": {"group_size": 64, "bits": bits}}
+    match form:
+        case "awq":
+            quant: dict[str, Any] = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+        case "gptq" | "gptq-int8":
+            quant = {"quant_method": "gptq", "bits": 8 if form == "gptq-int8" else 4, "group_size": 128}
+        case "bnb-4bit":
+            quant = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True}
+        case "bnb-8bit":
+            quant = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+        case "nvfp4":
+            quant = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head", *(["*self_attn*"] if latent else [])]}
+        case "mxfp4":
+            quant = {"quant_method": "mxfp4"}
+        case "fp8-block":
+            quant = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
+        case _:
+            quant = _compressed(form)
+    return {"quantization_config": quant}
+
+
+def _compressed(form: str) -> dict[str, Any]:
+    """llm-compressor's settings: a scale an output channel at eight bits, a scale for 128 weights at four."""
+    four = form in {"w4a16", "int4"}
+    weights: dict[str, Any] = {
+        "num_bits": 4 if four else 8, "type": "float" if "fp8" in form else "int", "strategy": "group" if four else "channel",
+        "symmetric": True, **({"group_size": 128} if four else {}),
+    }  # fmt: skip
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized" if four else "float-quantized" if "fp8" in form else "int-quantized",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+        "ignore": list(_LEFT_ALONE),
+    }

@@ -1,19 +1,21 @@
 """How much memory a model's weights take: given, measured in a checkpoint, counted, or not known; never guessed."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kvplan.architectures.weights import CLOSE, check_format, stored_weights, weights_at
 from kvplan.domain.budget import counted_weights
 from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
-from kvplan.domain.storage.named import format_in
 from kvplan.errors import OptionError
 from kvplan.files import expanded
 from kvplan.loading.catalogue import find
 from kvplan.loading.weights.safetensors import TensorBytes, checkpoint_bytes
 
+#: A repository of GGUF files, by its name alone.
+_GGUF_COPY: Final = re.compile(r"^[^/]+/[^/]+-gguf$", re.IGNORECASE)
 Source = str | Path | Mapping[str, Any] | Model
 
 
@@ -21,9 +23,8 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
     """The weights of `model` as a budget line.
 
     First match wins: `given_bytes`; a format asked for with `dtype`; the checkpoint beside a local config.json or on the hub
-    (safetensors headers or index); what the model's file says (GGUF tensors, a description's `weights_bytes`); the format
-    that a hub id's name says, where its layers came from the catalogue; the tensors counted from the config, as its
-    `quantization_config` stores them; its parameters at its dtype.
+    (safetensors headers or index); what the model's file says (GGUF tensors, a description's `weights_bytes`); the tensors
+    counted from the config, as its `quantization_config` stores them; its parameters at its dtype.
 
     Raises:
         OptionError: nothing is known; the message names what was looked at.
@@ -43,7 +44,11 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
         gguf = str(source).lower().endswith(".gguf")
         said = "the tensors that the GGUF file lists" if gguf else "weights_bytes in its description"
         return Line(name="weights", bytes=model.weights_bytes, basis="measured" if gguf else "given", source=said)
-    found = _named(source, model) or _counted(model)
+    if isinstance(source, str) and _GGUF_COPY.search(source):
+        raise OptionError(
+            f"`{source[:80]}` holds GGUF files of several sizes", hint="say which with «weights_dtype q4_k_m», or name the file"
+        )
+    found = _counted(model)
     if found is not None:
         return found
     if model.parameters is not None and not quantised(model):
@@ -60,21 +65,6 @@ def _counted(model: Model) -> Line | None:
     """The tensors of the model's config, as its checkpoint stores them."""
     found = stored_weights(model)
     return None if found is None else Line(name="weights", bytes=found.bytes, basis="rule", source=found.source)
-
-
-def _named(source: Source, model: Model) -> Line | None:
-    """A hub id that ends in a format (`…-AWQ-INT4`), read as an entry of the catalogue that is not stored so."""
-    if isinstance(source, Model | Mapping) or "/" not in str(source):
-        return None
-    repository = str(source).rpartition("/")[2]
-    form = format_in(repository)
-    entry = find(str(source))
-    if not form or entry is None or form in entry.stem or quantised(model):
-        return None
-    found = weights_at(model, form)
-    if found is None:
-        return None
-    return Line(name="weights", bytes=found.bytes, basis="rule", source=f"{found.source}; the format by its name alone")
 
 
 def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:

@@ -67,7 +67,7 @@ def _overridden(q: Question, found: Ledger) -> Ledger:
     """The ledger with the lines that whoever asks knows better."""
     lines = list(found.lines)
     if q.weights_given or q.weights.basis == "given":
-        given = replace(share_of_weights(q.weights, q.devices), basis="given")
+        given = share_of_weights(q.weights, q.devices)
         lines = [given if line.name == "weights" else line for line in lines]
     elif q.weights.basis == "measured":  # a checkpoint is at hand: where its size contradicts the config, the file is right
         measured = share_of_weights(q.weights, q.devices)
