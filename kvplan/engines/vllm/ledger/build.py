@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from kvplan.domain.caching_allocator import MIN_BLOCK_BYTES
 from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger, Line, band, exact
 from kvplan.domain.machine import NOTHING, Learned
@@ -91,6 +92,7 @@ def parts(model: Described, settings: Settings, card: Card, stage: int = 0) -> P
         deep_gemm=_deep_gemm(shape, settings, card, quantised),
         tower_table=_tower_table(model, item),
         buffers=_buffers(model, shape, batch, item),
+        mixer_buffers=_mixer_buffers(model.text_type, shape, item),
         untied=_untied(model),
         scalars=1 if model.text_type.startswith("gemma") else 0,
         scalars_a_layer=1 if _alibi(model.text) else 2 if model.text_type == "apertus" else 0,
@@ -140,6 +142,16 @@ def _untied(model: Described) -> bool:
     """
     text = model.config.get("text_config")
     return isinstance(text, Mapping) and text.get("tie_word_embeddings") is False
+
+
+def _mixer_buffers(text_type: str, shape: Shape, item: int) -> tuple[int, ...]:
+    """What each recurrent layer keeps beside its parameters: the ones of three norms without weights, a vector of factors.
+
+    Source: `layers/mamba/mamba_mixer.py:dt_layernorm`; `models/falcon_h1.py:_init_mup_vector`.
+    """
+    if text_type == "falcon_mamba":
+        return (MIN_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_BLOCK_BYTES)
+    return (shape.mixer_in * item,) if text_type == "falcon_h1" else ()
 
 
 def _alibi(text: Mapping[str, Any]) -> bool:
