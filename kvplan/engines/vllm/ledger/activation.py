@@ -24,6 +24,7 @@ from kvplan.engines.vllm.ledger.families import (
     terms,
 )
 from kvplan.engines.vllm.ledger.quantised import Quantised
+from kvplan.engines.vllm.ledger.sampler import dummy_batch, sampler_bytes
 from kvplan.engines.vllm.ledger.settings import Batch, Card, Settings
 from kvplan.engines.vllm.ledger.shape import LatentWidths, Shape
 from kvplan.units import MIB, ceil_div
@@ -33,12 +34,9 @@ from kvplan.units import MIB, ceil_div
 CUBLAS_BYTES: Final = 32 * MIB
 CUBLAS_OLDER_BYTES: Final = 8_519_680
 CUBLAS_LT_BYTES: Final = MIB
-#: torch's sort keeps values and indices and doubles its buffers: measured on two starts of 0.15 and 0.16.
-SORT_BYTES_PER_LOGIT: Final = 38
 _GATED: Final = 3  # gate, up and their product
 _GATHERED_REQUESTS: Final = 40
 _GATHERED_KEY_BYTES: Final = 132
-_V1_BLOCK: Final = 1024  # logits of one partial maximum in the V2 sampler
 
 
 class Peak(Struct, frozen=True, kw_only=True):
@@ -91,17 +89,17 @@ def peak(
     item = 4 if settings.dtype == "float32" else 2
     widths = _widths(shape, settings)
     family = _family(shape)
-    dummy = _dummy_batch(batch.sampled) if batch.v2 else 0
+    dummy = dummy_batch(batch.sampled) if batch.v2 else 0
     workspace = max(_expert_workspace(shape, settings, batch, quantised), _index_workspace(shape, settings))
     forward, moment = _forward(shape, family, settings, batch, widths, item, quantised, workspace)
     if settings.captures and settings.cold_compile_cache:
         forward += card.l2_bytes
     spread = 0 if family.known else batch.tokens * item * shape.hidden
     samples = last and not settings.pooling
-    sampler = _sampler(shape, settings, batch, card, item) if samples else 0
+    sampler = sampler_bytes(shape, settings, batch, card, item) if samples else 0
     unsorted = 0
     if samples and not batch.v2 and releases.SORTED_SAMPLER.at(settings.release) and not settings.release >= (0, 15):
-        unsorted = _sampler(shape, settings, batch, card, item, sort=False) + workspace
+        unsorted = sampler_bytes(shape, settings, batch, card, item, sort=False) + workspace
     if not last:
         forward += 2 * batch.tokens * shape.hidden * item  # what is handed to the next stage
     return Peak(
@@ -308,38 +306,3 @@ def _index_workspace(shape: Shape, settings: Settings) -> int:
     Source: `model_executor/layers/sparse_attn_indexer.py`, `v1/attention/backends/mla/indexer.py:get_max_prefill_buffer_size`.
     """
     return settings.max_model_len * _GATHERED_REQUESTS * _GATHERED_KEY_BYTES + MIB if shape.indexed else 0
-
-
-def _dummy_batch(rows: int) -> int:
-    """The V2 runner's index vectors: `expanded_idx_mapping`, positions, and two bounds.
-
-    Source: `v1/worker/gpu/input_batch.py:make_dummy`.
-    """
-    return 3 * round_size(4 * rows) + round_size(4 * (rows + 1))
-
-
-def _sampler(shape: Shape, settings: Settings, batch: Batch, card: Card, item: int, sort: bool = True) -> int:
-    """Hidden states, logits and what the runner's sampler makes of them.
-
-    `sort` False: flashinfer serves in releases that would sort (starts of 0.10.1 on A100 leave room for nothing more).
-
-    Source: `v1/worker/gpu/sample/` (V2), `v1/sample/sampler.py`, `v1/sample/ops/topk_topp_triton.py` (V1).
-    """
-    rows, vocab = batch.sampled, shape.vocab
-    padded = ceil_div(vocab, 64) * 64
-    hidden = batch.tokens * shape.hidden * item
-    if batch.v2:
-        copies = 2 if shape.softcapped else 1
-        partial = ceil_div(vocab, _V1_BLOCK)
-        return (
-            round_size(hidden) + round_size(rows * shape.hidden * item) + copies * fresh_block(rows * padded * item)
-            + round_size(rows * partial * 8) + round_size(rows * partial * 4)
-            + round_size(4 * rows)  # `logits_indices` of the first batch
-        )  # fmt: skip
-    both = round_size(hidden) + 2 * round_size(rows * shape.hidden * item)
-    if sort and releases.SORTED_SAMPLER.at(settings.release):
-        return both + SORT_BYTES_PER_LOGIT * rows * vocab
-    logits = fresh_block(rows * padded * item) + 3 * fresh_block(rows * vocab * 4)
-    top_k = round_size(min(card.multiprocessors, rows) * vocab * 4) if not releases.SORTED_SAMPLER.at(settings.release) else 0
-    small = 6 * round_size(4 * rows) + 3 * round_size(8 * rows) + 4 * 512
-    return both + logits + top_k + small

@@ -43,6 +43,7 @@ class Beside(Struct, frozen=True, kw_only=True):
         tower_table: the rotary table of a vision tower, built behind its patches.
         buffers: bytes of further tensors that the model's class keeps.
         scalars: small tensors beside the layers (Gemma's normaliser); `scalars_a_layer` beside each attention (ALiBi slopes).
+        mixer_buffers: bytes of what each recurrent layer keeps beside its parameters.
         untied: the text part has a head of its own, whatever the wrapper says.
     """
 
@@ -57,6 +58,7 @@ class Beside(Struct, frozen=True, kw_only=True):
     buffers: Sequence[int] = ()
     scalars: int = 0
     scalars_a_layer: int = 0
+    mixer_buffers: Sequence[int] = ()
     untied: bool = False
 
 
@@ -110,6 +112,9 @@ def load(
             if tower_table is not None and tensor.parameter.role == "patch" and tensor.parameter.component == "vision":
                 loading.table(tower_table)
                 tower_table = None
+        if any(t.parameter.component == "mixer" for t in group):
+            for size in beside.mixer_buffers:
+                loading.take(size)
         if not any(t.parameter.component == "attention" for t in group):
             continue
         table = _table_of(group[0].layer, beside)

@@ -23,14 +23,12 @@ RECORDED_MISSES = {
     "vllm-weights/openai__gpt-oss-120b/tp1": 557_056,
     "vllm-weights/openai__gpt-oss-120b/tp2": 17_104_896,
     "vllm-activation/CohereForAI__c4ai-command-r-v01": 49_152,
-    "vllm-activation/LGAI-EXAONE__EXAONE-4.0-32B": MIB,
     "vllm-activation/Qwen__Qwen3-VL-8B-Instruct": 90_112,
     "vllm-activation/Qwen__Qwen3.5-27B": 569_344,
     "vllm-activation/google__gemma-3-27b-it": 644_096,
     "vllm-activation/meta-llama__Llama-4-Scout-17B-16E-Instruct": 273_408,
     "vllm-activation/openai__gpt-oss-20b": 780_288,
     "vllm-activation/swiss-ai__Apertus-8B-Instruct-2509": 1_024,
-    "vllm-activation/deepseek-ai__DeepSeek-V3-l3": MIB,
 }
 
 
