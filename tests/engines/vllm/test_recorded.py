@@ -154,7 +154,7 @@ def test_what_vllm_refuses_is_refused(case: dict[str, Any]) -> None:
 def test_measured_means_that_a_case_of_that_release_holds_the_kind() -> None:
     for row in ABOUT.recorded:
         covered: set[str] = set()
-        for case in CASES:
+        for case in [*CASES, *cases("vllm_gpu")]:
             if row.first <= parse_version(case["engine_version"]) <= row.last:
                 covered |= memory_kinds(architectures.read(case["config"]))
         assert row.kinds <= covered, row.kinds - covered
