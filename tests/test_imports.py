@@ -17,6 +17,7 @@ import kvplan
 from kvplan.architectures import FAMILIES
 from kvplan.architectures.parameters import MODULES as MODULES_OF_PARAMETERS
 from kvplan.cli.app import COMMANDS
+from kvplan.cli.validate import _ON_A_DEVICE
 
 ROOT = Path(kvplan.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -38,6 +39,7 @@ PUT_TOGETHER = {
     "kvplan": {f"kvplan.{home}" for home in kvplan._HOMES.values()},
     "kvplan.architectures": {f"kvplan.architectures.families.{name}" for name in FAMILIES},
     "kvplan.architectures.parameters": {f"kvplan.architectures.parameters.{name}" for name in MODULES_OF_PARAMETERS},
+    "kvplan.cli.validate": {f"kvplan.questions.validate.{module}" for module, _ in _ON_A_DEVICE.values()},
     "kvplan.cli.app": {f"kvplan.cli.{module}" for module, *_ in COMMANDS.values()},
 }
 #: Where a name that came from elsewhere is imported: the texts themselves are checked wherever they are written.

@@ -55,21 +55,33 @@ class ExLlamaV3Options(msgspec.Struct, frozen=True, kw_only=True):
         for name, least in (("max_seq_len", -1), ("cache_size", 1), ("max_batch_size", 1), ("draft_num_tokens", 0)):
             value = getattr(self, name)
             if value is not None and not least <= value <= _LIMIT:
-                raise OptionError(f"{name} must be a whole number of at least {least}, got {value}")
+                raise OptionError(f"{name} must be a whole number of at least {least}, got {value}", option=name)
         for name, least in (("chunk_size", 1), ("tensor_parallel", 1), ("sysmem_kv_cache", 0), ("sysmem_recurrent_cache", 0)):
             if not least <= getattr(self, name) <= _LIMIT:
-                raise OptionError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)}")
+                raise OptionError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)}", option=name)
         if self.cache_size is not None and self.cache_size % PAGE:
-            raise OptionError(f"cache_size must be a multiple of {PAGE}, got {self.cache_size}", hint=_nearest(self.cache_size))
+            raise OptionError(
+                f"cache_size must be a multiple of {PAGE}, got {self.cache_size}",
+                hint=_nearest(self.cache_size),
+                option="cache_size",
+            )
         _mode(self.cache_mode, "cache_mode")
         if _mode(self.draft_cache_mode, "draft_cache_mode") not in _NAMED.values():
-            raise OptionError(f"draft_cache_mode must be FP16, Q8, Q6 or Q4, got `{self.draft_cache_mode[:40]}`")
+            raise OptionError(
+                f"draft_cache_mode must be FP16, Q8, Q6 or Q4, got `{self.draft_cache_mode[:40]}`", option="draft_cache_mode"
+            )
         if self.draft_mode not in DRAFT_MODES:
-            raise OptionError(f"draft_mode: unknown value `{self.draft_mode[:40]}`", hint=f"one of {', '.join(DRAFT_MODES)}")
+            raise OptionError(
+                f"draft_mode: unknown value `{self.draft_mode[:40]}`",
+                hint=f"one of {', '.join(DRAFT_MODES)}",
+                option="draft_mode",
+            )
         if self.recurrent_dtype not in _STATE_DTYPES:
-            raise OptionError(f"recurrent_dtype must be half or float, got `{self.recurrent_dtype[:40]}`")
+            raise OptionError(
+                f"recurrent_dtype must be half or float, got `{self.recurrent_dtype[:40]}`", option="recurrent_dtype"
+            )
         if len(self.cards) > 64:
-            raise OptionError(f"gpu_split names {len(self.cards)} cards, more than 64")
+            raise OptionError(f"gpu_split names {len(self.cards)} cards, more than 64", option="gpu_split")
 
     @property
     def mode(self) -> Mode:
@@ -105,7 +117,7 @@ class ExLlamaV3Options(msgspec.Struct, frozen=True, kw_only=True):
         except ValueError:
             found = (-1.0,)
         if any(not 0 <= size < 2**20 for size in found):
-            raise OptionError(f"gpu_split must be gigabytes a card, as `20,24`, got `{self.gpu_split[:40]}`")
+            raise OptionError(f"gpu_split must be gigabytes a card, as `20,24`, got `{self.gpu_split[:40]}`", option="gpu_split")
         return found
 
 
@@ -129,5 +141,6 @@ def _mode(text: str, name: str) -> Mode:
         raise OptionError(
             f"{name} must be FP16, Q8, Q6, Q4, or two numbers from 2 to 8 for keys and values, got `{text[:40]}`",
             hint="Q8 takes 8.5 bits a value, scales included",
+            option=name,
         )
     return Mode(k_bits=int(pair[1]), v_bits=int(pair[2]), quantised=True)

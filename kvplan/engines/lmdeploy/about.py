@@ -31,9 +31,9 @@ ABOUT: Final = About(
     # int8 and int4 keep a 16-bit scale and zero for each token and head
     cache_dtypes={
         "bfloat16": _POLICY + "none",
+        "int8_per_token_head": _POLICY + "int8",
         "fp8_e4m3": _POLICY + "fp8",
         "fp8_e5m2": _POLICY + "fp8_e5m2",
-        "int8_per_token_head": _POLICY + "int8",
         "int4_per_token_head": _POLICY + "int4",
     },
     # what a pass of prefill may need it sets aside itself, by the vocabulary
