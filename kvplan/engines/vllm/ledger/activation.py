@@ -12,7 +12,17 @@ from msgspec import Struct
 
 from kvplan.domain.caching_allocator import fresh_block, round_size
 from kvplan.engines.vllm.ledger import releases
-from kvplan.engines.vllm.ledger.families import ATTENTION, FAMILIES, NORMED, ROUTED, UNKNOWN, UNKNOWN_UNGATED, Family, Moment, terms
+from kvplan.engines.vllm.ledger.families import (
+    ATTENTION,
+    FAMILIES,
+    NORMED,
+    ROUTED,
+    UNKNOWN,
+    UNKNOWN_UNGATED,
+    Family,
+    Moment,
+    terms,
+)
 from kvplan.engines.vllm.ledger.quantised import Quantised
 from kvplan.engines.vllm.ledger.settings import Batch, Card, Settings
 from kvplan.engines.vllm.ledger.shape import LatentWidths, Shape
