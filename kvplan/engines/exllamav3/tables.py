@@ -41,4 +41,4 @@ def pool_tables(pool: Pool) -> tuple[Table, ...]:
 
 
 def _table(rows: Iterable[tuple[Cell, ...]], notes: Iterable[str]) -> Table:
-    return Table(title="", columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes))
+    return Table(title="pages and states", columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes))

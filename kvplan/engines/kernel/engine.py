@@ -231,6 +231,21 @@ class Served(Prepared):
         """The same."""
         return self.pool(budget_bytes)
 
+    def aside_bytes(self, at: At[int]) -> int:
+        """What the server itself keeps free beside weights and cache when it starts."""
+        return 0
+
+    def shared(self, at: At[int], free_bytes: int) -> tuple[str, Pool] | None:
+        """The least fraction of four digits with which the server's pool holds `at`, and that pool.
+
+        None where no fraction does, or where the engine's fraction is of something else.
+
+        Args:
+            at: what it must hold at once.
+            free_bytes: free once its weights are loaded.
+        """
+        return None
+
 
 def footprint(prepared: Prepared, workload: Workload) -> Allocation:
     """The cache of `workload`, tensor by tensor.

@@ -10,7 +10,7 @@ Source: lmdeploy 0.18.0. Golden: `tests/golden/lmdeploy.jsonl`, every recorded p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Served, Serving
 from kvplan.engines.kernel.retention import kept_tokens
+from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At, Count, Piece, at_most, whole_blocks
 from kvplan.engines.lmdeploy import turbomind
 from kvplan.engines.lmdeploy.about import ABOUT
@@ -31,6 +32,8 @@ from kvplan.engines.lmdeploy.models import described_by_hand, names_no_dtype, tr
 from kvplan.engines.lmdeploy.options import LmdeployOptions
 from kvplan.engines.lmdeploy.pool import jobs, request_blocks, runtime_bytes, served, slots
 from kvplan.errors import Refused
+
+_PARTS: Final = 10_000  # a fraction has four digits
 
 
 class Lmdeploy(Engine):
@@ -89,6 +92,21 @@ class _Started(Served):
             yield "no builder of LMDeploy shares caches between layers: each has one of its own"
         if self.engine.version != ABOUT.latest:
             yield f"the rules are those of lmdeploy {ABOUT.latest}; no other release was studied"
+
+    def shared(self, at: At[int], free_bytes: int) -> tuple[str, Pool] | None:
+        """By bisection over the server's own pool: more of the memory never holds less."""
+        tried: dict[int, Pool] = {}
+
+        def too_few(part: int) -> bool:
+            told = replace(self.engine.options, cache_max_entry_count=part / _PARTS, max_batch_size=at.batch_size)
+            tried[part] = pool = type(self.engine)(told, self.engine.version).on(self.model).pool(free_bytes)
+            return not pool.usable_bytes or self.blocks(at) > pool.num_blocks - pool.null_blocks
+
+        least = largest(too_few, ceiling=_PARTS - 1) + 1
+        if least == _PARTS:
+            return None
+        too_few(least)
+        return f"{least / _PARTS:g}", tried[least]
 
     def command(self, serving: Serving) -> str:
         """`lmdeploy serve api_server …`."""
@@ -233,6 +251,10 @@ class LmdeployOn(_Started):
             dtype=plan.dtype,
             window_size=plan.window_size,
         )
+
+    def aside_bytes(self, at: At[int]) -> int:
+        """A pass of prefill."""
+        return runtime_bytes(self.plan, self.engine.options, self.engine.options.max_batch_size or at.batch_size)
 
     def pool(self, budget_bytes: int) -> Pool:
         """The pool of a server with `budget_bytes` free on each rank once the weights are loaded."""

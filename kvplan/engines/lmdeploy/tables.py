@@ -34,4 +34,4 @@ def pool_tables(pool: Pool) -> tuple[Table, ...]:
 
 
 def _table(rows: Iterable[tuple[Cell, ...]]) -> Table:
-    return Table(title="", columns=_COLUMNS, rows=tuple(rows))
+    return Table(title="blocks and states", columns=_COLUMNS, rows=tuple(rows))

@@ -12,6 +12,7 @@ from kvplan.domain.plan import Plan
 from kvplan.domain.pool import Pool
 from kvplan.engines import share_of
 from kvplan.engines.kernel.engine import Served, Serving
+from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError
 from kvplan.questions.commands import served_name
 from kvplan.questions.committee.demand import Demand
@@ -115,13 +116,23 @@ def _flagged(part: Part, demand: Demand, free_bytes: int, plan: Plan) -> Part:
     `free_bytes` are free on the fullest of its cards when it starts: engines that measure go by the least of their ranks.
     """
     environment = visible_cards(plan.gpu.vendor, part.cards) if plan.gpus > 1 else ""
+    shared = _shared(part, demand, free_bytes)
     return replace(
         part,
-        flag=_command(part, demand, _fraction(part, demand, free_bytes)),
+        flag=_command(part, demand, shared[0] if shared else _fraction(part, demand, free_bytes)),
         meaning=share_of(part.member.engine).meaning,
         environment=environment,
-        pool=_pool(part, demand),
+        pool=shared[1] if shared else _pool(part, demand),
     )
+
+
+def _shared(part: Part, demand: Demand, free_bytes: int) -> tuple[str, Pool] | None:
+    """The fraction that gives a server room for its users, and its pool then, where the engine itself can say."""
+    if part.allocation is None or not part.users or not isinstance(demand.engine, Served):
+        return None
+    kept = part.weights.bytes + part.reserve.bytes - demand.aside_bytes
+    at = At(part.member.context, part.users, part.member.encoder_len)
+    return demand.engine.shared(at, max(0, free_bytes - kept))
 
 
 def _fraction(part: Part, demand: Demand, free_bytes: int) -> str:
@@ -141,7 +152,7 @@ def _command(part: Part, demand: Demand, share: str) -> str:
     if a is None or demand.engine is None or not part.users:
         splits = member.tensor_parallel > 1 and row.split_flag
         return f"{told} {row.split_flag.format(member.tensor_parallel)}".strip() if splits else told
-    utilization = float(share) if row.meaning == "of total" else 1.0
+    utilization = float(share) if share and row.flag else 1.0
     serving = Serving(
         model=served_name(a.model, member.source),
         context=a.workload.seq_len,

@@ -6,7 +6,7 @@ from typing import Any, Final
 from kvplan.architectures.describe import describe
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.budget import share_of_weights
-from kvplan.domain.ledger import Ledger, total
+from kvplan.domain.ledger import Ledger, Line, total
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
@@ -54,11 +54,20 @@ class Demand:
                 self.ledger = self._ledger(self.engine, member.model, plan)
         if self.ledger is not None:
             self._by_ledger(self.ledger)
+        self.aside_bytes = 0  # what its server keeps free itself, a part of its reserve
+        if isinstance(self.engine, Served) and member.reserve is None:
+            self._set_aside(self.engine)
         if like is not None:
             return
         if isinstance(self.engine, Served):
             found = self.engine.pool(_AMPLE)
             self._pool = found if found.block_bytes else None
+
+    def _set_aside(self, server: Served) -> None:
+        self.aside_bytes = server.aside_bytes(At(self.member.context, self.member.users or 1, self.member.encoder_len))
+        if self.aside_bytes:
+            own = Line(name="set aside", bytes=self.aside_bytes, basis="derived", source=f"{server.engine.name} keeps it free")
+            self.reserve = total("activations and runtime", [self.reserve, own])
 
     @staticmethod
     def seen(member: Member) -> tuple[Any, ...]:

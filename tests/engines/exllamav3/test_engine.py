@@ -195,8 +195,7 @@ def test_refusals_are_the_engines_own(model: str, options: dict[str, Any], words
 
 
 def test_experts_chosen_by_groups_are_refused() -> None:
-    config = {**kvplan.load("deepseek-v3").origin.config, "n_group": 8, "topk_group": 4}  # type: ignore[union-attr]
-    answer = kvplan.estimate(config, engine="exllamav3", seq_len=256)
+    answer = kvplan.estimate("deepseek-v3", engine="exllamav3", seq_len=256)
     assert isinstance(answer, kvplan.NotPredicted)
     assert "Group-limited expert routing (n_group = 8, topk_group = 4) is not supported" in answer.reason
 
@@ -270,7 +269,7 @@ def test_the_fullest_card_has_at_least_its_share(cards: int) -> None:
 
 
 def test_latents_stay_whole_on_some_card_and_compressed_entries_are_on_every_card() -> None:
-    latent = kvplan.load("deepseek-v3")
+    latent = kvplan.load("kimi-k2")
     assert allocated(latent, 8192, tensor_parallel=2) * 61 == allocated(latent, 8192) * 31  # 61 layers, in turn
     compressed = kvplan.load("deepseek-v4-flash")
     assert allocated(compressed, 8192, tensor_parallel=2) == allocated(compressed, 8192)

@@ -306,6 +306,26 @@ def test_laws_over_random_models(model: Model, options: dict[str, Any], seq_len:
     answer.to_dict(per_layer=True)
 
 
+@given(st.integers(0, 2**36), st.integers(1, 64), st.integers(1, 32768), st.sampled_from(["pytorch", "turbomind"]))
+def test_the_fraction_that_is_told_is_the_least_that_holds_the_users(free: int, users: int, context: int, backend: str) -> None:
+    def blocks(share: float) -> int:
+        told = {"backend": backend, "max_batch_size": users, "session_len": context, "cache_max_entry_count": share}
+        pool = make_engine("lmdeploy", told).on(model).pool(free)  # type: ignore[attr-defined]
+        return pool.num_blocks - pool.null_blocks if pool.usable_bytes else 0
+
+    model = kvplan.load("qwen3-8b")
+    prepared = make_engine("lmdeploy", {"backend": backend, "session_len": context}).on(model)
+    assert isinstance(prepared, Served)
+    needed, found = users * -(-context // 64), prepared.shared(At(context, users), free)
+    if found is None:
+        assert blocks(0.9999) < needed
+        return
+    share = float(found[0])
+    assert found[1].num_blocks - found[1].null_blocks >= needed
+    assert blocks(share) >= needed
+    assert share <= 0.0001 or blocks(share - 0.0001) < needed
+
+
 @given(st.integers(0, 2**38), st.integers(1, 200), st.sampled_from([0, 4, 16]))
 def test_a_pool_never_takes_more_than_there_is_and_grows_with_it(free: int, users: int, policy: int) -> None:
     prepared = on("qwen3.6-27b", max_batch_size=users, quant_policy=policy)
