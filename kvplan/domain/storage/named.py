@@ -93,7 +93,11 @@ def quantization_config(form: str, *, latent: bool = False) -> dict[str, Any]:
         case "bnb-8bit":
             quant = {"quant_method": "bitsandbytes", "load_in_8bit": True}
         case "nvfp4":
-            quant = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head", *(["*self_attn*"] if latent else [])]}
+            quant = {
+                "quant_method": "modelopt",
+                "quant_algo": "NVFP4",
+                "ignore": ["lm_head", *(["*self_attn*"] if latent else [])],
+            }
         case "mxfp4":
             quant = {"quant_method": "mxfp4"}
         case "fp8-block":
