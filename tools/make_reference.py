@@ -48,6 +48,15 @@ def markdown_page(title: str, lead: str, *args: str) -> Callable[[], str]:
     return lambda: f"{NOTE}# {title}\n\n{lead}\n\n{output_of(*args, '-f', 'markdown')}"
 
 
+def engines_page() -> str:
+    """Every engine, then each one's options."""
+    from kvplan.engines import PREDICTED
+
+    lead = "Whose allocation is predicted, and each engine's options, under its own names (`--set NAME=VALUE`)."
+    options = [f"\n## {name}\n\n{output_of('engines', name, '-f', 'markdown')}" for name in PREDICTED]
+    return "".join([NOTE, f"# Engines\n\n{lead}\n\n", output_of("engines", "-f", "markdown"), *options])
+
+
 def architectures_page() -> str:
     """Every model type that a config may name."""
     from kvplan.architectures import FAMILIES, WRAPPERS
@@ -114,7 +123,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "architectures.md": architectures_page,
     "transformers.md": transformers_page,
     "dtypes.md": markdown_page("Cache dtypes", "Bytes of a block of elements, scales included.", "dtypes"),
-    "engines.md": markdown_page("Engines", "Whose allocation is predicted, and each engine's options.", "engines"),
+    "engines.md": engines_page,
     "models.md": markdown_page("Catalogue", "Names for MODEL; hub ids and tuned variants resolve to them.", "models"),
     "ledger.md": ledger_page,
     "gpus.md": markdown_page("GPUs", "Memory as the driver reports it.", "gpus"),

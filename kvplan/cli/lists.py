@@ -1,29 +1,63 @@
 """`kvplan dtypes`, `kvplan engines`, `kvplan gpus`: the catalogues."""
 
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
 from kvplan.cli import options as o
 
+Pattern = Annotated[
+    str, typer.Argument(metavar="[PATTERN]", help="Part of a name, or a pattern such as 'h100*'", show_default=False)
+]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Engines whose options are shown", show_default=False)
+]
 
-def dtypes(fmt: o.FormatOpt = None, output: o.Output = None) -> None:
+
+def dtypes(pattern: Pattern = "", fmt: o.FormatOpt = None, output: o.Output = None) -> None:
     """List the cache dtypes: bytes of a block, scales, and what each engine takes for it."""
     from kvplan.cli.output import show
-    from kvplan.domain.dtypes import DTYPES
+    from kvplan.domain.dtypes import ALIASES, DTYPES
     from kvplan.report.answers.lists import dtype_listing
 
-    show(dtype_listing(list(DTYPES.values())), fmt, output)
+    alias = ALIASES.get(pattern.lower())
+    found = [alias] if alias and pattern.lower() not in " ".join(DTYPES) else _matching(pattern, DTYPES, "cache dtype", "dtypes")
+    show(dtype_listing([DTYPES[name] for name in found]), fmt, output)
 
 
-def engines(fmt: o.FormatOpt = None, output: o.Output = None) -> None:
-    """List the engines: the version whose rules are current, and every option with its default."""
+def engines(names: Names = None, fmt: o.FormatOpt = None, output: o.Output = None) -> None:
+    """List the engines and whose rules are current; with NAME, every option with its default."""
     from kvplan.cli.output import show
+    from kvplan.engines import ABOUTS, about
     from kvplan.report.answers.lists import engine_listing
 
-    show(engine_listing(), fmt, output)
+    wanted = [about(name) for name in names or ()]
+    show(engine_listing(wanted or tuple(ABOUTS.values()), options=bool(wanted)), fmt, output)
 
 
-def gpus(fmt: o.FormatOpt = None, output: o.Output = None) -> None:
+def gpus(pattern: Pattern = "", fmt: o.FormatOpt = None, output: o.Output = None) -> None:
     """List the GPUs: memory on the box, memory as the driver reports it, and the source."""
     from kvplan.cli.output import show
     from kvplan.domain.gpus import gpus as catalogue
     from kvplan.report.answers.lists import gpu_listing
 
-    show(gpu_listing(catalogue()), fmt, output)
+    every = {entry.id: entry for entry in catalogue()}
+    show(gpu_listing([every[name] for name in _matching(pattern, every, "GPU", "gpus")]), fmt, output)
+
+
+def _matching(pattern: str, names: Iterable[str], what: str, command: str) -> list[str]:
+    """The names that have `pattern` in them, or match it where it has a `*`.
+
+    Raises:
+        OptionError: none does.
+    """
+    from fnmatch import fnmatchcase
+
+    from kvplan.errors import OptionError
+
+    wanted = pattern.lower()
+    found = [name for name in names if fnmatchcase(name, wanted if "*" in wanted else f"*{wanted}*")]
+    if not found:
+        raise OptionError(f"no {what} has a name like `{pattern[:80]}`", hint=f"`kvplan {command}` lists all of them")
+    return found

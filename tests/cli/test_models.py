@@ -88,3 +88,26 @@ def test_nothing_found_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
     assert run(capsys, "models", "--kind", "slidng") == (
         2, "", "error: --kind: unknown layout `slidng`\n\nhint: did you mean `sliding`?\n",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "missing"),
+    [
+        (["engines", "lmdeploy"], "cache_max_entry_count", "gpu_memory_utilization"),
+        (["engines"], "`kvplan engines NAME`", "cache_max_entry_count"),
+        (["gpus", "h100"], "h100-sxm-80gb", "l40s"),
+        (["dtypes", "fp8"], "fp8_e5m2", "nvfp4"),
+        (["dtypes", "bf16"], "bfloat16", "float16,"),
+    ],
+)
+def test_a_list_takes_a_name(words: list[str], said: str, missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert said in out
+    assert missing not in out
+
+
+@pytest.mark.parametrize("words", [["engines", "vlm"], ["gpus", "zzz"], ["dtypes", "fp99"]])
+def test_a_list_of_nothing_is_one_sentence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith("error: ")

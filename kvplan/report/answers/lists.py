@@ -10,7 +10,7 @@ from kvplan.domain.dtypes import ALIASES, DType
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.tables import Column, Table
 from kvplan.engines import ABOUTS, engine_class
-from kvplan.engines.kernel.about import SHARED
+from kvplan.engines.kernel.about import SHARED, About
 from kvplan.engines.kernel.options import described
 from kvplan.report.blocks import Block, Rows, View
 
@@ -84,38 +84,70 @@ def dtype_listing(dtypes: Sequence[DType]) -> Listing:
     return Listing("dtypes", Table(title="cache dtypes", columns=columns, rows=cells, notes=notes), rows)
 
 
-def engine_listing() -> Listing:
-    """Every engine: the version whose rules are current, its options with their defaults, what recorded cases cover."""
+def engine_listing(wanted: Sequence[About] = tuple(ABOUTS.values()), *, options: bool = False) -> Listing:
+    """Engines: the version whose rules are current and what recorded cases cover; every option where `options` are asked."""
     rows: list[dict[str, Any]] = []
-    for found in ABOUTS.values():
+    for found in wanted:
         shared = {own: role for role, own in found.roles.items() if role in SHARED}
-        options = described(engine_class(found.name).Options) if found.predicted else ()
+        every = described(engine_class(found.name).Options) if found.predicted else ()
         rows.append(
             {
                 "name": found.name,
                 "version": found.latest,
                 "predicted": found.predicted,
-                "options": [{**option._asdict(), "shared": shared.get(option.name, "")} for option in options],
+                "options": [{**option._asdict(), "shared": shared.get(option.name, "")} for option in every],
                 "recorded": sorted(set().union(*(row.kinds for row in found.recorded))),
             }
         )
+    table = _options_table(rows) if options else _engines_table(rows)
+    return Listing("engines", table, rows)
+
+
+def _engines_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = (
         Column(title="engine", key="name"),
         Column(title="rules of", key="version"),
+        Column(title="options", key="options", kind="count"),
+        Column(title="recorded cases cover", key="recorded"),
+    )
+    cells = tuple(
+        (r["name"], r["version"], len(r["options"]), ", ".join(_kinds(r["recorded"])))
+        if r["predicted"]
+        else (r["name"], "", None, "not predicted by this release")
+        for r in rows
+    )
+    notes = ("`kvplan engines NAME` lists an engine's options with their defaults; NAME@VERSION asks for a release's rules",)
+    return Table(title="engines", columns=columns, rows=cells, notes=notes)
+
+
+def _kinds(recorded: Sequence[str]) -> list[str]:
+    """Kinds of memory without their sub-kinds."""
+    return sorted({kind.partition("/")[0] for kind in recorded})
+
+
+def _options_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    several = len(rows) > 1  # one engine's name is the title, and leaves its width to the options
+    columns = (
+        *([Column(title="engine", key="name")] if several else []),
         Column(title="option (--set)", key="option"),
+        Column(title="type", key="type"),
         Column(title="default", key="default"),
         Column(title="also as", key="shared"),
     )
     cells: list[tuple[str, ...]] = []
     for r in rows:
         if not r["predicted"]:
-            cells.append((r["name"], "", "not predicted by this release", "", ""))
+            cells.append((r["name"], "not predicted by this release", "", "", ""))
         for i, option in enumerate(r["options"]):
-            flag = _FLAGS.get(option["shared"], "")
-            head = (r["name"], r["version"]) if i == 0 else ("", "")
-            cells.append((*head, option["name"], _default(option["default"]), flag))
-    notes = tuple(f"{r['name']}: recorded cases cover {', '.join(r['recorded'])}" for r in rows if r["recorded"])
-    return Listing("engines", Table(title="engines", columns=columns, rows=tuple(cells), notes=notes), rows)
+            name, flag = r["name"] if i == 0 else "", _FLAGS.get(option["shared"], "")
+            cells.append((name, option["name"], option["type"], _default(option["default"]), flag))
+    notes = tuple(
+        f"{r['name']}: the rules of {r['version']}; recorded cases cover {', '.join(r['recorded']) or 'nothing'}"
+        for r in rows
+        if r["predicted"]
+    )
+    title = "options" if several else rows[0]["name"]
+    return Table(title=title, columns=columns, rows=tuple(cells if several else (row[1:] for row in cells)), notes=notes)
 
 
 def _default(value: object) -> str:
