@@ -8,7 +8,7 @@ from typing import Any, Final
 from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
 from kvplan.domain.ledger import Line
-from kvplan.domain.machine import NOTHING
+from kvplan.domain.machine import NOTHING, Machine
 from kvplan.domain.model import Model
 from kvplan.engines import about, default_engine, option_names
 from kvplan.errors import OptionError
@@ -160,19 +160,31 @@ def _questions(base: dict[str, Any], names: str, count: int | None, tensor_paral
         and base["context"] is not None
         and splits
     )
-    for device, own_count in listed:
+    for machine, own_count in listed:
+        device = machine.gpu
+        known = base | _measured(machine, base)
         if own_count is not None and count is not None and own_count != count:
             raise OptionError(f"«gpu {device.id}:{own_count}» and «gpus {count}» differ", hint="give one of them")
         number = own_count or count
         if number is None and tensor_parallel is None and search and device.memory_kind == "discrete":
-            yield from (Question(**base, gpu=device, gpus=n, tensor_parallel=n) for n in _SPLITS)
+            yield from (Question(**known, gpu=device, gpus=n, tensor_parallel=n) for n in _SPLITS)
             continue
-        stages = Question(**base, gpu=device).pipeline
+        stages = Question(**known, gpu=device).pipeline
         number = number or (tensor_parallel or 1) * stages
         share = tensor_parallel or (max(1, number // stages) if splits else 1)
         _positive(number, "«gpus»")
         _positive(share, "«tensor_parallel»")
-        yield Question(**base, gpu=device, gpus=number, tensor_parallel=share)
+        yield Question(**known, gpu=device, gpus=number, tensor_parallel=share)
+
+
+def _measured(machine: Machine, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the machine itself says, where nobody has said otherwise."""
+    found: dict[str, Any] = {}
+    if machine.free and not given["free"]:
+        found["free"] = machine.free
+    if machine.learned != NOTHING and given["learned"] == NOTHING:
+        found["learned"] = machine.learned
+    return found
 
 
 def _positive(amount: int, what: str) -> None:
@@ -180,20 +192,20 @@ def _positive(amount: int, what: str) -> None:
         raise OptionError(f"{what} must be from 1 to 65,536, got {amount}")
 
 
-def _gpus(names: str) -> list[tuple[Gpu, int | None]]:
+def _gpus(names: str) -> list[tuple[Machine, int | None]]:
     """The GPUs that a text names, each with its `:N`; `all` leaves out those that are sold in several sizes."""
-    found: list[tuple[Gpu, int | None]] = []
+    found: list[tuple[Machine, int | None]] = []
     for part in names.split(","):
         name, colon, number = part.strip().partition(":")
         count = parse_count(number, what="«gpu NAME:N»") if colon else None
         if name == "all":
-            found += [(entry, count) for entry in gpus() if _sized(entry)]
+            found += [(Machine(gpu=entry), count) for entry in gpus() if _sized(entry)]
         elif name == "local":
-            from kvplan.questions.validate.local import local_gpu
+            from kvplan.questions.validate.local import local_machine
 
-            found.append((local_gpu(), count))
+            found.append((local_machine(), count))
         elif name:
-            found.append((gpu(name), count))
+            found.append((Machine(gpu=gpu(name)), count))
     if not found:
         raise OptionError("no GPU was named", hint="«gpu NAME», «gpu A,B,C» or «gpu all»; `kvplan gpus` lists them")
     return found

@@ -4,19 +4,22 @@ from importlib import import_module
 from typing import Any
 
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.machine import Learned, Machine
 from kvplan.errors import EnvironmentMissing
 
 
-def local_gpu() -> Gpu:
-    """The first GPU of this machine.
+def local_machine() -> Machine:
+    """The first GPU of this machine, with what only it knows.
 
     torch is asked first (`torch.cuda.mem_get_info`, which ROCm answers too; `torch.xpu`; Metal's recommended maximum), then
-    the NVIDIA driver through pynvml, which needs no torch.
+    the NVIDIA driver through pynvml, which needs no torch. The total is exact for every process. Where both answer, the
+    driver says what other processes leave before this one has a context, and the difference to torch's word is a context.
 
     Raises:
         EnvironmentMissing: neither knows a GPU.
     """
-    found = _from_torch() or _from_nvml()
+    before = _from_nvml()
+    found = _from_torch(before) or before
     if found is None:
         raise EnvironmentMissing(
             "«gpu local»: no GPU was found on this machine (asked torch and pynvml)",
@@ -25,7 +28,7 @@ def local_gpu() -> Gpu:
     return found
 
 
-def _from_torch() -> Gpu | None:
+def _from_torch(before: Machine | None) -> Machine | None:
     try:
         torch: Any = import_module("torch")
     except (ImportError, OSError):
@@ -35,17 +38,21 @@ def _from_torch() -> Gpu | None:
         vendor = "amd" if getattr(torch.version, "hip", None) else "nvidia"
         major, minor = torch.cuda.get_device_capability(0)
         capability = f"{major}.{minor}" if vendor == "nvidia" else ""
-        return _entry(torch.cuda.get_device_name(0), vendor, int(total), "torch.cuda.mem_get_info", int(free), capability)
+        left = before.free if before is not None else ()
+        context = left[0] - int(free) if left and left[0] >= free else None
+        learned = Learned(total=int(total), context=context, source="this machine")
+        entry = _entry(torch.cuda.get_device_name(0), vendor, int(total), "torch.cuda.mem_get_info", int(free), capability)
+        return Machine(gpu=entry, learned=learned, free=left)
     if torch.xpu.is_available():
         total = int(torch.xpu.get_device_properties(0).total_memory)
-        return _entry(torch.xpu.get_device_name(0), "intel", total, "torch.xpu device properties")
+        return Machine(gpu=_entry(torch.xpu.get_device_name(0), "intel", total, "torch.xpu device properties"))
     if torch.backends.mps.is_available():
         total = int(torch.mps.recommended_max_memory())
-        return _entry("Metal", "metal", total, "Metal's recommended maximum working set")
+        return Machine(gpu=_entry("Metal", "metal", total, "Metal's recommended maximum working set"))
     return None
 
 
-def _from_nvml() -> Gpu | None:
+def _from_nvml() -> Machine | None:
     try:
         nvml: Any = import_module("pynvml")
         nvml.nvmlInit()
@@ -55,7 +62,9 @@ def _from_nvml() -> Gpu | None:
         handle = nvml.nvmlDeviceGetHandleByIndex(0)
         name = nvml.nvmlDeviceGetName(handle)
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        return _entry(name if isinstance(name, str) else name.decode(), "nvidia", int(memory.total), "NVML", int(memory.free))
+        free = int(memory.free)
+        entry = _entry(name if isinstance(name, str) else name.decode(), "nvidia", int(memory.total), "NVML", free)
+        return Machine(gpu=entry, free=(free,))
     finally:
         nvml.nvmlShutdown()
 

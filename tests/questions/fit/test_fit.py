@@ -339,6 +339,35 @@ def test_the_local_gpu_is_what_torch_says(monkeypatch: pytest.MonkeyPatch) -> No
     assert f"{4 * GIB:,} bytes are in use now" in line.source
 
 
+def test_the_local_gpu_says_what_is_free_and_what_a_context_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    total, free, context = 25_386_352_640, 23 * GIB, 390 * MIB
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetName=lambda handle: b"NVIDIA GeForce RTX 4090",
+        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=total, free=free),
+    )
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        mem_get_info=lambda index: (free - context, total),
+        get_device_capability=lambda index: (8, 9),
+        get_device_name=lambda index: "NVIDIA GeForce RTX 4090",
+    )
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", nvml)
+    monkeypatch.setitem(__import__("sys").modules, "torch", SimpleNamespace(cuda=cuda, version=SimpleNamespace(hip=None)))
+    fit = kvplan.fit("llama-3.1-8b", "local", engine="vllm@0.26.0", context="8k")
+    assert fit.question.free == (free,)
+    assert (fit.question.learned.total, fit.question.learned.context) == (total, context)
+    assert (fit.budget.memory.bytes, fit.budget.memory.low, fit.budget.memory.high) == (total, total, total)
+    assert not fit.budget.refused
+    busy = kvplan.fit("llama-3.1-8b", "local", engine="vllm@0.26.0", context="8k", free="10GiB")
+    assert "10.0" in busy.budget.refused
+    assert not busy.fits
+
+
 def test_json_and_csv_carry_whole_bytes_and_the_same_answer(capsys: pytest.CaptureFixture[str]) -> None:
     import csv
     import io
