@@ -48,7 +48,10 @@ KEEP = frozenset({
     "final_logit_softcapping", "alibi", "attn_config", "position_embedding_type", "kv_lora_rank", "qk_rope_head_dim",
     "qk_nope_head_dim", "v_head_dim", "index_topk", "indexer_rope_interleave", "linear_num_key_heads", "linear_key_head_dim",
     "linear_num_value_heads", "linear_value_head_dim", "image_size", "patch_size", "spatial_merge_size",
-    "mm_tokens_per_image", "vision_soft_tokens_per_image", "rope_type", "n_group", "topk_group", "num_expert_group",
+    "mm_tokens_per_image", "vision_soft_tokens_per_image", "rope_type",
+    "n_group", "topk_group", "num_expert_group", "norm_topk_prob", "routed_scaling_factor", "mtp_use_dedicated_embeddings",
+    "sparse_disable_index_value", "sparse_attention_freq", "sparse_index_dim", "use_sparse_attention", "deepstack_visual_indexes",
+    "hybrid_layer_pattern", "compress_rate_csa", "compress_rate_hca", "indexer_compress_ratio",
 })  # fmt: skip
 #: Sections that are kept whole but for long lists: the shape of rotary embeddings.
 WHOLE = frozenset({"rope_scaling", "rope_parameters"})

@@ -5,7 +5,9 @@ from typing import Final
 
 import msgspec
 
+from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
+from kvplan.errors import OptionError
 from kvplan.loading.catalogue import listing, load, matching
 from kvplan.report.answers.models import Entry
 
@@ -37,4 +39,14 @@ def worked_out(name: str) -> Entry:
     from kvplan.engines.kernel.engine import footprint
 
     model, hub = load(name)
-    return Entry.of(footprint(make_engine("ideal", {}).on(model), PRICED_AT), hub)
+    return Entry.of(footprint(make_engine("ideal", {}).on(model), PRICED_AT), hub, _stored(name, model))
+
+
+def _stored(name: str, model: Model) -> int | None:
+    """The bytes of its checkpoint, where they are known."""
+    from kvplan.loading.weights.find import find_weights
+
+    try:
+        return find_weights(name, model).bytes
+    except OptionError:
+        return None

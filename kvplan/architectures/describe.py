@@ -25,7 +25,7 @@ def described(config: Mapping[str, Any], source: str = "config.json") -> Describ
     return Described(parameters=parameters(outer), config=config, text=completed(text, text_type).data, text_type=text_type)
 
 
-@latest(4)
+@latest(4, by_identity=True)
 def describe(model: Model, draft: Model | None = None) -> Described | None:
     """A model's tensors, with those of a drafter that serves beside it; None where no rule counts them.
 

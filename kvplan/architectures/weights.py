@@ -14,9 +14,11 @@ from kvplan.domain.parameters import elements
 from kvplan.domain.storage.named import NAMES, named_scheme
 from kvplan.domain.storage.schemes import Scheme, scheme_of, stored
 from kvplan.errors import KvplanError, OptionError, nearest
+from kvplan.units import ceil_div
 
 #: A list whose count is further from the known one comes from a config whose widths were left out.
 CLOSE: Final = 0.01
+_ROW: Final = 4096  # a matrix of usual size
 _PLAIN: Final = {"float32", "bfloat16", "float16"}
 
 
@@ -28,7 +30,7 @@ class Weighed(Struct, frozen=True, kw_only=True):
     source: str
 
 
-@latest(4)
+@latest(4, by_identity=True)
 def tensors(model: Model) -> Counted | None:
     """The model's tensors, or None: it was described by hand, no rule counts its type, or its config leaves sizes out."""
     if model.origin is None or not model.origin.config or "general.architecture" in model.origin.config:
@@ -94,6 +96,24 @@ def check_format(dtype: str) -> None:
         )
 
 
+def nominal_bytes(parameters: int, dtype: str) -> int:
+    """Every one of so many parameters in a format: what a description's `parameters` come to, whose tensors nobody knows.
+
+    Raises:
+        OptionError: no such format.
+    """
+    from kvplan.gguf.mixes import DEFAULTS, mix_of, type_bytes
+
+    check_format(dtype)
+    mix, scheme = mix_of(dtype), named_scheme(dtype)
+    if _plain(dtype) is None and mix is not None:
+        return type_bytes(DEFAULTS[mix], _ROW, ceil_div(parameters, _ROW) * _ROW)
+    if scheme is not None:
+        size = scheme.rules[0].format.stored((_ROW, _ROW)).bytes
+        return ceil_div(parameters * size, _ROW * _ROW)
+    return parameters * item_bytes(_plain(dtype) or "bfloat16")
+
+
 def _plain(dtype: str) -> str | None:
     """The plain type that a name means: every element has as many bytes."""
     key = dtype.strip().lower().removeprefix("torch.")
@@ -141,4 +161,4 @@ def _in_gguf(model: Model, found: Counted, mix: str) -> Weighed:
     return _said(found, size, f"{mix.upper()}, as llama.cpp chooses types")
 
 
-__all__ = ["Weighed", "check_format", "gguf_weights", "stored_weights", "tensors", "weights_at"]
+__all__ = ["Weighed", "check_format", "gguf_weights", "nominal_bytes", "stored_weights", "tensors", "weights_at"]

@@ -9,10 +9,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def latest(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def latest(most: int, *, by_identity: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Keep the last `most` results of a pure function of positional arguments; equal arguments get the same result.
 
-    For what a comparison of many GPUs asks again and again of one model. Arguments are compared, first by identity.
+    For what a comparison of many GPUs asks again and again of one model. Arguments are compared, first by identity, or by
+    identity alone: models are equal whose configs are not.
     """
 
     def decorator(function: Callable[P, R]) -> Callable[P, R]:
@@ -23,7 +24,9 @@ def latest(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
             if kwargs:
                 return function(*args, **kwargs)
             for known, result in kept:
-                if known == args:  # a tuple's elements are equal where they are the same object
+                if len(known) != len(args):
+                    continue
+                if all(a is b or (not by_identity and a == b) for a, b in zip(known, args, strict=True)):
                     return result
             result = function(*args)  # type: ignore[call-arg]  # the type checker forgets that there are no keywords
             kept.append((args, result))

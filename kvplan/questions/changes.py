@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from kvplan.architectures.weights import weights_at
-from kvplan.domain.budget import counted_weights, gpu_memory
+from kvplan.architectures.weights import nominal_bytes, weights_at
+from kvplan.domain.budget import gpu_memory
 from kvplan.domain.dtypes import DType, lookup
 from kvplan.domain.gpus import Gpu, gpus
 from kvplan.domain.ledger import Line
@@ -42,7 +42,10 @@ def _weights_at(model: Model, dtype: str) -> Line | None:
     found = weights_at(model, dtype)
     if found is not None:
         return Line(name="weights", bytes=found.bytes, basis="rule", source=found.source)
-    return None if model.parameters is None else counted_weights(model.parameters, dtype)
+    if model.parameters is None:
+        return None
+    size = nominal_bytes(model.parameters, dtype)
+    return Line(name="weights", bytes=size, basis="derived", source=f"{model.parameters:,} parameters, all of them in {dtype}")
 
 
 def larger_gpus(card: Gpu, memory_bytes: int) -> tuple[Gpu, ...]:

@@ -31,8 +31,7 @@ LLAMA: dict[str, Any] = {
 #: Wrappers, towers and families with layers of their own, at their classes' defaults.
 WHOLE = (
     "deepseek_v4", "falcon_mamba", "fuyu", "gemma3", "glm4v_moe", "idefics3", "internvl", "kimi_linear",
-    "llama4", "llava", "longcat_flash_lite", "mistral3", "mllama", "mt5", "nemotron_h", "paligemma", "phimoe", "pixtral",
-    "qwen2_5_vl",
+    "llama4", "llava", "longcat_flash_lite", "mistral3", "mllama", "mt5", "nemotron_h", "paligemma", "phimoe", "qwen2_5_vl",
     "qwen2_audio", "qwen3_omni_moe_thinker", "qwen3_vl_moe", "rwkv", "smolvlm", "voxtral", "xlstm", "zamba2",
 )  # fmt: skip
 #: What the library builds otherwise than checkpoints hold: it leaves out keys and values that Gemma 3n's files keep for layers
@@ -40,10 +39,8 @@ WHOLE = (
 AS_PUBLISHED: dict[str, dict[str, Any]] = {
     "gemma3n_text": {"num_kv_shared_layers": 0},
     "mimo_v2_flash": {
-        "num_key_value_heads": 2,
-        "swa_num_key_value_heads": 4,
-        "swa_num_attention_heads": 4,
-        "num_attention_heads": 4,
+        "num_attention_heads": 4, "swa_num_attention_heads": 4, "num_key_value_heads": 2, "swa_num_key_value_heads": 4,
+        "head_dim": 8, "swa_head_dim": 8, "v_head_dim": 12, "swa_v_head_dim": 12,
     },
 }  # fmt: skip
 needs_transformers = pytest.mark.skipif(

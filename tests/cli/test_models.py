@@ -37,6 +37,8 @@ def test_a_row_has_the_numbers_that_estimate_prints(capsys: pytest.CaptureFixtur
             "layers": "32",
             "bytes_per_token": str(kvplan.estimate("llama-3.1-8b").bytes_per_token),
             "max_tokens": "131072",
+            "parameters": "8030261248",
+            "weights_bytes": str(2 * 8030261248),
             "hub": "meta-llama/Llama-3.1-8B",
         }
     ]

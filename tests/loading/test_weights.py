@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvplan
+from kvplan.domain.ledger import Line
 from kvplan.errors import ConfigError, InputError, OptionError
 from kvplan.loading.weights.find import find_weights
 from kvplan.loading.weights.safetensors import checkpoint_bytes, header_bytes
@@ -54,7 +55,7 @@ def test_shards_that_are_there_are_read(folder: Path) -> None:
     line = find_weights(folder, kvplan.load(folder))
     assert (line.bytes, line.basis) == (60, "measured")
     assert find_weights(folder / "config.json", kvplan.load(folder)).bytes == 60
-    assert find_weights(folder, kvplan.load(folder), dtype="fp8").bytes == 30
+    assert find_weights(folder, kvplan.load(folder), dtype="fp8").bytes == 31  # 30 weights and what they have of a scale
     (folder / "model.safetensors.index.json").unlink()
     assert find_weights(folder, kvplan.load(folder)).bytes == 60
 
@@ -101,7 +102,7 @@ def test_a_description_without_sizes_is_not_counted_at_the_dtype_of_a_quantised_
     counted = kvplan.load({"name": "q", "parameters": 10, "config": config})  # its own count contradicts the config's sizes
     with pytest.raises(OptionError, match="quantised"):
         find_weights("q", counted)
-    assert find_weights("q", counted, dtype="fp8").bytes == 10
+    assert find_weights("q", counted, dtype="fp8").bytes == 11
     with pytest.raises(OptionError, match="number of parameters"):
         find_weights("q", kvplan.load({"layers": 2, "attention": {"kv_heads": 1, "head_dim": 8}}), dtype="fp8")
 
@@ -118,6 +119,45 @@ def test_a_description_without_sizes_is_not_counted_at_the_dtype_of_a_quantised_
 )  # fmt: skip
 def test_a_hub_id_is_weighed_in_the_format_of_its_name(hub: str, gib: "tuple[float, float]") -> None:
     assert gib[0] < find_weights(hub, kvplan.load(hub)).bytes / 2**30 < gib[1]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        ("bf16", 16e9), ("float32", 32e9), ("q8_0", 8e9 * 34 / 32), ("q4_k_m", 8e9 * 144 / 256), ("awq", 8e9 * 4.15625 / 8),
+        ("mxfp4", 8e9 * 17 / 32), ("nvfp4", 8e9 * 9 / 16), ("int8", 8e9), ("mlx-4bit", 8e9 * 4.5 / 8),
+    ],
+)  # fmt: skip
+def test_parameters_alone_are_weighed_at_the_bits_of_a_format(dtype: str, size: float) -> None:
+    model = kvplan.load({"layers": 2, "attention": {"kv_heads": 1, "head_dim": 8}, "parameters": 8_000_000_000})
+    line = find_weights({}, model, dtype=dtype)
+    assert line.basis == "derived"
+    assert line.bytes == pytest.approx(size, rel=0.001)
+
+
+def weights_line(model: kvplan.Model) -> Line:
+    """The weights in vLLM's ledger."""
+    budget = kvplan.fit(model, gpu="h100", engine="vllm").budget
+    return next(line for line in budget.lines if line.name == "weights")
+
+
+def test_copies_in_several_formats_are_told_apart() -> None:
+    """Models are equal whatever their weights are in, and yet each has its own."""
+    plain = kvplan.load("meta-llama/Llama-3.1-8B-Instruct")
+    copy = kvplan.load("hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4")
+    assert plain == copy
+    assert [find_weights("", model).bytes < 7e9 for model in (plain, copy, plain)] == [False, True, False]
+    (note,) = copy.notes
+    assert note == "read as llama-3.1-8b, its weights in awq by the name alone"
+    sizes = {weights_line(model).bytes for model in (plain, copy)}
+    assert len(sizes) == 2
+
+
+def test_a_repository_of_gguf_files_is_asked_which() -> None:
+    hub = "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF"
+    with pytest.raises(OptionError, match="several sizes"):
+        find_weights(hub, kvplan.load(hub))
+    assert find_weights(hub, kvplan.load(hub), dtype="q8_0").bytes == 8_532_934_912
 
 
 @pytest.mark.parametrize("dtype", ["q4_k_xl", "fp7", "", "ud-q4_k_m", "x" * 1000])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kvplan.architectures.weights import CLOSE, check_format, stored_weights, weights_at
+from kvplan.architectures.weights import CLOSE, check_format, nominal_bytes, stored_weights, weights_at
 from kvplan.domain.budget import counted_weights
 from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
@@ -80,7 +80,8 @@ def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
             f"«weights_dtype {dtype[:20]}»: the number of parameters of {model.name} is not known",
             hint="give «weights SIZE», such as «weights 16GB», or `parameters` in a YAML description",
         )
-    return counted_weights(parameters, dtype)
+    said = f"{parameters:,} parameters, all of them in {dtype.strip().lower()}"
+    return Line(name="weights", bytes=nominal_bytes(parameters, dtype), basis="derived", source=said)
 
 
 def _checkpoint(source: Source) -> TensorBytes | None:

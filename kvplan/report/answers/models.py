@@ -13,7 +13,7 @@ from kvplan.domain.words import head_words
 from kvplan.report.blocks import Block, Rows, View
 
 #: The columns of the CSV and the keys of the JSON, in order.
-MODEL_COLUMNS: Final = ("model", "layout", "layers", "bytes_per_token", "max_tokens", "hub")
+MODEL_COLUMNS: Final = ("model", "layout", "layers", "bytes_per_token", "max_tokens", "parameters", "weights_bytes", "hub")
 #: Every word that `layout_words` may use, in its order.
 LAYOUT_WORDS: Final = (
     "MHA", "GQA", "MQA", "MLA", "CLA", "shared-KV", "sliding", "chunked", "compressed", "indexer",
@@ -29,10 +29,12 @@ class Entry(Struct, frozen=True, kw_only=True):
     layers: int
     bytes_per_token: int
     max_tokens: int | None
-    hub: str | None
+    parameters: int | None = None
+    weights_bytes: int | None = None  # as its checkpoint stores them
+    hub: str | None = None
 
     @classmethod
-    def of(cls, allocation: Allocation, hub: str) -> "Entry":
+    def of(cls, allocation: Allocation, hub: str, weights_bytes: int | None = None) -> "Entry":
         """The row of a model whose theoretical cache is known."""
         model = allocation.model
         return cls(
@@ -41,6 +43,8 @@ class Entry(Struct, frozen=True, kw_only=True):
             layers=len(model.layers),
             bytes_per_token=allocation.bytes_per_token,
             max_tokens=model.max_tokens,
+            parameters=model.parameters,
+            weights_bytes=weights_bytes,
             hub=hub or None,
         )
 
@@ -117,7 +121,10 @@ class ModelsAnswer(Struct, frozen=True):
 def models_table(entries: Sequence[Entry]) -> Table:
     """The list for people."""
     rows = [entry.to_dict() for entry in entries]
-    note = f"{len(rows):,} models; bytes a token: the next token of one sequence after 8,192, at the model's own dtype"
+    note = (
+        f"{len(rows):,} models; bytes a token: the next token of one sequence after 8,192, at the model's own dtype; "
+        "weights: as the checkpoint stores them"
+    )
     return Table(
         title="",
         columns=(
@@ -126,6 +133,8 @@ def models_table(entries: Sequence[Entry]) -> Table:
             Column(title="layers", key="layers", kind="count"),
             Column(title="B a token", key="bytes_per_token", kind="count"),
             Column(title="max tokens", key="max_tokens", kind="tokens", optional=True),
+            Column(title="parameters", key="parameters", kind="count", optional=True),
+            Column(title="weights", key="weights_bytes", kind="bytes", optional=True),
             Column(title="hub id", key="hub", optional=True),
         ),
         rows=tuple((*(", ".join(row[k]) if k == "layout" else row[k] for k in MODEL_COLUMNS),) for row in rows),
