@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from kvplan import architectures
 from kvplan.domain.model import Cross, Shared, Softmax
+from kvplan.errors import ConfigError
 
 _RWKV: Final = {"num_hidden_layers": 1, "hidden_size": 64}
 #: Types that a bare config does not show: they need more keys, or assume no layer of the kind that they are known for.
@@ -24,7 +25,10 @@ TEXT_TYPES: Final = frozenset(t for types in architectures.FAMILIES.values() for
 
 
 def _kinds(model_type: str) -> set[type]:
-    model = architectures.read({"model_type": model_type, **_ALSO.get(model_type, {})})
+    try:
+        model = architectures.read({"model_type": model_type, **_ALSO.get(model_type, {})})
+    except ConfigError as problem:
+        raise LookupError(f"`{model_type}` needs a small config in _ALSO of tests/model_types.py: {problem}") from problem
     return {type(memory) for layer in model.layers for memory in layer.memories}
 
 

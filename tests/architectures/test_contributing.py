@@ -1,4 +1,4 @@
-"""The worked example of docs/contributing.md, followed to the letter in a copy of the tree."""
+"""The worked examples of docs/contributing.md, an architecture and an engine, followed to the letter in a copy of the tree."""
 
 import difflib
 import json
@@ -14,6 +14,7 @@ from golden import ROOT
 
 PAGE = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
 SECTION = PAGE.partition("## A new architecture\n")[2].partition("\n## ")[0]
+ENGINE = PAGE.partition("## A new engine\n")[2].partition("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,24 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (copy / path).write_text(text, encoding="utf-8")
     done = run(copy, "tools/make_index.py")
     assert done.returncode == 0, done.stderr
+    engine(copy)
     return copy
+
+
+def engine(copy: Path) -> None:
+    """The example's engine, and its name in `ABOUTS`."""
+    paths = re.findall(r"in `(kvplan/engines/acme/\w+\.py)`", ENGINE)
+    texts = re.findall(r"```python\n(.*?)```", ENGINE, re.DOTALL)
+    (export,) = re.findall(r"^`(from kvplan\.engines\.acme\.about import .*?)`", ENGINE, re.MULTILINE)
+    (copy / paths[0]).parent.mkdir()
+    (copy / paths[0]).with_name("__init__.py").write_text(f'"""Acme Serve."""\n\n{export}\n', encoding="utf-8")
+    for path, text in zip(paths, texts, strict=True):
+        (copy / path).write_text(text, encoding="utf-8")
+    names = copy / "kvplan" / "engines" / "__init__.py"
+    lines = names.read_text(encoding="utf-8")
+    lines = lines.replace("from kvplan.engines import ", "from kvplan.engines import acme, ", 1)
+    lines = lines.replace("        ideal.ABOUT,\n", "        ideal.ABOUT,\n        acme.ABOUT,\n", 1)
+    names.write_text(lines, encoding="utf-8")
 
 
 def run(tree: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -70,3 +88,17 @@ def test_every_reader_and_row_of_the_table_is_there() -> None:
         for model_type in rows:
             assert reader_of(model_type).function.__name__ == name
         assert callable(made)
+
+
+def test_the_engine_stores_and_serves_as_the_page_says(tree: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "llama", "num_hidden_layers": 2, "num_key_value_heads": 4}))
+    done = run(tree, "-m", "kvplan", "estimate", str(path), "-e", "acme", "-s", "33", "-b", "3", "-f", "json")
+    assert done.returncode == 0, done.stderr
+    a_block = 32 * 2 * 4 * 128 * 2  # keys and values in bfloat16
+    assert json.loads(done.stdout)["estimates"][0]["allocated_bytes"] == 2 * (3 * 2) * a_block
+    card = ("--gpu", "h100", "--weights", "1GiB")
+    done = run(tree, "-m", "kvplan", "fit", str(path), "-e", "acme", *card, "-s", "64", "-f", "json")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)["fits"]
+    assert found["batch_size"] == found["budget_bytes"] // (2 * a_block) // 2 > 1000

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+from golden import ROOT
 
 import kvplan
 from kvplan.cli.app import main
@@ -275,3 +276,12 @@ def test_a_new_format_is_one_file_and_one_row(
     assert main([*command, "-o", str(tmp_path / "out.shout")]) == 0
     assert (tmp_path / "out.shout").read_text() == f"{first}\n"
     sys.modules.pop("shouted", None)
+
+
+def test_every_format_has_a_line_in_its_page() -> None:
+    """docs/reference/formats.md is written by hand."""
+    page = (ROOT / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
+    for row in FORMATS:
+        lines = re.findall(rf"^\| `{row.name}`.*$", page, re.MULTILINE)
+        assert len(lines) == 1, f"docs/reference/formats.md has no line for `{row.name}`"
+        assert all(f"`{ending}`" in lines[0] for ending in row.endings)
