@@ -14,7 +14,8 @@ from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
 from kvplan.engines.kernel.engine import Served, Serving, footprint
 from kvplan.engines.kernel.tensors import At
-from kvplan.engines.lmdeploy.engine import LmdeployOn, TurboMindOn
+from kvplan.engines.lmdeploy.engine import LmdeployOn
+from kvplan.engines.lmdeploy.turbomind_engine import TurboMindOn
 from kvplan.errors import OptionError, Refused
 from kvplan.units import GIB
 
