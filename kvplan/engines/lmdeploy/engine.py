@@ -10,30 +10,28 @@ Source: lmdeploy 0.18.0. Golden: `tests/golden/lmdeploy.jsonl`, every recorded p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
-from kvplan.domain.allocation import Evidence
-from kvplan.domain.model import Cross, Full, Latent, Model, Reach, Shared, Softmax, Window
+from kvplan.domain.model import Cross, Model, Reach, Window
 from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
-from kvplan.engines.kernel.engine import Engine, Served, Serving
+from kvplan.engines.kernel.engine import Engine
 from kvplan.engines.kernel.retention import kept_tokens
-from kvplan.engines.kernel.search import largest
-from kvplan.engines.kernel.tensors import At, Count, Piece, at_most, whole_blocks
-from kvplan.engines.lmdeploy import turbomind
+from kvplan.engines.kernel.tensors import At, Count, Piece, at_most
 from kvplan.engines.lmdeploy.about import ABOUT
 from kvplan.engines.lmdeploy.facts import LmdeployFacts
-from kvplan.engines.lmdeploy.layers import BlockTensor, Plan, StateTensor, make_plan
-from kvplan.engines.lmdeploy.log import adjusted, command
-from kvplan.engines.lmdeploy.models import described_by_hand, names_no_dtype, trained_tokens
+from kvplan.engines.lmdeploy.layers import make_plan
+from kvplan.engines.lmdeploy.log import adjusted
+from kvplan.engines.lmdeploy.models import names_no_dtype, trained_tokens
 from kvplan.engines.lmdeploy.options import LmdeployOptions
+from kvplan.engines.lmdeploy.plan import BlockTensor, Plan, StateTensor
 from kvplan.engines.lmdeploy.pool import jobs, request_blocks, runtime_bytes, served, slots
+from kvplan.engines.lmdeploy.started import Started, reaches
+from kvplan.engines.lmdeploy.turbomind_engine import TurboMindOn
 from kvplan.errors import Refused
-
-_PARTS: Final = 10_000  # a fraction has four digits
 
 
 class Lmdeploy(Engine):
@@ -59,79 +57,15 @@ class Lmdeploy(Engine):
             raise Refused(f"LMDeploy {self.version} does not serve {model.name} so: {problem.reason}", problem.see) from problem
 
 
-class _Started(Served):
-    """What both backends share: whole blocks for each request, and the command line."""
-
-    engine: Lmdeploy
-    block_size: int  # tokens
-    block_bytes: int
-
-    def __init__(self, engine: Lmdeploy, model: Model) -> None:
-        super().__init__(engine, model)
-        self.tensor_parallel = engine.options.tp
-
-    def blocks(self, at: At[Count]) -> Count:
-        """Blocks of all requests."""
-        return whole_blocks(at.seq_len, self.block_size) * at.batch_size
-
-    def check(self, at: At[int]) -> None:
-        """A server holds so many requests at once; others wait."""
-        options = self.engine.options
-        if options.max_batch_size is not None and at.batch_size > options.max_batch_size:
-            raise Refused(f"{at.batch_size:,} requests at once are more than max_batch_size, which is {options.max_batch_size:,}")
-
-    def notes(self, workload: Workload) -> tuple[str, ...]:
-        """What a reader must know beside the numbers."""
-        return (*self.model.notes, *self._notes(workload))
-
-    def _notes(self, workload: Workload) -> Iterator[str]:
-        options = self.engine.options
-        if options.session_len is not None and workload.seq_len > options.session_len:
-            yield f"requests of more than {options.session_len:,} tokens (session_len) are cut short by the server"
-        if described_by_hand(self.model) and any(isinstance(m, Shared) for layer in self.model.layers for m in layer.memories):
-            yield "no builder of LMDeploy shares caches between layers: each has one of its own"
-        if self.engine.version != ABOUT.latest:
-            yield f"the rules are those of lmdeploy {ABOUT.latest}; no other release was studied"
-
-    def shared(self, at: At[int], free_bytes: int) -> tuple[str, Pool] | None:
-        """By bisection over the server's own pool: more of the memory never holds less."""
-        tried: dict[int, Pool] = {}
-
-        def too_few(part: int) -> bool:
-            told = replace(self.engine.options, cache_max_entry_count=part / _PARTS, max_batch_size=at.batch_size)
-            tried[part] = pool = type(self.engine)(told, self.engine.version).on(self.model).pool(free_bytes)
-            return not pool.usable_bytes or self.blocks(at) > pool.num_blocks - pool.null_blocks
-
-        least = largest(too_few, ceiling=_PARTS - 1) + 1
-        if least == _PARTS:
-            return None
-        too_few(least)
-        return f"{least / _PARTS:g}", tried[least]
-
-    def command(self, serving: Serving) -> str:
-        """`lmdeploy serve api_server …`."""
-        return command(
-            serving.model,
-            self.engine.options,
-            session_len=serving.context,
-            max_batch_size=serving.batch_size,
-            share=serving.utilization if serving.utilization < 1 else self.engine.options.cache_max_entry_count,
-        )
-
-    def typed(self, workload: Workload) -> str:
-        """The server's command line without the model."""
-        return self.command(Serving(model="", context=workload.seq_len, batch_size=workload.batch_size))
-
-
-class LmdeployOn(_Started):
+class LmdeployOn(Started):
     """The PyTorch engine serving one model."""
 
-    def __init__(self, engine: Lmdeploy, model: Model, plan: Plan) -> None:
+    def __init__(self, engine: Engine, model: Model, plan: Plan) -> None:
         super().__init__(engine, model)
         self.plan = plan
         self.block_size, self.block_bytes = plan.block_size, plan.block_bytes
         self.linear_in_batch = not plan.states
-        self._reaches = _reaches(model)
+        self._reaches = reaches(model)
 
     @property
     def kv_dtype(self) -> str:
@@ -140,12 +74,12 @@ class LmdeployOn(_Started):
 
     def blocks(self, at: At[Count]) -> Count:
         """Blocks of all requests; where every layer slides, a request gives back those that its window has left behind."""
-        return request_blocks(self.plan, self.engine.options, at.seq_len) * at.batch_size
+        return request_blocks(self.plan, self.options, at.seq_len) * at.batch_size
 
     def slots(self, at: At[Count]) -> Count:
         """Slots of states: for `max_batch_size` sequences where it is given, else for the workload's."""
-        told = self.engine.options.max_batch_size
-        return slots(self.engine.options, at.batch_size if told is None else at.batch_size * 0 + told)
+        told = self.options.max_batch_size
+        return slots(self.options, at.batch_size if told is None else at.batch_size * 0 + told)
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Each tensor of a block in its layers, then those of a slot, with what rounding adds."""
@@ -210,8 +144,8 @@ class LmdeployOn(_Started):
 
     def _notes(self, workload: Workload) -> Iterator[str]:
         yield from super()._notes(workload)
-        yield from adjusted(self.plan, self.engine.options)
-        options, plan = self.engine.options, self.plan
+        yield from adjusted(self.plan, self.options)
+        options, plan = self.options, self.plan
         if plan.vocab_size:
             aside = runtime_bytes(plan, options, options.max_batch_size or workload.batch_size)
             yield (
@@ -246,87 +180,21 @@ class LmdeployOn(_Started):
             state_slot_bytes=plan.state_slot_bytes,
             num_state_caches=count,
             state_bytes=count * plan.state_slot_bytes,
-            runtime_bytes=runtime_bytes(plan, self.engine.options, self.engine.options.max_batch_size or workload.batch_size),
+            runtime_bytes=runtime_bytes(plan, self.options, self.options.max_batch_size or workload.batch_size),
             vocab_size=plan.vocab_size,
             dtype=plan.dtype,
             window_size=plan.window_size,
         )
 
+    def with_options(self, options: LmdeployOptions) -> LmdeployOn:
+        """The same model in a server with other options."""
+        return LmdeployOn(Lmdeploy(options, self.engine.version), self.model, make_plan(self.model, options))
+
     def aside_bytes(self, at: At[int]) -> int:
         """A pass of prefill."""
-        return runtime_bytes(self.plan, self.engine.options, self.engine.options.max_batch_size or at.batch_size)
+        return runtime_bytes(self.plan, self.options, self.options.max_batch_size or at.batch_size)
 
     def pool(self, budget_bytes: int) -> Pool:
         """The pool of a server with `budget_bytes` free on each rank once the weights are loaded."""
-        found = served(self.plan, self.engine.options, trained_tokens(self.model), budget_bytes)
+        found = served(self.plan, self.options, trained_tokens(self.model), budget_bytes)
         return replace(found, model=self.model.name, engine_version=self.engine.version)
-
-
-class TurboMindOn(_Started):
-    """TurboMind serving one model, by reading its source."""
-
-    def __init__(self, engine: Lmdeploy, model: Model) -> None:
-        super().__init__(engine, model)
-        self.layers = turbomind.blocks_of(model, engine.options)
-        self.block_size = engine.options.cache_block_seq_len
-        self.block_bytes = sum(layer.bytes for _, layer in self.layers)
-        self._reaches = _reaches(model)
-
-    @property
-    def kv_dtype(self) -> str:
-        """The dtype of keys and values, scales included."""
-        return turbomind.kv_dtype(self.model, self.engine.options)
-
-    def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
-        """Each layer's share of the blocks."""
-        blocks, words = self.blocks(at), super().kinds(At(1, 1))
-        alike: dict[tuple[turbomind.LayerBlock, str, Reach], list[int]] = {}
-        for layer, block in self.layers:
-            alike.setdefault((block, words[layer], self._reaches[layer]), []).append(layer)
-        for (block, kind, reach), layers in alike.items():
-            yield Piece(
-                layers=tuple(layers),
-                name="keys and values",
-                kind=kind,
-                shape=(blocks, block.bytes),
-                dtype="uint8",
-                payload=kept_tokens(reach, at.seq_len) * at.batch_size * (block.bytes // self.block_size),
-                padded=blocks * block.bytes,
-                per="block",
-            )
-
-    def _notes(self, workload: Workload) -> Iterator[str]:
-        yield from super()._notes(workload)
-        yield f"TurboMind by reading its source ({turbomind.SOURCE}), not by running it"
-
-    def facts(self, workload: Workload) -> LmdeployFacts:
-        """The block."""
-        return LmdeployFacts(
-            backend="turbomind",
-            block_size=self.block_size,
-            kernel_block_size=self.block_size,
-            block_bytes=self.block_bytes,
-            request_blocks=self.blocks(At(workload.seq_len, 1)),
-            kv_bytes=self.blocks(At(workload.seq_len, workload.batch_size)) * self.block_bytes,
-            state_slot_bytes=0,
-            num_state_caches=0,
-            state_bytes=0,
-            runtime_bytes=0,
-            vocab_size=0,
-            dtype=self.kv_dtype,
-            window_size=-1,
-        )
-
-    def evidence(self) -> Evidence:
-        """From source: no recorded run stands behind it."""
-        return "inferred" if self.model.inferred else "derived"
-
-    def pool(self, budget_bytes: int) -> Pool:
-        """Blocks of the region that TurboMind asks for, and the line that it prints."""
-        found = turbomind.served(self.block_bytes, self.engine.options, trained_tokens(self.model), budget_bytes)
-        return replace(found, model=self.model.name, engine_version=self.engine.version)
-
-
-def _reaches(model: Model) -> tuple[Reach, ...]:
-    """How far each layer looks back into its keys and values."""
-    return tuple(next((m.reach for m in layer.memories if isinstance(m, Softmax | Latent)), Full()) for layer in model.layers)

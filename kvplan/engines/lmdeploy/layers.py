@@ -10,103 +10,24 @@ Source: lmdeploy 0.18.0 `pytorch/engine/cache_engine/{schema,layout,plan,state}.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Final
 
 from msgspec import Struct
 
-from kvplan.domain.dtypes import item_bytes
-from kvplan.domain.model import Compressed, Index, Latent, Model, Recurrent, Softmax, State, Window
+from kvplan.domain.model import Compressed, Index, Latent, Model, Recurrent, Softmax, State
 from kvplan.engines.lmdeploy import models
+from kvplan.engines.lmdeploy.deepseek_v4 import deepseek_v4
 from kvplan.engines.lmdeploy.options import LmdeployOptions
+from kvplan.engines.lmdeploy.plan import INDEX_SCALE, BlockTensor, Plan, StateTensor
 from kvplan.errors import Refused
-from kvplan.units import ceil_div
 
-_ALIGNMENT: Final = 256  # bytes
 _FLASH_BLOCK: Final = 64  # tokens
 _WIDE: Final = 512  # elements: from this head on, blocks are narrow
 _NARROW_BLOCK: Final = 32  # tokens
-_V4_BLOCK: Final = 256  # tokens
-_V4_ROW: Final = 584  # bytes: 448 of fp8, 64 rotary elements of bf16, 7 scales and one byte; consts.py V4_PACKED_TOKEN_DIM
 _FP8_MLA_ROW: Final = 656  # bytes: fp8_ds_mla
-_SCALE: Final = 4  # bytes of an indexer's fp32 scale
 #: Elements a stored one stands for, for (keys, values), and how many scales and zeros a head has.
 _FLOATS: Final = {16: "float8_e4m3fn", 17: "float8_e5m2"}
 _PACKED: Final = {8: (1, 1, 2, 2), 4: (2, 2, 2, 2), 42: (2, 4, 2, 1)}
-
-
-def _item(dtype: str) -> int:
-    return 1 if dtype == "uint8" else item_bytes(dtype)  # packed elements and their scales
-
-
-class BlockTensor(Struct, frozen=True, kw_only=True):
-    """One tensor of a kernel block, in each of `layers`; `contiguous` ones are not rounded up."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layers: tuple[int, ...]
-    contiguous: bool = False
-
-    @property
-    def raw_bytes(self) -> int:
-        """Bytes of its elements in one layer."""
-        return prod(self.shape) * _item(self.dtype)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that it takes in one layer."""
-        return self.raw_bytes if self.contiguous else ceil_div(self.raw_bytes, _ALIGNMENT) * _ALIGNMENT
-
-
-class StateTensor(Struct, frozen=True, kw_only=True):
-    """One tensor of a state slot, all of its `layers` in it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layers: tuple[int, ...]
-
-    @property
-    def raw_bytes(self) -> int:
-        """Bytes of one layer's elements in a slot."""
-        return prod(self.shape) * _item(self.dtype)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that all layers take in a slot."""
-        return ceil_div(len(self.layers) * self.raw_bytes, _ALIGNMENT) * _ALIGNMENT
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """A block and a slot of one rank, and what the engine resolves beside them."""
-
-    block_size: int  # tokens
-    kernel_block_size: int  # tokens
-    tensors: tuple[BlockTensor, ...]
-    states: tuple[StateTensor, ...]
-    dtype: str
-    kv_dtype: str  # in words
-    num_layers: int  # with keys and values
-    kv_heads_total: int  # of all ranks, copies included
-    k_head_dim: int
-    v_head_dim: int
-    window_size: int
-    vocab_size: int
-    use_flash_mla: bool = False
-    sparse: bool = False
-    own_blocks: bool = False  # the architecture sets the block size itself
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of one block."""
-        kernel = sum(tensor.bytes * len(tensor.layers) for tensor in self.tensors)
-        return kernel * (self.block_size // self.kernel_block_size)
-
-    @property
-    def state_slot_bytes(self) -> int:
-        """Bytes of one slot of states."""
-        return sum(state.bytes for state in self.states)
 
 
 class _Heads(Struct, frozen=True, kw_only=True):
@@ -129,7 +50,7 @@ def make_plan(model: Model, options: LmdeployOptions) -> Plan:
     _refuse_drafter(model, options)
     dtype = models.dtype(model, options.dtype, options.computes_bf16)
     if "deepseek_v4" in models.types(model):
-        return _deepseek_v4(model, options, dtype)
+        return deepseek_v4(model, options, dtype)
     heads = _heads(model, options)
     _divisible(model, heads.total, options.tp)
     mla, sparse = heads.v_dim == 0, bool(models.types(model) & models.SPARSE_MLA)
@@ -255,7 +176,9 @@ def _sparse_tensors(model: Model, heads: _Heads, kernel: int, block: int, policy
         return (latent,)
     if block != kernel:
         raise Refused(f"DSA indexer cache requires equal logical and kernel block sizes, got {block} and {kernel}.")
-    keys = BlockTensor(name="index keys", shape=(kernel, 1, max(dims) + _SCALE), dtype="uint8", layers=owners, contiguous=True)
+    keys = BlockTensor(
+        name="index keys", shape=(kernel, 1, max(dims) + INDEX_SCALE), dtype="uint8", layers=owners, contiguous=True
+    )
     return (latent, keys)
 
 
@@ -294,69 +217,6 @@ def _states(model: Model, options: LmdeployOptions) -> tuple[StateTensor, ...]:
         StateTensor(name="conv", shape=(width, kernel + drafted), dtype=sixteen, layers=owners),
         StateTensor(name="state", shape=(*rows, own, value_dim, key_dim), dtype=recurrent, layers=owners),
     )
-
-
-def _deepseek_v4(model: Model, options: LmdeployOptions, dtype: str) -> Plan:
-    """Blocks of 256 tokens, whatever is asked: fp8 rows of entries; windows and compressors in slots.
-
-    Source: `configurations/deepseek_v4.py`, `backends/cuda/v4_compressor.py`.
-    """
-    queries = models.query_heads(model)
-    if queries is not None and queries % options.tp:
-        raise Refused(f"{queries} attention heads cannot be divided by tp {options.tp}")
-    ratios, dim, window, index = _v4_layers(model)
-    everywhere = tuple(layer.index for layer in model.layers)
-    by_ratio = {ratio: tuple(i for i, found in enumerate(ratios) if found == ratio) for ratio in (4, 128)}
-    tensors: list[BlockTensor] = []
-    states = [StateTensor(name="window", shape=(window, _V4_ROW), dtype="float8_e4m3fn", layers=everywhere)]
-    for ratio, layers in by_ratio.items():
-        if not layers:
-            continue
-        rows = _V4_BLOCK // ratio
-        shape = (rows, _V4_ROW)
-        tensors.append(BlockTensor(name="entries", shape=shape, dtype="float8_e4m3fn", layers=layers, contiguous=True))
-        if ratio == 4:
-            keys = (rows, 1, index + _SCALE)
-            tensors.append(BlockTensor(name="index keys", shape=keys, dtype="uint8", layers=layers, contiguous=True))
-            states.append(StateTensor(name="compressor", shape=(16, 2 * dim), dtype="float32", layers=layers))
-            states.append(StateTensor(name="index compressor", shape=(16, 2 * index), dtype="float32", layers=layers))
-        else:
-            states.append(StateTensor(name="wide compressor", shape=(256, dim), dtype="float32", layers=layers))
-    return Plan(
-        block_size=_V4_BLOCK,
-        kernel_block_size=_V4_BLOCK,
-        tensors=tuple(tensors),
-        states=tuple(states),
-        dtype=dtype,
-        kv_dtype="fp8_e4m3",
-        num_layers=len(everywhere),
-        kv_heads_total=1,
-        k_head_dim=dim,
-        v_head_dim=dim,
-        window_size=-1,
-        vocab_size=models.vocabulary(model),
-        own_blocks=True,
-    )
-
-
-def _v4_layers(model: Model) -> tuple[list[int], int, int, int]:
-    """Tokens that an entry of each layer stands for (0: it keeps a window alone), the widths, and the window."""
-    ratios: list[int] = []
-    dim = window = index = 0
-    for layer in model.layers:
-        ratio = 0
-        for memory in layer.memories:
-            match memory:
-                case Softmax(reach=Compressed(ratio=found)):
-                    ratio, dim = found, memory.key_dim
-                case Softmax(reach=Window(size=size)):
-                    window, dim = size, memory.key_dim
-                case Index():
-                    index = memory.dim
-        if ratio not in (0, 4, 128):
-            raise Refused(f"DeepSeek-V4 compression only supports ratios (0, 4, 128), but got [{ratio}].")
-        ratios.append(ratio)
-    return ratios, dim, window, index
 
 
 #: Methods of drafting that a builder takes; others take any. Source: `configurations/*.py`.

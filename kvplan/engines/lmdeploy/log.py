@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from shlex import quote
 
-from kvplan.engines.lmdeploy.layers import Plan
 from kvplan.engines.lmdeploy.options import POLICIES, LmdeployOptions
+from kvplan.engines.lmdeploy.plan import Plan
 
 _DEFAULT = LmdeployOptions()
 

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 from kvplan.domain.pool import Pool
 from kvplan.engines.kernel.tensors import Count, at_most, whole_blocks
 from kvplan.engines.lmdeploy.about import ABOUT
-from kvplan.engines.lmdeploy.layers import Plan
 from kvplan.engines.lmdeploy.log import adjusted, fewer_tokens
 from kvplan.engines.lmdeploy.options import LmdeployOptions
+from kvplan.engines.lmdeploy.plan import Plan
 from kvplan.errors import Refused
 from kvplan.units import MIB
 

@@ -147,10 +147,11 @@ def _lacking(message: str, filled: list[str]) -> str | None:
     """The key that the library misses, where its value decides no cache tensor; for a wrapper's, its whole section."""
     match = _MISSING.search(message)
     keys = [key.strip(" '\"") for key in ((match[1] or match[2]) if match else "").split(",")]
-    if _WRAPPED not in filled and any(key.startswith(_WRAPPED) or key in _VISION.keys() - _NEUTRAL.keys() for key in keys):
-        return _WRAPPED
     known = (key for key in keys if key.rpartition("->")[2] in _NEUTRAL and key.count("->") <= 1)
-    return next((key for key in known if key not in filled), None)
+    found = next((key for key in known if key not in filled), None)
+    if _WRAPPED in filled or (found and not found.startswith(_WRAPPED)):
+        return found
+    return _WRAPPED if any(key.startswith(_WRAPPED) or key in _VISION for key in keys) else found
 
 
 def _network(library: Any, config: Mapping[str, Any], engine: ExLlamaV3) -> Any:

@@ -339,3 +339,14 @@ def test_a_model_either_is_held_or_is_refused_with_a_reason(model: Model) -> Non
 
 def test_reaches_that_are_full_are_paid_in_full() -> None:
     assert on(model_of(FULL)).main[0].reach == Full()
+
+
+@pytest.mark.parametrize("model", ["qwen3-14b", "qwen3.6-27b", "gpt-oss-20b"])
+def test_fit_types_a_cache_that_fits_and_no_more_requests_do(model: str) -> None:
+    found = kvplan.fit(model, "rtx-4090", engine="exllamav3", context="16k", weights="12GB", kv_dtype="q8_0")
+    assert found.fits
+    assert f"--max-seq-len 16384 --cache-size {16384 * found.batch_size} --max-batch-size {found.batch_size}" in found.flags
+    assert "--cache-mode Q8" in found.flags
+    read = kvplan.load(model)
+    assert allocated(read, 16384, found.batch_size, cache_mode="Q8") <= found.budget.cache_bytes
+    assert allocated(read, 16384, found.batch_size + 1, cache_mode="Q8") > found.budget.cache_bytes

@@ -14,7 +14,8 @@ from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
 from kvplan.engines.kernel.engine import Served, Serving, footprint
 from kvplan.engines.kernel.tensors import At
-from kvplan.engines.lmdeploy.engine import LmdeployOn, TurboMindOn
+from kvplan.engines.lmdeploy.engine import LmdeployOn
+from kvplan.engines.lmdeploy.turbomind_engine import TurboMindOn
 from kvplan.errors import OptionError, Refused
 from kvplan.units import GIB
 
@@ -343,3 +344,37 @@ def test_a_model_either_is_served_or_is_refused_with_a_reason(model: Model) -> N
     except Refused as problem:
         reason = problem.reason or "\n"
     assert "\n" not in reason
+
+
+@pytest.mark.parametrize(("model", "weights"), [("qwen3.6-27b", "56GB"), ("qwen3-8b", "16GB"), ("mistral-7b-v0.1", "15GB")])
+def test_fit_starts_the_server_that_it_types_and_no_more_requests_fit(model: str, weights: str) -> None:
+    found = kvplan.fit(model, "h100-sxm-80gb", engine="lmdeploy", context="16k", weights=weights)
+    assert found.fits
+    assert f"--session-len 16384 --max-batch-size {found.batch_size} --cache-max-entry-count 0.8" in found.flags
+
+    def held(users: int) -> bool:
+        prepared = on(model, session_len=16384, max_batch_size=users, device_name="h100-sxm-80gb")
+        pool = prepared.pool(found.budget.cache_bytes)
+        return pool.usable_bytes > 0 and prepared.blocks(At(16384, users)) <= pool.num_blocks - 1
+
+    assert held(found.batch_size)
+    assert not held(found.batch_size + 1)
+    assert found.pool is not None
+    assert found.pool.num_blocks == on(model, session_len=16384, max_batch_size=found.batch_size).pool(
+        found.budget.cache_bytes
+    ).num_blocks  # fmt: skip
+
+
+def test_the_share_is_of_what_the_weights_leave() -> None:
+    default, told = (
+        kvplan.fit("qwen3-8b", "h100-sxm-80gb", engine="lmdeploy", context="16k", weights="16GB", **more)
+        for more in ({}, {"utilization": 0.5})
+    )
+    assert default.budget.cache_bytes == told.budget.cache_bytes
+    assert told.batch_size < default.batch_size
+    assert "--cache-max-entry-count 0.5" in told.flags
+    by_name = kvplan.fit(
+        "qwen3-8b", "h100-sxm-80gb", engine="lmdeploy", context="16k", weights="16GB", cache_max_entry_count=0.5
+    )  # fmt: skip
+    assert by_name.batch_size == told.batch_size
+    assert "--cache-max-entry-count 0.5" in by_name.flags
