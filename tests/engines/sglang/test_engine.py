@@ -304,7 +304,7 @@ def test_the_whole_of_deepseek_v4_is_one_request() -> None:
         ("gemma-3n-e4b", "does not read the sharing"),
         ("jamba", "keeps no states"),
         ("whisper-large-v3", "keeps the encoder's tokens"),
-        ("minimax-m3", "SGLang has no class MiniMaxM3ForCausalLM"),
+        ("zamba2-7b", "SGLang has no class Zamba2ForCausalLM"),
     ],
 )
 def test_what_sglang_does_not_use_of_a_model_is_said(model: str, words: str) -> None:
