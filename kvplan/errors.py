@@ -28,6 +28,10 @@ from typing import ClassVar, Final, TypeVar
 from kvplan import limits
 
 _PARAMETER: Final = re.compile("«([a-z][a-z0-9_]*)(?: ([^«»]*))?»")
+_LONG: Final = f"a number of more than {limits.DIGITS} digits"
+_DECIMAL: Final = re.compile(r"-?[0-9]{19,}")
+#: Texts that look like values of other kinds.
+_OTHER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]*)?|true|false|null|none", re.IGNORECASE)
 #: (name of a parameter, what to give for it or "") -> how that is written.
 Spelling = Callable[[str, str], str]
 E = TypeVar("E", bound="KvplanError")
@@ -48,18 +52,39 @@ def printable(text: object, most: int = 400) -> str:
 def shown(value: object) -> str:
     """Any value in a few printable words, for a message: long numbers and deep lists are not spelled out.
 
-    >>> shown([1]), shown(10**30), shown("x")
-    ('a list of 1', 'a number of more than 18 digits', '`x`')
+    A text that would read as something else stands in quotes.
+
+    >>> shown([1]), shown(10**30), shown("x"), shown("8"), shown(8)
+    ('a list of 1', 'a number of more than 18 digits', '`x`', "`'8'`", '`8`')
     """
     if value is None:
         return "null"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if isinstance(value, Mapping):
         return "an object"
     if isinstance(value, list | tuple):
         return f"a list of {len(value):,}"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**limits.DIGITS:
-        return f"a number of more than {limits.DIGITS} digits"
+    if isinstance(value, int) and abs(value) >= 10**limits.DIGITS:
+        return _LONG
+    if isinstance(value, str):
+        if len(value) > limits.DIGITS and _DECIMAL.fullmatch(value[:10_000]):
+            return _LONG
+        if not value or _OTHER.fullmatch(value[:40]):
+            return f"`'{printable(value, 40)}'`"
     return f"`{printable(value, 40)}`"
+
+
+def written(value: object, most: int = 80) -> str:
+    """A value as Python writes it, cut at `most` characters; in words where it cannot be written.
+
+    >>> written([1, 2]), written(10**5000)
+    ('[1, 2]', 'a number of more than 18 digits')
+    """
+    try:
+        return str(value)[:most]
+    except (ValueError, RecursionError):  # more than 4,300 digits; lists in lists in lists
+        return shown(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

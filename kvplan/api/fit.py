@@ -11,7 +11,7 @@ from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING
 from kvplan.domain.model import Model
 from kvplan.engines import about, default_engine, option_names
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, shown, written
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
 from kvplan.loading.weights.find import find_weights
@@ -208,14 +208,14 @@ def _sized(entry: Gpu) -> bool:
 
 
 def _count(value: Count, what: str, minimum: int = 1) -> int:
-    return parse_count(str(value), what=what, minimum=minimum)
+    return parse_count(written(value, 400), what=what, minimum=minimum)
 
 
 def size_of(value: Count, what: str, minimum: int = 1) -> int:
     """Bytes: a text with its unit, or an int."""
-    amount = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(str(value), what=what)
+    amount = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(written(value, 400), what=what)
     if not minimum <= amount <= 2**60:
-        raise OptionError(f"{what}: {amount:,} bytes cannot be", hint="sizes are above 0 and below 2**60 bytes")
+        raise OptionError(f"{what}: {shown(amount)} bytes cannot be", hint="sizes are above 0 and below 2**60 bytes")
     return amount
 
 

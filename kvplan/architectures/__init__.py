@@ -16,7 +16,7 @@ from kvplan.architectures.kit.reader import Decoder, Reader, reader
 from kvplan.architectures.wrappers import WRAPPERS, text_part
 from kvplan.domain.model import Layer, Model, ModelError
 from kvplan.domain.origin import Origin
-from kvplan.errors import ConfigError, UnknownArchitecture
+from kvplan.errors import ConfigError, UnknownArchitecture, shown
 
 __all__ = ["FAMILIES", "WRAPPERS", "known_model_types", "read", "read_config", "reader_of", "text_part"]
 
@@ -65,10 +65,10 @@ def _from_architectures(c: Config) -> str:
     if not c.data:
         c.refuse("model_type", "is missing: the config is empty", hint="give a model's real config.json")
     names = c.items("architectures") or []
-    shown = f" (architectures: `{str(names[0])[:60]}`)" if names else ""
+    said = f" (architectures: {shown(names[0])})" if names else ""
     c.refuse(
         "model_type",
-        f"is missing{shown}, so the architecture is unknown",
+        f"is missing{said}, so the architecture is unknown",
         hint='add it, as in {"model_type": "llama", …}, or describe the layers in YAML (docs/guides/specs.md)',
     )
 

@@ -10,8 +10,10 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 
 from kvplan.domain.origin import Origin
+from kvplan.errors import shown
+from kvplan.limits import HEADS, LAYERS, MEMORIES
 
-MAX_LAYERS: Final = 10_000
+MAX_LAYERS: Final = LAYERS
 MAX_ELEMENTS: Final = 2**40  # one dimension; no real tensor is near it
 
 
@@ -21,7 +23,7 @@ class ModelError(ValueError):
 
 def _require(name: str, value: object, minimum: int = 1, maximum: int = MAX_ELEMENTS) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise ModelError(f"`{name}` must be an integer from {minimum} to {maximum}, got `{str(value)[:40]}`")
+        raise ModelError(f"`{name}` must be an integer from {minimum} to {maximum}, got {shown(value)}")
 
 
 class Full(Struct, frozen=True):
@@ -251,6 +253,10 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= MAX_LAYERS:
             raise ModelError(f"a model needs 1 to {MAX_LAYERS} layers, got {len(self.layers)}")
+        if self.attention_heads is not None:
+            _require("attention_heads", self.attention_heads, maximum=HEADS)
+        if sum(len(layer.memories) for layer in (*self.layers, *self.drafts)) > MEMORIES:
+            raise ModelError(f"its layers hold more than {MEMORIES:,} memories together")
         owners: set[int] = set()
         for position, layer in enumerate(self.layers):
             if layer.index != position:

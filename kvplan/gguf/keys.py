@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvplan.errors import GgufError
+from kvplan.errors import GgufError, shown
 
 
 class Keys:
@@ -39,7 +39,7 @@ class Keys:
         if hasattr(value, "length"):
             raise self.refuse(key, f"is an array of {value.length:,} entries, and its values are not at hand")
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= maximum:
-            raise self.refuse(key, f"must be a whole number, got `{str(value)[:40]}`")
+            raise self.refuse(key, f"must be a whole number, got {shown(value)}")
         return value
 
     def has(self, key: str) -> bool:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvplan.domain.machine import Learned
-from kvplan.errors import InputError
-from kvplan.files import read_bounded
+from kvplan.errors import InputError, shown
+from kvplan.files import expanded, read_bounded
 from kvplan.units import GIB
 
 _BYTES: Final = ("total", "non_torch", "graphs", "estimate", "context")
@@ -24,7 +24,7 @@ def read_machine(path: str | Path) -> Learned:
 
     name = str(path)
     try:
-        data: Any = yaml.safe_load(read_bounded(Path(path).expanduser(), _LARGEST, InputError, "a machine file"))
+        data: Any = yaml.safe_load(read_bounded(expanded(path), _LARGEST, InputError, "a machine file"))
     except (yaml.YAMLError, RecursionError, ValueError) as problem:
         raise InputError(f"{name}: not YAML", hint=_HINT) from problem
     if not isinstance(data, dict) or not isinstance(data.get("machine"), dict):
@@ -40,7 +40,7 @@ def read_machine(path: str | Path) -> Learned:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST:
-            raise InputError(f"{name}: `{key}` must be a whole number, got `{str(value)[:40]}`", hint="bytes, without a unit")
+            raise InputError(f"{name}: `{key}` must be a whole number, got {shown(value)}", hint="bytes, without a unit")
         values[key] = value
     source = found.get("source", name)
     if not isinstance(source, str) or len(source) > 200:

@@ -156,7 +156,7 @@ MISTAKES = {
     ),
     "a mistake in the config": (
         "name: x\nconfig:\n  model_type: llama\n  num_hidden_layers: yes\n",
-        "x.yaml:2: `num_hidden_layers` must be a whole number from 1 to 10,000, got `'yes'`",
+        "x.yaml:2: `num_hidden_layers` must be a whole number from 1 to 10,000, got `yes`",
         "check that key of the config",
     ),
     "a duplicate key": ("layers: 4\nlayers: 5\n", "x.yaml:2: `layers` is given twice", "it stands on line 1 already"),

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any, Final, NoReturn, overload
 
 from kvplan.domain.model import Fact
-from kvplan.errors import ConfigError
+from kvplan.errors import ConfigError, shown, written
 
 MAX_INTEGER: Final = 2**31
 
@@ -53,7 +53,7 @@ class Config:
 
     def note(self, key: str, value: object, origin: str) -> None:
         """Record where a number came from."""
-        self._facts.setdefault(self._name(key), Fact(self._name(key), str(value)[:80], origin))
+        self._facts.setdefault(self._name(key), Fact(self._name(key), written(value), origin))
 
     def refuse(self, key: str, problem: str, *, hint: str = "") -> NoReturn:
         """Raise the one-sentence error for `key`.
@@ -98,7 +98,7 @@ class Config:
     def checked(self, key: str, value: Any, minimum: int = 1, maximum: int = MAX_INTEGER) -> int:
         """`value` if it is a whole number in range."""
         if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-            self.refuse(key, f"must be a whole number from {minimum} to {maximum:,}, got {_shown(value)}")
+            self.refuse(key, f"must be a whole number from {minimum} to {maximum:,}, got {shown(value)}")
         return value
 
     def flag(self, *keys: str, default: bool = False) -> bool:
@@ -111,7 +111,7 @@ class Config:
         if found is None:
             return default
         if not isinstance(found[1], bool):
-            self.refuse(found[0], f"must be true or false, got {_shown(found[1])}")
+            self.refuse(found[0], f"must be true or false, got {shown(found[1])}")
         return found[1]
 
     @overload
@@ -130,7 +130,7 @@ class Config:
         if found is None:
             return None if default is Absent.REFUSED else default
         if not isinstance(found[1], str) or len(found[1]) > 4096:
-            self.refuse(found[0], f"must be a short text, got {_shown(found[1])}")
+            self.refuse(found[0], f"must be a short text, got {shown(found[1])}")
         return found[1]
 
     def items(self, *keys: str, length: int | None = None, maximum: int = 10_000) -> list[Any] | None:
@@ -144,7 +144,7 @@ class Config:
             return None
         key, value = found
         if not isinstance(value, list) or len(value) > maximum:
-            self.refuse(key, f"must be a list of at most {maximum:,} entries, got {_shown(value)}")
+            self.refuse(key, f"must be a list of at most {maximum:,} entries, got {shown(value)}")
         if length is not None and len(value) != length:
             self.refuse(key, f"has {len(value)} entries for {length} layers")
         return value
@@ -164,7 +164,7 @@ class Config:
         for i, value in enumerate(values):
             if not isinstance(value, str) or (allowed is not None and value not in allowed):
                 known = f" (known: {', '.join(sorted(allowed))})" if allowed else ""
-                self.refuse(f"{keys[0]}[{i}]", f"is not a known layer type: {_shown(value)}{known}")
+                self.refuse(f"{keys[0]}[{i}]", f"is not a known layer type: {shown(value)}{known}")
         return values
 
     def section(self, key: str, *, required: bool = False) -> "Config":
@@ -178,7 +178,7 @@ class Config:
         if value is None and not required:
             value = {}
         if not isinstance(value, Mapping):
-            self.refuse(key, f"must be an object, got {_shown(value)}" if value is not None else "is missing")
+            self.refuse(key, f"must be an object, got {shown(value)}" if value is not None else "is missing")
         return self._inside(value, f"{self._name(key)}.")
 
     def sections(self, key: str, *, length: int) -> "list[Config]":
@@ -192,7 +192,7 @@ class Config:
             self.refuse(key, "is missing", hint="the model's real config.json has it")
         for i, value in enumerate(values):
             if not isinstance(value, Mapping):
-                self.refuse(f"{key}[{i}]", f"must be an object, got {_shown(value)}")
+                self.refuse(f"{key}[{i}]", f"must be an object, got {shown(value)}")
         return [self._inside(value, f"{self._name(key)}[{i}].") for i, value in enumerate(values)]
 
     def replaced(self, data: Mapping[str, Any]) -> "Config":
@@ -203,16 +203,3 @@ class Config:
         inner = Config(data, self.source, path)
         inner._facts, inner._read = self._facts, self._read
         return inner
-
-
-def _shown(value: object) -> str:
-    """A value as an error shows it: short, printable, and without building a huge text first."""
-    if isinstance(value, str):
-        return f"`{value[:40]!r}`"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**18:
-        return "a number of more than 18 digits"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)}"
-    if isinstance(value, Mapping):
-        return "an object"
-    return f"`{str(value)[:40]}`"

@@ -13,6 +13,8 @@ from kvplan.errors import OptionError, nearest, shown
 from kvplan.units import parse_count
 
 _BOOLS: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+#: No number that an option takes is as large.
+_MOST: Final = 2**63
 _NOTHING: Final = frozenset({"none", "null"})
 
 
@@ -104,6 +106,8 @@ def _typed(item: FieldInfo, value: Any, engine: str) -> Any:
     if isinstance(value, Struct):  # a model
         if isinstance(value, kinds):
             return value
+        raise _wrong(item, value, engine)
+    if isinstance(value, int) and abs(value) >= _MOST:  # no option means it, and it could not be printed
         raise _wrong(item, value, engine)
     try:
         return convert(_read(value, kinds, f"{engine} option {item.name}"), item.type)

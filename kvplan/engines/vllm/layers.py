@@ -67,13 +67,14 @@ def layer_caches(model: Model, storage: Storage, block_size: int) -> tuple[Held,
     shared = any(t.ignores_sharing for t in any_traits(model))
     plain = replace(storage, cache="auto")
     skipped = boundary_layers(model) if storage.cache.startswith("turboquant") else frozenset()
+    sparse = sparse_mla(model)
     made: dict[tuple[tuple[Memory, ...], bool], list[tuple[int, str, Spec]]] = {}
     caches: list[Held] = []
     for layer in model.layers:
         memories = model.layers[_owner(layer)].memories if shared else layer.memories
         key = (memories, layer.index in skipped)
         if key not in made:
-            made[key] = list(_specs(memories, model, plain if key[1] else storage, block_size))
+            made[key] = list(_specs(memories, model, plain if key[1] else storage, block_size, sparse=sparse))
         caches += [Held(layer=layer.index, memory=m, name=name, spec=spec) for m, name, spec in made[key]]
     if storage.whole_windows:
         caches = [replace(held, spec=without_reach(held.spec)) for held in caches]
@@ -116,11 +117,11 @@ def draft_caches(model: Model, drafter: Model | None, method: str, storage: Stor
         layers, source = drafter.layers, drafter
     else:
         return ()
-    start = len(model.layers)
+    start, sparse = len(model.layers), sparse_mla(source)
     found = tuple(
         Held(layer=start + i, memory=m, name=name, spec=spec, draft=True)
         for i, layer in enumerate(layers)
-        for m, name, spec in _specs(layer.memories, source, storage, block_size)
+        for m, name, spec in _specs(layer.memories, source, storage, block_size, sparse=sparse)
     )
     extra = storage.spec_tokens - 1 if method == "mtp" and sum(bool(layer.memories) for layer in layers) > 1 else 0
     return tuple(_looking_ahead(held, extra) for held in found) if extra else found
@@ -131,9 +132,11 @@ def _looking_ahead(held: Held, extra: int) -> Held:
     return replace(held, spec=spec)
 
 
-def _specs(memories: tuple[Memory, ...], model: Model, storage: Storage, block_size: int) -> Iterator[tuple[int, str, Spec]]:
-    """One layer's caches: indexers register before the attention that they serve."""
-    sparse = any(isinstance(memory, Index) for memory in memories) or sparse_mla(model)
+def _specs(
+    memories: tuple[Memory, ...], model: Model, storage: Storage, block_size: int, *, sparse: bool
+) -> Iterator[tuple[int, str, Spec]]:
+    """One layer's caches: indexers register before the attention that they serve; `sparse`: the model's MLA has some."""
+    sparse = sparse or any(isinstance(memory, Index) for memory in memories)
     order = sorted(range(len(memories)), key=lambda i: not isinstance(memories[i], Index) and not _plain_window(memories[i]))
     for i in order:
         for name, spec in _memory(memories[i], model, storage, block_size, sparse=sparse):

@@ -5,7 +5,8 @@ from typing import Final, NoReturn, TypeVar
 
 from kvplan.domain.dtypes import DTYPES, STATE_ITEM_BYTES, lookup
 from kvplan.domain.model import MAX_ELEMENTS, Fact, ModelError
-from kvplan.errors import KvplanError, SpecError, nearest
+from kvplan.errors import KvplanError, SpecError, nearest, written
+from kvplan.errors import shown as shown_value
 from kvplan.loading.yaml_spec.nodes import ListNode, MapNode, Node, Scalar, at
 
 T = TypeVar("T")
@@ -172,7 +173,7 @@ class Fields:
 
     def note(self, key: str, value: object) -> None:
         """Record where a number came from."""
-        self._facts.append(Fact(self.name(key), str(value)[:200], self.where(key)))
+        self._facts.append(Fact(self.name(key), written(value, 200), self.where(key)))
 
     def built(self, make: Callable[[], T]) -> T:
         """The value of `make()`, whose own objections get this place in the file.
@@ -192,10 +193,4 @@ def shown(node: Node) -> str:
         return "a mapping"
     if isinstance(node, ListNode):
         return "an empty list" if not node.items else f"a list of {len(node.items)}"
-    if node.value is None:
-        return "nothing"
-    if isinstance(node.value, int) and abs(node.value) >= 10**18:
-        return node.shown
-    if isinstance(node.value, str) and len(node.shown) > 18 and node.shown.lstrip("-").isdecimal():
-        return "a number of more than 18 digits"
-    return f"`{node.shown[:40]}`"
+    return "nothing" if node.value is None else shown_value(node.value)

@@ -24,6 +24,7 @@ from kvplan.domain.model import (
     State,
     Window,
 )
+from kvplan.limits import MEMORIES
 from kvplan.loading.yaml_spec.fields import Fields
 from kvplan.loading.yaml_spec.nodes import ListNode, MapNode, Node
 
@@ -62,12 +63,16 @@ def read_layers(parent: Fields, key: str, facts: list[Fact]) -> Template:
         SpecError: a layer that is not one, or more than MAX_LAYERS.
     """
     found: list[tuple[Memory | Pending, ...]] = []
+    held = 0
     for i, node in enumerate(parent.items(key)):
         path = f"{parent.name(key)}[{i}]"
         piece = _item(node, parent.source, path, facts)
         if len(found) + len(piece) > MAX_LAYERS:
             parent.refuse(key, f"makes more than {MAX_LAYERS:,} layers", hint="check the `repeat` counts")
         found.extend(piece)
+        held += sum(map(len, piece))
+        if held > MEMORIES:  # before they are built
+            parent.refuse(key, f"holds more than {MEMORIES:,} memories in all layers", hint="check the `repeat` counts")
     return tuple(found)
 
 

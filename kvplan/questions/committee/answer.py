@@ -13,7 +13,7 @@ from kvplan.domain.pool import Pool
 from kvplan.engines import share_of
 from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.engines.kernel.tensors import At
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, shown, written
 from kvplan.questions.commands import served_name
 from kvplan.questions.committee.demand import Demand
 from kvplan.questions.committee.placing import Node, place, spread_out
@@ -64,11 +64,11 @@ def parse_scale(value: Fraction | float | int | str) -> Fraction:
         OptionError: it is not one.
     """
     try:
-        factor = Fraction(str(value)) if _SCALE.fullmatch(str(value)[:40]) else Fraction(0)
+        factor = Fraction(written(value)) if _SCALE.fullmatch(written(value)) else Fraction(0)
     except (ValueError, ZeroDivisionError):
         factor = Fraction(0)
     if not 0 < factor <= 10**9:
-        raise OptionError(f"«scale»: expected a factor above 0, got `{str(value)[:40]}`", hint="write 2, 0.75 or 3/4")
+        raise OptionError(f"«scale»: expected a factor above 0, got {shown(value)}", hint="write 2, 0.75 or 3/4")
     return factor
 
 

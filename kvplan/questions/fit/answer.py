@@ -23,7 +23,7 @@ from kvplan.domain.unified import working_set
 from kvplan.engines import ABOUTS, about, make_engine, option_names
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Prepared, Serving
-from kvplan.errors import OptionError, Refused
+from kvplan.errors import OptionError, Refused, shown
 from kvplan.questions.commands import served_name
 from kvplan.questions.fit.question import Fit, Limit, Question, Row
 from kvplan.questions.fit.room import Room
@@ -156,11 +156,11 @@ def utilization_from(value: Any) -> float:
     """
     try:
         share = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         share = 0.0
     if not 0 < share <= 1:
         raise OptionError(
-            f"«utilization»: expected a share above 0 and at most 1, got `{str(value)[:40]}`", hint="0.9 is nine tenths"
+            f"«utilization»: expected a share above 0 and at most 1, got {shown(value)}", hint="0.9 is nine tenths"
         )
     return share
 

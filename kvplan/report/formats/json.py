@@ -13,5 +13,5 @@ def text(answer: Answer, view: View) -> str:
 
 
 def to_json(name: str, values: Any, **more: Any) -> str:
-    """`{"schema": 1, NAME: values, …}`, indented."""
-    return json.dumps({"schema": 1, name: values, **more}, indent=2) + "\n"
+    """`{"schema": 1, NAME: values, …}`, indented; a number that JSON has no word for is a bug, and never written."""
+    return json.dumps({"schema": 1, name: values, **more}, indent=2, allow_nan=False) + "\n"

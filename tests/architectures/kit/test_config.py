@@ -41,5 +41,5 @@ def test_a_number_out_of_range_or_of_another_kind_is_refused(value: object) -> N
 def test_a_list_has_an_entry_a_layer() -> None:
     with pytest.raises(ConfigError, match="`kinds` has 2 entries for 3 layers"):
         Config({"kinds": ["a", "b"]}).texts("kinds", length=3)
-    with pytest.raises(ConfigError, match=r"`kinds\[1\]` is not a known layer type: `'b'` \(known: a\)"):
+    with pytest.raises(ConfigError, match=r"`kinds\[1\]` is not a known layer type: `b` \(known: a\)"):
         Config({"kinds": ["a", "b"]}).texts("kinds", allowed=frozenset({"a"}))
