@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from http.client import HTTPException
+from io import StringIO
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -295,7 +296,11 @@ def _put(path: Path, content: bytes) -> None:
 
 def _library(repo_id: str) -> Any:
     try:
-        import huggingface_hub
+        with redirect_stdout(StringIO()):  # it prints what it cannot import
+            import huggingface_hub
+
+            for name in ("constants", "hf_hub_url", "get_token", "try_to_load_from_cache"):
+                getattr(huggingface_hub, name)  # imported when they are asked for
     except ImportError as problem:
         raise EnvironmentMissing(
             f"`{repo_id[:120]}` looks like a hub id, and huggingface_hub is not installed",
