@@ -1,8 +1,10 @@
 """Strangers' files and paths: bounded, regular files only, one clear error each."""
 
 import os
+import re
 import stat
 from pathlib import Path
+from typing import Final
 
 from kvplan.errors import InputError
 
@@ -19,6 +21,14 @@ def expanded(text: str | Path, error: type[InputError] = InputError) -> Path:
         return Path(text).expanduser()
     except (RuntimeError, ValueError, OSError) as problem:
         raise error(f"no such user: `{str(text)[:80]}`", hint="write the path without `~`") from problem
+
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text can be the name of a repository on the hub: owner/name."""
+    return bool(_ID.fullmatch(text)) and ".." not in text and "--" not in text
 
 
 def resolved(path: Path, error: type[InputError] = InputError) -> Path:

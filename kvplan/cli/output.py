@@ -117,6 +117,8 @@ def replacing(target: Path) -> Iterator[Path]:
     import tempfile
 
     target = Path(os.path.realpath(expanded(target)))  # what a link leads to is replaced, never the link
+    if target.is_symlink():
+        raise OptionError(f"cannot write `{target}`: it is a link that leads nowhere", hint="choose another place with -o FILE")
     if target.is_dir():
         raise OptionError(f"cannot write `{target}`: it is a folder", hint="give a file name")
     if (target.exists() and not target.is_file()) or target.is_relative_to("/dev") or target.is_relative_to("/proc"):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from http.client import HTTPException
+from io import StringIO
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -23,10 +24,10 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from msgspec import Struct
 
 from kvplan.errors import EnvironmentMissing, UnknownModel
+from kvplan.files import is_hub_id
 from kvplan.limits import HUB_REDIRECTS, HUB_SECONDS, question_deadline
 
 T = TypeVar("T")
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _FILE: Final = re.compile(r"(?!.*(?:^|/)\.\.?(?:/|$))[A-Za-z0-9._\- +=@()]{1,255}(?:/[A-Za-z0-9._\- +=@()]{1,255}){0,15}")
 _SAFE: Final = re.compile(r"(?!\.)[0-9A-Za-z._-]{1,128}")
 _CHUNK: Final = 2**18
@@ -50,7 +51,7 @@ class HubFile:
     """
 
     def __init__(self, repo_id: str, filename: str) -> None:
-        if not _ID.fullmatch(repo_id) or ".." in repo_id or "--" in repo_id:
+        if not is_hub_id(repo_id):
             raise UnknownModel(f"`{repo_id[:120]}` is not a valid hub id", hint="a hub id is owner/name")
         if not _FILE.fullmatch(filename):
             raise UnknownModel(f"`{filename[:120]}` is not a file of a hub repository", hint="name a file, without `..`")
@@ -295,7 +296,11 @@ def _put(path: Path, content: bytes) -> None:
 
 def _library(repo_id: str) -> Any:
     try:
-        import huggingface_hub
+        with redirect_stdout(StringIO()):  # it prints what it cannot import
+            import huggingface_hub
+
+            for name in ("constants", "hf_hub_url", "get_token", "try_to_load_from_cache"):
+                getattr(huggingface_hub, name)  # imported when they are asked for
     except ImportError as problem:
         raise EnvironmentMissing(
             f"`{repo_id[:120]}` looks like a hub id, and huggingface_hub is not installed",

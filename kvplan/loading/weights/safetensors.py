@@ -190,7 +190,7 @@ def _tensor(decoder: "msgspec.json.Decoder[_Entry]", raw: msgspec.Raw, name: str
         raise InputError(f"`{source}`: tensor `{name[:60]}` ends after the file does", hint="is the download complete?")
     count = prod(entry.shape)
     bits = _BITS.get(entry.dtype)
-    if bits is not None and -(-count * bits // 8) != end - start:
+    if -(-count * bits // 8) != end - start if bits is not None else count > 8 * (end - start):  # an element has a bit at least
         raise InputError(
             f"`{source}`: tensor `{name[:60]}` takes {end - start:,} bytes, and its shape is of another size",
             hint="is it a safetensors file?",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvplan.domain.model import MAX_LAYERS, Fact, Layer, Model, Shared, Softmax
 from kvplan.errors import SpecError
-from kvplan.files import read_bounded
+from kvplan.files import is_hub_id, read_bounded
 from kvplan.loading.yaml_spec.fields import Fields, shown
 from kvplan.loading.yaml_spec.nodes import MAX_BYTES, ListNode, MapNode, Node, Scalar, from_python, parse_yaml, to_python
 
@@ -71,6 +71,8 @@ def _model(root: Node, source: str, name: str, *, infer: bool) -> Model:
     for key in ("hub", "source"):
         if top.has(key):
             top.note(key, top.text(key))
+    if top.has("hub") and not is_hub_id(top.text("hub")):  # it is put into commands
+        top.refuse("hub", f"must be owner/name on the hub, got {shown(top.entries['hub'])}", hint="letters, digits, `-`, `_`, `.`")
     if top.has("config"):
         return _from_config(top, name, facts, infer=infer)
     return _from_layers(top, name, facts)

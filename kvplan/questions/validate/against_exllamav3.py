@@ -41,13 +41,13 @@ def validate_against_exllamav3(model: Model, workload: Workload, engine: Engine,
         DoesNotFit: a single layer's tensors are more than the device has free.
     """
     if not isinstance(engine, ExLlamaV3):
-        raise InputError("--against exllamav3 compares the engine exllamav3", hint="add -e exllamav3")
+        raise InputError("«against exllamav3» compares the engine exllamav3", hint="add «engine exllamav3»")
     if model.origin is None or not model.origin.config:
         raise InputError(
             "the library needs a config.json, and this model is a list of layers", hint="give its config.json or hub id"
         )
     if engine.options.tensor_parallel > 1 or engine.options.draft is not None or engine.options.draft_mode == "mtp":
-        raise InputError("--against exllamav3 compares one card's main cache", hint="leave out tensor_parallel and the drafter")
+        raise InputError("«against exllamav3» compares one card's main cache", hint="leave out tensor_parallel and the drafter")
     with opened() as (library, version, complete):
         if version.split(".")[:2] != engine.version.split(".")[:2]:
             raise InputError(
