@@ -14,7 +14,12 @@ import kvplan
 from kvplan.limits import AUDIT_CASES, AUDIT_STARTS
 from kvplan.report.formats import FORMATS
 
-CASE: dict[str, Any] = {"id": "x", "engine": "transformers", "config": {"model_type": "gpt2"}, "workload": {"prefill": 1, "seq_len": 2, "batch": 1}}
+CASE: dict[str, Any] = {
+    "id": "x",
+    "engine": "transformers",
+    "config": {"model_type": "gpt2"},
+    "workload": {"prefill": 1, "seq_len": 2, "batch": 1},
+}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +95,9 @@ def test_what_held_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "blank": b" \n" * 100_000,
         "wide": json.dumps(CASE).encode("utf-16"),
         "deep": json.dumps({**CASE, "expected": {"total_bytes": 0}}).replace("0}", deep + "}").encode(),
-        "layers": json.dumps({**CASE, "config": {"model_type": "gpt2", "n_layer": 10**9}, "expected": {"total_bytes": 1}}).encode(),
+        "layers": json.dumps(
+            {**CASE, "config": {"model_type": "gpt2", "n_layer": 10**9}, "expected": {"total_bytes": 1}}
+        ).encode(),
         "line": b'{"id": "' + b"x" * (5 * 2**20) + b'"}',
     }.items():
         (tmp_path / f"{name}.jsonl").write_bytes(raw)

@@ -41,7 +41,9 @@ def commands(value: object) -> list[str]:
     return [inner for part in value for inner in commands(part)] if isinstance(value, list) else []
 
 
-@pytest.mark.parametrize("hub", ["a/b; touch pwned #", "a/$(id)", "../b", "a", "a/b/c", "-a/b", "a/b\n", "a b/c", "a/..", "a--b/c"])
+@pytest.mark.parametrize(
+    "hub", ["a/b; touch pwned #", "a/$(id)", "../b", "a", "a/b/c", "-a/b", "a/b\n", "a b/c", "a/..", "a--b/c"]
+)
 def test_a_description_names_a_repository_or_nothing(hub: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(f"name: m\nhub: {json.dumps(hub)}\nconfig: {json.dumps({**SMALL, 'max_position_embeddings': 4096})}\n")

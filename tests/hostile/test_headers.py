@@ -37,7 +37,10 @@ def test_a_thousand_tensors_on_the_same_bytes_are_refused(tmp_path: Path, capsys
 @pytest.mark.parametrize(
     "tensors",
     [
-        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "b": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}},
+        {
+            "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+            "b": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        },
         {"a": {"dtype": "F32", "shape": [2**59] * 64, "data_offsets": [0, 8]}},
         {"a": {"dtype": "F32", "shape": [1], "data_offsets": [8, 4]}},
         {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}},

@@ -133,7 +133,9 @@ def ask(endpoint: str, folder: Path, *arguments: str, **environment: str) -> End
     """A command that asks that hub, with a home of its own."""
     cleared = {name: None for name in os.environ if name.startswith(("HF_", "HUGGING")) or name.lower().endswith("_proxy")}
     return there(
-        *arguments, cwd=folder, **{**cleared, "HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "NO_PROXY": "*", **environment}
+        *arguments,
+        cwd=folder,
+        **{**cleared, "HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "NO_PROXY": "*", **environment},
     )
 
 
@@ -232,7 +234,9 @@ def test_what_is_typed_or_set_wrong_is_one_sentence(typed: str, environment: dic
     refused(end, (code,))
 
 
-@pytest.mark.parametrize("typed", ["../b", "a/%2e%2e", "a/b?x", "a/b#x", "a/\x1b[31m", "a/\u202eb", "-a/b", "a/..", "a/b/\udcff.gguf"])
+@pytest.mark.parametrize(
+    "typed", ["../b", "a/%2e%2e", "a/b?x", "a/b#x", "a/\x1b[31m", "a/\u202eb", "-a/b", "a/..", "a/b/\udcff.gguf"]
+)
 def test_ids_that_are_none_ask_nobody(typed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from doors import here
 

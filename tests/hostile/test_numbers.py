@@ -15,8 +15,8 @@ import pytest
 from doors import SMALL, config, here, refused
 
 import kvplan
-from kvplan.engines import PREDICTED
 from kvplan import NotPredicted
+from kvplan.engines import PREDICTED
 from kvplan.errors import KvplanError, shown, written
 from kvplan.limits import HINT, MESSAGE
 
@@ -137,7 +137,23 @@ def test_a_value_that_nobody_reads_is_no_matter() -> None:
 
 
 def test_every_value_is_shown_in_a_few_words() -> None:
-    for value in (None, True, 1, HUGE, -HUGE, 1.5, float("nan"), "", "8", "9" * 5000, "1." + "0" * 5000, RAW, [HUGE], deep(5000), {"a": HUGE}):
+    for value in (
+        None,
+        True,
+        1,
+        HUGE,
+        -HUGE,
+        1.5,
+        float("nan"),
+        "",
+        "8",
+        "9" * 5000,
+        "1." + "0" * 5000,
+        RAW,
+        [HUGE],
+        deep(5000),
+        {"a": HUGE},
+    ):
         assert shown(value).isprintable()
         assert len(shown(value)) < 60
         assert len(written(value)) <= 80

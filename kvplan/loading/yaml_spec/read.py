@@ -72,7 +72,9 @@ def _model(root: Node, source: str, name: str, *, infer: bool) -> Model:
         if top.has(key):
             top.note(key, top.text(key))
     if top.has("hub") and not is_hub_id(top.text("hub")):  # it is put into commands
-        top.refuse("hub", f"must be owner/name on the hub, got {shown(top.entries['hub'])}", hint="letters, digits, `-`, `_`, `.`")
+        top.refuse(
+            "hub", f"must be owner/name on the hub, got {shown(top.entries['hub'])}", hint="letters, digits, `-`, `_`, `.`"
+        )
     if top.has("config"):
         return _from_config(top, name, facts, infer=infer)
     return _from_layers(top, name, facts)

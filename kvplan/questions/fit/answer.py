@@ -159,9 +159,7 @@ def utilization_from(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         share = 0.0
     if not 0 < share <= 1:
-        raise OptionError(
-            f"«utilization»: expected a share above 0 and at most 1, got {shown(value)}", hint="0.9 is nine tenths"
-        )
+        raise OptionError(f"«utilization»: expected a share above 0 and at most 1, got {shown(value)}", hint="0.9 is nine tenths")
     return share
 
 
