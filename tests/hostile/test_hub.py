@@ -88,7 +88,7 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(body)
         self.close_connection = self.close_connection or mode in {"cut", "huge"}
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - as http.server names it
 
     def endless(self) -> None:
         """A config without an end, as fast as it is taken."""
