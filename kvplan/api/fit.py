@@ -64,7 +64,7 @@ def fit(
         gpus: devices; `tensor_parallel` of them split one model (all, where the engine can), the rest are replicas.
         kv_dtype: cache dtype.
         weights: bytes of the weights, an int or a text with its unit; else they must be known (`kvplan.loading.weights.find`).
-        weights_dtype: the parameters at this type.
+        weights_dtype: the weights in this format, tensor by tensor (`bf16`, `fp8`, `awq`, `nvfp4`, `bnb-4bit`, `q4_k_m` …).
         reserve: bytes on each device for activations and runtime, instead of kvplan's assumption.
         memory: bytes of each device, instead of the catalogue's.
         utilization: the share of the memory that may be used; the engine's own default otherwise.

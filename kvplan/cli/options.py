@@ -45,7 +45,10 @@ PerLayer = Annotated[bool, typer.Option("--per-layer", help="One row a layer")]
 ServerOpt = Annotated[str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="The server; see `kvplan engines`")]
 Memory = Annotated[str | None, typer.Option("--memory", metavar="SIZE", help="Memory of each GPU, if you know better")]
 Weights = Annotated[str | None, typer.Option("--weights", metavar="SIZE", help="Bytes of the weights: 16GB, 15GiB")]
-WeightsDtype = Annotated[str | None, typer.Option("--weights-dtype", metavar="DTYPE", help="The parameters as bf16, fp8, int4 …")]
+WeightsDtype = Annotated[
+    str | None,
+    typer.Option("--weights-dtype", metavar="DTYPE", help="The weights in another format: bf16, fp8, awq, nvfp4, q4_k_m …"),
+]
 Reserve = Annotated[str | None, typer.Option("--reserve", metavar="SIZE", help="For activations and runtime, on each GPU")]
 Utilization = Annotated[str | None, typer.Option("--utilization", metavar="SHARE", help="Share of the memory to use: 0.9")]
 Free = Annotated[

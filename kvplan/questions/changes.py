@@ -14,7 +14,6 @@ from kvplan.errors import OptionError
 
 #: Cards that a model may be split over.
 SPLITS: Final = (2, 4, 8, 16)
-_LIGHTER: Final = ("fp8", "int4")
 
 
 def dtypes_of(engine: str) -> tuple[DType, ...]:
@@ -28,11 +27,11 @@ def narrower_dtypes(engine: str) -> tuple[DType, ...]:
     return tuple(row for row in dtypes_of(engine) if row.block_bytes < 2 * row.block)
 
 
-def lighter_weights(model: Model | None, weights: Line) -> Iterator[tuple[str, Line]]:
-    """(dtype, weights) of the quantisations that make weights lighter, where the parameters are known."""
+def lighter_weights(model: Model | None, weights: Line, engine: str) -> Iterator[tuple[str, Line]]:
+    """(format, weights) of the engine's quantisations that make weights lighter, where the parameters are known."""
     if model is None or weights.basis not in {"derived", "rule"}:
         return
-    for dtype in _LIGHTER:
+    for dtype in about(engine).weight_formats:
         found = _weights_at(model, dtype)
         if found is not None and found.bytes < weights.bytes:
             yield dtype, found

@@ -319,8 +319,8 @@ def test_no_option_of_an_engine_is_named_outside_its_folder() -> None:
 
 
 #: Who looks at a model's raw config: the model itself, the front ends that count and describe what it says, an engine's
-#: `models.py`, llama.cpp's converter, whether the checkpoint is quantised, the report of a config's own keys, and the libraries
-#: that are built from a config.
+#: `models.py`, llama.cpp's converter, whether the checkpoint is quantised, copies whose format a hub id says, the report of a
+#: config's own keys, and the libraries that are built from a config.
 READERS = {
     "architectures/describe.py",
     "architectures/weights.py",
@@ -328,6 +328,7 @@ READERS = {
     "domain/variants.py",
     "engines/*/models.py",
     "engines/llama_cpp/convert/__init__.py",
+    "loading/copies.py",
     "loading/weights/find.py",
     "questions/validate/against_*.py",
     "questions/validate/exllamav3_library.py",

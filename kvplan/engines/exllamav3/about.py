@@ -28,6 +28,7 @@ ABOUT: Final = About(
         "q5_0": _MODE + "5,5",
         "q4_0": _MODE + "Q4",
     },
+    weight_formats=(),
     # TabbyAPI's autosplit itself leaves 96 MB
     reserve=Reserve(GIB, "activations, context"),
     share=Share(

@@ -51,7 +51,8 @@ class About(Struct, frozen=True, kw_only=True):
     """All that kvplan may ask of an engine without loading it; it costs no import beside this file.
 
     `roles` name the engine's own option for kvplan's words, `also` further options that decide the same thing.
-    `cache_dtypes` are kvplan's dtypes, the widest first, with what to type for each. `command` are the pieces of its
+    `cache_dtypes` are kvplan's dtypes, the widest first, with what to type for each. `weight_formats` are lighter formats that
+    its users take weights in, the mildest first. `command` are the pieces of its
     command line: a piece whose value is missing is left out. `engine`, `audit`, `logs`, `field_logs` and `tables` say where
     things are, as `module` or `module:name`.
     """
@@ -63,6 +64,7 @@ class About(Struct, frozen=True, kw_only=True):
     roles: Mapping[Role, str] = field(default_factory=dict)
     also: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)
     cache_dtypes: Mapping[str, str] = field(default_factory=dict)
+    weight_formats: tuple[str, ...] = ("fp8", "int4")
     reserve: Reserve = Reserve(GIB, "activations, context")
     share: Share = Share(meaning="what its context needs")
     command: tuple[str, ...] = ()

@@ -27,6 +27,7 @@ ABOUT: Final = About(
         name: "-ctk {0} -ctv {0}".format(_TYPES.get(name, name))
         for name in ("float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
     },
+    weight_formats=("q8_0", "q4_k_m"),
     reserve=Reserve(GIB, "compute buffers, context"),  # its own --fit leaves 1024 MiB free (common/fit.cpp)
     share=Share(meaning="what its context needs", source="llama.cpp src/llama-context.cpp"),
     program="llama-",

@@ -36,6 +36,7 @@ ABOUT: Final = About(
         "fp8_e5m2": _POLICY + "fp8_e5m2",
         "int4_per_token_head": _POLICY + "int4",
     },
+    weight_formats=("fp8", "awq"),
     # what a pass of prefill may need it sets aside itself, by the vocabulary
     reserve=Reserve(GIB, "context, libraries"),
     share=Share(

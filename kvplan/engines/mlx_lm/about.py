@@ -21,6 +21,7 @@ ABOUT: Final = About(
     engine="kvplan.engines.mlx_lm.engine:MlxLm",
     roles={"kv_dtype": "dtype"},
     cache_dtypes={name: f"mlx_lm.convert --dtype {name}" for name in ("bfloat16", "float16")},
+    weight_formats=("mlx-8bit", "mlx-4bit"),
     # activations of a chunk of 2,048 tokens, the copy that a growing array makes of itself, Metal's own buffers
     reserve=Reserve(GIB, "activations, copies, Metal"),
     share=Share(meaning="grows as it goes", source="mlx_lm/generate.py:wired_limit: up to what Metal recommends", rank=2),

@@ -35,6 +35,7 @@ ABOUT: Final = About(
         "hqq_int4": 'cache_implementation="quantized"',
         "hqq_int2": 'cache_implementation="quantized", cache_config={"nbits": 2}',
     },
+    weight_formats=("bnb-8bit", "bnb-4bit"),
     # the copy that a growing cache makes of its largest tensor is in it
     reserve=Reserve(2 * GIB, "activations, context, copies"),
     share=Share(

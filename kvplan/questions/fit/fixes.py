@@ -68,7 +68,7 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
         yield "{q.tensor_parallel} GPUs that split the model", (replace(q, gpus=n * q.pipeline, tensor_parallel=n) for n in more)
     larger = larger_gpus(q.gpu, budget_of(q).memory.bytes)
     yield "a larger GPU ({q.gpu.id})", (replace(q, gpu=card, memory_bytes=None) for card in larger)
-    lighter = lighter_weights(q.model, q.weights)
+    lighter = lighter_weights(q.model, q.weights, q.engine)
     yield (
         "weights quantised ({q.weights_flag})",
         (replace(q, weights=line, weights_flag=f"--weights-dtype {dtype}") for dtype, line in lighter),
