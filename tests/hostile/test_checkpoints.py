@@ -89,7 +89,9 @@ def test_a_header_of_empty_lists_is_refused_where_it_begins(tmp_path: Path) -> N
 
 def test_names_in_an_index_are_counted_first(tmp_path: Path) -> None:
     rows = ",".join(f'"{i}":"m{i}"' for i in range(300_000))
-    (folder(tmp_path / "n") / "model.safetensors.index.json").write_text(f'{{"metadata":{{"total_size":9}},"weight_map":{{{rows}}}}}')
+    (folder(tmp_path / "n") / "model.safetensors.index.json").write_text(
+        f'{{"metadata":{{"total_size":9}},"weight_map":{{{rows}}}}}'
+    )
     refused(asked(tmp_path, "n"), words=f"at most {SHARDS:,} are read")
 
 

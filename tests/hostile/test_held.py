@@ -60,9 +60,7 @@ def test_ten_thousand_layers_and_all_numbers_at_their_most(tmp_path: Path, capsy
         steady(here(capsys, "estimate", str(path), "-e", engine, "-s", str(2**53), "-b", str(2**53), most=5))
 
 
-@pytest.mark.parametrize(
-    "share", ["NaN", "5e-324", "0", "-1", "1e999", "true", '"\\0"', '"\\e[31m"', "0x1", "[]"]
-)
+@pytest.mark.parametrize("share", ["NaN", "5e-324", "0", "-1", "1e999", "true", '"\\0"', '"\\e[31m"', "0x1", "[]"])
 def test_a_share_is_a_share(share: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(f"gpu: h100-80gb\nmembers: [{{name: a, weights: 1GB, cache: 1GB, engine: sglang, share: {share}}}]\n")
@@ -131,7 +129,9 @@ def test_two_writers_of_one_file_leave_one_whole_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["8TiB", str(2**83), "9" * 38])
-def test_more_memory_than_there_is_is_refused_before_it_is_taken(limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_memory_than_there_is_is_refused_before_it_is_taken(
+    limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("torch")
     path = config(tmp_path / "config.json", num_hidden_layers=100, hidden_size=4096)
     end = here(capsys, "validate", path, "-s", str(2**40), "-b", "1000", "--device", "cpu", "--limit", limit)

@@ -1,6 +1,7 @@
 """HOSTILE.md 13 (plans, includes, descriptions without a bound) and 14 (users that are none).
 
-Elsewhere: what a plan may not say in tests/questions/committee; a description's mistakes in tests/loading/test_yaml_spec_errors.py.
+Elsewhere: what a plan may not say in tests/questions/committee; a description's mistakes in
+tests/loading/test_yaml_spec_errors.py.
 """
 
 import os
@@ -77,7 +78,8 @@ def test_a_memory_is_a_size(memory: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "include", ["l.yaml", '"b\\0.yaml"', '""', ".", "i.yaml", "../p.yaml", "/etc/passwd", "/dev/zero", "out.yaml", "q.yaml", "5", "{}"]
+    "include",
+    ["l.yaml", '"b\\0.yaml"', '""', ".", "i.yaml", "../p.yaml", "/etc/passwd", "/dev/zero", "out.yaml", "q.yaml", "5", "{}"],
 )
 def test_an_include_is_a_file_beside_the_plan(include: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "l.yaml").symlink_to("l.yaml")
@@ -97,9 +99,7 @@ def test_nine_files_deep_is_too_deep(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("engine", PREDICTED)
-def test_thousands_of_unlike_layers_are_answered_in_time(
-    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_thousands_of_unlike_layers_are_answered_in_time(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three thousand of HOSTILE.md's 9,900: a quadratic reading takes longer than this already."""
     rows = [f"- {{type: softmax, kv_heads: 1, head_dim: {i}}}" for i in range(1, 3001)]
     (tmp_path / "u.yaml").write_text("layers:\n" + "\n".join(rows) + "\n")
@@ -107,14 +107,24 @@ def test_thousands_of_unlike_layers_are_answered_in_time(
 
 
 COMMANDS = (
-    ("estimate", "~nosuchuser/x"), ("compare", "~nosuchuser/x"), ("sweep", "~nosuchuser/x", "-s", "1k"), ("explain", "~nosuchuser/x"),
-    ("fit", "~nosuchuser/x", "--gpu", "h100-80gb"), ("committee", "~nosuchuser/x"), ("reserve", "~nosuchuser/x", "--memory", "9GB"),
-    ("receipt", "~nosuchuser/x", "--gpu", "h100-80gb"), ("validate", "~nosuchuser/x", "--device", "cpu"), ("audit", "~nosuchuser/x"),
-    ("spec", "~nosuchuser/x"), ("models", "-o", "~nosuchuser/x"), ("engines", "-o", "~nosuchuser/x"),
-    ("estimate", "gpt2", "-o", "~nosuchuser/x"), ("sweep", "gpt2", "-s", "1k", "-o", "~nosuchuser/x"),
+    ("estimate", "~nosuchuser/x"),
+    ("compare", "~nosuchuser/x"),
+    ("sweep", "~nosuchuser/x", "-s", "1k"),
+    ("explain", "~nosuchuser/x"),
+    ("fit", "~nosuchuser/x", "--gpu", "h100-80gb"),
+    ("committee", "~nosuchuser/x"),
+    ("reserve", "~nosuchuser/x", "--memory", "9GB"),
+    ("receipt", "~nosuchuser/x", "--gpu", "h100-80gb"),
+    ("validate", "~nosuchuser/x", "--device", "cpu"),
+    ("audit", "~nosuchuser/x"),
+    ("spec", "~nosuchuser/x"),
+    ("models", "-o", "~nosuchuser/x"),
+    ("engines", "-o", "~nosuchuser/x"),
+    ("estimate", "gpt2", "-o", "~nosuchuser/x"),
+    ("sweep", "gpt2", "-s", "1k", "-o", "~nosuchuser/x"),
     ("receipt", "llama-3.1-8b", "-e", "vllm", "--gpu", "h100-80gb", "--machine", "~nosuchuser/x"),
     ("audit", "g.log", "--model", "~nosuchuser/x"),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -42,7 +42,12 @@ def test_a_closed_stderr_swallows_what_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "environment",
-    [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "cp1252"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
     ids=["ascii", "latin-1", "cp1252", "C"],
 )
 def test_an_encoding_without_rules_gets_plain_ones(environment: dict[str, str], tmp_path: Path) -> None:
@@ -82,7 +87,20 @@ def test_few_open_files_are_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("delay", [0.06, 0.12, 0.2, 0.3])
 def test_ctrl_c_while_starting_is_an_interruption(delay: float, tmp_path: Path) -> None:
     """What Python does before `run` is not ours: the signal comes when `kvplan` is being imported, or later."""
-    command = [sys.executable, "-X", "importtime", "-m", "kvplan", "sweep", "llama-3.1-8b", "-s", "1:2000000:1", "-o", "o.csv", "-q"]
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "kvplan",
+        "sweep",
+        "llama-3.1-8b",
+        "-s",
+        "1:2000000:1",
+        "-o",
+        "o.csv",
+        "-q",
+    ]
     running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     assert running.stderr is not None
     for line in running.stderr:
@@ -102,10 +120,19 @@ BARE = {name: None for name in os.environ if name not in {"PYTHONPATH", "PATH"}}
 
 @pytest.mark.parametrize(
     "environment",
-    [{"HOME": None}, {"TERM": None, "PATH": None}, {"COLUMNS": "-5"}, {"COLUMNS": "999999999"}, {"COLUMNS": "٣"}, {"PYTHONWARNINGS": "error"},
-     {"PYTHONOPTIMIZE": "2"}, {"RANK": "x", "WORLD_SIZE": "y"}, BARE],
+    [
+        {"HOME": None},
+        {"TERM": None, "PATH": None},
+        {"COLUMNS": "-5"},
+        {"COLUMNS": "999999999"},
+        {"COLUMNS": "٣"},
+        {"PYTHONWARNINGS": "error"},
+        {"PYTHONOPTIMIZE": "2"},
+        {"RANK": "x", "WORLD_SIZE": "y"},
+        BARE,
+    ],
     ids=["home", "path", "minus", "wide", "digits", "warnings", "OO", "rank", "empty"],
-)  # fmt: skip
+)
 def test_odd_environments_are_no_matter(environment: dict[str, str | None], tmp_path: Path) -> None:
     end = there("estimate", "gpt2", cwd=tmp_path, **environment)
     answered(end, (0,))

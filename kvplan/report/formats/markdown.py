@@ -53,9 +53,7 @@ def _block(block: Block, view: View) -> str:
             return to_markdown(block, unit=view.unit)
         case NotPredicted():
             more = f" See: {_prose(block.see, HINT)}." if block.see else ""
-            return (
-                f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {_prose(block.reason, MESSAGE)}{more}\n"
-            )
+            return f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {_prose(block.reason, MESSAGE)}{more}\n"
         case Heading():
             return f"**{_cell(printable(block.text))}**\n"
         case Verdict():
@@ -67,9 +65,7 @@ def _block(block: Block, view: View) -> str:
         case Steps() | Notes():
             return "".join(f"- {_prose(line)}\n" for line in block.lines)
         case Fixes():
-            return "".join(
-                f"- FIX: {_prose(fix.change)} -> {_prose(fix.result)}: {_code(fix.command)}\n" for fix in block.found
-            )
+            return "".join(f"- FIX: {_prose(fix.change)} -> {_prose(fix.result)}: {_code(fix.command)}\n" for fix in block.found)
         case Section():
             return "\n".join(_parts(block, view))
         case _:
