@@ -11,7 +11,7 @@ the tokens in flight beside them, states with the copies that prefix caching mak
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Final
 
@@ -21,7 +21,7 @@ from kvplan.domain.allocation import Per
 from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
-from kvplan.domain.model import Model, Shared
+from kvplan.domain.model import Memory, Model, Shared
 from kvplan.domain.pool import Pool
 from kvplan.domain.words import memory_words
 from kvplan.domain.workload import Workload
@@ -114,10 +114,11 @@ class VllmOn(Served):
     def _members(self) -> list[list[tuple[Held, tuple[int, ...]]]]:
         """Each group's caches on this stage, equal ones together with their layers."""
         found = []
+        first = {layer.memories: layer.index for layer in reversed(self.model.layers)}
         for part in self.plan.stages[self.stage]:
             alike: dict[Held, list[int]] = {}
             for held in part.members:
-                alike.setdefault(_without_layer(held, self.model), []).append(held.layer)
+                alike.setdefault(_without_layer(held, self.model, first), []).append(held.layer)
             found.append([(held, tuple(layers)) for held, layers in alike.items()])
         return found
 
@@ -199,12 +200,11 @@ class VllmOn(Served):
         )
 
 
-def _without_layer(held: Held, model: Model) -> Held:
-    """A cache with the first layer that is like its own, so that equal ones collapse; a drafter's stays apart."""
+def _without_layer(held: Held, model: Model, first: Mapping[tuple[Memory, ...], int]) -> Held:
+    """A cache with the `first` layer of its memories, so that equal ones collapse; a drafter's stays apart."""
     if held.draft:
         return held
-    like = model.layers[held.layer].memories
-    return replace(held, layer=next(layer.index for layer in model.layers if layer.memories == like))
+    return replace(held, layer=first[model.layers[held.layer].memories])
 
 
 def _region(held: Held, layers: tuple[int, ...], blocks: Count, payload: Count, model: Model) -> Iterator[Piece[Count]]:

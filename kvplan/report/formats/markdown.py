@@ -24,6 +24,8 @@ from kvplan.report.blocks import (
 
 _ESCAPED = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
 
+_LINKS = str.maketrans({"[": "\\[", "<": "\\<"})
+
 
 def text(answer: Answer, view: View) -> str:
     """The answer's blocks, an empty line between each two."""
@@ -50,28 +52,34 @@ def _block(block: Block, view: View) -> str:
         case Table():
             return to_markdown(block, unit=view.unit)
         case NotPredicted():
-            more = f" See: {printable(block.see, HINT)}." if block.see else ""
-            return (
-                f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {printable(block.reason, MESSAGE)}{more}\n"
-            )
+            more = f" See: {_prose(block.see, HINT)}." if block.see else ""
+            return f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {_prose(block.reason, MESSAGE)}{more}\n"
         case Heading():
             return f"**{_cell(printable(block.text))}**\n"
         case Verdict():
-            return f"**{printable(block.text)}**\n"
+            return f"**{_prose(block.text)}**\n"
         case Paragraph():
-            return f"**{block.title}.** {block.text}\n"
+            return f"**{_prose(block.title)}.** {_prose(block.text, len(block.text) + 1)}\n"
         case Command():
             return f"```sh\n{printable(block.text)}\n```\n"
         case Steps() | Notes():
-            return "".join(f"- {printable(line)}\n" for line in block.lines)
+            return "".join(f"- {_prose(line)}\n" for line in block.lines)
         case Fixes():
-            return "".join(
-                f"- FIX: {printable(fix.change)} -> {printable(fix.result)}: `{printable(fix.command)}`\n" for fix in block.found
-            )
+            return "".join(f"- FIX: {_prose(fix.change)} -> {_prose(fix.result)}: {_code(fix.command)}\n" for fix in block.found)
         case Section():
             return "\n".join(_parts(block, view))
         case _:
             assert_never(block)
+
+
+def _prose(text: str, most: int = 400) -> str:
+    """A sentence of kvplan's, with its code spans; names in it make no link and no tag."""
+    return printable(text, most).translate(_LINKS)
+
+
+def _code(text: str) -> str:
+    shown = printable(text)
+    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
 
 
 def _cell(text: str) -> str:

@@ -1,0 +1,139 @@
+"""HOSTILE.md 17 (streams that are closed), 18 (encodings), 19 (little memory), 21 (Ctrl-C while starting).
+
+Elsewhere: a library that leaves, and the width of a pipe, in tests/cli/test_app.py.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from doors import answered, refused, steady, there
+
+SOME = (("estimate", "gpt2"), ("--version",), ("fit", "--help"), ("sweep", "gpt2", "-s", "1k", "-q"))
+
+
+@pytest.mark.parametrize("command", SOME, ids=" ".join)
+def test_a_closed_stdout_is_said(command: tuple[str, ...], tmp_path: Path) -> None:
+    refused(there(*command, cwd=tmp_path, shell=">&-"), words="stdout is closed")
+
+
+def test_with_all_three_closed_only_the_code_is_left(tmp_path: Path) -> None:
+    end = there("estimate", "gpt2", cwd=tmp_path, shell="<&- >&- 2>&-")
+    assert (end.code, end.out, end.err) == (2, "", "")
+
+
+def test_a_file_can_be_written_without_a_stdout(tmp_path: Path) -> None:
+    end = there("estimate", "gpt2", "-f", "csv", "-o", "f.csv", cwd=tmp_path, shell=">&- 2>&-")
+    assert end.code == 0
+    assert (tmp_path / "f.csv").read_text().startswith("model,")
+
+
+def test_a_closed_stderr_swallows_what_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("1\n")
+    answered(there("audit", "a.jsonl", cwd=tmp_path, shell="2>&-"), (1,))
+    end = there("estimate", "no such model", cwd=tmp_path, shell="2>&-")
+    assert (end.code, end.out) == (2, "")
+    answered(there("estimate", "gpt2", cwd=tmp_path, shell="<&-"))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "cp1252"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["ascii", "latin-1", "cp1252", "C"],
+)
+def test_an_encoding_without_rules_gets_plain_ones(environment: dict[str, str], tmp_path: Path) -> None:
+    end = there("estimate", "gpt2", cwd=tmp_path, **environment)
+    answered(end, (0,))
+    assert "---" in end.out
+    assert "?" not in end.out
+    assert "─" not in end.out
+
+
+def test_little_memory_is_said(tmp_path: Path) -> None:
+    def limited(kilobytes: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["sh", "-c", f'ulimit -v {kilobytes}; exec "$@"', "sh", sys.executable, "-m", "kvplan", *arguments],
+            capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60,
+        )  # fmt: skip
+
+    for kilobytes, arguments in (
+        (61_440, ("sweep", "gpt2", "-s", "1k", "-f", "csv")),
+        (204_800, ("sweep", "gpt2", "-s", "1k", "-f", "csv")),
+        (614_400, ("validate", "gpt2", "-s", "16", "--device", "cpu")),
+    ):
+        done = limited(kilobytes, *arguments)
+        assert done.returncode in {0, 2, 3}, (kilobytes, done)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 0 or done.stderr.startswith("error: "), done.stderr
+
+
+def test_few_open_files_are_enough(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -n 12; exec {sys.executable} -m kvplan estimate gpt2 -f csv"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("delay", [0.06, 0.12, 0.2, 0.3])
+def test_ctrl_c_while_starting_is_an_interruption(delay: float, tmp_path: Path) -> None:
+    """What Python does before `run` is not ours: the signal comes when `kvplan` is being imported, or later."""
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "kvplan",
+        "sweep",
+        "llama-3.1-8b",
+        "-s",
+        "1:2000000:1",
+        "-o",
+        "o.csv",
+        "-q",
+    ]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if b"| kvplan" in line:
+            break
+    time.sleep(delay)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    told = [line for line in said.splitlines() if not line.startswith(b"import time:")]
+    assert running.returncode == 130, told
+    assert told == [b"interrupted"]
+    assert list(tmp_path.iterdir()) == []
+
+
+BARE = {name: None for name in os.environ if name not in {"PYTHONPATH", "PATH"}}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HOME": None},
+        {"TERM": None, "PATH": None},
+        {"COLUMNS": "-5"},
+        {"COLUMNS": "999999999"},
+        {"COLUMNS": "٣"},
+        {"PYTHONWARNINGS": "error"},
+        {"PYTHONOPTIMIZE": "2"},
+        {"RANK": "x", "WORLD_SIZE": "y"},
+        BARE,
+    ],
+    ids=["home", "path", "minus", "wide", "digits", "warnings", "OO", "rank", "empty"],
+)
+def test_odd_environments_are_no_matter(environment: dict[str, str | None], tmp_path: Path) -> None:
+    end = there("estimate", "gpt2", cwd=tmp_path, **environment)
+    answered(end, (0,))
+    steady(end)
