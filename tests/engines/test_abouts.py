@@ -328,6 +328,7 @@ READERS = {
     "domain/variants.py",
     "engines/*/models.py",
     "engines/llama_cpp/convert/__init__.py",
+    "loading/copies.py",
     "loading/weights/find.py",
     "questions/validate/against_*.py",
     "questions/validate/exllamav3_library.py",
