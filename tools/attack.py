@@ -305,6 +305,24 @@ def enter_words(words: list[str]) -> object:
     return code
 
 
+MACHINE: dict[str, Any] = {
+    "machine": {"source": "server.log", "total": 85_029_612_257, "non_torch": 2**28, "graphs": 2**29, "tensor_parallel": 2}
+}
+
+
+def make_machine(r: random.Random) -> bytes:
+    """A mutated machine file, as `kvplan audit LOG --save` writes one (JSON is YAML too)."""
+    raw = json.dumps(mutated(r, MACHINE)).encode()
+    return flipped(r, raw) if r.random() < 0.3 else raw
+
+
+def enter_machine(raw: bytes) -> object:
+    """Read it as `--machine` does, and write it again."""
+    from kvplan.loading.machine import machine_text, read_machine
+
+    return machine_text(read_machine(_file(raw, ".yaml")))
+
+
 DOORS: dict[str, Door] = {
     "config": Door(make_config, enter_config),
     "gguf": Door(make_gguf, enter_gguf),
@@ -314,9 +332,10 @@ DOORS: dict[str, Door] = {
     "case": Door(make_case, enter_case),
     "log": Door(make_log, enter_log),
     "words": Door(make_words, enter_words),
+    "machine": Door(make_machine, enter_machine),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
-SHARES = {"config": 5, "gguf": 5, "safetensors": 1, "description": 2, "plan": 2, "case": 2, "log": 1, "words": 2}
+SHARES = {"config": 5, "gguf": 5, "safetensors": 1, "description": 2, "plan": 2, "case": 2, "log": 1, "words": 2, "machine": 1}
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 

@@ -299,8 +299,8 @@ def _library(repo_id: str) -> Any:
         with redirect_stdout(StringIO()):  # it prints what it cannot import
             import huggingface_hub
 
-            for name in ("constants", "hf_hub_url", "get_token", "try_to_load_from_cache"):
-                getattr(huggingface_hub, name)  # imported when they are asked for
+            for name in ("hf_hub_url", "get_token", "try_to_load_from_cache", "constants"):  # the last comes with the others
+                getattr(huggingface_hub, name)
     except ImportError as problem:
         raise EnvironmentMissing(
             f"`{repo_id[:120]}` looks like a hub id, and huggingface_hub is not installed",
