@@ -30,6 +30,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     less_one: bool = False
     splits: bool = True
     splits_rings: bool = True
+    direct_gates: bool = False  # linear layers whose gates are not cut
     draft_tokens: int | None = None
     single_draft: bool = False  # more than one prediction layer is refused
     expects: Mapping[str, Any] = {}
@@ -61,6 +62,7 @@ ARCHITECTURES: Final[dict[str, Architecture]] = {
     "ArceeForCausalLM": _plain("arcee", expects={"hidden_act": "relu2"}),
     "BailingMoeV3ForCausalLM": Architecture(
         types=("bailing_hybrid",),
+        direct_gates=True,
         draft_tokens=1,
         single_draft=True,
         needs=("layer_group_size", "short_conv_kernel_size"),

@@ -13,7 +13,7 @@ from kvplan.domain.model import Model
 from kvplan.engines.exllamav3.layers import held, held_by_drafts, relayered
 from kvplan.engines.exllamav3.models import architecture, as_read, draft_tokens, from_config, named, refuse
 from kvplan.engines.exllamav3.options import ExLlamaV3Options
-from kvplan.engines.exllamav3.parallel import Component, device_bytes, ratio_split, split, units
+from kvplan.engines.exllamav3.parallel import Component, device_bytes, ratio_split, refuse_split, split
 from kvplan.engines.exllamav3.planes import PAGE, Mode
 from kvplan.engines.exllamav3.pool import Caches, Sums, caches, check_mode, check_size, page_tier, settings, sums
 from kvplan.engines.exllamav3.states import Held, Slots
@@ -194,14 +194,10 @@ def _refuse_spelling(given: Mapping[str, Any]) -> None:
 
 def _cards(case: Case, model: Model) -> dict[str, Any]:
     """The split of the recorded components, and each card's part of the cache."""
-    row, full = architecture(model), bool(case.options.get("swa_full"))
-    if not row.splits or (row.rings and not row.splits_rings and not full):
-        raise Refused("caps supports_tp is False")
     kept, mode, tokens = _kept(case, model), _mode(case), case.count("max_num_tokens")
     check_size(tokens)
     check_mode(kept, mode)
-    for entry in kept:
-        units(entry)
+    refuse_split(architecture(model), kept, named(model)[0], swa_full=bool(case.options.get("swa_full")))
     limits = case.workload.get("device_bytes")
     if not isinstance(limits, list) or not limits:
         raise InvalidCase("`workload.device_bytes` must be a list of bytes")

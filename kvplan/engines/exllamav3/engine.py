@@ -26,7 +26,7 @@ from kvplan.engines.exllamav3.largest import largest
 from kvplan.engines.exllamav3.log import PROGRAM, flags, lines, model_flags
 from kvplan.engines.exllamav3.models import architecture, as_read, described_by_hand, named, refuse
 from kvplan.engines.exllamav3.options import ExLlamaV3Options
-from kvplan.engines.exllamav3.parallel import fullest_card
+from kvplan.engines.exllamav3.parallel import fullest_card, refuse_split
 from kvplan.engines.exllamav3.planes import PAGE, Attention, Mode, Plane
 from kvplan.engines.exllamav3.pool import Caches, PageTier, caches, history, page_tier, pages, states, sums
 from kvplan.engines.exllamav3.states import Held, Ring, Slots
@@ -71,29 +71,18 @@ class ExLlamaV3On(Prepared):
         self.read = read
         options = engine.options
         found = caches(read, options)
-        self._refuse_cards()
         self.tensor_parallel = options.tensor_parallel
         self.main, self.draft, self.drafts = found.main, found.draft, found.drafts
         if options.tensor_parallel > 1:
+            refuse_split(architecture(read), found.main, named(read)[0] or model.model_type, swa_full=options.swa_full)
+            if options.layer_map.strip():
+                raise Refused("Tensor-parallel is not currently implemented for relayered models.")
             self.main = fullest_card(found.main, options)
         self.linear_in_batch = options.cache_size is None and options.max_batch_size is None
         self.history = history(read, options)
         self.tier: PageTier | None = None
         if options.sysmem_kv_cache:
             self.tier = page_tier(found, options.mode, options.draft_mode_of_cache, options.sysmem_kv_cache * MIB)
-
-    def _refuse_cards(self) -> None:
-        """What the loader says to tensor parallelism. Source: exllamav3 `model/model.py:load_gen`."""
-        options, row = self.engine.options, architecture(self.read)
-        if options.tensor_parallel == 1:
-            return
-        if not row.splits or (row.rings and not row.splits_rings and not options.swa_full):
-            raise Refused(
-                f"Tensor-parallel is not currently implemented for {named(self.read)[0] or self.model.model_type}",
-                see="without it, layers are put on one card after the other (gpu_split)",
-            )
-        if options.layer_map.strip():
-            raise Refused("Tensor-parallel is not currently implemented for relayered models.")
 
     @property
     def kv_dtype(self) -> str:

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from kvplan.engines.exllamav3.architectures import Architecture
 from kvplan.engines.exllamav3.options import ExLlamaV3Options
 from kvplan.engines.exllamav3.planes import PAGE, Attention, Mla, Mode, Paged
 from kvplan.engines.exllamav3.pool import pages, states
@@ -160,6 +161,23 @@ def share_bytes(entry: Held, units: int, mode: Mode, slots: Slots, num_pages: in
 def share_of(entry: Held, units: int) -> Held:
     """A layer's cache on a card that has `units` of its heads."""
     return msgspec.structs.replace(entry, paged=_paged(entry.paged, units), slot=_slot(entry.slot, units))
+
+
+def refuse_split(row: Architecture, kept: tuple[Held, ...], name: str, *, swa_full: bool) -> None:
+    """What the loader says to tensor parallelism. Source: `model/model.py:load_gen`, `modules/*.py:make_tp_allocation`.
+
+    Raises:
+        Refused: an architecture, a layer or heads that cannot be cut.
+    """
+    if not row.splits or (row.rings and not row.splits_rings and not swa_full):
+        raise Refused(
+            f"Tensor-parallel is not currently implemented for {name}",
+            see="without it, layers are put on one card after the other (gpu_split)",
+        )
+    if row.direct_gates and any(isinstance(entry.slot, Delta) for entry in kept):
+        raise Refused("Tensor parallelism does not split direct KDA gates yet")
+    for entry in kept:
+        units(entry)
 
 
 def fullest_card(kept: tuple[Held, ...], options: ExLlamaV3Options) -> tuple[Held, ...]:
