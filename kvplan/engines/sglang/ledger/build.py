@@ -24,10 +24,10 @@ DRAFTER: Final = "drafter"
 PICTURES: Final = "pictures"
 TABLES: Final = "request tables"
 ALLOWED: Final = "activations and graphs"
-_LOADER: Final = "model_executor/model_runner.py:load_model, through the caching allocator"
-_CONFIGURATOR: Final = "mem_cache/kv_cache_configurator.py"
-_PROFILE: Final = f"{_CONFIGURATOR}:_profile_available_bytes"
-_HOOK: Final = "arg_groups/memory_hook.py:handle_gpu_memory_settings"
+_LOADER: Final = "model_executor/model_runner.py, through the caching allocator"
+_CONFIGURATOR: Final = "kv_cache_configurator.py"
+_PROFILE: Final = "_profile_available_bytes"
+_HOOK: Final = "memory_hook.py:handle_gpu_memory_settings"
 
 #: GiB gone of the free memory before weights are loaded, in published starts: best, smallest, largest; several ranks have NCCL.
 _CONTEXT: Final = {False: (0.55, 0.3, 1.1), True: (1.2, 0.5, 2.7)}
