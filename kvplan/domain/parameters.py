@@ -2,9 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from math import prod
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from msgspec import Struct
+
+from kvplan.units import ceil_div
+
+#: Rows to which vLLM and SGLang pad a vocabulary table before they divide it (`layers/vocab_parallel_embedding.py` of both).
+VOCAB_PADDING: Final = 64
 
 #: What a tensor does. The engines group by it: q, k and v are one matrix in vLLM; llama.cpp picks a type by it.
 Role = Literal[
@@ -63,6 +68,22 @@ class Parameter(Struct, frozen=True, kw_only=True):
         192
         """
         return prod(self.shape) * self.copies
+
+
+def on_rank(parameter: Parameter, ranks: int) -> tuple[int, ...]:
+    """A tensor's shape on one of `ranks` devices that share it, as servers divide it.
+
+    >>> on_rank(Parameter(name="k", shape=(1024, 64), role="k", component="attention", split="column", units=8), 16)
+    (128, 64)
+    """
+    if parameter.split == "vocab":
+        return (ceil_div(ceil_div(parameter.shape[0], VOCAB_PADDING) * VOCAB_PADDING, ranks), *parameter.shape[1:])
+    if ranks == 1 or parameter.split == "none":
+        return parameter.shape
+    axis = 0 if parameter.split == "column" else len(parameter.shape) - 1
+    size, units = parameter.shape[axis], parameter.units
+    size = size // units * max(1, units // ranks) if units else ceil_div(size, ranks)
+    return (*parameter.shape[:axis], size, *parameter.shape[axis + 1 :])
 
 
 def elements(parameters: Iterable[Parameter], *, buffers: bool = True) -> int:

@@ -235,7 +235,11 @@ class Served(Prepared):
         """What the server itself keeps free beside weights and cache when it starts."""
         return 0
 
-    def shared(self, at: At[int], free_bytes: int) -> tuple[str, Pool] | None:
+    def needed(self, at: At[int]) -> int | None:
+        """The fewest bytes of which the server makes pools that hold `at`; None where its blocks alone say it."""
+        return None
+
+    def shared(self, at: At[int], free_bytes: int, loaded_bytes: int) -> tuple[str, Pool] | None:
         """The least fraction of four digits with which the server's pool holds `at`, and that pool.
 
         None where no fraction does, or where the engine's fraction is of something else.
@@ -243,6 +247,7 @@ class Served(Prepared):
         Args:
             at: what it must hold at once.
             free_bytes: free once its weights are loaded.
+            loaded_bytes: the weights, which were free before.
         """
         return None
 

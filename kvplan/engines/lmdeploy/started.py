@@ -60,7 +60,7 @@ class Started(Served):
         if self.engine.version != ABOUT.latest:
             yield f"the rules are those of lmdeploy {ABOUT.latest}; no other release was studied"
 
-    def shared(self, at: At[int], free_bytes: int) -> tuple[str, Pool] | None:
+    def shared(self, at: At[int], free_bytes: int, loaded_bytes: int) -> tuple[str, Pool] | None:
         """By bisection over the server's own pool: more of the memory never holds less."""
         tried: dict[int, Pool] = {}
 

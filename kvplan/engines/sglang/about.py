@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
-from kvplan.units import MIB
+from kvplan.engines.kernel.about import About, Recorded, Share
 
 #: Kinds of memory as SGLang keeps them, in the models that its own code was run on (tests/golden/sglang_planning.jsonl).
 _KINDS: Final = frozenset(
@@ -24,6 +23,7 @@ ABOUT: Final = About(
         "tensor_parallel": "tp_size",
         "stages": "pp_size",
         "context": "context_length",
+        "sequences": "max_running_requests",
         "utilization": "mem_fraction_static",
         "memory": "device_memory_bytes",
         "device_name": "device_name",
@@ -35,8 +35,6 @@ ABOUT: Final = About(
         "fp8_e5m2": _DTYPE + "fp8_e5m2",
         "nvfp4": _DTYPE + "nvfp4",
     },
-    # activations and graphs are what --mem-fraction-static leaves alone
-    reserve=Reserve(512 * MIB, "the device's context, pictures"),
     share=Share(
         meaning="of free before loading",
         flag="--mem-fraction-static {}",

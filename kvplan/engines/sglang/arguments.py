@@ -17,6 +17,7 @@ from kvplan.engines.sglang.models import read
 from kvplan.engines.sglang.options import CACHE_DTYPES, SglangOptions, cache_dtype
 from kvplan.engines.sglang.reading import Reading
 from kvplan.engines.sglang.speculation import Speculation, speculate
+from kvplan.units import MIB
 
 _VLM_CACHE_MB: Final = 100
 _FEATURE_CACHE_MB: Final = 1024
@@ -122,6 +123,13 @@ def settle(model: Model, options: SglangOptions) -> Arguments:
         reserved_gib=_pictures(reading, options),
         extra_slots=_extra_slots(options),
     )
+
+
+def allowance(args: Arguments) -> int:
+    """Bytes of the card that SGLang's own rule leaves for activations and graphs, whatever fraction it was told."""
+    chunk, graph = capacity(args.reading, args.options)
+    own = static_fraction(args.reading, args.options, chunk, graph, graphs=args.prefill_graph, post_capture=args.post_capture)
+    return int((1 - own) * args.options.memory_mib * MIB)
 
 
 def _chunk_used(reading: Reading, options: SglangOptions, chunk: int) -> int:

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
 
+from kvplan.domain.described import Described
+from kvplan.domain.ledger import Ledger
+from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
@@ -23,21 +26,21 @@ from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Served
 from kvplan.engines.kernel.retention import cross_tokens
 from kvplan.engines.kernel.tensors import At, Count, Piece, at_most, whole_blocks
-from kvplan.engines.sglang import classes, deepseek_v4, states
+from kvplan.engines.sglang import classes, deepseek_v4, sizing, states
 from kvplan.engines.sglang.about import ABOUT
-from kvplan.engines.sglang.arguments import Arguments, settle
+from kvplan.engines.sglang.arguments import Arguments, allowance, settle
 from kvplan.engines.sglang.facts import SglangFacts
 from kvplan.engines.sglang.layers import layout
 from kvplan.engines.sglang.options import SglangOptions
 from kvplan.engines.sglang.pool import Reserved, share_out
 from kvplan.engines.sglang.refusals import refuse
 from kvplan.engines.sglang.requests import NoRoom, request_row_bytes, sliding_rows
-from kvplan.engines.sglang.shares import pool_of, request_share
+from kvplan.engines.sglang.shares import pool_of
 from kvplan.engines.sglang.stored import as_stored, differences
 from kvplan.engines.sglang.tensors import Tensor
-from kvplan.errors import Refused
+from kvplan.errors import ConfigError, Refused
 
-_DRAFTER = "drafter"
+_DRAFTER: Final = "drafter"
 
 
 class Sglang(Engine):
@@ -265,5 +268,46 @@ class SglangOn(Served):
         """Whether every pool has the rows, states and running requests that the workload takes at once."""
         if pool.refused:
             return False
-        found = self.reserved(pool.budget_bytes)[self.rank]
-        return request_share(self.args, found, self._with_encoder(at).seq_len) * at.batch_size <= 1
+        return sizing.holds(self.args, self.rank, pool.budget_bytes, self._with_encoder(at).seq_len, at.batch_size)
+
+    def needed(self, at: At[int]) -> int:
+        """Of a server that is told how many requests run."""
+        args = sizing.told(self.model, self.args, at.batch_size)
+        return sizing.least_budget(args, self.rank, self._with_encoder(at).seq_len, at.batch_size)
+
+    def aside_bytes(self, at: At[int]) -> int:
+        """What SGLang's own rule leaves for activations and graphs."""
+        return allowance(sizing.told(self.model, self.args, at.batch_size))
+
+    def shared(self, at: At[int], free_bytes: int, loaded_bytes: int) -> tuple[str, Pool] | None:
+        """`mem_fraction_static` is a share of what is free before loading."""
+        args, tokens = sizing.told(self.model, self.args, at.batch_size), self._with_encoder(at).seq_len
+        before, after = ((free_bytes + more) / states.GIB for more in (loaded_bytes, 0))
+        least = sizing.least_fraction(args, self.rank, before, after, tokens, at.batch_size)
+        if least is None:
+            return None
+        args, size = least
+        found = pool_of(args, share_out(args, size)[self.rank], size)
+        return f"{args.mem_fraction_static:g}", replace(found, model=self.model.name, engine_version=self.engine.version)
+
+    def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
+        """Every line of a rank's memory; see `kvplan.engines.sglang.ledger`. None for weights that kvplan cannot count."""
+        from kvplan.engines.sglang.ledger.build import ledger
+
+        try:
+            return ledger(self.args, machine, tensors)
+        except ConfigError:
+            return None
+
+    def too_little_free(self, found: Ledger, machine: Machine) -> str:
+        """The refusal where some cards are less free than others."""
+        from kvplan.engines.sglang.ledger.words import too_little_free
+
+        return too_little_free(self.args, machine)
+
+    def startup(self, found: Ledger, machine: Machine, tensors: Described, pool: Pool) -> tuple[str, ...]:
+        """What the server prints while it starts."""
+        from kvplan.engines.sglang.ledger.words import startup
+
+        refused = self.too_little_free(found, machine)
+        return (f"RuntimeError: {refused}",) if refused else tuple(startup(self.args, found, tensors, pool))

@@ -73,6 +73,11 @@ def reserve(args: Arguments, before: float, after: float, rank: int = 0) -> Rese
     return from_budget(args, int(rest * GIB), rank, size)
 
 
+def rest_bytes(args: Arguments, before: float, after: float) -> int:
+    """What is for caches of `after` GiB free with the weights loaded, and `before` GiB without; below 1: nothing."""
+    return int(_rest(args, before, after) * GIB)
+
+
 def share_out(args: Arguments, budget: int) -> tuple[Reserved, ...]:
     """The pools of every pipeline stage, `budget` bytes on each device for states and rows: the least of them is all stages'.
 

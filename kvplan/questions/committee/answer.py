@@ -132,7 +132,7 @@ def _shared(part: Part, demand: Demand, free_bytes: int) -> tuple[str, Pool] | N
         return None
     kept = part.weights.bytes + part.reserve.bytes - demand.aside_bytes
     at = At(part.member.context, part.users, part.member.encoder_len)
-    return demand.engine.shared(at, max(0, free_bytes - kept))
+    return demand.engine.shared(at, max(0, free_bytes - kept), part.weights.bytes)
 
 
 def _fraction(part: Part, demand: Demand, free_bytes: int) -> str:

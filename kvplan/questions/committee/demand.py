@@ -143,7 +143,10 @@ class Demand:
             return self.member.cache_bytes or 0
         if users not in self._caches:
             size = self._total(users) if users else 0
-            if self._pool is not None:
+            needed = self._needed(users) if size else None
+            if needed is not None:
+                size = needed
+            elif self._pool is not None:
                 size = (ceil_div(size, self._pool.block_bytes) + self._pool.null_blocks) * self._pool.block_bytes
             self._caches[users] = size
         return self._caches[users]
@@ -157,6 +160,12 @@ class Demand:
             return self.engine.most_bytes(at)
         except Refused:
             return 0
+
+    def _needed(self, users: int) -> int | None:
+        """What several pools take that hold that many users; None where the blocks of one say it."""
+        if not isinstance(self.engine, Served):
+            return None
+        return self.engine.needed(At(self.member.context, users, self.member.encoder_len))
 
     def part_bytes(self, users: int) -> int:
         """What the engine takes of each of its cards when it is told to hold that many users."""

@@ -13,15 +13,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from kvplan import limits
 from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.described import Described
+from kvplan.domain.machine import Learned
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.options import build_options
 from kvplan.engines.kernel.printed import written_like
 from kvplan.engines.kernel.verdicts import ComparedFact, Result
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, settle
+from kvplan.engines.sglang.audit import startup
 from kvplan.engines.sglang.audit.printed import Between, sizes, tokens_of
 from kvplan.engines.sglang.layers import layout
 from kvplan.engines.sglang.options import SglangOptions
@@ -70,6 +74,7 @@ class Start(Struct):
     flags: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     shown: dict[str, int | float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)
 
 
 def starts(lines: Iterable[str]) -> list[Start]:
@@ -93,6 +98,7 @@ def _read_line(line: str, now: Start) -> None:
         now.flags = {
             name: text or number for name, text, number in _FLAG.findall(line) if name in _FLAGS and (text or number) != "None"
         }
+    startup.read_line(line, now.memory, sized=bool(now.shown))
     if match := _ROWS.search(line):
         _read_rows(match, now)
     if match := _SPLIT.search(line):
@@ -132,9 +138,37 @@ def _keep(found: dict[str, Any], name: str, text: str) -> None:
         return
 
 
-def judge_log(name: str, lines: Iterable[str], model: Model | None) -> list[Result]:
-    """One result a start: every printed number, and what kvplan says would be printed there."""
-    return [_judged(f"{name}:{start.line}", start, model) for start in starts(lines)]
+def judge_log(
+    name: str,
+    lines: Iterable[str],
+    model: Model | None,
+    *,
+    tensors: Described | None = None,
+    gpu: str | None = None,
+    learn: list[Learned] | None = None,
+) -> list[Result]:
+    """One result a start: every printed number, and what kvplan says would be printed there.
+
+    Args:
+        tensors: what the model loads, for the lines before the pools.
+        gpu, learn: not used: SGLang prints no total, so that nothing is learned of the card.
+    """
+    return [_with_memory(_judged(f"{name}:{start.line}", start, model), start, model, tensors) for start in starts(lines)]
+
+
+def _with_memory(result: Result, start: Start, model: Model | None, tensors: Described | None) -> Result:
+    """The result with the memory lines beside their predictions; they decide no verdict."""
+    result = replace(result, is_log=True)
+    if model is None or result.status == "not_predicted":
+        return result
+    tokens = start.counts.get("full_tokens", start.counts.get("num_tokens"))
+    told = "mem_fraction_static" in start.flags
+    try:
+        args = settle(model, build_options(SglangOptions, start.flags, engine=ABOUT.name))
+        facts = tuple(startup.compared(start.memory, args, tensors, tokens, told=told))
+    except KvplanError:
+        return result
+    return replace(result, facts=(*facts, *result.facts))
 
 
 def _judged(where: str, start: Start, model: Model | None) -> Result:

@@ -12,10 +12,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kvplan.domain.parameters import Parameter, Split, in_order
+from kvplan.domain.parameters import Parameter, Split, in_order, on_rank
 from kvplan.units import ceil_div
 
-VOCAB_PADDING: Final = 64  # rows; model_executor/layers/vocab_parallel_embedding.py
 _JOINED: Final = {"q": "qkv", "k": "qkv", "v": "qkv", "gate": "gate_up", "up": "gate_up", "q_a": "qkv_a", "kv_a": "qkv_a"}
 #: Routers that vLLM keeps in float32. Source: `params_dtype=torch.float32` in `models/`.
 _FLOAT32_ROUTERS: Final = frozenset({
@@ -161,14 +160,4 @@ def _tensor(members: list[Parameter], layer: int | None, rank: Rank) -> Tensor:
 
 def local_shape(p: Parameter, rank: Rank) -> tuple[int, ...]:
     """A tensor's shape on one rank."""
-    tp = rank.tensor_parallel
-    if p.experts and rank.expert_parallel:
-        tp = 1
-    if p.split == "vocab":
-        return (ceil_div(ceil_div(p.shape[0], VOCAB_PADDING) * VOCAB_PADDING, tp), *p.shape[1:])
-    if tp == 1 or p.split == "none":
-        return p.shape
-    axis = 0 if p.split == "column" else len(p.shape) - 1
-    size = p.shape[axis]
-    size = size // p.units * max(1, p.units // tp) if p.units else ceil_div(size, tp)
-    return (*p.shape[:axis], size, *p.shape[axis + 1 :])
+    return on_rank(p, 1 if p.experts and rank.expert_parallel else rank.tensor_parallel)
