@@ -30,9 +30,9 @@ LLAMA: dict[str, Any] = {
 }  # fmt: skip
 #: Wrappers, towers and families with layers of their own, at their classes' defaults.
 WHOLE = (
-    "deepseek_v4", "falcon_mamba", "fuyu", "gemma3", "glm4v_moe", "idefics3", "internvl", "kimi_linear",
+    "ctrl", "deepseek_v4", "falcon_mamba", "fuyu", "gemma3", "glm4v_moe", "idefics3", "internvl", "kimi_linear",
     "llama4", "llava", "longcat_flash_lite", "mistral3", "mllama", "mt5", "nemotron_h", "paligemma", "phimoe", "qwen2_5_vl",
-    "qwen2_audio", "qwen3_omni_moe_thinker", "qwen3_vl_moe", "rwkv", "smolvlm", "voxtral", "xlstm", "zamba2",
+    "qwen2_audio", "qwen3_omni_moe_thinker", "qwen3_vl_moe", "rwkv", "smolvlm", "t5gemma", "voxtral", "xlstm", "zamba2",
 )  # fmt: skip
 #: What the library builds otherwise than checkpoints hold: it leaves out keys and values that Gemma 3n's files keep for layers
 #: that share another's, and gives MiMo's sliding layers twice the KV heads and the others' sizes, whatever their own keys say.
@@ -70,6 +70,71 @@ def test_whole_models_have_the_tensors_that_the_library_builds(model_type: str) 
     from check_parameters import difference
 
     assert difference({"model_type": model_type}) == ""
+
+
+#: Small configs, and what mlx-lm 0.32.2's own classes hold of them (`tree_flatten(Model(args).parameters())`).
+SMALL: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 100,
+}  # fmt: skip
+MLX_LM: dict[str, tuple[dict[str, Any], int]] = {
+    "Klear": (
+        SMALL | {
+            "num_experts": 4, "moe_intermediate_size": 24, "n_shared_experts": 2, "decoder_sparse_step": 2,
+            "mlp_only_layers": [1],
+            "attention_bias": True, "head_dim": 16,
+        }, 146_758,
+    ),
+    "lille-130m": ({"n_embd": 640, "n_head": 10, "n_kv_heads": 5, "n_layer": 3, "vocab_size": 100}, 14_076_800),
+    "nanbeige": (SMALL | {"num_loops": 2, "head_dim": 16}, 136_256),
+    "plamo3": (SMALL | {"head_dim": 16, "sliding_window": 16, "sliding_window_pattern": 2}, 136_896),
+    "spark2_5": (
+        SMALL | {"head_dim": 24, "attention_bias": True, "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "sliding_window": 16},
+        162_896,
+    ),
+    "baichuan_m1": (
+        SMALL | {"sliding_window": 16, "sliding_window_layers": [1, 3], "num_swa_attention_heads": 8,
+        "num_swa_key_value_heads": 4},
+        136_304,
+    ),
+    "bailing_moe_linear": (
+        SMALL | {
+            "moe_intermediate_size": 24, "num_experts": 4, "num_shared_experts": 1, "first_k_dense_replace": 1,
+            "layer_group_size": 2,
+            "use_qk_norm": True, "moe_router_enable_expert_bias": True, "head_dim": 16,
+        }, 167_500,
+    ),
+    "longcat_flash_ngram": (
+        {
+            "hidden_size": 96, "ffn_hidden_size": 96, "expert_ffn_hidden_size": 24, "n_routed_experts": 4, "zero_expert_num": 2,
+            "num_layers": 2, "vocab_size": 100, "num_attention_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 24,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 16, "v_head_dim": 16, "ngram_vocab_size_ratio": 3, "emb_neighbor_num": 3, "emb_split_num": 2,
+        }, 286_092,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model_type", MLX_LM)
+def test_models_with_code_of_their_own_have_the_parameters_that_mlx_lm_builds(model_type: str) -> None:
+    config, count = MLX_LM[model_type]
+    assert elements(of({"model_type": model_type, **config})) == count
+
+
+@needs_transformers
+@pytest.mark.filterwarnings("ignore")
+def test_halves_of_different_widths() -> None:
+    from check_parameters import difference
+
+    half = SMALL | {"head_dim": 16, "max_position_embeddings": 64, "sliding_window": 8}
+    config = {
+        "model_type": "t5gemma",
+        "vocab_size": 100,
+        "encoder": half | {"hidden_size": 96, "num_hidden_layers": 2},
+        "decoder": half,
+    }
+    assert difference(config) == ""
 
 
 @cache

@@ -65,6 +65,11 @@ def _modernbert(s: Sizes, row: Row, layer: int) -> Row:
     return row._replace(norms=("mlp_norm",)) if layer == 0 else row
 
 
+def _word_biases(s: Sizes) -> Tensors:
+    """CTRL's head is the table of words, and a bias for each."""
+    yield from vector("lm_head.bias", s.number("vocab_size"), component="head", split="vocab")
+
+
 ROWS: Final[dict[str, Row]] = {
     **dict.fromkeys(("gpt2", "gpt-sw3", "mixformer-sequential"), _GPT2),
     "gpt_bigcode": _GPT2,
@@ -150,11 +155,19 @@ ROWS: Final[dict[str, Row]] = {
         attention=Attention(qkv_bias="use_bias", o_bias="use_bias"), mlp=Mlp(names=("c_fc", "c_proj"), bias="use_bias"),
         norm_bias=True,
     ),
-    "stablelm": Row(
-        attention=Attention(
-            qkv_bias="use_qkv_bias", qk_norm="heads", norm_key="qk_layernorm", norm_names=("q_layernorm", "k_layernorm")
+    **dict.fromkeys(
+        ("stablelm", "stablelm_epoch"),
+        Row(
+            attention=Attention(
+                qkv_bias="use_qkv_bias", qk_norm="heads", norm_key="qk_layernorm", norm_names=("q_layernorm", "k_layernorm")
+            ),
+            norm_bias=True, vary=_stablelm,
         ),
-        norm_bias=True, vary=_stablelm,
+    ),
+    "ctrl": Row(
+        attention=Attention(prefix="multi_head_attention", names=("Wq", "Wk", "Wv", "dense"), qkv_bias=True, o_bias=True),
+        mlp=Mlp(prefix="ffn", names=("0", "2"), bias=True, width=("dff",)), norms=("layernorm1", "layernorm2"), norm_bias=True,
+        names=Names(root="transformer.", embed="w", layers="h", final="layernorm"), tied=True, after=_word_biases,
     ),
     "phi": Row(
         attention=Attention(

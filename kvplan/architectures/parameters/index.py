@@ -17,7 +17,9 @@ MODULES: Final[tuple[str, ...]] = (
     "recurrent",
     "others",
     "whole",
+    "mlx_lm",
     "bart",
     "t5",
     "bert",
+    "t5gemma",
 )

@@ -147,7 +147,7 @@ _V3: Final = Row(attention=BIASED, experts=DEEPSEEK_MOE, latent=latent)
 _GLM_DSA: Final = _V3._replace(experts=DEEPSEEK_MOE._replace(dense=first_layers(3)))
 ROWS: Final[dict[str, Row]] = {
     "deepseek_v2": _V3._replace(experts=DEEPSEEK_MOE._replace(correction="")),
-    **dict.fromkeys(("deepseek_v3", "kimi_k2", "deepseek_v32"), _V3),
+    **dict.fromkeys(("deepseek_v3", "kimi_k2", "deepseek_v32", "joyai_llm_flash"), _V3),
     "glm_moe_dsa": _V3,
     "glm4_moe_lite": _V3._replace(experts=DEEPSEEK_MOE._replace(dense=first_layers(1))),
     "mistral4": _V3._replace(experts=DEEPSEEK_MOE._replace(correction="")),
@@ -179,9 +179,18 @@ def read(s: Sizes, root: str | None = None) -> Tensors:
 
 def longcat(s: Sizes, root: str | None = None) -> Tensors:
     """LongCat-Flash: a layer of two blocks shares one mixture of experts; the router also chooses among `zero_expert_num`."""
-    memory = s.need(0, Latent)
-    layers = s.layers // 2
     prefix = "model." if root is None else root
+    yield from table(f"{prefix}embed_tokens", s.number("vocab_size"), s.hidden)
+    yield from longcat_layers(s, prefix)
+    yield from norm(f"{prefix}norm", s.hidden)
+    if not s.tied():
+        yield from head(s, Row())
+    yield from under("model.mtp.", _longcat_drafts(s, s.need(0, Latent)), "draft")
+
+
+def longcat_layers(s: Sizes, prefix: str) -> Tensors:
+    """LongCat's layers: two blocks each, and experts beside them."""
+    memory = s.need(0, Latent)
 
     def layer(_: int) -> Tensors:
         wide = s.number("expert_ffn_hidden_size", "moe_intermediate_size")
@@ -203,12 +212,7 @@ def longcat(s: Sizes, root: str | None = None) -> Tensors:
             for block in (0, 1):
                 yield from norm(f"{name}.{block}", s.hidden)
 
-    yield from table(f"{prefix}embed_tokens", s.number("vocab_size"), s.hidden)
-    yield from over_layers(f"{prefix}layers", [0] * layers, layer)
-    yield from norm(f"{prefix}norm", s.hidden)
-    if not s.tied():
-        yield from head(s, Row())
-    yield from under("model.mtp.", _longcat_drafts(s, memory), "draft")
+    yield from over_layers(f"{prefix}layers", [0] * (s.layers // 2), layer)
 
 
 def _longcat_drafts(s: Sizes, memory: Latent) -> Tensors:

@@ -115,11 +115,6 @@ def _mimo(s: Sizes, row: Row, layer: int) -> Row:
     return row._replace(attention=row.attention._replace(sinks="sinks" if wanted else ""))
 
 
-def _muse_spark(s: Sizes) -> Tensors:
-    for name in ("post_attention_residual_gate.gate", "post_feedforward_residual_gate.gate"):
-        yield from vector(name, s.hidden, component="norm")
-
-
 def _beam_bias(s: Sizes, memory: object, heads: int) -> Tensors:
     yield from vector("gate_bias", heads, component="attention", split="column", units=heads)
 
@@ -286,10 +281,7 @@ ROWS: Final[dict[str, Row]] = {
         names=Names(embed="word_embeddings"),
     ),
     "deepseek": Row(attention=BIASED, experts=DEEPSEEK_MOE._replace(correction="")),
-    "jetmoe": Row(),
-    "muse_spark_text": Row(norms=("input_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")),
 }  # fmt: skip
-del ROWS["jetmoe"], ROWS["muse_spark_text"]
 
 
 def read(s: Sizes, root: str | None = None) -> Tensors:
