@@ -48,7 +48,7 @@ def growing_rows(calls: Calls[Count]) -> Count:
     """Rows of a `KVCache`: whole steps while chunks are whole steps, else what cutting and lengthening leave.
 
     >>> growing_rows(Calls.of(301, 300, 2048)), growing_rows(Calls.of(700, 700, 300))
-    (512, 912)
+    (512, 812)
     """
     if calls.chunk % STEP == 0:
         return whole_blocks(calls.tokens, STEP) * STEP

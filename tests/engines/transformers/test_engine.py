@@ -14,9 +14,10 @@ from kvplan.domain.model import Full, Layer, Model, Softmax, Window
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
 from kvplan.engines.kernel.engine import Engine, footprint
+from kvplan.engines.kernel.releases import ByType, Quirk
 from kvplan.engines.kernel.tensors import At
+from kvplan.engines.transformers import releases
 from kvplan.engines.transformers.options import CACHES
-from kvplan.engines.transformers.releases import FAMILIES, GENERAL
 from kvplan.errors import OptionError, Refused
 from kvplan.questions.estimate import plan
 
@@ -172,11 +173,13 @@ def test_gpt_neo_keeps_what_its_local_layers_do_not_see() -> None:
 
 
 def test_every_row_of_the_version_table_has_a_source_and_rows_are_in_order() -> None:
-    for rows in (GENERAL, *FAMILIES.values()):
-        for field in {row.field for row in rows}:
-            since = [row.since for row in rows if row.field == field]
+    rules = [rule for rule in vars(releases).values() if isinstance(rule, Quirk | ByType)]
+    assert len(rules) > 10
+    for rule in rules:
+        for rows in rule.rows.values() if isinstance(rule, ByType) else [rule.rows]:
+            since = [row[0] for row in rows]
             assert since == sorted(set(since))
-        assert all(row.source for row in rows)
+            assert all(row[2] for row in rows)
 
 
 def test_reaches_of_the_model_are_untouched() -> None:

@@ -112,7 +112,7 @@ def test_more_ranks_than_cards_take_the_cpu_or_are_refused(machine: Any) -> None
 
 def test_a_missing_card_is_named(machine: Any) -> None:
     machine(cuda=2)
-    with pytest.raises(EnvironmentMissing, match="--device cuda:2: this machine has 2 cuda devices"):
+    with pytest.raises(EnvironmentMissing, match="device='cuda:2': this machine has 2 cuda devices"):
         open_device("cuda:2", ALONE)
     with pytest.raises(EnvironmentMissing, match=r"no xpu device is available \(torch 2.99\)"):
         open_device("xpu", ALONE)

@@ -87,5 +87,5 @@ def test_the_cpu_needs_a_limit_and_a_gpu_keeps_a_margin(monkeypatch: pytest.Monk
     assert chosen_limit(Cuda(torch, 0), None) == 62 * GIB
     monkeypatch.setattr(Cuda, "free_bytes", lambda self: GIB)
     assert chosen_limit(Cuda(torch, 0), None) == 512 * MIB
-    with pytest.raises(DoesNotFit, match="--limit is 1,073,741,825 bytes, and cuda:0 has 1,073,741,824 free"):
+    with pytest.raises(DoesNotFit, match="limit is 1,073,741,825 bytes, and cuda:0 has 1,073,741,824 free"):
         chosen_limit(Cuda(torch, 0), GIB + 1)

@@ -131,7 +131,7 @@ def test_ranks_on_one_machine_share_its_memory(predicted: Predict, monkeypatch: 
 
 def test_a_limit_is_kept(cpu: Cpu, predicted: Predict, born: "list[weakref.ref[Any]]") -> None:
     allocation = predicted("gqa")
-    with pytest.raises(DoesNotFit, match=f"--limit allows {allocation.total_bytes - 1:,} bytes"):
+    with pytest.raises(DoesNotFit, match=f"limit allows {allocation.total_bytes - 1:,} bytes"):
         session.validate(allocation, cpu, limit_bytes=allocation.total_bytes - 1)
     assert born == []
     assert session.validate(allocation, cpu, limit_bytes=allocation.total_bytes).passed
