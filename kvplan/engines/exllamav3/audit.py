@@ -17,7 +17,7 @@ from kvplan.engines.exllamav3.parallel import Component, device_bytes, ratio_spl
 from kvplan.engines.exllamav3.planes import PAGE, Mode
 from kvplan.engines.exllamav3.pool import Caches, Sums, caches, check_mode, check_size, page_tier, settings, sums
 from kvplan.engines.exllamav3.states import Held, Slots
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, spelled_out, whole
 from kvplan.engines.kernel.options import build_options
 from kvplan.errors import KvplanError, OptionError, Refused
 
@@ -58,13 +58,6 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
         elif name not in _FOR_READING:
             facts[name] = value
     return facts
-
-
-def spelled_out(runs: object, name: str) -> list[Any]:
-    """`[[value, how many], …]` as one value a layer."""
-    if not isinstance(runs, list) or not all(isinstance(run, list) and len(run) == 2 for run in runs):
-        raise InvalidCase(f"`expected.{name}` must be a list of [value, how many]")
-    return [value for value, count in runs for _ in range(whole(count, name, 1))]
 
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:

@@ -12,8 +12,11 @@ from kvplan.domain.described import Described
 from kvplan.domain.model import Model
 from kvplan.errors import InputError
 from kvplan.files import expanded, open_regular
-from kvplan.limits import AUDIT_LINE_BYTES, DIGITS
+from kvplan.limits import AUDIT_LINE_BYTES, DIGITS, LAYERS
 from kvplan.units import MAX_COUNT
+
+#: A looped model has several entries a layer.
+_MAX_ENTRIES: Final = 8 * LAYERS
 
 _OWN: Final = frozenset({"id", "engine", "engine_version", "model", "config", "workload", "options", "how", "source", "expected"})
 
@@ -75,6 +78,23 @@ def whole(value: object, what: str, minimum: int = 0) -> int:
         shown = "missing" if value is None else "a huge number" if isinstance(value, int) else f"`{str(value)[:40]}`"
         raise InvalidCase(f"`{what}` must be a whole number of at least {minimum}, got {shown}")
     return value
+
+
+def spelled_out(runs: object, name: str) -> list[Any]:
+    """`[[value, how many], …]` as one value an entry; a bare value stands for one.
+
+    Raises:
+        InvalidCase: it is no such list, or names more entries than models have.
+    """
+    if not isinstance(runs, list):
+        raise InvalidCase(f"`expected.{name}` must be a list of [value, how many]")
+    spelled: list[Any] = []
+    for run in runs:
+        each, times = run if isinstance(run, list) and len(run) == 2 else (run, 1)
+        if whole(times, f"expected.{name}", 1) + len(spelled) > _MAX_ENTRIES:
+            raise InvalidCase(f"`expected.{name}` names more than {_MAX_ENTRIES:,} entries")
+        spelled += [each] * times
+    return spelled
 
 
 class Record(Struct, frozen=True, kw_only=True):

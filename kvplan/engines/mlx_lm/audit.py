@@ -7,8 +7,7 @@ once each sequence has `generated` tokens.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from kvplan.domain.model import MAX_LAYERS
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, spelled_out, whole
 from kvplan.engines.kernel.tensors import At
 from kvplan.engines.mlx_lm.batches import batched_rows
 from kvplan.engines.mlx_lm.engine import MlxLm, MlxLmOn
@@ -20,8 +19,6 @@ _BATCHED: Final = ("max_kv_size", "prefill_step_size")
 #: Tokens that the recorder asked for beyond `generated`: a sequence that waited longer for the others has left.
 _BEYOND: Final = 50
 _TOTALS: Final = ("total_bytes", "kv_bytes", "state_bytes")
-#: A looped model has several entries a layer.
-_MAX_ENTRIES: Final = 8 * MAX_LAYERS
 
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,20 +26,8 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {name: expected[name] for name in _TOTALS if name in expected}
     runs = expected.get("per_layer_bytes")
     if runs is not None:
-        facts["per_layer_bytes"] = _spelled(runs)
+        facts["per_layer_bytes"] = [whole(each, "expected.per_layer_bytes") for each in spelled_out(runs, "per_layer_bytes")]
     return facts
-
-
-def _spelled(runs: Any) -> list[int]:
-    if not isinstance(runs, list):
-        raise InvalidCase("`expected.per_layer_bytes` must be a list")
-    spelled: list[int] = []
-    for run in runs:
-        each, times = run if isinstance(run, list) and len(run) == 2 else (run, 1)
-        if whole(times, "expected.per_layer_bytes", 1) + len(spelled) > _MAX_ENTRIES:
-            raise InvalidCase(f"`expected.per_layer_bytes` names more than {_MAX_ENTRIES:,} entries")
-        spelled += [whole(each, "expected.per_layer_bytes")] * times
-    return spelled
 
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class MlxLmOn(Prepared):
     def __init__(self, engine: MlxLm, model: Model) -> None:
         super().__init__(engine, model)
         self.reading = self._reading()
+        if len(self.reading.layers) != len(model.layers):  # a module that reads the number of layers under another key
+            self.read = replace(model, layers=self.reading.layers)
         options = engine.options
         self.storage = Storage(
             dtype=self.kv_dtype, bits=options.kv_bits, group=options.kv_group_size, start=options.quantized_kv_start

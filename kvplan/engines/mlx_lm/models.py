@@ -17,7 +17,7 @@ from kvplan.domain.model import Full, Latent, Model, Softmax
 from kvplan.domain.origin import NO_SETTINGS, Settings
 from kvplan.engines.mlx_lm.entries import Traits, entries
 from kvplan.engines.mlx_lm.layers import Entry
-from kvplan.engines.mlx_lm.readings import ASSUMED, CHANGES, assumed, divided
+from kvplan.engines.mlx_lm.readings import ASSUMED, CHANGES, Layers, assumed, divided
 
 #: Model types that are read by another type's module: `utils.py:MODEL_REMAPPING`.
 REMAPPING: Final[Mapping[str, str]] = {
@@ -84,10 +84,11 @@ DYNAMIC: Final = frozenset({"internlm2", "minicpm"})
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """A model as mlx-lm reads it: the module (empty: the general rule), and the prompt cache's entries in order."""
+    """A model as mlx-lm reads it: the module (empty: the general rule), its layers, the prompt cache's entries in order."""
 
     module: str
     traits: Traits
+    layers: Layers
     entries: tuple[Entry, ...]
 
 
@@ -134,4 +135,4 @@ def read(model: Model, max_kv_size: int | None) -> Reading | None:
     traits = traits_of(module, model, setting)
     context = setting.whole("emb_neighbor_num", 4, least=1, most=1024) - 1 if module == "longcat_flash_ngram" else 0
     kept = entries(layers, traits, model.attention_heads, max_kv_size if traits.plain else None, context)
-    return Reading(module=module, traits=traits, entries=kept)
+    return Reading(module=module, traits=traits, layers=layers, entries=kept)
