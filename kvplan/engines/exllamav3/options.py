@@ -24,6 +24,7 @@ _PAIR: Final = re.compile(r"([2-8])\s*,\s*([2-8])")
 _STATE_DTYPES: Final = {"half": "float16", "float16": "float16", "float": "float32", "float32": "float32"}
 DRAFT_MODES: Final = ("model", "disabled", "mtp", "ngram")
 _LIMIT: Final = 2**40
+_MOST_CARDS: Final = 64
 
 
 class ExLlamaV3Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +81,9 @@ class ExLlamaV3Options(msgspec.Struct, frozen=True, kw_only=True):
             raise OptionError(
                 f"recurrent_dtype must be half or float, got `{self.recurrent_dtype[:40]}`", option="recurrent_dtype"
             )
-        if len(self.cards) > 64:
-            raise OptionError(f"gpu_split names {len(self.cards)} cards, more than 64", option="gpu_split")
+        for name, cards in (("gpu_split", len(self.cards)), ("tensor_parallel", self.tensor_parallel)):
+            if cards > _MOST_CARDS:
+                raise OptionError(f"{name} means {cards} cards, more than {_MOST_CARDS}", option=name)
 
     @property
     def mode(self) -> Mode:

@@ -158,8 +158,8 @@ class LmdeployOn(Started):
             yield "windows save nothing here: every layer holds every block"
         if plan.states and options.max_batch_size is None:
             yield (
-                f"states are counted for {workload.batch_size:,} sequences (--max-batch-size); a server that is not told takes "
-                f"{slots(options, jobs(options)) * plan.state_slot_bytes:,} bytes for {jobs(options):,}"
+                f"states are counted at --max-batch-size {workload.batch_size}; a server that is not told makes room for "
+                f"{jobs(options):,} sequences: {slots(options, jobs(options)) * plan.state_slot_bytes:,} bytes"
             )
         if options.speculative_algorithm:
             yield "a drafter's own cache is not counted"

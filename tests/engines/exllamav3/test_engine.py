@@ -153,6 +153,7 @@ def test_a_given_cache_is_allocated_whole_and_holds_no_more() -> None:
         ({"max_seq_len": -2}, "max_seq_len"),
         ({"chunk_size": 0}, "chunk_size"),
         ({"tensor_parallel": 0}, "tensor_parallel"),
+        ({"tensor_parallel": 2**40}, "more than 64"),
         ({"gpu_split": "20,x"}, "gpu_split must be"),
         ({"gpu_split": "-1"}, "gpu_split must be"),
         ({"gpu_split": ",".join(["1"] * 65)}, "more than 64"),

@@ -104,7 +104,7 @@ def test_states_have_slots_of_their_own() -> None:
         assert facts.state_bytes == (users + 2) * plan.state_slot_bytes
     told = on(model, max_batch_size=16, prefix_cache_state_budget=5)
     assert told.totals(At(100, 3)).state == (16 + 2 + 5) * plan.state_slot_bytes
-    assert any("81,494,802,432 bytes for 1,024" in note for note in prepared.notes(Workload(seq_len=100, batch_size=1)))
+    assert any("1,024 sequences: 81,494,802,432 bytes" in note for note in prepared.notes(Workload(seq_len=100, batch_size=1)))
     with pytest.raises(Refused, match="more than max_batch_size, which is 16"):
         told.check(At(1, 17))
 

@@ -65,9 +65,12 @@ def holds(name: str, engine: str, budget_bytes: int, batch_size: int, context: i
         return False
     pool, at = reserved(MODELS[name], engine, options, budget_bytes), At(context, batch_size, 0)
     prepared = make_engine(engine, options).on(MODELS[name])
-    if isinstance(pool, kvplan.Pool) and isinstance(prepared, Served) and not prepared.one_pool:  # bytes alone do not say
+    if not isinstance(pool, kvplan.Pool) or not isinstance(prepared, Served):  # it allocates what it is told
+        limit = budget_bytes
+    elif not prepared.one_pool:  # bytes alone do not say
         return prepared.holds(pool, at)
-    limit = pool.usable_bytes if isinstance(pool, kvplan.Pool) else budget_bytes
+    else:
+        limit = pool.usable_bytes
     assert prepared.most_bytes(at) >= estimated.total_bytes  # a prompt may need more on the way
     return prepared.most_bytes(at) <= limit
 
