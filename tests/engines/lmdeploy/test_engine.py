@@ -317,7 +317,7 @@ def test_the_fraction_that_is_told_is_the_least_that_holds_the_users(free: int, 
     model = kvplan.load("qwen3-8b")
     prepared = make_engine("lmdeploy", {"backend": backend, "session_len": context}).on(model)
     assert isinstance(prepared, Served)
-    needed, found = users * -(-context // 64), prepared.shared(At(context, users), free)
+    needed, found = users * -(-context // 64), prepared.shared(At(context, users), free, 0)
     if found is None:
         assert blocks(0.9999) < needed
         return

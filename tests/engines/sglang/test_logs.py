@@ -63,7 +63,8 @@ def test_the_lines_of_recorded_plans_agree_in_a_servers_log() -> None:
 def test_a_servers_log_is_read() -> None:
     (result,) = judge_log("server.log", LLAMA, kvplan.load("llama-3.1-8b"))
     assert result.status == "exact", result
-    assert {fact.name for fact in result.facts} == {"num_tokens", "k_gib_printed", "v_gib_printed", "max_running_requests"}
+    decisive = {fact.name for fact in result.facts if fact.counts}
+    assert decisive == {"num_tokens", "k_gib_printed", "v_gib_printed", "max_running_requests"}
 
 
 def test_a_log_without_a_dtype_or_arguments_is_read_and_says_what_was_assumed() -> None:

@@ -362,3 +362,18 @@ def test_a_mangled_plan_is_answered_or_refused(at: int, removed: int, noise: str
         path = Path(folder) / "plan.yaml"
         path.write_text(GOOD[:at] + noise + GOOD[at + removed :], encoding="utf-8")
         assert main(["committee", str(path)]) in {0, 1, 2}
+
+
+def test_a_server_with_several_pools_gets_what_the_fullest_of_them_needs(tmp_path: Path) -> None:
+    """gpt-oss on SGLang has a full and a sliding pool in a fixed ratio: the bytes of its rows alone would hold fewer users."""
+    path = tmp_path / "plan.yaml"
+    members = [{"name": "oss", "model": "gpt-oss-20b", "engine": "sglang", "context": "16k", "users": 4}]
+    path.write_text(json.dumps({"gpu": "h100-80gb", "members": members}), encoding="utf-8")
+    answer = committee(load_plan(path))
+    (part,) = answer.parts
+    assert answer.fits
+    assert part.pool is not None
+    assert part.pool.num_tokens >= 4 * 16_384
+    assert part.allocation is not None
+    assert part.cache_bytes > 1.5 * part.allocation.total_bytes
+    assert part.pool.budget_bytes >= part.cache_bytes
