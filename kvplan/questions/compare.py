@@ -9,7 +9,7 @@ from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import DTYPES, lookup
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
-from kvplan.engines import option_names, predicted
+from kvplan.engines import about, option_names
 from kvplan.errors import OptionError, nearest
 from kvplan.questions.estimate import plan
 
@@ -70,7 +70,7 @@ def compare(
     if savings and baseline is not None:
         raise OptionError("«baseline»: `«kv_dtypes all»` measures each dtype against the model's own", hint="leave one out")
     for engine in engines:
-        predicted(engine)
+        about(engine)  # a name of no engine is a slip; one that is not predicted is a row that says so
     given = _options_by_engine(engines, options or {})
     if len(models) * len(engines) * (len(dtypes) + savings) > MAX_ROWS:
         raise OptionError(f"more than {MAX_ROWS:,} rows to compare", hint="use `kvplan sweep` for a grid")
@@ -105,7 +105,7 @@ def _options_by_engine(engines: Sequence[str], options: Mapping[str, Any]) -> di
     """What each engine is given: all of it when alone, else the options that it has."""
     if len(set(engines)) == 1:
         return {engines[0]: dict(options)}
-    known = {engine: option_names(engine) for engine in engines}
+    known = {engine: option_names(engine) if about(engine).predicted else frozenset[str]() for engine in engines}
     for name in options:
         if not any(name in names for names in known.values()):
             near = nearest(name, set().union(*known.values()))
@@ -123,7 +123,7 @@ def _row(model: Model, workload: Workload, engine: str, dtype: str, options: dic
         answer = plan(model, workload, engine, **{**options, **({} if dtype == "auto" else {"kv_dtype": dtype})})
     except OptionError as problem:
         refusals.append(problem)
-        known, version = predicted(engine), engine.partition("@")[2]
+        known, version = about(engine), engine.partition("@")[2]
         answer = NotPredicted(
             reason=str(problem),
             see=problem.hint,

@@ -45,7 +45,10 @@ def compare_table(c: Comparison) -> Table:
     several_dtypes = len({row.kv_dtype for row in c.rows}) > 1
     evidence = {row.answer.evidence for row in c.rows if isinstance(row.answer, Allocation)}
     largest = max((row.answer.total_bytes for row in c.rows if isinstance(row.answer, Allocation)), default=0)
-    chosen: list[tuple[Column, Any]] = [(Column(title="model", key="model"), lambda row: row.model.name)]
+    one_model = _one_model(c)
+    chosen: list[tuple[Column, Any]] = []
+    if not one_model:
+        chosen.append((Column(title="model", key="model"), lambda row: row.model.name))
     if several_engines:
         chosen.append((Column(title="engine", key="engine"), lambda row: row.engine))
     if several_dtypes:
@@ -62,7 +65,11 @@ def compare_table(c: Comparison) -> Table:
         bar = Column(title="", key="bar", kind="bar", optional=True)
         chosen.append((bar, lambda row: _share(row, largest)))
     first = c.rows[0]
-    parts = ([] if several_engines else [first.engine]) + ([] if several_dtypes else [first.kv_dtype])
+    parts = (
+        ([first.model.name] if one_model else [])
+        + ([] if several_engines else [first.engine])
+        + ([] if several_dtypes else [first.kv_dtype])
+    )
     notes = (*_baseline_note(c), *([f"evidence: {next(iter(evidence))}"] if len(evidence) == 1 else []), *_row_notes(c))
     return Table(
         title=" · ".join([*parts, _workload_words(c)]),
@@ -70,6 +77,12 @@ def compare_table(c: Comparison) -> Table:
         rows=tuple(tuple(cell(row) for _, cell in chosen) for row in c.rows),
         notes=notes,
     )
+
+
+def _one_model(c: Comparison) -> bool:
+    """Whether the rows are engines or dtypes of one model, which is then in the title."""
+    models, others = ({row.model.name for row in c.rows}, {(row.engine, row.kv_dtype) for row in c.rows})
+    return len(models) == 1 and len(others) > 1
 
 
 def savings_table(c: Comparison) -> Table:
@@ -140,22 +153,26 @@ def _baseline_note(c: Comparison) -> list[str]:
         return []
     row = c.rows[c.baseline]
     several = [
+        *([] if _one_model(c) else [row.model.name]),
         *([row.engine] if len({r.engine for r in c.rows}) > 1 else []),
         *([row.kv_dtype] if len({r.kv_dtype for r in c.rows}) > 1 else []),
     ]
-    return [f"1.00x is {' · '.join([row.model.name, *several])}"]
+    return [f"1.00x is {' · '.join(several)}"]
 
 
 def _row_notes(c: Comparison) -> list[str]:
     """Reasons of rows that are not predicted, and what engines remark: each once, with the rows it is about."""
     found: dict[str, list[str]] = {}
+    one_model, several_engines = _one_model(c), len({row.engine for row in c.rows}) > 1
     for row in c.rows:
         if isinstance(row.answer, NotPredicted):
-            label = f"{row.model.name}, {row.engine}" + (f", {row.kv_dtype}" if row.kv_dtype != "auto" else "")
+            label = (row.engine if one_model else f"{row.model.name}, {row.engine}") + (
+                f", {row.kv_dtype}" if row.kv_dtype != "auto" else ""
+            )
             found.setdefault(f"not predicted: {row.answer.reason}", []).append(label)
             continue
         for note in row.answer.notes:
-            found.setdefault(note, []).append(row.model.name)
+            found.setdefault(note, []).append(row.engine if one_model and several_engines else row.model.name)
     notes = []
     for note, labels in found.items():
         distinct = list(dict.fromkeys(labels))
