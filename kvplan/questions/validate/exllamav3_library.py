@@ -97,16 +97,26 @@ def opened() -> Iterator[tuple[Any, str, bool]]:
     if not real:
         sys.meta_path.insert(0, finder)
     try:
-        with redirect_stdout(io.StringIO()):
-            library, version = import_module("exllamav3"), import_module("exllamav3.version")
-        yield library, str(vars(version)["__version__"]), real
-    except ImportError as problem:
-        raise EnvironmentMissing(f"exllamav3 cannot be imported: {problem}", hint="pip install exllamav3") from problem
+        library, version = _imported()
+        yield library, version, real
     finally:
         if not real:
             sys.meta_path.remove(finder)
             for name in finder.used:
                 sys.modules.pop(name, None)
+
+
+def _imported() -> tuple[Any, str]:
+    """The library, which compiles its kernels where they are missing and there is a GPU to compile them for."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            library, version = import_module("exllamav3"), import_module("exllamav3.version")
+    except Exception as problem:  # a missing dependency, or whatever a compiler says
+        said = str(problem).strip().splitlines() or [""]
+        raise EnvironmentMissing(
+            f"exllamav3 cannot be imported: {type(problem).__name__}: {said[0][:200]}", hint="pip install exllamav3"
+        ) from problem
+    return library, str(vars(version)["__version__"])
 
 
 def built(library: Any, model: Model, engine: ExLlamaV3) -> tuple[Any, tuple[str, ...]]:

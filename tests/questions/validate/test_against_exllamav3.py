@@ -128,6 +128,13 @@ def test_what_the_library_refuses_is_said_in_its_words(library: Any) -> None:
         validated(Model(name="m", model_type="spec", layers=(layer,)))
 
 
+def test_a_library_that_does_not_start_is_one_sentence(library: Any, tmp_path: Path) -> None:
+    library()
+    (tmp_path / "exllamav3" / "__init__.py").write_text("raise RuntimeError('no nvcc\\nlong story')", encoding="utf-8")
+    with pytest.raises(EnvironmentMissing, match=r"cannot be imported: RuntimeError: no nvcc$"):
+        validated(CONFIG)
+
+
 def test_the_modules_that_stood_in_are_gone_afterwards(library: Any) -> None:
     library()
     before = set(sys.meta_path)
