@@ -19,7 +19,12 @@ ABOUT: Final = About(
     latest="1.6.5",
     source="exllamav3 1.6.5, cache/*.py, modules/*.py; TabbyAPI e632af4, backends/exllamav3/model.py",
     engine="kvplan.engines.exllamav3.engine:ExLlamaV3",
-    roles={"kv_dtype": "cache_mode", "tensor_parallel": "tensor_parallel", "context": "max_seq_len"},
+    roles={
+        "kv_dtype": "cache_mode",
+        "tensor_parallel": "tensor_parallel",
+        "context": "max_seq_len",
+        "compute_capability": "compute_capability",
+    },
     # packed in groups of 32 with an fp16 scale each, which is what ggml's types of these names take
     cache_dtypes={
         "float16": _MODE + "FP16",

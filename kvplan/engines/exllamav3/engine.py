@@ -38,6 +38,7 @@ from kvplan.errors import Refused
 from kvplan.units import MIB
 
 _DRAFTER: Final = "drafter"
+_AMPERE: Final = 80
 _DEFAULT: Final = ExLlamaV3Options()
 
 
@@ -55,6 +56,8 @@ class ExLlamaV3(Engine):
             Refused: what the engine says instead of loading it, or why kvplan cannot tell.
         """
         try:
+            if 0 < self.options.compute_capability < _AMPERE:  # tabby common/hardware.py:hardware_supports_exllamav3
+                raise Refused("All GPUs must be ampere (30 series) or newer. AMD GPUs are not supported.")
             refuse(model)
             return ExLlamaV3On(self, model, as_read(model))
         except Refused as problem:

@@ -51,13 +51,20 @@ class ExLlamaV3Options(msgspec.Struct, frozen=True, kw_only=True):
     swa_full: bool = False  # full pages instead of rings
     layer_map: str = ""  # "0..31,16..31": a cache for each occurrence
     recurrent_dtype: str = "half"  # or float
+    compute_capability: int = 0  # of the card; 0: not known
 
     def __post_init__(self) -> None:
         for name, least in (("max_seq_len", -1), ("cache_size", 1), ("max_batch_size", 1), ("draft_num_tokens", 0)):
             value = getattr(self, name)
             if value is not None and not least <= value <= _LIMIT:
                 raise OptionError(f"{name} must be a whole number of at least {least}, got {value}", option=name)
-        for name, least in (("chunk_size", 1), ("tensor_parallel", 1), ("sysmem_kv_cache", 0), ("sysmem_recurrent_cache", 0)):
+        for name, least in (
+            ("chunk_size", 1),
+            ("tensor_parallel", 1),
+            ("sysmem_kv_cache", 0),
+            ("sysmem_recurrent_cache", 0),
+            ("compute_capability", 0),
+        ):
             if not least <= getattr(self, name) <= _LIMIT:
                 raise OptionError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)}", option=name)
         if self.cache_size is not None and self.cache_size % PAGE:

@@ -50,5 +50,6 @@ ABOUT: Final = About(
     recorded=(Recorded((0, 18, 0), (0, 18, 0), _KINDS),),  # its own planner's blocks (tests/golden/lmdeploy.jsonl)
     rules="lmdeploy pytorch/engine/cache_engine/layout.py, plan.py; pytorch/engine/executor/base.py",
     audit="kvplan.engines.lmdeploy.audit",
+    logs="kvplan.engines.lmdeploy.startup",
     tables="kvplan.engines.lmdeploy.tables",
 )

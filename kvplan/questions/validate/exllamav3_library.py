@@ -89,24 +89,34 @@ def opened() -> Iterator[tuple[Any, str, bool]]:
     Raises:
         EnvironmentMissing: it is not installed, or does not start.
     """
-    torch = import_torch()
+    import_torch()
     if importlib.util.find_spec("exllamav3") is None:
         raise EnvironmentMissing("exllamav3 is not installed, so nothing was compared", hint="pip install exllamav3")
-    real = torch.cuda.is_available() or importlib.util.find_spec("exllamav3_ext") is not None
+    real = importlib.util.find_spec("exllamav3_ext") is not None  # it would be compiled otherwise, which takes minutes
     finder = _StandIn()
     if not real:
         sys.meta_path.insert(0, finder)
     try:
-        with redirect_stdout(io.StringIO()):
-            library, version = import_module("exllamav3"), import_module("exllamav3.version")
-        yield library, str(vars(version)["__version__"]), real
-    except ImportError as problem:
-        raise EnvironmentMissing(f"exllamav3 cannot be imported: {problem}", hint="pip install exllamav3") from problem
+        library, version = _imported()
+        yield library, version, real
     finally:
         if not real:
             sys.meta_path.remove(finder)
             for name in finder.used:
                 sys.modules.pop(name, None)
+
+
+def _imported() -> tuple[Any, str]:
+    """The library and its release."""
+    try:
+        with redirect_stdout(io.StringIO()):
+            library, version = import_module("exllamav3"), import_module("exllamav3.version")
+    except Exception as problem:  # a missing dependency, or whatever a compiler says
+        said = str(problem).strip().splitlines() or [""]
+        raise EnvironmentMissing(
+            f"exllamav3 cannot be imported: {type(problem).__name__}: {said[0][:200]}", hint="pip install exllamav3"
+        ) from problem
+    return library, str(vars(version)["__version__"])
 
 
 def built(library: Any, model: Model, engine: ExLlamaV3) -> tuple[Any, tuple[str, ...]]:

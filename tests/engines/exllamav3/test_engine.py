@@ -186,6 +186,7 @@ def test_hostile_options_are_refused_in_one_sentence(options: dict[str, Any], wo
         ("llama-3.1-8b", {"layer_map": "0..31," * 10_000}, "layer_map names more than"),
         ("llama-3.1-8b", {"sysmem_kv_cache": 60}, "smaller than two pages"),
         ("whisper-large-v3", {}, "whisper"),
+        ("llama-3.1-8b", {"compute_capability": 75}, "All GPUs must be ampere"),
     ],
 )
 def test_refusals_are_the_engines_own(model: str, options: dict[str, Any], words: str) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import kvplan
@@ -94,8 +93,7 @@ def test_equal_tensors_pass_layer_by_layer_and_the_report_says_what_was_filled_i
     assert [buffer.real_bytes for buffer in found.buffers] == [4 * 256 * 2 * 64 * 2 * 2] * 2
     assert found.device_name == "exllamav3 1.6.5"
     assert any("filled in: rms_norm_eps" in note for note in found.allocation.notes)
-    if not torch.cuda.is_available():
-        assert any("without the compiled kernels" in note for note in found.allocation.notes)
+    assert any("without the compiled kernels" in note for note in found.allocation.notes)
 
 
 def test_a_tensor_of_another_shape_is_a_difference(library: Any) -> None:
@@ -126,6 +124,13 @@ def test_what_the_library_refuses_is_said_in_its_words(library: Any) -> None:
     layer = Layer(index=0, memories=(Softmax(kv_heads=1, key_dim=64, value_dim=64),))
     with pytest.raises(InputError, match="a list of layers"):
         validated(Model(name="m", model_type="spec", layers=(layer,)))
+
+
+def test_a_library_that_does_not_start_is_one_sentence(library: Any, tmp_path: Path) -> None:
+    library()
+    (tmp_path / "exllamav3" / "__init__.py").write_text("raise RuntimeError('no nvcc\\nlong story')", encoding="utf-8")
+    with pytest.raises(EnvironmentMissing, match=r"cannot be imported: RuntimeError: no nvcc$"):
+        validated(CONFIG)
 
 
 def test_the_modules_that_stood_in_are_gone_afterwards(library: Any) -> None:
