@@ -96,8 +96,8 @@ def new_form(model_type: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("model_type", "changed", "reason"),
     [
-        ("bailing_hybrid", {"no_kda_lora": False}, "`no_kda_lora: False`"),
-        ("bailing_hybrid", {"kda_safe_gate": False}, "`kda_safe_gate: False`"),
+        ("bailing_hybrid", {"no_kda_lora": False}, "`no_kda_lora: false`"),
+        ("bailing_hybrid", {"kda_safe_gate": False}, "`kda_safe_gate: false`"),
         ("hy_v4", {"indexer_types": ["shared"] * 34}, ""),
         ("hy_v4", {"indexer_types": ["shared", *["full"] * 33]}, "layer 0 has no indexer"),
         ("dots3_note_text", {"swa_qk_rope_head_dim": 32, "swa_head_dim": 224}, "rotary parts differ"),
