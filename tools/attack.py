@@ -335,7 +335,7 @@ DOORS: dict[str, Door] = {
     "machine": Door(make_machine, enter_machine),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
-SHARES = {"config": 5, "gguf": 5, "safetensors": 1, "description": 2, "plan": 2, "case": 2, "log": 1, "words": 2, "machine": 1}
+SHARES = {"config": 5, "gguf": 14, "safetensors": 1, "description": 2, "plan": 2, "case": 2, "log": 1, "words": 2, "machine": 1}
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 
