@@ -1,6 +1,5 @@
 """Heads, head sizes and windows of every layer, against the tensors that transformers 5.23 really kept."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,6 @@ from model_types import KEYS_AND_VALUES, with_wrappers
 from kvplan import architectures
 from kvplan.domain.model import Chunk, Cross, Memory, Shared, Softmax, Window
 
-GOLDEN = golden.GOLDEN / "transformers.jsonl"
 TYPES = with_wrappers(KEYS_AND_VALUES)
 
 # What this engine does to the model's memories, so that its tensors differ from them for a reason.
@@ -21,8 +19,7 @@ KEEPS_THE_PROMPT = {"unlimited_ocr"}  # a layer class of its own: the prompt, an
 
 
 def cases() -> Iterator[Any]:
-    for line in GOLDEN.read_text().splitlines():
-        case = json.loads(line)
+    for case in golden.cases("transformers"):
         quantized = case["options"]["cache_implementation"] == "quantized"
         if case["config"]["model_type"] in TYPES and not quantized:
             yield pytest.param(case, id=case["id"])

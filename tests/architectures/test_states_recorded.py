@@ -4,7 +4,6 @@ Each recorded case lists every tensor of every layer. The memories that kvplan r
 same layers, widths, heads, taps and dtypes. (transformers keeps all taps of a convolution as columns.)
 """
 
-import json
 import re
 
 import golden
@@ -14,7 +13,6 @@ from model_types import OTHER_MEMORIES
 
 from kvplan.architectures import read
 
-GOLDEN = golden.GOLDEN / "transformers.jsonl"
 #: Recorded nowhere: no class in the library, not runnable there, or held in cases of their own.
 UNRECORDED = OTHER_MEMORIES - {
     "axk1", "axk2", "bailing_hybrid", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "dots3_note_text",
@@ -25,9 +23,7 @@ UNRECORDED = OTHER_MEMORIES - {
 
 
 def cases() -> list[dict]:
-    with GOLDEN.open() as lines:
-        rows = [json.loads(line) for line in lines]
-    return [row for row in rows if row.get("text_model_type") in OTHER_MEMORIES]
+    return [row for row in golden.cases("transformers") if row.get("text_model_type") in OTHER_MEMORIES]
 
 
 CASES = cases()

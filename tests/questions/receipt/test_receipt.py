@@ -11,6 +11,7 @@ from golden import CONFIGS
 
 import kvplan
 from kvplan.cli.app import main
+from kvplan.errors import OptionError
 from kvplan.units import GIB
 
 LLAMA = str(CONFIGS / "hf" / "meta-llama__Llama-3.1-8B-Instruct.json")
@@ -247,3 +248,10 @@ def test_a_start_of_every_release_is_answered() -> None:
             found = receipt(gpu=gpu, engine=f"vllm@{release}", max_model_len=8192)
             assert found.budget.ledger is not None
             assert found.starts or found.unsure or found.refused
+
+
+def test_how_many_cards_split_the_model_is_said_once() -> None:
+    word, own = receipt(tensor_parallel=2), receipt(tensor_parallel_size=2)
+    assert word.to_dict() == own.to_dict() != receipt().to_dict()
+    with pytest.raises(OptionError, match="one option is given twice, as `tensor_parallel` and as `tensor_parallel_size`"):
+        receipt(tensor_parallel=2, tensor_parallel_size=4)
