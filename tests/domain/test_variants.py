@@ -1,7 +1,7 @@
 """What-if rewrites: laws over random models, and the words of every refusal."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import models, tokens
 
@@ -57,6 +57,7 @@ def test_every_source_owns_what_its_readers_gave_up(model: Model, factor: int) -
             assert owned in kept
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])  # most random models have no heads to divide
 @given(has_heads, tokens)
 def test_fewer_kv_heads_never_cost_more(model: Model, seq_len: int) -> None:
     assert model.attention_heads is not None

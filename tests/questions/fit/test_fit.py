@@ -107,7 +107,10 @@ def test_a_target_fits_exactly_when_its_requests_do(name: str, engine: str, budg
     most = answer(question(name, engine, budget_bytes, context=context), brief=True)
     assume(not most.not_predicted)
     target = answer(question(name, engine, budget_bytes, context=context, batch_size=users), brief=True)
-    assert target.fits is (users <= most.batch_size)
+    if "sequences" in about(engine).roles:  # started for the requests asked about: what is set aside first may halve in between
+        assert target.fits is holds(name, engine, budget_bytes, users, context)
+    else:
+        assert target.fits is (users <= most.batch_size)
 
 
 def test_an_engine_may_take_fewer_requests_than_the_memory_would(capsys: pytest.CaptureFixture[str]) -> None:
