@@ -24,3 +24,13 @@ def test_a_minute_of_attacks_finds_nothing() -> None:
 def test_a_few_inputs_of_every_door_find_nothing() -> None:
     done = _run("--seconds", "4", "--seed", "20261127")
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+#: Found once: door, seed, input.
+FOUND = (("case", 11, 1192),)  # gpu_memory_utilization as a text, in a recorded start
+
+
+@pytest.mark.parametrize(("door", "seed", "number"), FOUND)
+def test_what_was_found_stays_mended(door: str, seed: int, number: int) -> None:
+    done = _run("--only", door, "--seed", str(seed), "--input", str(number))
+    assert done.returncode == 0, done.stdout[-4000:]

@@ -8,6 +8,8 @@ engine's defaults are inputs or predicted; the recorded figures themselves never
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec import ValidationError, convert
+
 from kvplan.domain.caching_allocator import round_size
 from kvplan.domain.ledger import Ledger
 from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
@@ -17,7 +19,7 @@ from kvplan.engines.vllm.ledger import build, cards, machine
 from kvplan.engines.vllm.ledger.build import Parts, ledger
 from kvplan.engines.vllm.ledger.quantised import named_scheme
 from kvplan.engines.vllm.ledger.settings import Card, Settings
-from kvplan.units import GIB
+from kvplan.units import GIB, MAX_COUNT
 
 BYTES: Final = (
     "requested_memory", "weights_bytes", "peak_activation_bytes", "non_torch_bytes", "available_memory", "num_blocks",
@@ -65,7 +67,7 @@ def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
         total = int(snapshot["total"] * GIB)
     if total is None and isinstance(case.workload.get("total_gib"), int | float):
         total = int(case.workload["total_gib"] * GIB)
-    return {"runs": runs, "total": total}
+    return {"runs": runs, "total": None if total is None else whole(total, "expected.total_memory", 1)}
 
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
@@ -171,16 +173,36 @@ def settings_of(case: Case, config: Mapping[str, Any], *, tokens: int | None = N
     if not given.get("quantization") and not config.get("quantization_config"):
         given["quantization"] = named_scheme(case.model)
     dtype = str(case.options.get("dtype") or resolved.get("dtype") or _dtype(config)).removeprefix("torch.")
-    return Settings(
-        release=parse_version(case.engine_version or "0.26.0"),
-        usage_context=_context(case),
-        max_model_len=_length(case, config),
-        dtype={"half": "float16", "auto": _dtype(config)}.get(dtype, dtype),
-        kv_dtype=str(case.options.get("kv_cache_dtype", "auto")),
-        deep_gemm=False if fake else None,
-        flashinfer="flashinfer not installed" not in case.how and not fake,
-        **given,
+    return _typed(
+        {
+            "release": parse_version(case.engine_version or "0.26.0"),
+            "usage_context": _context(case),
+            "max_model_len": _length(case, config),
+            "dtype": {"half": "float16", "auto": _dtype(config)}.get(dtype, dtype),
+            "kv_dtype": str(case.options.get("kv_cache_dtype", "auto")),
+            "deep_gemm": False if fake else None,
+            "flashinfer": "flashinfer not installed" not in case.how and not fake,
+            **given,
+        }
     )
+
+
+def _typed(values: Mapping[str, Any]) -> Settings:
+    """The options, each of its type and of a size that can be.
+
+    Raises:
+        InvalidCase: one is not.
+    """
+    for name, value in values.items():
+        numbers = value if isinstance(value, list | tuple) else (value,)
+        least = 1 if name.endswith(("_size", "_seqs", "_tokens", "_len")) else 0
+        most = 1 if name == "gpu_memory_utilization" else MAX_COUNT
+        if any(isinstance(n, int | float) and not isinstance(n, bool) and not least <= n <= most for n in numbers):
+            raise InvalidCase(f"`options.{name}` must be from {least} to {most:,}")
+    try:
+        return convert(values, Settings)
+    except ValidationError as problem:
+        raise InvalidCase(f"the options cannot be read: {problem}") from problem
 
 
 def _context(case: Case) -> Any:
