@@ -6,11 +6,14 @@ Source: lmdeploy 0.18.0 `messages.py:PytorchEngineConfig`, `TurbomindEngineConfi
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from msgspec import Struct
 
 from kvplan.errors import OptionError, Refused
+
+_RELEASE: Final = re.compile(r"\d{1,4}(\.\w{1,20}){0,4}", re.ASCII)
 
 #: `quant_policy` by number, and as the command line spells it.
 POLICIES: Final = {0: "none", 4: "int4", 8: "int8", 16: "fp8", 17: "fp8_e5m2", 42: "turbo_quant"}
@@ -72,6 +75,10 @@ class LmdeployOptions(Struct, frozen=True, kw_only=True):
             raise OptionError(f"backend must be pytorch or turbomind, got `{self.backend[:40]}`", option="backend")
         if self.dtype not in {"auto", "float16", "bfloat16"}:
             raise OptionError(f"dtype must be auto, float16 or bfloat16, got `{self.dtype[:40]}`", option="dtype")
+        if not _RELEASE.fullmatch(self.transformers):
+            raise OptionError(
+                f"transformers must be a release like 5.23.0, got `{self.transformers[:40]}`", option="transformers"
+            )
         _within(self, "tp", 1)
         _within(self, "compute_capability", 1)
         _within(self, "cache_block_seq_len", 1)
