@@ -42,7 +42,14 @@ class Gpu(Struct, frozen=True, kw_only=True):
     compute_capability: str = ""
     interconnect: str = ""
     note: str = ""
+    driver_name: str = ""  # as its driver prints it, of a device that was asked itself
     unverified: tuple[str, ...] = ()
+
+    @property
+    def capability(self) -> int:
+        """`9.0` as 90, the way CUDA names architectures; 0 when it is not known."""
+        major, _, minor = self.compute_capability.partition(".")
+        return int(major) * 10 + int(minor or 0) if major.isdecimal() and (minor or "0").isdecimal() else 0
 
     @property
     def sizes(self) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 from msgspec import Struct
 
 from kvplan.domain.gpus import Gpu
+from kvplan.domain.ledger import Basis
 
 
 class Learned(Struct, frozen=True, kw_only=True):
@@ -15,7 +16,7 @@ class Learned(Struct, frozen=True, kw_only=True):
         non_torch: memory outside torch since the snapshot.
         graphs: CUDA graphs as captured; `estimate` as estimated before.
         context: what is gone of the free memory before the snapshot.
-        source: where it was read.
+        source: where it was read; `basis`: by whom.
         tensor_parallel: processes that shared the model then; the lines outside torch hold for that number only.
     """
 
@@ -25,6 +26,7 @@ class Learned(Struct, frozen=True, kw_only=True):
     estimate: int | None = None
     context: int | None = None
     source: str = "your log"
+    basis: Basis = "your log"
     tensor_parallel: int | None = None
 
 

@@ -43,7 +43,9 @@ def combined(found: Sequence[Learned]) -> Learned | None:
         return None
     split = found[0].tensor_parallel
     alike = [one for one in found if one.tensor_parallel == split]
-    values = {name: _median(getattr(one, name) for one in (found if name == "total" else alike)) for name in _BYTES}
+    values: dict[str, Any] = {
+        name: _median(getattr(one, name) for one in (found if name == "total" else alike)) for name in _BYTES
+    }
     source = found[0].source if len(found) == 1 else f"{len(found)} starts, the first {found[0].source}"
     return Learned(source=source[:200], tensor_parallel=split, **values)
 

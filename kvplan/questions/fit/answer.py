@@ -197,16 +197,10 @@ def machine_options(engine: str, gpu: Gpu, memory_bytes: int, given: Mapping[str
     roles = about(engine).roles
     machine: dict[str, Any] = {
         roles.get("memory", ""): memory_bytes,
-        roles.get("device_name", ""): gpu.id,
-        roles.get("compute_capability", ""): _capability(gpu),
+        roles.get("device_name", ""): gpu.driver_name or gpu.id,
+        roles.get("compute_capability", ""): gpu.capability,
     }
     return {key: value for key, value in machine.items() if key and value and key not in given}
-
-
-def _capability(gpu: Gpu) -> int:
-    """`9.0` as 90, the way CUDA names architectures; 0 when it is not known."""
-    major, _, minor = gpu.compute_capability.partition(".")
-    return int(major) * 10 + int(minor or 0) if major.isdecimal() and (minor or "0").isdecimal() else 0
 
 
 def answer(q: Question, *, brief: bool = False) -> Fit:

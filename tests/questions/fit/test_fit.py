@@ -1,6 +1,7 @@
 """`fit` is the inverse of `estimate`: it fits at n and not at n + 1, whatever the engine; nothing is guessed silently."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -322,22 +323,14 @@ def test_bad_questions_get_one_sentence(words: list[str], said: str, capsys: pyt
 def test_a_machine_without_a_gpu_is_told_what_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
     assert run("llama-3.1-8b", "--gpu", "local") == 3
     assert "no GPU was found" in capsys.readouterr().err
 
 
 def test_the_local_gpu_is_what_torch_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import SimpleNamespace
-
-    cuda = SimpleNamespace(
-        is_available=lambda: True,
-        mem_get_info=lambda index: (20 * GIB, 24 * GIB),
-        get_device_capability=lambda index: (8, 9),
-        get_device_name=lambda index: "Some Card",
-    )
-    monkeypatch.setitem(__import__("sys").modules, "torch", SimpleNamespace(cuda=cuda, version=SimpleNamespace(hip=None)))
+    card(monkeypatch, name="Some Card", total=24 * GIB, free=20 * GIB, capability=(8, 9))
     fit = kvplan.fit("llama-3.1-8b", "local", engine="ideal", context="8k")
     line = fit.budget.memory
     assert (line.bytes, line.basis) == (24 * GIB, "measured")
@@ -345,33 +338,56 @@ def test_the_local_gpu_is_what_torch_says(monkeypatch: pytest.MonkeyPatch) -> No
     assert f"{4 * GIB:,} bytes are in use now" in line.source
 
 
-def test_the_local_gpu_says_what_is_free_and_what_a_context_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+#: An idle H200 as it answered: nvidia-smi's total is more than torch's, and an empty process takes a context.
+H200 = {"name": "NVIDIA H200", "total": 150_109_880_320, "free": 149_557_477_376, "capability": (9, 0)}
+SMI_TOTAL = 143_771 * MIB
+
+
+def card(
+    monkeypatch: pytest.MonkeyPatch, *, name: str, total: int, free: int, capability: tuple[int, int], used: int | None = None
+) -> None:
+    """A machine whose torch, and where `used` is said whose driver, answer so."""
     from types import SimpleNamespace
 
-    total, free, context = 25_386_352_640, 23 * GIB, 390 * MIB
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        mem_get_info=lambda index: (free, total),
+        get_device_capability=lambda index: capability,
+        get_device_name=lambda index: name,
+    )
     nvml = SimpleNamespace(
+        nvmlMemory_v2=2,
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
         nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetName=lambda handle: b"NVIDIA GeForce RTX 4090",
-        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=total, free=free),
+        nvmlDeviceGetName=lambda handle: name.encode(),
+        nvmlDeviceGetMemoryInfo=lambda handle, version: SimpleNamespace(total=SMI_TOTAL, used=used),
     )
-    cuda = SimpleNamespace(
-        is_available=lambda: True,
-        mem_get_info=lambda index: (free - context, total),
-        get_device_capability=lambda index: (8, 9),
-        get_device_name=lambda index: "NVIDIA GeForce RTX 4090",
-    )
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", nvml)
-    monkeypatch.setitem(__import__("sys").modules, "torch", SimpleNamespace(cuda=cuda, version=SimpleNamespace(hip=None)))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda, version=SimpleNamespace(hip=None)))
+    monkeypatch.setitem(sys.modules, "pynvml", None if used is None else nvml)
+
+
+def test_the_local_gpu_says_what_is_free_and_what_a_context_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    card(monkeypatch, **H200, used=0)
     fit = kvplan.fit("llama-3.1-8b", "local", engine="vllm@0.26.0", context="8k")
-    assert fit.question.free == (free,)
-    assert (fit.question.learned.total, fit.question.learned.context) == (total, context)
-    assert (fit.budget.memory.bytes, fit.budget.memory.low, fit.budget.memory.high) == (total, total, total)
+    assert fit.question.free == (150_109_880_320,)
+    assert (fit.question.learned.total, fit.question.learned.context) == (150_109_880_320, 552_402_944)
+    memory, by_name = fit.budget.memory, {line.name: line for line in fit.budget.lines}
+    assert (memory.bytes, memory.low, memory.high, memory.basis) == (150_109_880_320,) * 3 + ("measured",)
+    assert by_name["non-torch"].basis == "measured"  # the driver's name says that it is an H200, for which it is known
     assert not fit.budget.refused
-    busy = kvplan.fit("llama-3.1-8b", "local", engine="vllm@0.26.0", context="8k", free="10GiB")
-    assert "10.0" in busy.budget.refused
-    assert not busy.fits
+
+
+def test_what_others_use_of_the_local_gpu_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = 100 * GIB
+    card(monkeypatch, **{**H200, "free": H200["free"] - taken}, used=taken)
+    fit = kvplan.fit("llama-3.1-8b", "local", engine="vllm@0.26.0", context="8k")
+    assert fit.question.free == (150_109_880_320 - taken,)
+    assert fit.question.learned.context == 552_402_944
+    assert "39.8" in fit.budget.refused
+    assert not fit.fits
+    told = kvplan.fit("llama-3.1-8b", "local", engine="vllm@0.26.0", context="8k", free="139GiB")
+    assert told.fits
 
 
 def test_json_and_csv_carry_whole_bytes_and_the_same_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,14 +77,14 @@ def _fitting(learned: Learned, args: Arguments) -> Learned:
     """What a machine file says of this many processes: only the total is true of any number."""
     if learned.tensor_parallel in {None, args.options.tp_size}:
         return learned
-    return Learned(total=learned.total, source=learned.source)
+    return Learned(total=learned.total, source=learned.source, basis=learned.basis)
 
 
 def _total(machine: Machine, known: Learned) -> Line:
     if machine.given is not None:
         return exact("total", machine.given, "--memory", "given")
     if known.total is not None:
-        return exact("total", known.total, known.source, "your log")
+        return exact("total", known.total, known.source, known.basis)
     facts = gpu_totals.totals(machine.gpu.id)
     best, low, high, source = gpu_totals.band(facts, machine.gpu.reported_bytes) if facts is not None else (0, 0, 0, "")
     if best:
@@ -96,7 +96,7 @@ def _total(machine: Machine, known: Learned) -> Line:
 def _gone(machine: Machine, known: Learned, args: Arguments) -> Line:
     """What is not free any more when SGLang first measures: context, communication, and other tenants."""
     if known.context is not None:
-        found = exact(CONTEXT, known.context, known.source, "your log")
+        found = exact(CONTEXT, known.context, known.source, known.basis)
     else:
         best, low, high = (int(amount * GIB) for amount in _CONTEXT[args.options.tp_size * args.options.pp_size > 1])
         found = band(CONTEXT, best, low, high, "smallest to largest of published starts", "assumed")

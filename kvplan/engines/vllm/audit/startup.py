@@ -160,7 +160,7 @@ def card_by_total(total_gib: float | None) -> Card | None:
         return None
     name, known = next(((name, known) for name, known in found if known.capability == 90), found[0])
     return Card(
-        name=name, total=total, total_low=total, total_high=total, total_source="the log",
+        name=name, total=total, total_low=total, total_high=total, total_source="the log", total_basis="your log",
         compute_capability=known.capability, multiprocessors=known.sms or 108, l2_bytes=known.l2 or 40 * MIB,
     )  # fmt: skip
 

@@ -115,11 +115,11 @@ def ledger(model: Described, settings: Settings, card: Card, known: Learned = NO
     lines = [*weight_lines(model, settings, card, found), activation_line(model, settings, card, found)]
     non_torch = machine.non_torch(card, settings)
     if known.non_torch is not None:
-        non_torch = exact(machine.NON_TORCH, known.non_torch, known.source, "your log")
+        non_torch = exact(machine.NON_TORCH, known.non_torch, known.source, known.basis)
     lines.append(non_torch)
     estimate = graphs.estimate(found.shape, settings, found.batch, card)
     if known.estimate is not None and estimate.high:
-        estimate = exact(graphs.ESTIMATE, known.estimate, known.source, "your log")
+        estimate = exact(graphs.ESTIMATE, known.estimate, known.source, known.basis)
     beside = []
     if graphs.subtracted(settings):
         if estimate.high:
@@ -128,10 +128,10 @@ def ledger(model: Described, settings: Settings, card: Card, known: Learned = NO
         beside.append(estimate)
     captured = graphs.captured(found.shape, settings, found.batch, card)
     if known.graphs is not None and captured.high:
-        captured = exact(graphs.CAPTURED, known.graphs, known.source, "your log")
+        captured = exact(graphs.CAPTURED, known.graphs, known.source, known.basis)
     context = machine.context(card, settings)
     if known.context is not None:
-        context = exact(machine.CONTEXT, known.context, known.source, "your log")
+        context = exact(machine.CONTEXT, known.context, known.source, known.basis)
     buffers = machine.runner_buffers(found.batch, found.shape)
     if releases.WHOLE_CONSUMPTION.at(release):
         lines.append(buffers)
@@ -160,11 +160,11 @@ def _unknown(found: Parts) -> str:
 
 
 def total_line(card: Card, known: Learned) -> Line:
-    """The device's total: the log's, or what the card prints."""
+    """The device's total: the log's, what was given, or what the card prints."""
     if known.total is not None:
-        return exact(TOTAL, known.total, known.source, "your log")
+        return exact(TOTAL, known.total, known.source, known.basis)
     low, high = card.total_low or card.total, card.total_high or card.total
-    return band(TOTAL, card.total, low, high, card.total_source or "given", "measured")
+    return band(TOTAL, card.total, low, high, card.total_source, card.total_basis)
 
 
 def requested_line(total: Line, settings: Settings) -> Line:

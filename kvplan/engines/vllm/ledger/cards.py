@@ -12,11 +12,11 @@ _MULTIPROCESSORS: Final = 108  # where nobody printed them: an A100's
 _L2: Final = 40 * MIB
 
 
-def card(name: str, total: int | None = None, *, wddm: bool = False) -> Card:
+def card(name: str, total: int | None = None, *, wddm: bool = False, source: str = "given") -> Card:
     """The card that `name` means: a catalogue id, enough of one, or what a driver prints.
 
     Args:
-        total: bytes that torch reported, where that is known.
+        total: bytes that torch reported, where that is known; `source`: who says so.
         wddm: Windows or WSL, where the driver keeps half a MiB only.
 
     Raises:
@@ -30,23 +30,23 @@ def card(name: str, total: int | None = None, *, wddm: bool = False) -> Card:
         except OptionError:
             if total is None:
                 raise
-            return Card(name=name, total=total, total_low=total, total_high=total, total_source="given", compute_capability=0)
+            return Card(name=name, total=total, total_low=total, total_high=total, total_source=source, compute_capability=0)
         reported = entry.reported_bytes
         found = entry.id, gpu_totals.totals(entry.id) or gpu_totals.CardTotals(cc=entry.compute_capability)
     identity, facts = found
-    best, low, high, source = gpu_totals.band(facts, reported)
+    best, low, high, printed = gpu_totals.band(facts, reported)
     if wddm and facts.wddm:
         best = low = high = facts.wddm
-        source = "total under Windows and WSL"
+        printed = "total under Windows and WSL"
     if total is not None:
         best = low = high = total
-        source = "given"
     return Card(
         name=name if name.lower() != identity else f"{identity} {' '.join(facts.names[:1])}",
         total=best,
         total_low=low,
         total_high=high,
-        total_source=source,
+        total_source=printed if total is None else source,
+        total_basis="measured" if total is None else "given",
         compute_capability=facts.capability,
         multiprocessors=facts.sms or _MULTIPROCESSORS,
         l2_bytes=facts.l2 or _L2,

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Learned, Machine
@@ -52,9 +54,10 @@ def settings_of(options: VllmOptions, plan: Plan, release: tuple[int, ...]) -> S
 
 
 def card_of(machine: Machine) -> Card:
-    """The machine's card, with the total that was given or learned."""
+    """The machine's card, with the total that was given or learned; one that no table knows has what its driver said."""
     total = machine.given if machine.given is not None else machine.learned.total
-    return cards.card(machine.gpu.id, total)
+    found = cards.card(machine.gpu.driver_name or machine.gpu.id, total, source="--memory")
+    return found if found.compute_capability else replace(found, compute_capability=machine.gpu.capability)
 
 
 def process_ledger(
@@ -70,11 +73,8 @@ def stage_ledgers(
     """Each pipeline stage's ledger, first to last."""
     settings, card = settings_of(options, plan, release), card_of(machine)
     known = _fitting(machine.learned, settings)
-    if machine.given is not None and known.total is None:
-        known = Learned(
-            total=machine.given, non_torch=known.non_torch, graphs=known.graphs, estimate=known.estimate,
-            context=known.context, source="--memory",
-        )  # fmt: skip
+    if machine.given is not None:
+        known = replace(known, total=None)
     return [ledger(tensors, settings, card, known, stage)[0] for stage in range(settings.pipeline_parallel_size)]
 
 
@@ -100,7 +100,7 @@ def _fitting(learned: Learned, settings: Settings) -> Learned:
     """What a machine file says about this many processes: only the total is true of any number."""
     if learned.tensor_parallel in {None, settings.tensor_parallel_size}:
         return learned
-    return Learned(total=learned.total, source=learned.source)
+    return Learned(total=learned.total, source=learned.source, basis=learned.basis)
 
 
 def too_little_free(found: Ledger, machine: Machine, release: tuple[int, ...]) -> str:

@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from kvplan.domain.ledger import Basis
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.vllm.ledger import releases
 from kvplan.engines.vllm.ledger.shape import Shape
@@ -17,7 +18,7 @@ class Card(Struct, frozen=True, kw_only=True):
     """One device as torch reports it.
 
     Attributes:
-        total: bytes that `cudaMemGetInfo` calls the total: best value, smallest and largest that the card prints.
+        total: bytes that `cudaMemGetInfo` calls the total: best value, smallest and largest of such cards, and who says so.
         compute_capability: 90 is sm_90; 0 where it is not known.
         multiprocessors: SMs, which the top-k kernel's buffer has a row for.
         l2_bytes: L2 cache, as large as the autotuner's flush buffer.
@@ -27,7 +28,8 @@ class Card(Struct, frozen=True, kw_only=True):
     total: int = 0
     total_low: int = 0
     total_high: int = 0
-    total_source: str = ""
+    total_source: str = "given"
+    total_basis: Basis = "given"
     compute_capability: int = 90
     multiprocessors: int = 132
     l2_bytes: int = 50 * MIB
