@@ -59,7 +59,9 @@ def _runs(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """What the machine decided: its total; and the batches that a recording was asked for."""
+    """What the machine decided: its total, and what it found for the cache, where the record has bytes (then the blocks are
+    judged by that, and a wrong line is one wrong fact); and the batches that a recording was asked for.
+    """
     runs = [{name: whole(run.get(name), f"profile.{name}", 1) for name in ("tokens", "max_num_seqs")} for run in _runs(expected)]
     snapshot = expected.get("init_snapshot_gib")
     total = expected.get("total_memory")
@@ -67,7 +69,12 @@ def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
         total = int(snapshot["total"] * GIB)
     if total is None and isinstance(case.workload.get("total_gib"), int | float):
         total = int(case.workload["total_gib"] * GIB)
-    return {"runs": runs, "total": None if total is None else whole(total, "expected.total_memory", 1)}
+    found = expected.get("available_memory")
+    return {
+        "runs": runs,
+        "total": None if total is None else whole(total, "expected.total_memory", 1),
+        "available": None if found is None else whole(found, "expected.available_memory"),
+    }
 
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
@@ -86,7 +93,8 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     settings = settings_of(case, config)
     stages = [ledger(model, settings, card, stage=stage) for stage in range(settings.pipeline_parallel_size)]
     facts |= _ledger_facts(*stages[0])
-    facts |= _pool_facts(case, config, settings, [one for one, _ in stages], read)
+    left = [one.available.bytes for one, _ in stages] if asked["available"] is None else [asked["available"]]
+    facts |= _pool_facts(case, config, settings, left, read)
     return facts
 
 
@@ -114,9 +122,9 @@ def _ledger_facts(found: Ledger, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _pool_facts(case: Case, config: Mapping[str, Any], settings: Settings, stages: list[Ledger], read: Read) -> dict[str, Any]:
-    """What the engine makes of what is left, on the stage that leaves least."""
-    budgets = tuple(max(0, one.available.bytes) for one in stages)
+def _pool_facts(case: Case, config: Mapping[str, Any], settings: Settings, left: list[int], read: Read) -> dict[str, Any]:
+    """What the engine makes of the bytes that are left on each stage (one stands for all): the least decides."""
+    budgets = tuple(max(0, amount) for amount in left)
     model = read(config, "")
     on = Vllm.made(pool_options(case, settings), ".".join(map(str, settings.release))).on(model)
     pool = on.reserved(budgets)
