@@ -15,7 +15,8 @@ from kvplan.errors import OptionError, shown, written
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
 from kvplan.loading.weights.find import find_weights
-from kvplan.questions.fit.answer import answer, smallest, utilization_from
+from kvplan.questions.fit.answer import answer, smallest
+from kvplan.questions.fit.budget import utilization_from
 from kvplan.questions.fit.fixes import with_fixes
 from kvplan.questions.fit.question import Fit, Question
 from kvplan.units import parse_count, parse_rounded_size, parse_size

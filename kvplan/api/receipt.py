@@ -12,7 +12,7 @@ from kvplan.engines.kernel.about import Role
 from kvplan.engines.kernel.options import given_twice
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
-from kvplan.questions.fit.answer import utilization_from
+from kvplan.questions.fit.budget import utilization_from
 from kvplan.questions.fit.question import Question
 from kvplan.questions.receipt import Receipt
 from kvplan.questions.receipt import receipt as asked

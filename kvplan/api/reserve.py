@@ -14,7 +14,7 @@ from kvplan.domain.pool import Pool
 from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
-from kvplan.questions.fit.answer import budget_of, told_options, utilization_from
+from kvplan.questions.fit.budget import budget_of, told_options, utilization_from
 from kvplan.questions.fit.question import Question
 from kvplan.questions.reserve import reserved
 from kvplan.units import parse_rounded_size

@@ -10,7 +10,7 @@ from kvplan.domain.budget import Budget
 from kvplan.domain.machine import Machine
 from kvplan.domain.pool import Pool
 from kvplan.engines.kernel.engine import Served
-from kvplan.questions.fit.answer import budget_of, prepared_of, told_options
+from kvplan.questions.fit.budget import budget_of, prepared_of, told_options
 from kvplan.questions.fit.question import Question
 from kvplan.questions.reserve import reserved
 

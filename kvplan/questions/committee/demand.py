@@ -19,7 +19,7 @@ from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused, SpecError, nearest
 from kvplan.questions.committee.placing import Item
 from kvplan.questions.committee.shares import of_total
-from kvplan.questions.fit.answer import LOADED, assumed_reserve, contradicts, machine_options
+from kvplan.questions.fit.budget import LOADED, assumed_reserve, contradicts, machine_options
 from kvplan.units import MAX_COUNT, ceil_div
 
 #: Lines of a ledger that a process takes of the card beside the fraction that it is given.

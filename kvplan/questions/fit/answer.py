@@ -1,206 +1,23 @@
-"""`fit`: what one GPU (or several) can serve, and the verdict on a target. Pure: weights and memory come in as budget lines."""
+"""`fit`: the largest workload that a device's budget holds, and the verdict on a target. Pure."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from msgspec.structs import replace
 
-from kvplan.architectures.describe import describe
 from kvplan.domain.allocation import Allocation
-from kvplan.domain.budget import (
-    Budget,
-    given_memory,
-    given_reserve,
-    gpu_memory,
-    not_lent,
-    share_of_weights,
-    unused,
-)
-from kvplan.domain.gpus import Gpu
-from kvplan.domain.ledger import Ledger, Line, total
-from kvplan.domain.machine import Machine
+from kvplan.domain.budget import Budget
 from kvplan.domain.unified import working_set
-from kvplan.engines import ABOUTS, about, make_engine, option_names
-from kvplan.engines.kernel.about import About
-from kvplan.engines.kernel.engine import Prepared, Serving
-from kvplan.errors import OptionError, Refused, shown
+from kvplan.engines.kernel.engine import Serving
+from kvplan.errors import OptionError
 from kvplan.questions.commands import served_name
+from kvplan.questions.fit.budget import budget_of, room_of
 from kvplan.questions.fit.question import Fit, Limit, Question, Row
 from kvplan.questions.fit.room import Room
 from kvplan.units import MAX_COUNT
 
-#: Lines that are loaded with the model.
-LOADED: Final = frozenset({"weights", "LoRA slots", "drafter"})
-_CONTRADICTION: Final = 0.1
 #: Contexts of a trade-off table start here.
 _SHORTEST: Final = 1024
-
-
-def budget_of(q: Question) -> Budget:
-    """One device's budget, each line with its origin: the engine's ledger where its lines are known."""
-    plain = _plain_budget(q)
-    prepared = prepared_of(q, plain)
-    tensors = describe(q.model, getattr(prepared.engine.options, "draft", None)) if prepared is not None else None
-    if prepared is None or tensors is None:
-        return plain
-    machine = Machine(gpu=q.gpu, given=q.memory_bytes, learned=q.learned, free=q.free)
-    found = prepared.ledger(machine, tensors)
-    return plain if found is None else _of_ledger(q, _overridden(q, found), prepared.too_little_free(found, machine))
-
-
-def prepared_of(q: Question, plain: Budget) -> Prepared | None:
-    """The engine as the question would start it, where it can be."""
-    options = told_options(q, plain)
-    limit = about(q.engine).roles.get("context", "")
-    share = about(q.engine).roles.get("utilization", "")
-    if q.context is not None and limit in option_names(q.engine):
-        options.setdefault(limit, q.context)
-    if q.utilization is not None and share in option_names(q.engine):
-        options[share] = q.utilization
-    try:
-        return make_engine(q.engine, options).on(q.model)
-    except Refused:
-        return None
-
-
-def _overridden(q: Question, found: Ledger) -> Ledger:
-    """The ledger with the lines that whoever asks knows better."""
-    lines = list(found.lines)
-    if q.weights_given or q.weights.basis == "given":
-        given = share_of_weights(q.weights, q.devices)
-        lines = [given if line.name == "weights" else line for line in lines]
-    elif q.weights.basis == "measured":  # a checkpoint is at hand: where its size contradicts the config, the file is right
-        measured = share_of_weights(q.weights, q.devices)
-        lines = [measured if line.name == "weights" and contradicts(line, measured) else line for line in lines]
-    if q.reserve_bytes is not None:
-        lines = [line for line in lines if line.name in LOADED] + [given_reserve(q.reserve_bytes)]
-    return replace(found, lines=tuple(lines))
-
-
-def contradicts(line: Line, measured: Line) -> bool:
-    """Whether weights were told that are of another format than the config's, beyond what layouts and rounding explain."""
-    return abs(line.bytes - measured.bytes) > _CONTRADICTION * max(line.bytes, measured.bytes)
-
-
-def _of_ledger(q: Question, found: Ledger, refused: str) -> Budget:
-    """A budget whose every line is the engine's own."""
-    memory = replace(found.total, name=f"GPU memory ({q.gpu.id})")
-    left = Line(
-        name=f"left alone ({100 * (1 - found.requested.bytes / max(1, found.total.bytes)):.3g}%)",
-        bytes=found.total.bytes - found.requested.bytes,
-        basis=found.requested.basis,
-        source=found.requested.source,
-    )
-    loaded = total("weights", (line for line in found.lines if line.name in LOADED))
-    rest = total("activations and runtime", (line for line in found.lines if line.name not in LOADED))
-    share = found.requested.bytes / max(1, found.total.bytes)
-    return Budget(
-        memory=memory, utilization=round(share, 4), unused=left, weights=loaded, reserve=rest, ledger=found, refused=refused
-    )
-
-
-def _plain_budget(q: Question) -> Budget:
-    """A budget with one assumed line for all that is neither weights nor cache."""
-    name = q.engine.partition("@")[0]
-    memory = gpu_memory(q.gpu) if q.memory_bytes is None else given_memory(q.gpu.id, q.memory_bytes)
-    share, left = _left_alone(q, name, memory)
-    reserve = assumed_reserve(name) if q.reserve_bytes is None else given_reserve(q.reserve_bytes)
-    return Budget(memory=memory, utilization=share, unused=left, weights=share_of_weights(q.weights, q.devices), reserve=reserve)
-
-
-def assumed_reserve(engine: str) -> Line:
-    """What an engine needs beside weights and cache, unless told otherwise."""
-    found = ABOUTS[engine].reserve if engine in ABOUTS else About(name="").reserve
-    return Line(name="activations and runtime", bytes=found.bytes, basis="assumed", source=found.reason)
-
-
-def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
-    """The utilization: what was asked, the engine's own default, or all of it."""
-    if _measures_itself(engine):
-        share = _own_share(q, engine)
-        return share, unused(memory, 1.0, "assumed", f"{engine} takes {share:g} of what the weights leave")
-    if q.utilization is not None:
-        return q.utilization, unused(memory, q.utilization, "given", "--utilization")
-    option = about(engine).roles.get("utilization", "")
-    if option in q.options:
-        given = utilization_from(q.options[option])
-        return given, unused(memory, given, "given", f"--set {option}")
-    if q.gpu.vendor == "apple":
-        kept = not_lent(memory.bytes)
-        return 1 - kept.bytes / memory.bytes, kept
-    own = make_engine(q.engine, _machine(q, memory.bytes)).utilization(q.model) if option else None
-    if own is not None:
-        return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}")
-    return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs")
-
-
-def _measures_itself(engine: str) -> bool:
-    """Whether the engine's share is of what is free once the weights are loaded: its pool then takes it."""
-    known = about(engine)
-    return known.share.meaning == "of free after loading" and "utilization" in known.roles
-
-
-def _own_share(q: Question, engine: str) -> float:
-    """The share that such an engine is told, or takes."""
-    option = about(engine).roles["utilization"]
-    if q.utilization is not None:
-        return q.utilization
-    return utilization_from(q.options.get(option, make_engine(q.engine, {}).utilization(q.model)))
-
-
-def utilization_from(value: Any) -> float:
-    """A share between 0 and 1 from text or a number.
-
-    Raises:
-        OptionError: it is not one.
-    """
-    try:
-        share = float(value)
-    except (TypeError, ValueError, OverflowError):
-        share = 0.0
-    if not 0 < share <= 1:
-        raise OptionError(f"«utilization»: expected a share above 0 and at most 1, got {shown(value)}", hint="0.9 is nine tenths")
-    return share
-
-
-def room_of(q: Question, budget: Budget, amount: int | None = None) -> Room:
-    """The cache budget, or another `amount` of bytes, as the engine sees it."""
-    size = budget.cache_bytes if amount is None else amount
-    return Room(q.model, q.engine, told_options(q, budget), size, encoder_len=q.encoder_len)
-
-
-def told_options(q: Question, budget: Budget) -> dict[str, Any]:
-    """The engine's options; an engine whose options describe the machine is told which it is.
-
-    Raises:
-        OptionError: the engine does not split a model.
-    """
-    return _machine(q, budget.memory.bytes)
-
-
-def _machine(q: Question, memory_bytes: int) -> dict[str, Any]:
-    told = machine_options(q.engine, q.gpu, memory_bytes, q.options)
-    if q.tensor_parallel > 1:
-        if "tensor_parallel" not in option_names(q.engine):
-            raise OptionError(
-                f"engine {q.engine} does not split a model over devices here",
-                hint="use one GPU, or an engine with tensor parallelism (`kvplan engines`)",
-            )
-        told["tensor_parallel"] = q.tensor_parallel
-    if q.utilization is not None and _measures_itself(q.engine):
-        told[about(q.engine).roles["utilization"]] = q.utilization
-    return {**q.options, **told}
-
-
-def machine_options(engine: str, gpu: Gpu, memory_bytes: int, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What an engine looks up on the machine, for those whose options say it, where nobody has said otherwise."""
-    roles = about(engine).roles
-    machine: dict[str, Any] = {
-        roles.get("memory", ""): memory_bytes,
-        roles.get("device_name", ""): gpu.driver_name or gpu.id,
-        roles.get("compute_capability", ""): gpu.capability,
-    }
-    return {key: value for key, value in machine.items() if key and value and key not in given}
 
 
 def answer(q: Question, *, brief: bool = False) -> Fit:

@@ -8,7 +8,8 @@ from kvplan.engines import about, option_names, with_dtype
 from kvplan.errors import KvplanError
 from kvplan.questions.changes import SPLITS, dtypes_of, larger_gpus, lighter_weights, narrower_dtypes
 from kvplan.questions.commands import fit_command
-from kvplan.questions.fit.answer import answer, budget_of, room_of
+from kvplan.questions.fit.answer import answer
+from kvplan.questions.fit.budget import budget_of, room_of
 from kvplan.questions.fit.question import Alternative, Fit, Fix, Question
 from kvplan.questions.fit.room import Room
 from kvplan.units import MAX_COUNT
