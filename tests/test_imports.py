@@ -15,7 +15,7 @@ from golden import ROOT as REPOSITORY
 
 import kvplan
 from kvplan.architectures import FAMILIES
-from kvplan.architectures.parameters import MODULES as MODULES_OF_PARAMETERS
+from kvplan.architectures.parameters.index import MODULES as MODULES_OF_PARAMETERS
 from kvplan.cli.app import COMMANDS
 from kvplan.cli.validate import _ON_A_DEVICE
 

@@ -1,4 +1,5 @@
-"""Write kvplan/architectures/index.py from the families' ROWS, or check that it is current.
+"""Write the indexes of kvplan/architectures from the ROWS of its files, or check that they are current: which family reads a
+model type (index.py), and which module counts its parameters (parameters/index.py).
 
 python tools/make_index.py            write (`make index`)
 python tools/make_index.py --check    exit 1 when it is stale
@@ -6,6 +7,7 @@ python tools/make_index.py --check    exit 1 when it is stale
 
 import sys
 import textwrap
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,7 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parent.parent
 FAMILIES = ROOT / "kvplan" / "architectures" / "families"
 INDEX = FAMILIES.parent / "index.py"
+COUNTS = FAMILIES.parent / "parameters"
 HEAD = '''"""Which family reads which model type: the families' ROWS, by tools/make_index.py (`make index`); do not edit."""
 
 from typing import Final
@@ -26,6 +29,20 @@ TAIL = """}
 
 #: Model type -> family file.
 FAMILY_OF: Final = {model_type: family for family, types in FAMILIES.items() for model_type in types}
+"""
+COUNTS_HEAD = '''"""Which module counts a model type: the ROWS, by tools/make_index.py (`make index`); do not edit."""
+
+from typing import Final
+
+# fmt: off
+#: Module of this package -> the model types (of the text part) that it counts.
+MODULES: Final[dict[str, tuple[str, ...]]] = {
+'''
+COUNTS_TAIL = """}
+# fmt: on
+
+#: Model type -> module.
+MODULE_OF: Final = {model_type: module for module, types in MODULES.items() for model_type in types}
 """
 
 
@@ -45,37 +62,69 @@ def families() -> dict[str, list[str]]:
         rows = getattr(import_module(f"kvplan.architectures.families.{path.stem}"), "ROWS", None)
         if not rows:
             raise SystemExit(f"{path.name}: has no ROWS, so no model type leads to it")
-        for model_type in rows:
-            if model_type in owners:
-                raise SystemExit(f"{path.name}: `{model_type}` is read by {owners[model_type]}.py already")
-            owners[model_type] = path.stem
-        found[path.stem] = sorted(rows)
+        found[path.stem] = claimed(path, rows, owners, "read")
     return found
 
 
-def index() -> str:
-    """The file's text."""
+def counts() -> dict[str, list[str]]:
+    """The model types of each module that counts parameters; the rest of that folder is what they are made of.
+
+    Raises:
+        SystemExit: two modules count the same model type.
+    """
+    blank = ModuleType("kvplan.architectures.parameters.index")
+    blank.__dict__.update(MODULES={}, MODULE_OF={})
+    sys.modules.setdefault(blank.__name__, blank)
+    found: dict[str, list[str]] = {}
+    owners: dict[str, str] = {}
+    for path in sorted(COUNTS.glob("[!_]*.py")):
+        module = import_module(f"kvplan.architectures.parameters.{path.stem}")
+        rows = getattr(module, "ROWS", None)
+        if rows and hasattr(module, "read"):
+            found[path.stem] = claimed(path, rows, owners, "counted")
+    return found
+
+
+def claimed(path: Path, rows: Iterable[str], owners: dict[str, str], verb: str) -> list[str]:
+    """The model types of a file, each of which belongs to it alone.
+
+    Raises:
+        SystemExit: another file has one of them.
+    """
+    for model_type in rows:
+        if model_type in owners:
+            raise SystemExit(f"{path.name}: `{model_type}` is {verb} by {owners[model_type]}.py already")
+        owners[model_type] = path.stem
+    return sorted(rows)
+
+
+def listed(files: dict[str, list[str]]) -> str:
+    """The rows of an index."""
     lines = []
-    for family, types in families().items():
+    for family, types in files.items():
         row = ", ".join(f'"{model_type}"' for model_type in types) + ","
         line = f'    "{family}": ({row}),'
         if len(line) > 130:
             wrapped = textwrap.wrap(row, 130, initial_indent=" " * 8, subsequent_indent=" " * 8, break_on_hyphens=False)
             line = "\n".join([f'    "{family}": (', *wrapped, "    ),"])
         lines.append(f"{line}\n")
-    return HEAD + "".join(lines) + TAIL
+    return "".join(lines)
 
 
 def main() -> int:
-    """Write or check the index."""
-    text = index()
+    """Write or check the indexes."""
+    texts = {
+        INDEX: HEAD + listed(families()) + TAIL,
+        COUNTS / "index.py": COUNTS_HEAD + listed(counts()) + COUNTS_TAIL,
+    }
     if "--check" not in sys.argv[1:]:
-        INDEX.write_text(text, encoding="utf-8")
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
         return 0
-    if INDEX.read_text(encoding="utf-8") != text:
-        print("stale: kvplan/architectures/index.py; run `make index`", file=sys.stderr)
-        return 1
-    return 0
+    stale = [str(path.relative_to(ROOT)) for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
+    if stale:
+        print(f"stale: {', '.join(stale)}; run `make index`", file=sys.stderr)
+    return int(bool(stale))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from kvplan.errors import ConfigError
 from kvplan.files import read_bounded
 from kvplan.limits import CONFIG_BYTES
 
-#: Above this, sections that no family reads (per-layer quantisation tables) are checked but not built.
+#: Above this, parts of `quantization_config` that nobody reads (a line for each layer) are checked but not built.
 _LARGE: Final = 64 * 2**10
 
 
@@ -25,55 +25,76 @@ def load_config(path: Path, *, infer: bool = False, name: str = "") -> Model:
     return architectures.read(data, source=str(path), name=name or _name_of(path, data), infer=infer)
 
 
-def parse_config(raw: bytes, source: str) -> dict[str, Any]:
+def parse_config(raw: bytes, source: str, what: str = "a model's config.json") -> dict[str, Any]:
     """The JSON object in `raw`.
 
     Raises:
-        ConfigError: not UTF-8, not JSON, nested too deeply, or not an object.
+        ConfigError: not UTF-8, not JSON, nested too deeply, not an object, or a key is given twice.
     """
     try:
-        data = _parse_large(raw) if len(raw) > _LARGE else None
-        if data is None:
-            data = json.loads(raw)
+        data = json.loads(_slimmed(raw) if len(raw) > _LARGE else raw, object_pairs_hook=_each_once)
     except UnicodeDecodeError as problem:
-        raise ConfigError(f"{source}: not UTF-8 text", hint="give a model's config.json") from problem
+        raise ConfigError(f"{source}: not UTF-8 text", hint=f"give {what}") from problem
     except json.JSONDecodeError as problem:
         raise ConfigError(
             f"{source}:{problem.lineno}: not valid JSON: {problem.msg.lower()}", hint="is the file complete?"
         ) from problem
     except RecursionError as problem:
-        raise ConfigError(f"{source}: nested too deeply", hint="give a model's config.json") from problem
+        raise ConfigError(f"{source}: nested too deeply", hint=f"give {what}") from problem
+    except _Twice as problem:
+        raise ConfigError(f"{source}: `{problem.key[:60]}` is given twice", hint="keep one of the two") from problem
     except ValueError as problem:  # a number of more than 4,300 digits
         raise ConfigError(f"{source}: holds a number that is too long to read", hint="check its numbers") from problem
     if not isinstance(data, dict):
-        _refuse_shape(source, data)
+        _refuse_shape(source, data, what)
     return data
 
 
-def _refuse_shape(source: str, data: object) -> NoReturn:
+class _Twice(Exception):
+    """An object has a key twice; which of the two is meant, nobody can tell."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text.
+
+    Raises:
+        _Twice: a key stands there twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(next(key for place, key in enumerate(keys) if key in keys[:place]))
+    return found
+
+
+def _refuse_shape(source: str, data: object, what: str) -> NoReturn:
     kind = {list: "a list", str: "a text", type(None): "null"}.get(type(data), "a bare value")
-    raise ConfigError(f"{source}: expected a JSON object, got {kind}", hint="give a model's config.json")
+    raise ConfigError(f"{source}: expected a JSON object, got {kind}", hint=f"give {what}")
 
 
-def _parse_large(raw: bytes) -> dict[str, Any] | None:
-    """A large config without its bulk: only the top level is split, and `quantization_config` one level deeper.
+def _slimmed(raw: bytes) -> bytes:
+    """A large config whose `quantization_config` has null for its bulk, a line for each of thousands of layers.
 
-    None when the text is not what msgspec takes (Python's JSON also allows NaN and Infinity, as some configs have).
+    The text as it is where msgspec does not take it: Python's JSON also allows NaN and Infinity, as some configs have.
     """
     import msgspec
 
     split = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-    def built(key: str, value: msgspec.Raw) -> Any:
-        if key == "quantization_config" and len(memoryview(value)) > _LARGE:
-            inner = split.decode(value)
-            return {k: msgspec.json.decode(v) for k, v in inner.items() if len(memoryview(v)) <= _LARGE}
-        return msgspec.json.decode(value)
-
     try:
-        return {key: built(key, value) for key, value in split.decode(raw).items()}
+        quant = bytes(split.decode(raw).get("quantization_config") or b"")
+        if len(quant) <= _LARGE:
+            return raw
+        slim = quant
+        for value in split.decode(quant).values():
+            if len(memoryview(value)) > _LARGE:
+                slim = slim.replace(bytes(value), b"null", 1)
+        return raw.replace(quant, slim, 1)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
-        return None
+        return raw
 
 
 def _name_of(path: Path, data: dict[str, Any]) -> str:

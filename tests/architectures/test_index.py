@@ -15,6 +15,7 @@ from kvplan.architectures.kit.heads import Row
 from kvplan.architectures.kit.layers import attention
 from kvplan.architectures.kit.plain import plain
 from kvplan.architectures.kit.reader import Decoder, Reader
+from kvplan.architectures.parameters.index import MODULE_OF, MODULES
 from kvplan.errors import ConfigError, UnknownArchitecture
 
 
@@ -64,6 +65,23 @@ def test_reading_one_family_loads_its_readers_and_no_other_family() -> None:
     loaded = {name for name in done.stdout.split() if "." in name}
     readers = {f"kit.{name}" for name in ("config", "heads", "layers", "plain", "reader", "sliding", "states")}
     assert loaded == {"families.phi", *readers}
+
+
+def test_counting_parameters_loads_the_module_of_that_type_alone() -> None:
+    code = (
+        "import sys; from kvplan.architectures.kit.config import Config;"
+        "from kvplan.architectures.parameters import MODULE_OF, counted;"
+        "counted(Config({'model_type': 'whisper'}, 'x'));"
+        "prefix = 'kvplan.architectures.parameters.';"
+        "print(*sorted({m.removeprefix(prefix) for m in sys.modules} & set(MODULE_OF.values())))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [MODULE_OF["whisper"]]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_counts_what_the_index_says(module: str) -> None:
+    assert set(import_module(f"kvplan.architectures.parameters.{module}").ROWS) == set(MODULES[module])
 
 
 # Third parties.

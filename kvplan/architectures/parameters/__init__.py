@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kvplan.architectures import reader_of
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.parameters.index import MODULES
+from kvplan.architectures.parameters.index import MODULE_OF
 from kvplan.architectures.parameters.sizes import Sizes, assumed_part, class_defaults, completed
 from kvplan.architectures.parameters.wrappers import WRAPPERS, towers_and_projectors
 from kvplan.architectures.wrappers import text_part
@@ -78,11 +78,8 @@ def counted(config: Config) -> Counted:
 
 def module_of(text_type: str) -> ModuleType | None:
     """The module that counts a text part's model type."""
-    for name in MODULES:
-        module = import_module(f"kvplan.architectures.parameters.{name}")
-        if text_type in module.ROWS:
-            return module
-    return None
+    name = MODULE_OF.get(text_type)
+    return None if name is None else import_module(f"kvplan.architectures.parameters.{name}")
 
 
 def _has_text(config: Config) -> bool:
