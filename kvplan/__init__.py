@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kvplan.api import sweep as sweep
     from kvplan.api.audit import audit as audit
     from kvplan.api.committee import committee as committee
+    from kvplan.api.fit import capacity as capacity
     from kvplan.api.fit import fit as fit
     from kvplan.api.receipt import receipt as receipt
     from kvplan.api.reserve import reserve as reserve
@@ -49,6 +50,7 @@ _HOMES = {
     "Receipt": "questions.receipt",
     "Workload": "domain.workload",
     "audit": "api.audit",
+    "capacity": "api.fit",
     "committee": "api.committee",
     "estimate": "api",
     "fit": "api.fit",

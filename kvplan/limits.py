@@ -23,6 +23,8 @@ PLAN_FILES: Final = 64
 PLAN_DEPTH: Final = 8  # files inside files
 ADVICE_SECONDS: Final = 2.0
 
+CELLS: Final = 3_000  # of a table of capacities; each takes a hundredth of a second
+
 GGUF_HEADER_BYTES: Final = 128 * MIB  # of all parts together
 GGUF_KEYS: Final = 65_536
 GGUF_TENSORS: Final = 1_000_000

@@ -59,13 +59,13 @@ def parse_count(text: str, *, what: str = "count", minimum: int = 1) -> int:
     return value
 
 
-def parse_counts(text: str, *, what: str = "count") -> tuple[int, ...]:
+def parse_counts(text: str, *, what: str = "count", most: int = 10**7) -> tuple[int, ...]:
     """Read a list or range of counts: `1,2,4`, `1k:1M:x2` (doubling), `0:64k:4k` (steps), or a mixture.
 
     A range includes its end when the steps reach it.
 
     Raises:
-        OptionError: a bad count, an empty range, a step that does not move, or over ten million values.
+        OptionError: a bad count, an empty range, a step that does not move, or more than `most` values.
 
     >>> parse_counts("1k:8k:x2,10k")
     (1024, 2048, 4096, 8192, 10240)
@@ -76,13 +76,13 @@ def parse_counts(text: str, *, what: str = "count") -> tuple[int, ...]:
         if not colon:
             values.append(parse_count(start, what=what))
             continue
-        values.extend(_range(start, rest, part, what))
-    if len(values) > 10**7:
-        raise OptionError(f"{what}: {len(values):,} values are too many", hint="use at most 10,000,000")
+        values.extend(_range(start, rest, part, what, most))
+    if len(values) > most:
+        raise OptionError(f"{what}: {len(values):,} values are too many", hint=f"use at most {most:,}")
     return tuple(values)
 
 
-def _range(start_text: str, rest: str, part: str, what: str) -> list[int]:
+def _range(start_text: str, rest: str, part: str, what: str, most: int) -> list[int]:
     end_text, _, step_text = rest.partition(":")
     start, end = parse_count(start_text, what=what), parse_count(end_text, what=what)
     step_text = step_text or "x2"
@@ -91,7 +91,7 @@ def _range(start_text: str, rest: str, part: str, what: str) -> list[int]:
     if start > end or (factor and step < 2):
         raise OptionError(f"{what}: `{part}` is an empty or endless range", hint="write start:end:step or start:end:x2")
     if not factor:
-        if (end - start) // step >= 10**7:
+        if (end - start) // step >= most:
             raise OptionError(f"{what}: `{part}` has too many values", hint="use a larger step")
         return list(range(start, end + 1, step))
     values = []

@@ -265,6 +265,8 @@ def make_words(r: random.Random) -> list[str]:
         "llama-3.1-8b",
         "h100-80gb",
         "8k",
+        "8k,32k",
+        "70% 4k, 30% 32k",
         "fp8",
         "~nosuchuser/x",
     ]
@@ -283,6 +285,8 @@ def make_words(r: random.Random) -> list[str]:
         "--unit",
         "--target",
         "--memory",
+        "--mix",
+        "--table",
     )
     return [r.choice(commands), r.choice(values), *(r.choice((*flags, *values)) for _ in range(r.randrange(6)))]
 

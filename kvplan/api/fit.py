@@ -1,7 +1,7 @@
-"""`kvplan.fit`: from what people type or pass to the questions that `serving` answers."""
+"""`kvplan.fit` and `kvplan.capacity`: from what people type or pass to the questions that are answered."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,17 +9,21 @@ from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, gpu, gpus
 from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING, Machine
+from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
 from kvplan.engines import about, default_engine, option_names
-from kvplan.errors import OptionError, shown, written
+from kvplan.errors import InputError, OptionError, shown, written
+from kvplan.limits import CELLS
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
 from kvplan.loading.weights.find import find_weights
 from kvplan.questions.fit.answer import answer, smallest
 from kvplan.questions.fit.budget import utilization_from
+from kvplan.questions.fit.capacity import Asked, Capacity
+from kvplan.questions.fit.capacity import capacity as answered
 from kvplan.questions.fit.fixes import with_fixes
 from kvplan.questions.fit.question import Fit, Question
-from kvplan.units import parse_count, parse_rounded_size, parse_size
+from kvplan.units import parse_count, parse_counts, parse_rounded_size, parse_size, short_count
 
 Source = str | Path | Mapping[str, Any] | Model
 Count = int | str
@@ -47,6 +51,7 @@ def fit(
     utilization: float | str | None = None,
     encoder_len: Count = 0,
     average: Count | None = None,
+    mix: str | None = None,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
     infer: bool = False,
@@ -71,6 +76,7 @@ def fit(
         utilization: the share of the memory that may be used; the engine's own default otherwise.
         encoder_len: encoder output (or image) tokens of a request.
         average: tokens that a request really holds on average; a server with a shared pool then holds more (`.typical`).
+        mix: or how many requests hold how many: `70% 4k, 25% 32k, 5% 128k`; without `context`, the longest is the limit.
         free: bytes that other tenants leave on each device, one value or one a rank.
         machine: a file that `kvplan audit LOG --save` wrote: what only that machine knows.
         infer: read an unknown architecture by shape.
@@ -91,27 +97,176 @@ def fit(
             raise OptionError("«target» says both the requests and the context", hint="leave out «context» and «batch_size»")
         batch_size, context = parse_target(target)
     loaded = load(model, infer=infer)
-    chosen = engine or default_engine(str(model))
+    asked = questions_of(
+        model,
+        loaded,
+        known_weights(model, loaded, weights, weights_dtype),
+        gpu,
+        weights_flag=_weights_flag(weights, weights_dtype),
+        engine=engine,
+        context=context,
+        batch_size=batch_size,
+        gpus=gpus,
+        tensor_parallel=tensor_parallel,
+        kv_dtype=kv_dtype,
+        reserve=reserve,
+        memory=memory,
+        utilization=utilization,
+        encoder_len=encoder_len,
+        average=average,
+        mix=mix,
+        free=free,
+        machine=machine,
+        options=options,
+    )
+    return with_fixes(answer(asked[0]) if len(asked) == 1 else smallest(asked))
+
+
+def capacity(
+    models: Source | Sequence[Source],
+    gpu: str,
+    *,
+    context: Count | Sequence[Count] | None = None,
+    mix: str | None = None,
+    engine: str | None = None,
+    gpus: int | None = None,
+    tensor_parallel: int | None = None,
+    kv_dtype: str = "auto",
+    weights: Count | None = None,
+    weights_dtype: str | None = None,
+    reserve: Count | None = None,
+    memory: Count | None = None,
+    utilization: float | str | None = None,
+    encoder_len: Count = 0,
+    free: Count | Sequence[Count] | None = None,
+    machine: str | Path | None = None,
+    infer: bool = False,
+    advance: Callable[[int, int], None] = lambda done, of: None,
+    **options: Any,
+) -> Capacity:
+    """How many requests several models hold on several GPUs at several contexts: one cell each, what `fit` says there.
+
+    Args:
+        models: one or several of what `kvplan.load` takes.
+        gpu: as in `fit`; every one of them is a row.
+        context: tokens of a request: one, several, or a text such as `8k,32k` or `4k:128k:x2`.
+        mix: requests of several lengths: `70% 4k, 25% 32k, 5% 128k`; a column of its own.
+        advance: told of each cell that is done, and how many there are.
+        options: any option of the engine by its own name. The rest is as in `fit`.
+
+    Returns:
+        A `Capacity`: `.cells`, `.to_dict()`. A model whose weights are not known, or that the engine refuses, has cells
+        that say so.
+
+    Raises:
+        OptionError: a bad value, an unknown GPU or engine, too many cells, or none that has an answer.
+        KvplanError: a model that cannot be read; see `kvplan.errors`.
+
+    >>> [cell.requests for cell in capacity("llama-3.1-8b", "h100-80gb", engine="ideal", context="8k,32k").cells]
+    [62, 15]
+    """
+    sources: list[Source] = [models] if isinstance(models, str | Path | Mapping | Model) else list(models)
+    lengths = _lengths(context)
+    mixed = None if mix is None else parse_mix(mix)
+    if not lengths and mixed is None:
+        raise OptionError("a table of capacities needs lengths", hint="«context 8k,32k,128k», or «mix TEXT»")
+    asked = []
+    for source in sources:
+        loaded, unknown = load(source, infer=infer), None
+        try:
+            line = known_weights(source, loaded, weights, weights_dtype)
+        except InputError as problem:
+            line, unknown = Line(name="weights", bytes=0, basis="assumed", source="not known"), problem
+        questions = questions_of(
+            source,
+            loaded,
+            line,
+            gpu,
+            weights_flag=_weights_flag(weights, weights_dtype),
+            engine=engine,
+            gpus=gpus,
+            tensor_parallel=tensor_parallel,
+            kv_dtype=kv_dtype,
+            reserve=reserve,
+            memory=memory,
+            utilization=utilization,
+            encoder_len=encoder_len,
+            free=free,
+            machine=machine,
+            options=options,
+        )
+        asked.append(Asked(model=loaded, questions=questions, unknown=unknown))
+    number = sum(len(one.questions) for one in asked) * (len(lengths) + (mixed is not None))
+    if number > CELLS:
+        raise OptionError(f"{number:,} cells are too many for one table", hint=f"at most {CELLS:,}: fewer GPUs or contexts")
+    return answered(asked, lengths, mixed, lambda done: advance(done, number))
+
+
+def _lengths(context: Count | Sequence[Count] | None) -> tuple[int, ...]:
+    """The contexts of a table, each once, in the order given."""
+    if context is None:
+        return ()
+    if isinstance(context, list | tuple):
+        return tuple(dict.fromkeys(_count(value, "«context»") for value in context))
+    return tuple(dict.fromkeys(parse_counts(written(context, 400), what="«context»", most=CELLS)))
+
+
+def questions_of(
+    source: Source,
+    loaded: Model,
+    weights: Line,
+    gpu: str,
+    *,
+    weights_flag: str = "",
+    engine: str | None = None,
+    context: Count | None = None,
+    batch_size: Count | None = None,
+    gpus: int | None = None,
+    tensor_parallel: int | None = None,
+    kv_dtype: str = "auto",
+    reserve: Count | None = None,
+    memory: Count | None = None,
+    utilization: float | str | None = None,
+    encoder_len: Count = 0,
+    average: Count | None = None,
+    mix: str | None = None,
+    free: Count | Sequence[Count] | None = None,
+    machine: str | Path | None = None,
+    options: Mapping[str, Any],
+) -> list[Question]:
+    """What was typed or passed, as questions: one for each GPU of the list and each way to split the model left open.
+
+    Raises:
+        OptionError: a bad value, an unknown GPU or engine.
+    """
+    mixed = None if mix is None else parse_mix(mix)
+    if mixed is not None and average is not None:
+        raise OptionError("«mix» and «average» are two answers to one question", hint="give one of them")
+    tokens = (mixed.longest if mixed else None) if context is None else _count(context, "«context»")
+    if mixed is not None and tokens is not None and mixed.longest > tokens:
+        raise OptionError(
+            f"«mix»: requests of {mixed.longest:,} tokens are longer than «context {short_count(tokens)}»", hint="leave out one"
+        )
     base = {
         "model": loaded,
-        "weights": known_weights(model, loaded, weights, weights_dtype),
-        "weights_given": weights is not None or weights_dtype is not None,
+        "weights": weights,
+        "weights_given": bool(weights_flag),
         "free": free_bytes(free),
         "learned": NOTHING if machine is None else read_machine(machine),
-        "engine": chosen,
-        "context": None if context is None else _count(context, "«context»"),
+        "engine": engine or default_engine(str(source)),
+        "context": tokens,
         "batch_size": None if batch_size is None else _count(batch_size, "«batch_size»"),
         "encoder_len": _count(encoder_len, "«encoder_len»", minimum=0),
         "average": None if average is None else _count(average, "«average»"),
+        "mix": mixed,
         "memory_bytes": None if memory is None else size_of(memory, "«memory»"),
         "reserve_bytes": None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
         "utilization": None if utilization is None else utilization_from(utilization),
         "options": {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options},
-        "source": "" if isinstance(model, Model | Mapping) else str(model),
-        "weights_flag": _weights_flag(weights, weights_dtype),
+        "source": "" if isinstance(source, Model | Mapping) else str(source),
+        "weights_flag": weights_flag,
     }
-    asked = list(_questions(base, gpu, gpus, tensor_parallel))
-    return with_fixes(answer(asked[0]) if len(asked) == 1 else smallest(asked))
+    return list(_questions(base, gpu, gpus, tensor_parallel))
 
 
 def known_weights(source: Source, loaded: Model, given: Count | None, dtype: str | None) -> Line:

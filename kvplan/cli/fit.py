@@ -1,10 +1,12 @@
 """`kvplan fit`: what a GPU can serve."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from kvplan.cli import options as o
+from kvplan.errors import ConfigError, InputError, OptionError
 
 GpuOpt = Annotated[
     str,
@@ -20,7 +22,10 @@ EngineOpt = Annotated[
     typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="Whose allocation: vllm, or llama.cpp for a GGUF file"),
 ]
 Context = Annotated[
-    str | None, typer.Option("-s", "--context", "--seq-len", metavar="TOKENS", help="Find the most requests of this length")
+    str | None,
+    typer.Option(
+        "-s", "--context", "--seq-len", metavar="TOKENS[,…]", help="Find the most requests of this length; of several: a table"
+    ),
 ]
 Batch = Annotated[
     str | None, typer.Option("-b", "--batch", "--batch-size", metavar="N", help="Find the longest context of N requests")
@@ -30,6 +35,8 @@ Average = Annotated[
     str | None,
     typer.Option("--average", metavar="TOKENS", help="What a request holds on average: how many fit a shared pool then?"),
 ]
+Mix = Annotated[str | None, typer.Option("--mix", metavar="TEXT", help='Requests of several lengths: "70% 4k, 25% 32k, 5% 128k"')]
+AsTable = Annotated[bool, typer.Option("--table", help="Each model on each GPU, also of one context")]
 Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="How many GPUs (as NAME:N)")]
 Split = Annotated[
     int | None, typer.Option("--tensor-parallel", "--tp", min=1, help="GPUs that split one model; the rest are replicas")
@@ -44,6 +51,8 @@ def fit(
     batch_size: Batch = None,
     target: Target = None,
     average: Average = None,
+    mix: Mix = None,
+    table: AsTable = False,
     gpus: Gpus = None,
     tensor_parallel: Split = None,
     kv_dtype: o.KvDtype = "auto",
@@ -62,38 +71,74 @@ def fit(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Find the largest batch, the longest context, or the smallest GPU that serves a target."""
+    """Find the largest batch, the longest context, or the smallest GPU that serves a target; of several contexts a table."""
     from kvplan.api.fit import fit as asked
     from kvplan.cli.output import show
+    from kvplan.domain.allocation import NotPredicted
+    from kvplan.engines import default_engine
+    from kvplan.questions.fit.question import Fit
     from kvplan.report.answers.fit import FitAnswer
 
     options = o.with_offline(o.engine_options(settings, kv_dtype="auto", tensor_parallel=1), offline)
-    kv_dtype = options.pop("kv_dtype", kv_dtype)
-    answers = [
-        asked(
-            name,
-            gpu,
-            engine=engine,
-            context=context,
-            batch_size=batch_size,
-            target=target,
-            average=average,
-            gpus=gpus,
-            tensor_parallel=tensor_parallel,
-            kv_dtype=kv_dtype,
-            weights=weights,
-            weights_dtype=weights_dtype,
-            reserve=reserve,
-            memory=memory,
-            utilization=utilization,
-            free=free,
-            machine=machine,
-            encoder_len=encoder_len,
-            infer=infer,
-            **options,
-        )
-        for name in models
-    ]
+    shared: dict[str, Any] = {
+        "engine": engine,
+        "mix": mix,
+        "gpus": gpus,
+        "tensor_parallel": tensor_parallel,
+        "kv_dtype": options.pop("kv_dtype", kv_dtype),
+        "weights": weights,
+        "weights_dtype": weights_dtype,
+        "reserve": reserve,
+        "memory": memory,
+        "utilization": utilization,
+        "free": free,
+        "machine": machine,
+        "encoder_len": encoder_len,
+        "infer": infer,
+        **options,
+    }
+    if table or (context is not None and any(mark in context for mark in ",:")):
+        _table(models, gpu, context, {"batch": batch_size, "target": target, "average": average}, shared, (fmt, output, unit))
+        return
+    one: dict[str, Any] = {"context": context, "batch_size": batch_size, "target": target, "average": average}
+    answers: list[Fit | NotPredicted] = []
+    problems: list[InputError] = []
+    for name in models:
+        try:
+            answers.append(asked(name, gpu, **one, **shared))
+        except (OptionError, ConfigError) as problem:  # of several models, the one that has no answer is one that says so
+            problems.append(problem)
+            answers.append(NotPredicted(reason=str(problem), see=problem.hint, model=name, engine=engine or default_engine(name)))
+    if len(problems) == len(answers):
+        raise problems[0]
     show(FitAnswer(answers), fmt, output, unit)
-    if not all(answer.fits for answer in answers):
+    if not all(isinstance(answer, Fit) and answer.fits for answer in answers):
+        raise typer.Exit(1)
+
+
+def _table(
+    models: list[str],
+    gpu: str,
+    context: str | None,
+    alone: dict[str, str | None],
+    shared: dict[str, Any],
+    shown: tuple[str | None, Path | None, str | None],
+) -> None:
+    """The capacity table.
+
+    Raises:
+        OptionError: what only a question about one context can be asked.
+    """
+    from kvplan.api.fit import capacity
+    from kvplan.cli.output import show
+    from kvplan.cli.progress import progress
+    from kvplan.report.answers.capacity import CapacityAnswer
+
+    for name, value in alone.items():
+        if value is not None:
+            raise OptionError(f"a table finds the most requests: «{name}» is for one context", hint=f"leave out «{name}»")
+    with progress("cells", None, of="rows") as advance:
+        found = capacity(models, gpu, context=context, advance=lambda done, of: advance(done), **shared)
+    show(CapacityAnswer(found), *shown)
+    if not any(cell.fits for cell in found.cells):
         raise typer.Exit(1)

@@ -28,6 +28,7 @@ def fit_command(q: "Question") -> str:
     words += ["--batch", str(q.batch_size)] if q.batch_size is not None else []
     words += ["--encoder-len", str(q.encoder_len)] if q.encoder_len else []
     words += ["--average", short_count(q.average)] if q.average is not None else []
+    words += ["--mix", quote(q.mix.words)] if q.mix is not None else []
     words += [_quoted(q.weights_flag)] if q.weights_flag else []
     words += ["--reserve", short_size(q.reserve_bytes)] if q.reserve_bytes is not None else []
     words += ["--memory", short_size(q.memory_bytes)] if q.memory_bytes is not None else []

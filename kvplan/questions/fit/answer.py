@@ -61,7 +61,14 @@ def _over_band(found: Fit, room: Room, context: int, each: int) -> Fit:
     else:
         span = (low.most_requests(context) * q.replicas, high.most_requests(context) * q.replicas)
     sure = span[0] > 0
-    return replace(found, fits=found.fits and sure, unsure=span[1] > 0 and not sure, span=span if span[0] != span[1] else None)
+    typical = _typical(q, low, 1, context), _typical(q, high, 1, context)
+    return replace(
+        found,
+        fits=found.fits and sure,
+        unsure=span[1] > 0 and not sure,
+        span=span if span[0] != span[1] else None,
+        typical_span=(typical[0] or 0, typical[1] or 0) if found.typical is not None and typical[0] != typical[1] else None,
+    )
 
 
 def _unpredicted(q: Question, budget: Budget, reason: str) -> Fit:
@@ -118,13 +125,14 @@ def _answered(
     allocation = None if brief else room.footprint(*shown)
     kept = allocation if isinstance(allocation, Allocation) else None
     batch_size = q.batch_size if q.batch_size is not None else each * q.replicas
+    typical = _typical(q, room, *shown) if fits else None
     flags = ""
     if fits and kept is not None and limited != "nothing":
         flags = room.prepared(*shown).command(
             Serving(
                 model=served_name(q.model, q.source),
                 context=shown[1],
-                batch_size=shown[0],
+                batch_size=shown[0] if typical is None else typical // q.replicas,
                 utilization=budget.utilization,
                 replicas=q.replicas,
                 options=q.options,
@@ -140,18 +148,21 @@ def _answered(
         rows=rows,
         allocation=kept,
         pool=room.pool(*shown),
-        typical=_typical(q, room, *shown) if fits else None,
+        typical=typical,
+        evidence=room.evidence(*shown),
         flags=flags,
         notes=_notes(q, budget, kept),
     )
 
 
 def _typical(q: Question, room: Room, batch_size: int, context: int) -> int | None:
-    """Requests of the average length that the pool holds at once; None for engines that share no pool."""
-    pool = room.pool(batch_size, context)
-    if q.average is None or pool is None or pool.refused:
+    """Requests of the average length, or of the mix, that the pool holds at once; None for engines that share no pool."""
+    if q.average is None and q.mix is None:
         return None
-    most = room.most_on_average(context, min(q.average, context))
+    pool = room.pool(batch_size, context)
+    if pool is None or pool.refused:
+        return None
+    most = room.most_of(context, q.mix) if q.mix is not None else room.most_on_average(context, min(q.average or 1, context))
     return None if most == MAX_COUNT else most * q.replicas
 
 

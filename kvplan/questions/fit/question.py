@@ -10,6 +10,7 @@ from kvplan.domain.budget import Budget
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING, Learned
+from kvplan.domain.mix import Mix
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.engines import pipeline_stages
@@ -37,6 +38,7 @@ class Question(Struct, frozen=True, kw_only=True):
     batch_size: int | None = None  # requests held at once, by all replicas together
     encoder_len: int = 0
     average: int | None = None  # tokens that a request holds on average, for servers with a shared pool
+    mix: Mix | None = None  # or how many requests hold how many
     memory_bytes: int | None = None
     reserve_bytes: int | None = None
     utilization: float | None = None
@@ -151,7 +153,9 @@ class Fit(Struct, frozen=True, kw_only=True):
     pool: Pool | None = None
     span: tuple[int, int] | None = None  # fewest and most of what was looked for, over the band of the cache's share
     unsure: bool = False  # a target that fits the best value of the cache's share and not its smallest, or the other way
-    typical: int | None = None  # requests of `average` tokens, where a pool is shared
+    typical: int | None = None  # requests of `average` tokens, or of the mix, where a pool is shared
+    typical_span: tuple[int, int] | None = None  # fewest and most of them
+    evidence: str = ""  # what stands behind the cache's bytes
     flags: str = ""
     not_predicted: str = ""
     notes: tuple[str, ...] = ()
@@ -163,11 +167,6 @@ class Fit(Struct, frozen=True, kw_only=True):
     def cache_bytes(self) -> int:
         """The cache on one device at the answer; at the target where that does not fit."""
         return self.allocation.total_bytes if self.allocation else 0
-
-    @property
-    def evidence(self) -> str:
-        """What stands behind the cache's bytes."""
-        return self.allocation.evidence if self.allocation else ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form (docs/reference/formats.md), every bytes value an exact int."""
@@ -186,6 +185,7 @@ class Fit(Struct, frozen=True, kw_only=True):
             "batch_size": self.batch_size,
             "limited_by": self.limited_by,
             "average": q.average,
+            "mix": q.mix.words if q.mix else None,
             "typical_batch_size": self.typical,
             "cache_bytes": self.cache_bytes,
             "budget_bytes": self.budget.cache_bytes,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.mix import Mix
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
@@ -125,6 +126,13 @@ class Room:
         """
         return self._at(batch_size, context)[0]
 
+    def evidence(self, batch_size: int, context: int) -> str:
+        """What stands behind the bytes of what is started for such requests; empty where nothing is."""
+        try:
+            return self._at(batch_size, context)[0].evidence()
+        except Refused:
+            return ""
+
     def pool(self, batch_size: int, context: int) -> Pool | None:
         """What a server reserves of the budget, or None for an engine that reserves nothing."""
         try:
@@ -193,6 +201,19 @@ class Room:
             return self._holds(at, batch_size, context, prepared.totals(at).allocated)
 
         return largest(fits)
+
+    def most_of(self, context: int, mix: Mix) -> int:
+        """The most requests of a mix in a server that is started for `context`; MAX_COUNT when none limits.
+
+        Where several pools are asked, or the number of requests decides how the server starts, a request of the mix counts
+        as one of its average length: windows and states then take no less than they would.
+        """
+        prepared, limit, _ = self._at(1, context)
+        if not (prepared.linear_in_batch and prepared.one_pool) or self._sequences:
+            return self.most_on_average(context, mix.average)
+        sizes = (prepared.totals(At(part.tokens, 1, self._encoder_len)).allocated for part in mix.parts)
+        found = mix.most(limit, tuple(sizes))
+        return MAX_COUNT if found is None else min(found, MAX_COUNT)
 
     def longest_context(self, batch_size: int, ceiling: int) -> int:
         """The longest context, at most `ceiling` tokens, of `batch_size` requests; 0 when one token does not fit."""

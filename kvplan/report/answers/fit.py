@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
+from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Column, Table
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
 from kvplan.report.answers.lines import line_row, lines_table
-from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View
+from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View, not_predicted_dict
 from kvplan.units import human_bytes
 
 #: The columns of the CSV: one row for each point of the trade-off, or for each GPU that was tried.
@@ -31,11 +32,11 @@ class FitAnswer(Struct, frozen=True):
     """What a GPU can serve, of several models."""
 
     key: ClassVar[str] = "fits"
-    fits: Sequence[Fit]
+    fits: Sequence[Fit | NotPredicted]
 
     def dicts(self) -> list[dict[str, Any]]:
         """One object a model."""
-        return [fit.to_dict() for fit in self.fits]
+        return [not_predicted_dict(fit) if isinstance(fit, NotPredicted) else fit.to_dict() for fit in self.fits]
 
     def rows(self) -> Rows:
         """One row a point of the trade-off, or a GPU that was tried."""
@@ -44,6 +45,9 @@ class FitAnswer(Struct, frozen=True):
     def blocks(self, view: View) -> Iterator[Block]:
         """The verdict, the budget, the trade-off, what to type or what would make it fit."""
         for fit in self.fits:
+            if isinstance(fit, NotPredicted):
+                yield fit
+                continue
             blocks: list[Block] = [Verdict(verdict(fit)), *_tables(fit)]
             if fit.flags:
                 blocks.append(Command(fit.flags))
@@ -210,17 +214,26 @@ def _notes(fit: Fit) -> Iterator[str]:
             f"{pool.concurrency:.2f}x at {pool.max_model_len:,} tokens"
         )
         if fit.typical is not None:
-            yield f"requests that hold {fit.question.average:,} tokens on average: {fit.typical:,} at once, as the pool is shared"
+            yield f"{_typical_words(fit)}: {fit.typical:,} at once, as the pool is shared"
     elif fit.pool is not None:
         yield f"{fit.pool.engine} would say: {fit.pool.refused}"
-    if fit.question.average is not None and fit.pool is None and not fit.not_predicted:
-        yield f"--average says nothing here: {fit.question.engine} shares no pool between requests"
+    q = fit.question
+    if (q.average is not None or q.mix is not None) and fit.pool is None and not fit.not_predicted:
+        yield f"--{'average' if q.mix is None else 'mix'} says nothing here: {q.engine} shares no pool between requests"
     yield from fit.notes
     if any(line.basis == "assumed" for line in fit.budget.lines):
         yield "assumed lines are kvplan's guesses: override them with --reserve, --utilization, --memory or --weights"
 
 
-def _csv_rows(fit: Fit) -> Iterator[dict[str, Any]]:
+def _typical_words(fit: Fit) -> str:
+    q = fit.question
+    return f"requests that hold {q.average:,} tokens on average" if q.mix is None else f"requests of which {q.mix.words}"
+
+
+def _csv_rows(fit: Fit | NotPredicted) -> Iterator[dict[str, Any]]:
+    if isinstance(fit, NotPredicted):
+        yield not_predicted_dict(fit)
+        return
     for other in fit.tried:
         yield {**_shared(other), "decisive": other.question == fit.question}
     if fit.tried:
