@@ -1,6 +1,7 @@
 """Counts and sizes as people write them, and exact integers underneath.
 
-`128k` tokens is 131,072; a size needs its unit, and GiB (2**30) is never GB (10**9).
+`128k` tokens is 131,072; a size needs its unit, and GiB (2**30) is never GB (10**9). A comma groups digits by thousands,
+`1,234,567`, or stands between the values of a list; anywhere else it is refused, because whoever typed it meant something else.
 """
 
 import re
@@ -14,13 +15,27 @@ GIB: Final = 2**30
 TIB: Final = 2**40
 
 BYTE_UNITS: Final[dict[str, int]] = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB, "PiB": 2**50}
-_DECIMAL_UNITS: Final[dict[str, int]] = {"kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
+DECIMAL_UNITS: Final[dict[str, int]] = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15}
+#: Every unit that a report can be in.
+UNITS: Final = BYTE_UNITS | DECIMAL_UNITS
+#: A unit as people write it, in small letters: `gib`, `Gi` (Kubernetes), `bytes`.
+_SPELLINGS: Final = (
+    {name.lower(): name for name in UNITS}
+    | {name[:2].lower(): name for name in BYTE_UNITS if name != "B"}
+    | {"byte": "B", "bytes": "B"}
+)
+#: Units that leave open which is meant.
+_BARE: Final = frozenset({"", "k", "m", "g", "t", "p"})
 _COUNT_SUFFIXES: Final[dict[str, int]] = {"": 1, "k": KIB, "m": MIB, "g": GIB}
 
 #: No count that kvplan accepts is larger; it keeps every product printable and every grid in 64 bits.
 MAX_COUNT: Final = 2**53
 
-_NUMBER = re.compile(r"(\d{1,18})(?:\.(\d{1,9}))?\s*([A-Za-z]{0,3})")
+_WHOLE: Final = "[0-9]{1,18}|[0-9]{1,3}(?:_[0-9]{3}){1,5}"
+_NUMBER: Final = re.compile(rf"({_WHOLE}|[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,5}})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})")
+_SIZE: Final = re.compile(rf"({_WHOLE})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})")
+#: A list that could also be one number whose digits are grouped.
+_GROUPED: Final = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
 
 
 def ceil_div(amount: int, size: int) -> int:
@@ -40,23 +55,51 @@ def _scaled(whole: str, fraction: str | None, unit: int) -> int | None:
 
 
 def parse_count(text: str, *, what: str = "count", minimum: int = 1) -> int:
-    """Read a count of tokens or sequences: `8192`, `8k` (8,192), `1.5k` (1,536), `1M` (1,048,576).
+    """Read a count of tokens or sequences: `8192`, `8,192`, `8k` (8,192), `1.5k` (1,536), `1M` (1,048,576).
 
     Raises:
-        OptionError: not a whole number of at least `minimum`, or beyond 2**53.
+        OptionError: not a whole number of at least `minimum`, several numbers, or beyond 2**53.
 
-    >>> parse_count("128k")
-    131072
+    >>> parse_count("128k"), parse_count("131,072")
+    (131072, 131072)
     """
-    match = _NUMBER.fullmatch(text.strip().replace("_", "").replace(",", ""))
+    match = _NUMBER.fullmatch(text.strip())
     unit = _COUNT_SUFFIXES.get(match[3].lower()) if match else None
-    value = _scaled(match[1], match[2], unit) if match and unit else None
+    value = _scaled(_plain(match[1]), match[2], unit) if match and unit else None
+    if value is None and "," in text:
+        raise OptionError(
+            f"{what}: one number is meant here, got {_typed(text)}",
+            hint="lists are for `kvplan sweep` (`-s 4096,8192 -b 1,2,4`) and contexts of `kvplan fit`; "
+            "a comma inside a number groups its digits by thousands, as in `1,234,567`",
+        )
     if value is None or not minimum <= value <= MAX_COUNT:
         raise OptionError(
-            f"{what}: expected a whole number of at least {minimum}, got `{text[:40]}`",
-            hint="write tokens as `8192`, `8k` (8,192) or `1M` (1,048,576)",
+            f"{what}: expected a whole number of at least {minimum}, got {_typed(text)}", hint=_count_hint(value, minimum)
         )
     return value
+
+
+def _count_hint(value: int | None, minimum: int) -> str:
+    if value is not None:
+        return "" if value < minimum else "the most is 2**53"
+    return "write `8192`, or with a suffix `8k` (8,192), `1M` (1,048,576)"
+
+
+def _plain(digits: str) -> str:
+    return digits.replace(",", "").replace("_", "")
+
+
+def _typed(text: str) -> str:
+    return f"`{text.strip()[:40]}`"
+
+
+def ambiguous_list(text: str) -> bool:
+    """Whether a list of counts could also be read as one number, as `8,192` could.
+
+    >>> ambiguous_list("8,192"), ambiguous_list("1,2,4"), ambiguous_list("4096,8192")
+    (True, False, False)
+    """
+    return _GROUPED.fullmatch(text.strip()) is not None
 
 
 def parse_counts(text: str, *, what: str = "count", most: int = 10**7) -> tuple[int, ...]:
@@ -73,6 +116,11 @@ def parse_counts(text: str, *, what: str = "count", most: int = 10**7) -> tuple[
     values: list[int] = []
     for part in text.split(","):
         start, colon, rest = part.partition(":")
+        if len(start.strip()) > 1 and start.strip().startswith("0") and start.strip().isdecimal():
+            raise OptionError(
+                f"{what}: {_typed(text)} is a list here, and `{part.strip()[:20]}` in it begins with 0",
+                hint=f"one number is written without commas: `{text.strip().replace(',', '')[:20]}`",
+            )
         if not colon:
             values.append(parse_count(start, what=what))
             continue
@@ -102,41 +150,47 @@ def _range(start_text: str, rest: str, part: str, what: str, most: int) -> list[
 
 
 def parse_size(text: str, *, what: str = "size") -> int:
-    """Read a size in bytes; the unit is required: `80GiB` is 80 * 2**30, `80GB` is 80 * 10**9.
+    """Read a size; the unit is required: `80GiB` is 80 * 2**30, `80GB` is 80 * 10**9.
+
+    Of a size that somebody rounded, such as a log's `6.51 GiB`, the whole bytes in it.
 
     Raises:
-        OptionError: no unit, an unknown unit, or not a whole number of bytes.
+        OptionError: no unit, an unknown one, or a comma.
 
-    >>> parse_size("1.5GiB")
-    1610612736
+    >>> parse_size("1.5GiB"), parse_size("6.51 GiB"), parse_size("16Gi")
+    (1610612736, 6990059274, 17179869184)
     """
-    match = _NUMBER.fullmatch(text.strip().replace("_", "").replace(",", ""))
-    unit = (BYTE_UNITS | _DECIMAL_UNITS).get(match[3]) if match else None
-    value = _scaled(match[1], match[2], unit) if match and unit else None
-    if value is None or value > 2**62:
-        raise OptionError(
-            f"{what}: expected a size with its unit, got `{text[:40]}`",
-            hint="write `80GiB` (2**30 bytes each) or `80GB` (10**9 bytes each)",
-        )
+    match = _SIZE.fullmatch(text.strip())
+    unit = UNITS.get(_SPELLINGS.get(match[3].lower(), "")) if match else None
+    if match is None or unit is None:
+        hint = "write `80GiB` (2**30 bytes each) or `80GB` (10**9 bytes each)"
+        if "," in text:
+            hint = "write a point, and no commas: `1.5GiB`"
+        elif match is not None and match[3].lower() in _BARE:
+            number, letter = text.strip()[: match.end(2) if match[2] else match.end(1)], match[3].upper()
+            said = (f"`{number}{letter}iB`", f"`{number}{letter}B`") if letter else (f"`{number}GiB`", f"`{number}GB`")
+            hint = f"{said[0]} (powers of 1024) or {said[1]} (powers of 1000)?"
+        raise OptionError(f"{what}: expected a size with its unit, got {_typed(text)}", hint=hint)
+    digits = match[2] or ""
+    value: int = int(_plain(match[1]) + digits) * unit // 10 ** len(digits)
+    if value > 2**62:
+        raise OptionError(f"{what}: {_typed(text)} is more than any memory", hint="sizes are below 2**60 bytes")
     return value
 
 
-def parse_rounded_size(text: str, *, what: str = "size") -> int:
-    """Read a size that somebody rounded, such as a log's `6.51 GiB`: the whole bytes in it.
+def parse_unit(text: str, *, what: str = "unit") -> str:
+    """A unit in its own spelling: `gib` is GiB, `gb` is GB.
 
     Raises:
-        OptionError: no unit, or an unknown unit.
+        OptionError: there is no such unit.
 
-    >>> parse_rounded_size("6.51GiB")
-    6990059274
+    >>> parse_unit("gib"), parse_unit("GB")
+    ('GiB', 'GB')
     """
-    match = _NUMBER.fullmatch(text.strip().replace("_", "").replace(",", ""))
-    unit = (BYTE_UNITS | _DECIMAL_UNITS).get(match[3]) if match else None
-    if match is None or unit is None:
-        return parse_size(text, what=what)
-    digits = match[2] or ""
-    whole: int = int(match[1] + digits) * unit // 10 ** len(digits)
-    return whole
+    found = _SPELLINGS.get(text.strip().lower())
+    if found is None:
+        raise OptionError(f"{what}: unknown unit {_typed(text)}", hint=f"one of {', '.join(UNITS)}")
+    return found
 
 
 def byte_unit(largest: int) -> str:
@@ -156,7 +210,7 @@ def in_unit(amount: int, unit: str) -> str:
     """
     if unit == "B":
         return f"{amount:,}"
-    hundredths = (abs(amount) * 200 + BYTE_UNITS[unit]) // (2 * BYTE_UNITS[unit])
+    hundredths = (abs(amount) * 200 + UNITS[unit]) // (2 * UNITS[unit])
     return f"{'-' if amount < 0 and hundredths else ''}{hundredths // 100:,}.{hundredths % 100:02d}"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import Model
-from kvplan.domain.workload import Workload
+from kvplan.domain.workload import Workload, with_longest
 from kvplan.loading import load
 from kvplan.questions.estimate import plan
 from kvplan.report import notebook as _displays  # noqa: F401  (puts them on)
@@ -96,9 +96,10 @@ def sweep(
 
     show_sweeps()
     sources = [models] if isinstance(models, str | Path | Mapping | Model) else list(models)
+    loaded = tuple(load(source, infer=infer) for source in sources)
     return Sweep(
-        models=tuple(load(source, infer=infer) for source in sources),
-        seq_lens=_counts(seq_len, "seq_len"),
+        models=loaded,
+        seq_lens=_counts(with_longest(seq_len, loaded, "seq_len") if isinstance(seq_len, str) else seq_len, "seq_len"),
         batch_sizes=_counts(batch_size, "batch_size"),
         kv_dtypes=_names(kv_dtype),
         engines=_names(engine),

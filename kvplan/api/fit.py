@@ -11,6 +11,7 @@ from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING, Machine
 from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
+from kvplan.domain.workload import with_longest
 from kvplan.engines import about, default_engine, option_names
 from kvplan.errors import InputError, OptionError, shown, written
 from kvplan.limits import CELLS
@@ -23,7 +24,7 @@ from kvplan.questions.fit.capacity import Asked, Capacity
 from kvplan.questions.fit.capacity import capacity as answered
 from kvplan.questions.fit.fixes import with_fixes
 from kvplan.questions.fit.question import Fit, Question
-from kvplan.units import parse_count, parse_counts, parse_rounded_size, parse_size, short_count
+from kvplan.units import parse_count, parse_counts, parse_size, short_count
 
 Source = str | Path | Mapping[str, Any] | Model
 Count = int | str
@@ -64,7 +65,7 @@ def fit(
         gpu: a name of the catalogue (`h100-80gb`, `rtx-4090`, `h100-80gb:2` for two), several separated by commas, `all`, or
             `local` for this machine's. Of several, the smallest that serves is the answer.
         engine: `NAME` or `NAME@VERSION`; `vllm` unless the model is a GGUF file, which means `llama.cpp`.
-        context: tokens of a request, prompt and output together; without it, the longest is found.
+        context: tokens of a request, prompt and output together (`max`: the model's limit); without it, the longest is found.
         batch_size: requests held at once, by all replicas together; without it, the most are found.
         target: both in words: `32 users at 32k`.
         gpus: devices; `tensor_parallel` of them split one model (all, where the engine can), the rest are replicas.
@@ -166,13 +167,14 @@ def capacity(
     [62, 15]
     """
     sources: list[Source] = [models] if isinstance(models, str | Path | Mapping | Model) else list(models)
-    lengths = _lengths(context)
+    read = [load(source, infer=infer) for source in sources]
+    lengths = _lengths(context, read)
     mixed = None if mix is None else parse_mix(mix)
     if not lengths and mixed is None:
         raise OptionError("a table of capacities needs lengths", hint="«context 8k,32k,128k», or «mix TEXT»")
     asked = []
-    for source in sources:
-        loaded, unknown = load(source, infer=infer), None
+    for source, loaded in zip(sources, read, strict=True):
+        unknown = None
         try:
             line = known_weights(source, loaded, weights, weights_dtype)
         except InputError as problem:
@@ -202,13 +204,14 @@ def capacity(
     return answered(asked, lengths, mixed, lambda done: advance(done, number))
 
 
-def _lengths(context: Count | Sequence[Count] | None) -> tuple[int, ...]:
+def _lengths(context: Count | Sequence[Count] | None, models: Sequence[Model]) -> tuple[int, ...]:
     """The contexts of a table, each once, in the order given."""
     if context is None:
         return ()
     if isinstance(context, list | tuple):
         return tuple(dict.fromkeys(_count(value, "«context»") for value in context))
-    return tuple(dict.fromkeys(parse_counts(written(context, 400), what="«context»", most=CELLS)))
+    text = with_longest(written(context, 400), models, "«context»")
+    return tuple(dict.fromkeys(parse_counts(text, what="«context»", most=CELLS)))
 
 
 def questions_of(
@@ -242,7 +245,9 @@ def questions_of(
     mixed = None if mix is None else parse_mix(mix)
     if mixed is not None and average is not None:
         raise OptionError("«mix» and «average» are two answers to one question", hint="give one of them")
-    tokens = (mixed.longest if mixed else None) if context is None else _count(context, "«context»")
+    tokens = mixed.longest if mixed else None
+    if context is not None:
+        tokens = _count(with_longest(written(context, 400), [loaded], "«context»"), "«context»")
     if mixed is not None and tokens is not None and mixed.longest > tokens:
         raise OptionError(
             f"«mix»: requests of {mixed.longest:,} tokens are longer than «context {short_count(tokens)}»", hint="leave out one"
@@ -287,7 +292,7 @@ def free_bytes(value: Count | Sequence[Count] | None) -> tuple[int, ...]:
     if value is None:
         return ()
     parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else list(value)
-    return tuple(part if isinstance(part, int) else parse_rounded_size(str(part).strip(), what="«free»") for part in parts)
+    return tuple(part if isinstance(part, int) else parse_size(str(part), what="«free»") for part in parts)
 
 
 def parse_target(text: str) -> tuple[int, int]:

@@ -17,7 +17,6 @@ from kvplan.loading.machine import read_machine
 from kvplan.questions.fit.budget import budget_of, told_options, utilization_from
 from kvplan.questions.fit.question import Question
 from kvplan.questions.reserve import reserved
-from kvplan.units import parse_rounded_size
 
 
 def reserve(
@@ -67,8 +66,7 @@ def reserve(
             raise OptionError(
                 "«memory» is what is left for the cache: weights, reserve, utilization, free and machine go with «gpu»"
             )
-        amount = memory if isinstance(memory, int) else parse_rounded_size(memory, what="«memory»")
-        return reserved(loaded, engine, options, size_of(amount, "«memory»", minimum=0))
+        return reserved(loaded, engine, options, size_of(memory, "«memory»", minimum=0))
     shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
     question = Question(
         model=loaded,

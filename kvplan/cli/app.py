@@ -3,44 +3,81 @@
 Commands are listed here by name and imported when they run, so that each pays only for what it uses.
 """
 
+import os
 import sys
+from collections.abc import Iterable
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
 from kvplan import limits
-from kvplan.cli import surroundings
+from kvplan.cli import surroundings, usage
 from kvplan.cli.options import flag
 from kvplan.cli.output import remark
 from kvplan.errors import KvplanError
 
-#: Command -> (its module in `kvplan.cli`, its function). A new command is one file and one row.
-COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "estimate": ("estimate", "estimate"),
-    "compare": ("compare", "compare"),
-    "sweep": ("sweep", "sweep"),
-    "explain": ("explain", "explain"),
-    "fit": ("fit", "fit"),
-    "committee": ("committee", "committee"),
-    "reserve": ("reserve", "reserve"),
-    "receipt": ("receipt", "receipt"),
-    "validate": ("validate", "validate"),
-    "audit": ("audit", "audit"),
-    "spec": ("spec", "spec"),
-    "models": ("models", "models"),
-    "engines": ("lists", "engines"),
-    "dtypes": ("lists", "dtypes"),
-    "gpus": ("lists", "gpus"),
+
+class Command(NamedTuple):
+    """One command: its module in `kvplan.cli`, its function, and two ways to type it."""
+
+    module: str
+    function: str
+    examples: tuple[str, ...]
+
+
+#: What people want -> the commands for it, in the order of the help. A new command is one file and one entry.
+GROUPS: Final[dict[str, dict[str, Command]]] = {
+    "Ask how much": {
+        "estimate": Command("estimate", "estimate", ("estimate llama-3.1-8b -s 32k -b 4", "estimate gemma-3-27b -e vllm -s max")),
+        "compare": Command(
+            "compare", "compare", ("compare llama-3.1-8b gemma-3-27b -e ideal,vllm", "compare llama-3.1-8b --variant mqa,cla=2")
+        ),
+        "sweep": Command(
+            "sweep", "sweep", ("sweep llama-3.1-8b -s 1k:128k:x2 -b 1,8", "sweep llama-3.1-8b --kv-dtype bf16,fp8 -o grid.csv")
+        ),
+        "explain": Command("explain", "explain", ("explain deepseek-v3", "explain gemma-3-27b -e vllm -s 32k")),
+    },
+    "Serve it": {
+        "fit": Command(
+            "fit", "fit", ("fit llama-3.1-8b --gpu 4090 -s 8k", 'fit llama-3.3-70b --gpu h100:4 --target "32 users at 32k"')
+        ),
+        "committee": Command("committee", "committee", ("committee --example > plan.yaml", "committee plan.yaml --solve")),
+        "reserve": Command("reserve", "reserve", ("reserve llama-3.1-8b --memory 20GiB", "reserve llama-3.1-8b --gpu h100")),
+        "receipt": Command("receipt", "receipt", ("receipt llama-3.1-8b --gpu h100", "receipt qwen3-8b --gpu 4090 --offline")),
+    },
+    "Prove it": {
+        "validate": Command(
+            "validate", "validate", ("validate llama-3.1-8b -s 4k -b 2 --device cpu", "validate gpt2 --against transformers")
+        ),
+        "audit": Command("audit", "audit", ("audit server.log --model llama-3.1-8b", "audit cases.jsonl -f json")),
+    },
+    "Look things up": {
+        "models": Command("models", "models", ("models qwen3", "models --kind MLA")),
+        "engines": Command("lists", "engines", ("engines", "engines vllm")),
+        "dtypes": Command("lists", "dtypes", ("dtypes", "dtypes fp8")),
+        "gpus": Command("lists", "gpus", ("gpus h100", "gpus 'apple*'")),
+        "spec": Command("spec", "spec", ("spec llama-3.1-8b", "spec llama-3.1-8b -o mine.yaml")),
+    },
 }
+COMMANDS: Final = {name: command for group in GROUPS.values() for name, command in group.items()}
 EXIT_CODES: Final = (
     "Exit codes: 0 yes, 1 no (a mismatch, no room), 2 bad input, 3 something is missing on this machine, 70 a bug in kvplan."
 )
+#: Characters of a command's line in the list of all.
+SUMMARY: Final = 55
+#: What a newcomer types first.
+FIRST: Final = ("estimate llama-3.1-8b -s 32k", "fit llama-3.1-8b --gpu 4090 -s 8k", "compare llama-3.1-8b --variant mqa,cla=2")
 
 
 class LeftByLibrary(Exception):
     """Something that a command uses asked the interpreter to end; only kvplan chooses when that is, and the code."""
+
+
+def examples(commands: Iterable[str]) -> str:
+    """Commands as the end of a help page: one a line, never folded."""
+    return "\b\nExamples:\n" + "\n".join(f"  kvplan {command}" for command in commands)
 
 
 class LazyCommands(TyperGroup):
@@ -55,10 +92,19 @@ class LazyCommands(TyperGroup):
         found = COMMANDS.get(cmd_name)
         if found is None:
             return None
-        module, function = found
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(getattr(import_module(f"kvplan.cli.{module}"), function))
+        function = getattr(import_module(f"kvplan.cli.{found.module}"), found.function)
+        single.command(cmd_name, epilog=examples(found.examples))(function)
         return typer.main.get_command(single)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The commands by what people want, each in one line."""
+        widest = max(map(len, COMMANDS))
+        for title, group in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name.ljust(widest), self.get_command(ctx, name).get_short_help_str(SUMMARY)) for name in group]
+                )
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. What it uses may not end the program behind its back: that would read as an answer."""
@@ -71,23 +117,17 @@ class LazyCommands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer does, with the nearest name in the error."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from kvplan.errors import OptionError, nearest
-
-            near = nearest(args[0], COMMANDS)
-            raise OptionError(
-                f"unknown command `{args[0][:60]}`", hint=f"did you mean `{near}`?" if near else f"one of {', '.join(COMMANDS)}"
-            )
+            raise usage.unknown_command(args[0], COMMANDS)
         return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
     cls=LazyCommands,
     name="kvplan",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    epilog=EXIT_CODES,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"{examples(FIRST)}\n\n{EXIT_CODES}",
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": usage.spelled},
 )
 
 
@@ -95,14 +135,14 @@ def _version(wanted: bool) -> None:
     if wanted:
         from kvplan import __version__
 
-        print(f"kvplan {__version__}")
+        print(f"kvplan-exact {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails")] = False,
 ) -> None:
@@ -111,11 +151,12 @@ def root(
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    arguments = sys.argv[1:] if args is None else args
+    typed = sys.argv[1:] if args is None else args
+    arguments = usage.rewritten(typed)
     surroundings.prepare()
     limits.start_question()
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments, prog_name=_program(), standalone_mode=False)
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # typer exits for a closed pipe: a reader that has enough is no failure
         surroundings.mute_stdout()
@@ -127,12 +168,18 @@ def main(args: list[str] | None = None) -> int:
         print("ended", file=sys.stderr)
         return 128 + ended.number
     except Exception as problem:  # the one edge: every failure becomes a sentence and a code
-        if "--debug" in arguments:
+        if "--debug" in typed:
             raise
         return _report(problem)
     if result == 130:  # typer's answer to Ctrl-C
         print("interrupted", file=sys.stderr)
     return result if isinstance(result, int) else 0
+
+
+def _program() -> str:
+    """The name that this was called by, as far as it is one of ours: completion asks for it."""
+    called = os.path.basename(sys.argv[0]) if sys.argv else ""
+    return called if called == "kvplan-exact" else "kvplan"
 
 
 def _report(problem: Exception) -> int:
@@ -152,9 +199,8 @@ def _report(problem: Exception) -> int:
 
 def _sentence(problem: Exception) -> tuple[int, str, str]:
     """(exit code, what went wrong, what to do) of an exception that is none of kvplan's."""
-    message = getattr(problem, "format_message", None)
-    if message is not None:  # typer's own errors about the command line
-        return 2, message(), "see `kvplan --help` or `kvplan COMMAND --help`"
+    if hasattr(problem, "format_message"):  # typer's own errors about the command line
+        return 2, *usage.sentence(problem)
     if isinstance(problem, surroundings.StdoutClosed):
         return 2, "stdout is closed", "write the report to a file with -o FILE"
     if isinstance(problem, MemoryError):

@@ -34,7 +34,10 @@ def audit(
     output: o.Output = None,
     quiet: o.Quiet = False,
 ) -> int:
-    """Compare recorded cases or an engine's log with predictions; exit 0 when every case is exact, else 1."""
+    """Recorded cases or an engine's log against predictions.
+
+    Exit 0 when every case is exact, else 1.
+    """
     from kvplan.api.audit import audit as asked
     from kvplan.cli.output import remark, show
     from kvplan.cli.progress import progress

@@ -32,7 +32,10 @@ def committee(
     fmt: o.FormatOpt = None,
     output: o.Output = None,
 ) -> None:
-    """Budget several models on one GPU or node: who takes what, does it fit, what to type, what would make it fit."""
+    """Several models on one GPU or node: does it all fit?
+
+    Who takes what, what to type, and what would make it fit; exit 1 when it does not.
+    """
     from kvplan.api.committee import committee as asked
     from kvplan.cli.output import show
     from kvplan.report.answers.committee import CommitteeAnswer

@@ -39,15 +39,18 @@ def compare(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Show models, what-if variants, engines and cache dtypes side by side, relative to a baseline."""
+    """Models, variants, engines and dtypes side by side.
+
+    Each row is relative to a baseline.
+    """
     from kvplan.cli.output import show
     from kvplan.domain.variants import variant
     from kvplan.loading import load
     from kvplan.questions.compare import compare as compared
     from kvplan.report.answers.compare import CompareAnswer
 
-    workload = o.workload(seq_len, batch_size, encoder_len)
     originals = [load(name, infer=infer) for name in models]
+    workload = o.workload(seq_len, batch_size, encoder_len, *originals)
     rewrites = o.listed(variants, "--variant") if variants else []
     comparison = compared(
         [model for original in originals for model in (original, *(variant(original, text) for text in rewrites))],

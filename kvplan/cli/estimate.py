@@ -20,16 +20,19 @@ def estimate(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Print the bytes that one workload's cache takes, by kind of layer; exit 1 when one is not predicted."""
+    """Bytes of one workload's cache, by kind of layer.
+
+    Exit 1 when one is not predicted.
+    """
     from kvplan.cli.output import show
     from kvplan.domain.allocation import NotPredicted
     from kvplan.loading import load
     from kvplan.questions.estimate import plan
     from kvplan.report.answers.estimate import EstimateAnswer
 
-    workload = o.workload(seq_len, batch_size, encoder_len)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
-    answers = [plan(load(name, infer=infer), workload, engine, **chosen) for name in models]
+    loaded = [load(name, infer=infer) for name in models]
+    answers = [plan(model, o.workload(seq_len, batch_size, encoder_len, model), engine, **chosen) for model in loaded]
     show(EstimateAnswer(answers, per_layer), fmt, output, unit)
     if any(isinstance(answer, NotPredicted) for answer in answers):
         raise typer.Exit(1)

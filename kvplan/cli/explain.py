@@ -25,15 +25,19 @@ def explain(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Teach what a model's cache holds: why, in which layers, the sum with its numbers, the config keys and the sources."""
+    """What a cache holds and why, with the sum and sources.
+
+    In which layers, the sum with its numbers, the config keys that it rests on, and the papers.
+    """
     from kvplan.cli.output import show
     from kvplan.loading import load
     from kvplan.questions.explain import explain as explained
     from kvplan.report.answers.explain import ExplainAnswer
 
-    workload = o.workload(seq_len, batch_size, encoder_len)
+    loaded = load(model, infer=infer)
+    workload = o.workload(seq_len, batch_size, encoder_len, loaded)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
-    explanation = explained(load(model, infer=infer), workload, engine, **chosen)
+    explanation = explained(loaded, workload, engine, **chosen)
     card = None
     if gpu is not None:
         from kvplan.api.receipt import receipt

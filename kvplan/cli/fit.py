@@ -37,9 +37,10 @@ Average = Annotated[
 ]
 Mix = Annotated[str | None, typer.Option("--mix", metavar="TEXT", help='Requests of several lengths: "70% 4k, 25% 32k, 5% 128k"')]
 AsTable = Annotated[bool, typer.Option("--table", help="Each model on each GPU, also of one context")]
-Gpus = Annotated[int | None, typer.Option("--gpus", min=1, help="How many GPUs (as NAME:N)")]
+Gpus = Annotated[int | None, typer.Option("--gpus", min=1, metavar="N", hidden=True, help="How many GPUs (as NAME:N)")]
 Split = Annotated[
-    int | None, typer.Option("--tensor-parallel", "--tp", min=1, help="GPUs that split one model; the rest are replicas")
+    int | None,
+    typer.Option("--tensor-parallel", "--tp", min=1, metavar="N", help="GPUs that split one model; others are replicas"),
 ]
 
 
@@ -71,7 +72,11 @@ def fit(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Find the largest batch, the longest context, or the smallest GPU that serves a target; of several contexts a table."""
+    """What a GPU can serve, or which GPU serves a target.
+
+    The most requests of a length, the longest context of a batch, or the smallest GPU; of several contexts a
+    table. Exit 1 when it does not fit.
+    """
     from kvplan.api.fit import fit as asked
     from kvplan.cli.output import show
     from kvplan.domain.allocation import NotPredicted
@@ -139,6 +144,7 @@ def _table(
             raise OptionError(f"a table finds the most requests: «{name}» is for one context", hint=f"leave out «{name}»")
     with progress("cells", None, of="rows") as advance:
         found = capacity(models, gpu, context=context, advance=lambda done, of: advance(done), **shared)
+    o.remark_on_lists(context or "")
     show(CapacityAnswer(found), *shown)
     if not any(cell.fits for cell in found.cells):
         raise typer.Exit(1)

@@ -16,7 +16,7 @@ Names = Annotated[
 
 
 def dtypes(pattern: Pattern = "", fmt: o.FormatOpt = None, output: o.Output = None) -> None:
-    """List the cache dtypes: bytes of a block, scales, and what each engine takes for it."""
+    """Cache dtypes, their bytes, and what engines call them."""
     from kvplan.cli.output import show
     from kvplan.domain.dtypes import ALIASES, DTYPES
     from kvplan.report.answers.lists import dtype_listing
@@ -27,7 +27,10 @@ def dtypes(pattern: Pattern = "", fmt: o.FormatOpt = None, output: o.Output = No
 
 
 def engines(names: Names = None, fmt: o.FormatOpt = None, output: o.Output = None) -> None:
-    """List the engines and whose rules are current; with NAME, every option with its default."""
+    """Engines and their releases; of one, its options.
+
+    With NAME, every option with its default.
+    """
     from kvplan.cli.output import show
     from kvplan.engines import ABOUTS, about
     from kvplan.report.answers.lists import engine_listing
@@ -37,7 +40,7 @@ def engines(names: Names = None, fmt: o.FormatOpt = None, output: o.Output = Non
 
 
 def gpus(pattern: Pattern = "", fmt: o.FormatOpt = None, output: o.Output = None) -> None:
-    """List the GPUs: memory on the box, memory as the driver reports it, and the source."""
+    """GPUs: memory on the box and as the driver reports it."""
     from kvplan.cli.output import show
     from kvplan.domain.gpus import gpus as catalogue
     from kvplan.report.answers.lists import gpu_listing

@@ -15,7 +15,7 @@ Kinds = Annotated[
 
 
 def models(pattern: Pattern = "", kinds: Kinds = None, fmt: o.FormatOpt = None, output: o.Output = None) -> None:
-    """List the models that kvplan knows by name."""
+    """Models that are known by name, and what they keep."""
     from kvplan.api.models import entries
     from kvplan.cli.output import show
     from kvplan.errors import OptionError

@@ -9,6 +9,7 @@ from kvplan.errors import OptionError
 from kvplan.report.formats import FORMATS, named
 
 if TYPE_CHECKING:
+    from kvplan.domain.model import Model
     from kvplan.domain.workload import Workload
 
 
@@ -19,14 +20,18 @@ def _format(text: str) -> str:
 MODEL_HELP = "Catalogue name, YAML spec, GGUF file, config.json or its folder, or hub id (owner/name)"
 ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 ModelsArg = Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL_HELP, show_default=False)]
-SeqLen = Annotated[str, typer.Option("-s", "--seq-len", metavar="TOKENS", help="Tokens per sequence: 8192, 8k, 1M")]
-BatchSize = Annotated[str, typer.Option("-b", "--batch-size", metavar="N", help="Sequences held at once")]
+SeqLen = Annotated[
+    str, typer.Option("-s", "--seq-len", "--context", metavar="TOKENS", help="Tokens of a sequence: 8192, 8k, 1M, max")
+]
+BatchSize = Annotated[str, typer.Option("-b", "--batch-size", "--batch", metavar="N", help="Sequences held at once")]
 EncoderLen = Annotated[str, typer.Option("--encoder-len", metavar="TOKENS", help="Encoder or image tokens, for cross-attention")]
 EngineOpt = Annotated[
     str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="Whose allocation; see `kvplan engines`")
 ]
 KvDtype = Annotated[str, typer.Option("--kv-dtype", metavar="DTYPE", help="Cache dtype (auto: the model's); see `kvplan dtypes`")]
-TensorParallel = Annotated[int, typer.Option("--tensor-parallel", "--tp", min=1, help="Devices that split the KV heads")]
+TensorParallel = Annotated[
+    int, typer.Option("--tensor-parallel", "--tp", min=1, metavar="N", help="Devices that split the KV heads")
+]
 SetOpt = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any option of the engine by its own name")]
 FormatOpt = Annotated[
     str | None,
@@ -34,12 +39,12 @@ FormatOpt = Annotated[
         "-f",
         "--format",
         parser=_format,
-        metavar=f"<{'|'.join(row.name for row in FORMATS)}>",
-        help="Report format (default: what FILE's name says, else a table)",
+        metavar="FORMAT",
+        help=f"{', '.join(row.short or row.name for row in FORMATS)} (default: what FILE's name says, else a table)",
     ),
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the report to FILE")]
-Unit = Annotated[str | None, typer.Option("--unit", metavar="UNIT", help="One unit for all bytes: B, KiB, MiB, GiB, TiB")]
+Unit = Annotated[str | None, typer.Option("--unit", metavar="UNIT", help="One unit for all bytes: MiB, GiB, GB (10**9) …")]
 Infer = Annotated[bool, typer.Option("--infer", help="Read an unknown architecture by shape; the result is marked inferred")]
 PerLayer = Annotated[bool, typer.Option("--per-layer", help="One row a layer")]
 ServerOpt = Annotated[str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="The server; see `kvplan engines`")]
@@ -131,17 +136,26 @@ def listed(text: str, what: str) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
-def workload(seq_len: str, batch_size: str, encoder_len: str) -> "Workload":
-    """The workload that the shared options ask for.
+def remark_on_lists(*texts: str) -> None:
+    """Say on stderr how a list was read that could also be one number, such as `8,192`."""
+    from kvplan.cli.output import remark
+    from kvplan.units import ambiguous_list
+
+    for text in filter(ambiguous_list, texts):
+        remark(f"note: `{text}` is a list, {text.replace(',', ' and ')}; as one number it is `{text.replace(',', '')}`")
+
+
+def workload(seq_len: str, batch_size: str, encoder_len: str, *models: "Model") -> "Workload":
+    """The workload that the shared options ask for, of models that are asked about together.
 
     Raises:
         OptionError: a count that is not one.
     """
-    from kvplan.domain.workload import Workload
+    from kvplan.domain.workload import Workload, with_longest
     from kvplan.units import parse_count
 
     return Workload(
         batch_size=parse_count(batch_size, what="--batch-size"),
-        seq_len=parse_count(seq_len, what="--seq-len"),
+        seq_len=parse_count(with_longest(seq_len, models, "--seq-len"), what="--seq-len"),
         encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
     )

@@ -12,7 +12,7 @@ from kvplan.cli.surroundings import plain
 from kvplan.errors import OptionError, printable
 from kvplan.files import expanded
 from kvplan.report.formats import by_ending, render
-from kvplan.units import BYTE_UNITS
+from kvplan.units import parse_unit
 
 if TYPE_CHECKING:
     from kvplan.report.blocks import Answer
@@ -59,14 +59,12 @@ def terminal_width() -> int:
 
 
 def checked_unit(unit: str | None) -> str | None:
-    """`unit` if it is one of the binary units.
+    """A unit in its own spelling (`gib`: GiB; `GB` is 10**9 bytes).
 
     Raises:
-        OptionError: it is not.
+        OptionError: there is none of that name.
     """
-    if unit is not None and unit not in BYTE_UNITS:
-        raise OptionError(f"--unit: unknown unit `{unit[:20]}`", hint=f"one of {', '.join(BYTE_UNITS)}")
-    return unit
+    return None if unit is None else parse_unit(unit, what="--unit")
 
 
 def remark(text: str) -> None:

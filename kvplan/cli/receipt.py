@@ -29,7 +29,10 @@ def receipt(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Print a server's start-up line by line, in its own words; exit 1 when it would refuse to start."""
+    """A server's start-up, line by line, before it starts.
+
+    In its own words; exit 1 when it would refuse to start.
+    """
     from kvplan.api.receipt import receipt as asked
     from kvplan.cli.output import show
     from kvplan.report.answers.receipt import ReceiptAnswer

@@ -35,7 +35,10 @@ def reserve(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Print the blocks, tokens and concurrency that a server reserves, in its own words; exit 1 when it would refuse to start."""
+    """Blocks and tokens that a server makes of its memory.
+
+    In the server's own words; exit 1 when it would refuse to start.
+    """
     from kvplan.api.reserve import reserve as reserved
     from kvplan.cli.output import show
     from kvplan.domain.pool import Pool

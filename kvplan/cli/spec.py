@@ -4,7 +4,7 @@ from kvplan.cli import options as o
 
 
 def spec(model: o.ModelArg, output: o.Output = None, infer: o.Infer = False) -> None:
-    """Print any model as YAML, layer by layer, ready to edit and to load again."""
+    """Any model as YAML, layer by layer, to edit and reload."""
     from kvplan.cli.output import emit
     from kvplan.loading import load
     from kvplan.loading.yaml_spec.write import dump_spec

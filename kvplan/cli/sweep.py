@@ -11,8 +11,10 @@ from kvplan.errors import OptionError
 if TYPE_CHECKING:
     from kvplan.questions.sweep.grid import Sweep
 
-SeqLens = Annotated[str, typer.Option("-s", "--seq-len", metavar="TOKENS", help="Lengths: 1k,8k or 1k:1M:x2 or 0k:64k:4k")]
-BatchSizes = Annotated[str, typer.Option("-b", "--batch-size", metavar="N", help="Batch sizes: 1,2,4 or 1:64:x2")]
+SeqLens = Annotated[
+    str, typer.Option("-s", "--seq-len", "--context", metavar="TOKENS", help="Lengths: 1k,8k or 1k:max:x2 or 4k:64k:4k")
+]
+BatchSizes = Annotated[str, typer.Option("-b", "--batch-size", "--batch", metavar="N", help="Batch sizes: 1,2,4 or 1:64:x2")]
 Engines = Annotated[str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="Engines, with commas between")]
 KvDtypes = Annotated[str, typer.Option("--kv-dtype", metavar="DTYPE", help="Cache dtypes, with commas between")]
 Devices = Annotated[str, typer.Option("--tensor-parallel", "--tp", metavar="N", help="Devices that split the heads: 1,2,4")]
@@ -37,17 +39,22 @@ def sweep(
     infer: o.Infer = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Evaluate a grid of lengths, batch sizes, cache dtypes and engines; print it or write it as CSV or Parquet."""
+    """A grid of lengths, batches, dtypes and engines.
+
+    It is printed, or written as CSV or Parquet.
+    """
     from kvplan.cli.output import checked_unit, remark, show
+    from kvplan.domain.workload import with_longest
     from kvplan.loading import load
     from kvplan.questions.sweep.grid import Sweep
     from kvplan.report.answers.sweep import SweepAnswer
     from kvplan.units import parse_count, parse_counts
 
     form, checked = _form(fmt, output, quiet=quiet), checked_unit(unit)
+    loaded = [load(name, infer=infer) for name in models]
     grid = Sweep(
-        models=[load(name, infer=infer) for name in models],
-        seq_lens=parse_counts(seq_lens, what="--seq-len"),
+        models=loaded,
+        seq_lens=parse_counts(with_longest(seq_lens, loaded, "--seq-len"), what="--seq-len"),
         batch_sizes=parse_counts(batch_sizes, what="--batch-size"),
         kv_dtypes=o.listed(kv_dtypes, "--kv-dtype"),
         engines=o.listed(engines, "--engine"),
@@ -55,6 +62,8 @@ def sweep(
         encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
         options=o.engine_options(settings, kv_dtype="auto", tensor_parallel=1),
     )
+    if not quiet:
+        o.remark_on_lists(seq_lens, batch_sizes)
     if form in _STREAMED:
         _stream(grid, form, output)
     else:

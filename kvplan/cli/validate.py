@@ -47,11 +47,12 @@ DeviceOpt = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto
 Limit = Annotated[str | None, typer.Option("--limit", metavar="SIZE", help="Take at most this much: 2GiB")]
 ProbeMax = Annotated[bool, typer.Option("--probe-max", help="Find the largest batch that really fits under --limit")]
 Against = Annotated[
-    Library | None, typer.Option("--against", help="Compare with what the installed library's own cache holds after a run")
+    Library | None,
+    typer.Option("--against", metavar="LIBRARY", help="Compare with what the installed library keeps: transformers …"),
 ]
 Shards = Annotated[
     int | None,
-    typer.Option("--tensor-parallel", "--tp", min=1, help="Devices that split the KV heads (under torchrun: all ranks)"),
+    typer.Option("--tensor-parallel", "--tp", min=1, metavar="N", help="Devices that split the heads (torchrun: all ranks)"),
 ]
 
 
@@ -72,7 +73,7 @@ def validate(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Allocate every predicted tensor on a device, and compare the bytes to the prediction.
+    """Allocate the predicted tensors; compare the bytes.
 
     MODEL may also be a plan of `kvplan committee`: then all its members' caches are allocated at once.
     """
@@ -92,10 +93,10 @@ def validate(
         _validate_plan(model, device, limit_bytes, fmt, output)
         return
     with joined(ranks, device, remark) as group, _spoken_once(group):
-        workload = group.each(lambda: o.workload(seq_len, batch_size, encoder_len))
         named = against.value if against and engine == "ideal" else engine
         made = group.each(lambda: _engine(named, settings, kv_dtype, tensor_parallel, ranks))
         loaded = group.each(lambda: _load(model, infer))
+        workload = group.each(lambda: o.workload(seq_len, batch_size, encoder_len, loaded))
         library = None if against is None else _run_mlx_lm if against is Library.mlx_lm else partial(_run_library, against)
         way = library or (_probe if probe_max else _measure)
         answers = way(group, made, loaded, workload, lambda: open_device(device, ranks), limit_bytes)

@@ -1,9 +1,16 @@
 """What the model is asked to hold at once."""
 
+import re
+from collections.abc import Iterable
+from typing import Final
+
 from msgspec import Struct
 
+from kvplan.domain.model import Model
 from kvplan.errors import OptionError, shown
 from kvplan.units import MAX_COUNT
+
+_LONGEST: Final = re.compile(r"\bmax\b", re.IGNORECASE)
 
 
 class Workload(Struct, frozen=True, kw_only=True):
@@ -26,3 +33,21 @@ class Workload(Struct, frozen=True, kw_only=True):
                     hint="counts are tokens or sequences; on the command line `8k` is 8,192",
                     option=name,
                 )
+
+
+def with_longest(text: str, models: Iterable[Model], what: str) -> str:
+    """`max` in a length, or in a list of them, as the number of tokens that the models are made for.
+
+    Raises:
+        OptionError: a model says no limit, or several say different ones.
+    """
+    if _LONGEST.search(text) is None:
+        return text
+    limits = {model.name: model.max_tokens for model in models}
+    for name, limit in limits.items():
+        if limit is None:
+            raise OptionError(f"{what} max: {name} says no limit", hint="give the number of tokens")
+    if len(set(limits.values())) > 1:
+        said = ", ".join(f"{name} {limit:,}" for name, limit in list(limits.items())[:6])
+        raise OptionError(f"{what} max: the models have different limits: {said}", hint="give the number of tokens")
+    return _LONGEST.sub(str(next(iter(limits.values()))), text)

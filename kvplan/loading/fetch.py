@@ -304,7 +304,7 @@ def _library(repo_id: str) -> Any:
     except ImportError as problem:
         raise EnvironmentMissing(
             f"`{repo_id[:120]}` looks like a hub id, and huggingface_hub is not installed",
-            hint="pip install 'kvplan[hub]', or give a local config.json",
+            hint="pip install 'kvplan-exact[hub]', or give a local config.json",
         ) from problem
     except Exception as problem:  # it reads its environment variables when it is imported
         raise EnvironmentMissing(

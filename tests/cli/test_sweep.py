@@ -108,7 +108,7 @@ def test_the_file_name_chooses_the_format_and_the_remark_echoes_exact_counts(
         (("-e", "ideel"), "did you mean `ideal`"),
         (("--tp", "3"), "tensor_parallel 3"),
         (("--tp", "x"), "--tensor-parallel"),
-        (("--unit", "GB"), "--unit"),
+        (("--unit", "XB"), "--unit"),
         (("-o", "report.xlsx"), "end it in one of"),
         (("-o", "."), "folder"),
         (("-s", "8k", "-b", "9000000000000000"), "64-bit"),

@@ -30,7 +30,7 @@ def import_torch() -> Any:
         missing = isinstance(problem, ModuleNotFoundError) and problem.name == "torch"
         raise EnvironmentMissing(
             "torch is not installed" if missing else f"torch cannot be imported: {problem}",
-            hint="pip install 'kvplan[torch]'; for the smaller CPU build first "
+            hint="pip install 'kvplan-exact[torch]'; for the smaller CPU build first "
             "pip install torch --index-url https://download.pytorch.org/whl/cpu",
         ) from problem
 

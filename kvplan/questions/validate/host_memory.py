@@ -18,7 +18,7 @@ def _psutil() -> Any:
         return import_module("psutil")
     except ImportError as problem:
         raise EnvironmentMissing(
-            "psutil is not installed, and without it the host's memory cannot be read", hint="pip install 'kvplan[torch]'"
+            "psutil is not installed, and without it the host's memory cannot be read", hint="pip install 'kvplan-exact[torch]'"
         ) from problem
 
 

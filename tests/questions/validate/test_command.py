@@ -126,7 +126,7 @@ def test_without_torch_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch", None)
     code, out, err = answer(capsys, config_file, "-s", 10)
     assert (code, out) == (3, "")
-    assert err.startswith("error: torch is not installed\n\nhint: pip install 'kvplan[torch]'")
+    assert err.startswith("error: torch is not installed\n\nhint: pip install 'kvplan-exact[torch]'")
 
 
 def test_a_request_that_is_wrong_does_not_wait_for_torch(config_file: Path) -> None:

@@ -209,7 +209,7 @@ def test_without_torch_the_message_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(EnvironmentMissing) as caught:
         import_torch()
-    assert "pip install 'kvplan[torch]'" in caught.value.hint
+    assert "pip install 'kvplan-exact[torch]'" in caught.value.hint
     assert "https://download.pytorch.org/whl/cpu" in caught.value.hint
 
 

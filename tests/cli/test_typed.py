@@ -1,0 +1,186 @@
+"""What is typed is what is meant: numbers, sizes, spellings of options, and the words that newcomers type first."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from kvplan import __version__
+from kvplan.cli.app import COMMANDS, GROUPS, SUMMARY, main
+from kvplan.cli.usage import SYNONYMS
+
+Run = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def runs(line: str) -> tuple[int, str, str]:
+        code = main(shlex.split(line))
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("estimate llama-3.1-8b -s 4096,8192", "--seq-len"),
+        ("estimate llama-3.1-8b -b 1,2,4,8", "--batch-size"),
+        ("estimate llama-3.1-8b -s 8192,", "--seq-len"),
+        ("estimate llama-3.1-8b -s 81,92", "--seq-len"),
+        ("estimate llama-3.1-8b -s 1,5k", "--seq-len"),
+        ("estimate t5-small -s 4 --encoder-len 1,2", "--encoder-len"),
+        ("explain llama-3.1-8b -s 4096,8192", "--seq-len"),
+        ("validate llama-3.1-8b --device cpu -b 1,2", "--batch-size"),
+        ("compare llama-3.1-8b gpt2 -b 1,2", "--batch-size"),
+        ("fit llama-3.1-8b --gpu h100 --average 1,2", "--average"),
+        ("fit llama-3.1-8b --gpu h100:1,5 -b 1,2", "--batch"),
+        ("fit llama-3.1-8b --gpu h100 --target '4,8 users at 8k'", "--target users"),
+    ],
+)
+def test_a_list_is_no_number(line: str, flag: str, run: Run) -> None:
+    code, out, err = run(line)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {flag}: one number is meant here, got `")
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("4,096", 4096), ("1,048,576", 2**20), ("131_072", 2**17), ("1,024k", 2**20), ("8 k", 8192)]
+)
+def test_a_comma_groups_digits_by_thousands(text: str, tokens: int, run: Run) -> None:
+    code, out, _ = run(f"estimate llama-3.1-8b -s '{text}' -f json")
+    assert code == 0
+    assert json.loads(out)["estimates"][0]["seq_len"] == tokens
+
+
+def test_where_a_list_is_taken_a_comma_parts_it(run: Run) -> None:
+    code, out, err = run("sweep llama-3.1-8b -s 128,4096 -f csv")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 3
+    code, out, err = run("sweep llama-3.1-8b -s 8,192 -f csv")
+    assert len(out.splitlines()) == 3
+    assert "`8,192` is a list, 8 and 192; as one number it is `8192`" in err
+    code, out, err = run("fit llama-3.1-8b --gpu h100 -e ideal --context 8,192 -f csv")
+    assert len(out.splitlines()) == 3
+    assert "`8,192` is a list" in err
+    code, out, err = run("sweep llama-3.1-8b -s 4,096")
+    assert (code, out) == (2, "")
+    assert "one number is written without commas: `4096`" in err
+
+
+@pytest.mark.parametrize("size", ["1,5GiB", "2,5GB", "1,024MiB", "16", "16g", "1.5e9B", "-1GiB", "GiB", "1 GiB 2"])
+@pytest.mark.parametrize(
+    "line",
+    ["reserve llama-3.1-8b --memory", "fit llama-3.1-8b --gpu h100 --reserve", "validate gpt2 --device cpu -s 16 --limit"],
+)
+def test_a_size_that_is_none(line: str, size: str, run: Run) -> None:
+    code, out, err = run(f"{line}='{size}'")
+    assert (code, out) == (2, "")
+    assert f"expected a size with its unit, got `{size}`" in err
+    assert "," not in err.partition("hint: ")[2].replace("and no commas", "").replace(", and", "").replace("point,", "")
+
+
+@pytest.mark.parametrize("size", ["64.38GiB", "64.38 gib", "64.38Gi"])
+def test_a_size_as_a_log_prints_it(size: str, run: Run) -> None:
+    for option in ("memory", "weights", "reserve"):
+        code, out, err = run(f"fit llama-3.1-8b --gpu h100 --context 8k --{option} '{size}' -e ideal -f json")
+        assert (code in {0, 1}, err) == (True, ""), err
+        amounts = {abs(line["bytes"]) for line in json.loads(out)["fits"][0]["budget"]}
+        assert 6438 * 2**30 // 100 in amounts
+
+
+@pytest.mark.parametrize("name", sorted(SYNONYMS))
+def test_synonyms_are_taken_wherever_their_option_is(name: str, run: Run) -> None:
+    values = {"seq-len": "2k", "batch-size": "3", "kv-dtype": "fp8", "tensor-parallel": "2", "format": "json", "output": "-"}
+    value = values.get(SYNONYMS[name])
+    if value is None:
+        assert run(f"reserve llama-3.1-8b --gpu h100 --{name} 0.5")[0] == 0
+        return
+    same = run(f"estimate llama-3.1-8b --{SYNONYMS[name]} {value}")
+    assert same[0] == 0
+    assert run(f"estimate llama-3.1-8b --{name} {value}") == same
+    assert run(f"estimate llama-3.1-8b --{name.replace('-', '_')}={value}") == same
+
+
+@pytest.mark.parametrize(("unit", "column"), [("gib", "[GiB]"), ("GB", "[GB]"), ("gb", "[GB]"), ("MIB", "[MiB]"), ("b", "[B]")])
+def test_units_in_any_case(unit: str, column: str, run: Run) -> None:
+    code, out, _ = run(f"compare llama-3.1-8b -s 8k --unit {unit}")
+    assert code == 0
+    assert f"cache {column}" in out
+    assert ("1.07" in out) == (column == "[GB]")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("estimate llama-3.1-8b --json", "-f json"),
+        ("estimate llama-3.1-8b --max-model-len 8k", "-s TOKENS"),
+        ("estimate llama-3.1-8b --dtype fp8", "--kv-dtype"),
+        ("estimate llama-3.1-8b --model x", "argument"),
+        ("estimate llama-3.1-8b --kv_dtpe fp8", "did you mean `--kv-dtype`?"),
+        ("estimate llama-3.1-8b --zzz", "see `kvplan estimate --help`"),
+        ("estimate", "see `kvplan estimate --help`"),
+        ("estimate x --tp a", "see `kvplan estimate --help`"),
+        ("calc", "did you mean `kvplan estimate`?"),
+        ("llama-3.1-8b", "`kvplan estimate llama-3.1-8b` asks about a model"),
+    ],
+)
+def test_hints_name_what_to_type(line: str, hint: str, run: Run) -> None:
+    code, out, err = run(line)
+    assert (code, out) == (2, "")
+    assert hint in err.partition("hint: ")[2]
+
+
+@pytest.mark.parametrize("line", ["version", "-V", "--version", "--debug version", "version --debug"])
+def test_the_version_names_the_distribution(line: str, run: Run) -> None:
+    assert run(line) == (0, f"kvplan-exact {__version__}\n", "")
+
+
+@pytest.mark.parametrize("line", ["", "help", "-h", "--help"])
+def test_a_newcomer_is_helped(line: str, run: Run) -> None:
+    code, out, err = run(line)
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: kvplan ")
+    assert "kvplan fit llama-3.1-8b --gpu 4090" in out
+    for group, commands in GROUPS.items():
+        assert f"\n{group}:\n" in out
+        for name in commands:
+            summary = next(text for text in out.splitlines() if text.startswith(f"  {name} ")).split(None, 1)[1]
+            assert 10 < len(summary) <= SUMMARY
+            assert summary.endswith((".", "?"))
+            assert "..." not in summary
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_shows_two_ways_to_type_it(name: str, run: Run) -> None:
+    code, out, _ = run(f"help {name}")
+    assert code == 0
+    assert run(f"{name} -h")[1] == out
+    assert "<" not in out
+    for example in COMMANDS[name].examples:
+        assert f"    kvplan {example}\n" in out
+    assert len(COMMANDS[name].examples) == 2
+
+
+def test_the_program_alone_is_a_process_that_helps() -> None:
+    done = subprocess.run([sys.executable, "-m", "kvplan"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: kvplan ")
+
+
+def test_max_is_each_models_own_limit(run: Run) -> None:
+    code, out, _ = run("estimate llama-3.1-8b gpt2 -s max -f json")
+    assert code == 0
+    assert [found["seq_len"] for found in json.loads(out)["estimates"]] == [131_072, 1024]
+    code, out, _ = run("fit llama-3.1-8b --gpu h100 -e ideal -s max -f json")
+    assert json.loads(out)["fits"][0]["context"] == 131_072
+    code, out, _ = run("sweep gpt2 -s 256:max:x2 -f csv")
+    assert len(out.splitlines()) == 4
+    for line, words in (("compare llama-3.1-8b gpt2", "different limits"), ("estimate xlstm-7b", "xlstm-7b says no limit")):
+        code, out, err = run(f"{line} -s max")
+        assert (code, out) == (2, "")
+        assert words in err
