@@ -106,7 +106,7 @@ def transformers_page() -> str:
         behind = [f"{cases} recorded cases"] if cases else []
         behind += ["random models against the library"] if model_type in live else []
         rows.append(f"| `{model_type}` | {kinds} | {'; '.join(behind) or 'the rule, read in the source'} |\n")
-    head = "Model types of transformers 5.23 that generate, with the memories of a config that says nothing but its type.\n\n"
+    head = "Model types of transformers 5.24 that generate, with the memories of a config that says nothing but its type.\n\n"
     table = "| model type | memories | evidence |\n| --- | --- | --- |\n"
     return "".join([NOTE, "# transformers\n\n", head, table, *rows, "\n## Not predicted from a bare config\n\n", *none])
 

@@ -111,6 +111,7 @@ def _model(outer: Config, text: Config, types: tuple[str, str], decoder: Decoder
         model_type=types[0],
         layers=tuple(Layer(index=i, memories=m) for i, m in enumerate(decoder.layers)),
         drafts=tuple(Layer(index=i, memories=m) for i, m in enumerate(decoder.drafts)),
+        loop=decoder.loop,
         dtype=_dtype(outer, text),
         max_tokens=_max_tokens(outer, text),
         attention_heads=decoder.heads,

@@ -1,7 +1,7 @@
 """Wrappers, models in models: where each keeps its text part, and what it assumes of that part.
 
 Some assume a text part of their own, where the text class by itself would assume another size. Source: `init_kwargs` in
-`sub_configs_defaults` of `configuration_*.py`, transformers 5.23. They hold when the config has no text part at all; the
+`sub_configs_defaults` of `configuration_*.py`, transformers 5.24. They hold when the config has no text part at all; the
 classes in `MERGED` also fill in what a given text part leaves out.
 """
 
@@ -15,6 +15,7 @@ from kvplan.architectures.kit.config import Config
 # fmt: off
 #: Wrapper model type -> (where its text part is, the text part's model type when that part does not say).
 WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
+    "apertus1p5": (("text_config",), "apertus1p5_text"),
     "aria": (("text_config",), "aria_text"),
     "florence2": (("text_config",), "bart"),
     **dict.fromkeys(("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"), (("decoder",), "bert")),
@@ -42,6 +43,7 @@ WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "granite4_vision": (("text_config",), "granite4_vision_text"),
     "granite_docling": (("text_config",), "granite_docling_text"),
     "hunyuan_vl": (("text_config",), "hunyuan_vl_text"),
+    "hy_v4_vl": (("text_config",), "hy_v4_vl_text"),
     "hyperclovax_vision_v2": (("text_config",), "hyperclovax"),
     "internvl_chat": (("llm_config",), "internlm2"),
     "kosmos-2.5": (("text_config",), "kosmos_2_5_text_model"),
@@ -49,7 +51,7 @@ WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     **dict.fromkeys(
         (
             "deepseek_vl", "deepseek_vl_hybrid", "glmasr", "idefics3", "janus", "llava", "llava_llama", "llava_next",
-            "llava_next_video", "perception_lm", "smolvlm", "ultravox", "video_llava", "vipllava", "voxtral",
+            "llava_next_video", "omniasr", "perception_lm", "smolvlm", "ultravox", "video_llava", "vipllava", "voxtral",
         ),
         (("text_config",), "llama"),
     ),
@@ -111,6 +113,7 @@ WRAPPERS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     **dict.fromkeys(("lfm2-vl", "lfm2_vl"), (("text_config",), "lfm2")),
     "lfm3_vl": (("text_config",), "lfm3"),
     "inkling_mm_model": (("text_config",), "inkling_text"),
+    "inkling2_loop": (("text_config",), "inkling2_loop_text"),
     "inkling2": (("text_config",), "inkling2_text"),
 }
 # fmt: on
@@ -180,6 +183,7 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "lighton_ocr": _sizes(28, 16, 8, 1024, head_dim=128, sliding_window=None),
     "mistral3": _sizes(40, 32, 8, 5120, head_dim=128, sliding_window=None),
     "moss_transcribe_diarize": _sizes(28, 16, 8, 1024),
+    "omniasr": _sizes(12, 8, 8, 4096),
     "paligemma": _sizes(18, 8, 1, 2048),
     "pp_chart2table": _sizes(24, 16, 16, 1024),
     "qwen3_asr": _sizes(28, 16, 8, 2048, head_dim=128),

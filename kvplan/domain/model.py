@@ -8,6 +8,7 @@ sharded) is an engine's business, in `kvplan.engines`.
 from typing import Any, Final, Literal
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from kvplan.domain.origin import Origin
 from kvplan.errors import shown
@@ -214,6 +215,32 @@ class Layer(Struct, frozen=True, kw_only=True):
     memories: tuple[Memory, ...] = ()
 
 
+class Loop(Struct, frozen=True, kw_only=True):
+    """Layers `first` to `stop` - 1 run `passes` times a token, with the same weights.
+
+    `kept` says what the passes keep: `each` a cache of its own, and the layers of the later passes then stand, pass by pass,
+    after those that the weights have; or one that all share, which only the `last` pass writes. In which order an engine
+    lays them out, and whether it repeats them at all, is the engine's business (`Model.looped`).
+    """
+
+    first: int  # layer index
+    stop: int  # the layer after the last
+    passes: int
+    kept: Literal["each", "last"] = "each"
+
+    def __post_init__(self) -> None:
+        _require("first layer of a loop", self.first, minimum=0, maximum=MAX_LAYERS)
+        _require("layer after a loop", self.stop, minimum=self.first + 1, maximum=MAX_LAYERS)
+        _require("passes", self.passes, maximum=MAX_LAYERS)
+        if self.kept not in {"each", "last"}:
+            raise ModelError(f"passes of a loop keep `each` its cache or the `last` one's, not {shown(self.kept)}")
+
+    @property
+    def copies(self) -> int:
+        """Layers that the later passes add to those that the weights have."""
+        return (self.passes - 1) * (self.stop - self.first) if self.kept == "each" else 0
+
+
 class Fact(Struct, frozen=True):
     """Where a number came from: `key` of the config, its `value`, and `origin` (`config`, `class default` …)."""
 
@@ -229,6 +256,7 @@ _BESIDE: Final = frozenset({"notes", "provenance", "origin"})
 class Model(Struct, frozen=True, kw_only=True, eq=False):
     """A model as a list of layers.
 
+    A layer that runs several times and keeps a cache for each pass stands here once a pass; `loop` says which those are.
     `dtype` is the type of the activations, so of an unquantised cache. `attention_heads` are the query
     heads. `drafts` are multi-token-prediction layers, which only speculative decoding builds.
     `weights_bytes` and `parameters` are the checkpoint's, where known.
@@ -240,6 +268,7 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     model_type: str
     layers: tuple[Layer, ...]
     drafts: tuple[Layer, ...] = ()
+    loop: Loop | None = None
     dtype: str = "bfloat16"
     max_tokens: int | None = None
     attention_heads: int | None = None
@@ -257,6 +286,9 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
             _require("attention_heads", self.attention_heads, maximum=HEADS)
         if sum(len(layer.memories) for layer in (*self.layers, *self.drafts)) > MEMORIES:
             raise ModelError(f"its layers hold more than {MEMORIES:,} memories together")
+        if self.loop is not None and len(self.layers) - self.loop.copies < self.loop.stop:
+            words = f"{self.loop.passes} passes over layers {self.loop.first} to {self.loop.stop - 1}"
+            raise ModelError(f"{words} need {self.loop.stop + self.loop.copies} layers or more, got {len(self.layers)}")
         owners: set[int] = set()
         for position, layer in enumerate(self.layers):
             if layer.index != position:
@@ -274,6 +306,28 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     def text_type(self) -> str:
         """The model type of the text decoder; of a model without a wrapper, the model's own."""
         return self.origin.text_type if self.origin is not None else self.model_type
+
+    @property
+    def own_layers(self) -> tuple[Layer, ...]:
+        """The layers that the weights have: without the later passes of a loop."""
+        return self.layers[: len(self.layers) - self.loop.copies] if self.loop is not None else self.layers
+
+    def looped(self, passes: int, kept: Literal["each", "last"] = "each") -> "Model":
+        """The same model, its loop run otherwise; what each pass beyond the first keeps is as the last pass had it.
+
+        Raises:
+            ModelError: too many layers.
+        """
+        if self.loop is None:
+            return self
+        loop, own = replace(self.loop, passes=passes, kept=kept), self.own_layers
+        if len(own) + loop.copies > MAX_LAYERS:
+            raise ModelError(f"{len(own)} layers with {passes} passes over {loop.stop - loop.first} are more than {MAX_LAYERS:,}")
+        count = loop.stop - loop.first
+        later = self.layers[len(own) :][-count:] or own[loop.first : loop.stop]
+        copies = [later[i % count].memories for i in range(loop.copies)]
+        layers = (*own, *(Layer(index=len(own) + i, memories=memories) for i, memories in enumerate(copies)))
+        return replace(self, layers=layers, loop=loop)
 
     def _known(self) -> tuple[Any, ...]:
         """What decides equality: what the model is, not where that was read."""

@@ -11,6 +11,7 @@ from kvplan.domain.model import (
     Full,
     Index,
     Latent,
+    Loop,
     Memory,
     Model,
     Reach,
@@ -84,6 +85,16 @@ def memory_words(memory: Memory, attention_heads: int | None = None) -> str:
             return "shared"
     reach = reach_words(memory.reach)
     return f"{words}, {reach}" if reach else words
+
+
+def loop_words(loop: Loop) -> str:
+    """Which layers run several times, and what is kept of it.
+
+    >>> loop_words(Loop(first=8, stop=28, passes=2))
+    'layers 8 to 27 run 2 times a token, and each time keeps a cache of its own'
+    """
+    kept = "each time keeps a cache of its own" if loop.kept == "each" else "only the last time keeps a cache"
+    return f"layers {loop.first} to {loop.stop - 1} run {loop.passes} times a token, and {kept}"
 
 
 def layer_words(memories: tuple[Memory, ...], attention_heads: int | None = None) -> str:

@@ -35,6 +35,7 @@ class Hparams(Struct, frozen=True, kw_only=True):
     arch: str
     n_layer_all: int
     n_layer: int  # without NextN layers
+    loops: int  # times that the layers run; those of later times stand after all others
     n_embd: int
     n_vocab: int
     n_embd_out: int
@@ -144,6 +145,7 @@ def read_hparams(keys: Mapping[str, Any], source: str = "GGUF") -> Hparams:
         p_elements=_p_elements(k, n_embd),
         ple_layer=_ple_layer(k),
         conv_kernel=_conv_kernel(k),
+        loops=loops,
         keys=keys,
     )
 

@@ -17,6 +17,7 @@ from kvplan.domain.model import (
     Index,
     Latent,
     Layer,
+    Loop,
     Memory,
     Model,
     ModelError,
@@ -84,6 +85,7 @@ def model_from_hparams(
             model_type=h.arch,
             layers=layers,
             drafts=drafts,
+            loop=None if h.loops == 1 or drafts else Loop(first=0, stop=len(layers) // h.loops, passes=h.loops),
             dtype="float16",  # llama.cpp's default cache type, whatever the weights are
             max_tokens=h.context_length or None,
             attention_heads=max(h.head_count, default=0) or None,

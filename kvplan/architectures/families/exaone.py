@@ -1,6 +1,6 @@
 """EXAONE of LG AI Research: 3 is plain; in 4 and later three of four layers slide.
 
-Source: `configuration_exaone*.py` of transformers 5.23; the remote code of LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct.
+Source: `configuration_exaone*.py` of transformers 5.24; the remote code of LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ def _lettered(c: Config, layers: int) -> list[bool]:
 
 _EXAONE4: Final = sliding(Row(32, 32, 4096, 32, window=4096, refuses_null=("kv_heads",)), _lettered)
 ROWS: Final[dict[str, Reader]] = {
-    "exaone": plain(Row(32, 32, 4096, names=STANDARD._replace(layers=("num_layers", "num_hidden_layers")))),
+    "exaone": plain(Row(32, 32, 4096, 8, names=STANDARD._replace(layers=("num_layers", "num_hidden_layers")))),
     "exaone4": _EXAONE4,
     "exaone4_5_text": _EXAONE4,
     "exaone_moe": _EXAONE4,

@@ -2,7 +2,7 @@
 
 With `use_cla`, layers share within groups of `cla_share_factor`; the factor stays in the file of models that do not
 share (`use_cla: false`), where it means nothing. Sources: the remote code of tencent/Tencent-Hunyuan-Large (`use_cla`);
-transformers 5.23 `configuration_hy*.py`.
+transformers 5.24 `configuration_hy*.py`.
 """
 
 from typing import Final
@@ -47,5 +47,6 @@ ROWS: Final[dict[str, Reader]] = {
     "hunyuan_v1_moe": _cross_layer(_HUNYUAN),
     "hunyuan_vl_text": _cross_layer(_HUNYUAN),
     "hy_v3": plain(Row(80, 64, 4096, 8, 128, refuses_null=("kv_heads", "head_dim"))),
+    "hy_v4_vl_text": indexed(lenient(78, 64, 6144), Mla(nope_dim=192, value_dim=256), _one_of_four),
     "hy_v4": indexed(lenient(34, 32, 2816), Mla(nope_dim=192, value_dim=256), _one_of_four),
 }

@@ -110,6 +110,7 @@ ROWS: Final[dict[str, Reader]] = {
     "Yi": plain(_LLAMA),
     "afmoe": sliding(Row(32, 16, 2048, head_dim=128, window=1024), every(4, "global_attn_every_n_layers")),
     "apertus": plain(Row(32, 32, 4096)),
+    "apertus1p5_text": plain(Row(32, 32, 4096)),
     "aquila": plain(_LLAMA),
     "arcee": plain(Row(32, 32, 2560, refuses_remainder=True)),
     "arctic": plain(_LLAMA),

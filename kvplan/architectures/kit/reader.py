@@ -6,17 +6,18 @@ from typing import Any, Concatenate, ParamSpec
 from msgspec import Struct
 
 from kvplan.architectures.kit.config import Config
-from kvplan.domain.model import Memory
+from kvplan.domain.model import Loop, Memory
 
 P = ParamSpec("P")
 
 
 class Decoder(Struct, frozen=True, kw_only=True):
-    """What a family read: each layer's memories in order, the query heads, MTP layers, and remarks for people."""
+    """What a family read: each layer's memories in order, the query heads, MTP layers, a loop, and remarks for people."""
 
     layers: Sequence[tuple[Memory, ...]]
     heads: int | None = None
     drafts: Sequence[tuple[Memory, ...]] = ()
+    loop: Loop | None = None
     notes: tuple[str, ...] = ()
 
 

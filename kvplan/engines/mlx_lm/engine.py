@@ -27,7 +27,7 @@ from kvplan.engines.mlx_lm.growth import Calls
 from kvplan.engines.mlx_lm.layers import Moment, Storage, peak_bytes, pieces
 from kvplan.engines.mlx_lm.models import Reading, read
 from kvplan.engines.mlx_lm.options import MlxLmOptions
-from kvplan.engines.mlx_lm.refusals import quantised, why_not_batched, why_not_quantised
+from kvplan.engines.mlx_lm.refusals import quantised, why_not_batched, why_not_looped, why_not_quantised
 from kvplan.errors import Refused
 
 _DEFAULT: Final = MlxLmOptions()
@@ -77,6 +77,9 @@ class MlxLmOn(Prepared):
             raise Refused(f"mlx-lm: Model type {self.model.model_type} not supported.", see="kvplan engines lists others")
         if any(isinstance(m, Cross) for layer in self.model.layers for m in layer.memories):
             raise Refused("mlx-lm runs decoders only: it keeps nothing of an encoder")
+        reason = why_not_looped(found, self.model)
+        if reason:
+            raise Refused(reason)
         return found
 
     @property

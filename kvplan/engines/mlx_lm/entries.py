@@ -37,9 +37,9 @@ class Traits(Struct, frozen=True, kw_only=True):
     `plain`: no `make_cache`, so `max_kv_size` is obeyed and windows are not. `rotates`, `chunks`: sliding and chunked layers
     have a cache that forgets. `expands`: keys and values of every head instead of the latent. `listed`: an entry is a list of
     caches, `paired`: of two attention blocks. `states_as_model`: every state in the activations' dtype.
-    `empty_index_values`: an indexer's values have no width (else they are zeros). `loops_last`: the windows of a second loop
-    come after all full layers. `compresses`: DeepSeek V4.1's own cache. `one_offset`: its rotary embedding takes one offset
-    for all sequences, so it runs one.
+    `empty_index_values`: an indexer's values have no width (else they are zeros).
+    `compresses`: DeepSeek V4.1's own cache. `one_offset`: its rotary embedding takes one offset for all sequences, so it runs
+    one.
     """
 
     plain: bool = False
@@ -50,7 +50,6 @@ class Traits(Struct, frozen=True, kw_only=True):
     paired: bool = False
     states_as_model: bool = False
     empty_index_values: bool = False
-    loops_last: bool = False
     compresses: bool = False
     one_offset: bool = False
 
@@ -82,8 +81,6 @@ def entries(layers: tuple[Layer, ...], traits: Traits, heads: int | None, limit:
         return (*first, *(Entry(layers=(i, j), members=(a, b), listed=True) for (i, a), (j, b) in pairs))
     if traits.listed:
         return tuple(Entry(layers=(i,) * len(own), members=own, listed=True) for i, own in by_layer if own)
-    if traits.loops_last:
-        members.sort(key=lambda pair: isinstance(pair[1], Rotating))
     return tuple(Entry(layers=(i,), members=(member,)) for i, member in members)
 
 

@@ -114,7 +114,6 @@ def traits_of(module: str, model: Model, setting: Settings) -> Traits:
         paired=module.startswith("longcat_flash"),
         states_as_model=module in STATES_AS_MODEL,
         empty_index_values=module == "minimax_m3_vl",
-        loops_last=module == "iquestloopcoder",
         compresses=module == "deepseek_v41",
         one_offset=module in DYNAMIC and setting.section("rope_scaling").data.get("type") == "dynamic",
     )

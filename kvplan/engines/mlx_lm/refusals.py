@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from kvplan.domain.model import Model
 from kvplan.engines.mlx_lm.layers import Chunked, Compressing, Entry, Growing, Rotating
 from kvplan.engines.mlx_lm.models import Reading
 from kvplan.engines.mlx_lm.options import MlxLmOptions
@@ -24,6 +25,18 @@ UNREADABLE: Final = frozenset({
 #: Modules that fail with more than one sequence: masks that do not broadcast, or an offset that must be one number.
 UNBATCHED: Final = frozenset({"gemma2", "gpt_bigcode", "phi3small"})
 # fmt: on
+
+
+def why_not_looped(reading: Reading, model: Model) -> str:
+    """Loops that a module does not run. Source: `ModelArgs.__post_init__` in models/nanbeige.py, models/iquestloopcoder.py."""
+    passes = model.loop.passes if model.loop is not None else 1
+    if reading.module == "iquestloopcoder" and passes != 2:
+        return f"mlx-lm's iquestloopcoder runs its layers twice, and this model {passes} times"
+    if reading.module == "nanbeige" and model.origin is not None:
+        for key in ("loop_share_kv", "enable_double_loop_split", "enable_depth_attention"):
+            if model.origin.text.flag(key):
+                return f"mlx-lm's nanbeige does not take `{key}`"
+    return ""
 
 
 def quantised(entries: Iterable[Entry]) -> list[Growing]:

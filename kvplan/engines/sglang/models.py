@@ -29,12 +29,15 @@ from kvplan.engines.sglang.options import SglangOptions
 from kvplan.engines.sglang.reading import Reading, Sparse
 
 _LONGEST_NAME: Final = 100
+#: Loops that a config class of SGLang's own assumes (`configs/nanbeige.py`).
+_LOOPS: Final[Mapping[str, int]] = {"nanbeige": 2}
 
 
 def read(model: Model, options: SglangOptions) -> Reading:
     """`model` through SGLang's eyes."""
     config, text = _config(model)
     arch = _architecture(model, config)
+    loops, model = _loops(model, text), replace(model, layers=model.own_layers, loop=None)
     latent = _first(model, Latent) if _stores_latent(arch, model) else None
     splits = _has_sliding_pool(arch, text, options) and arch != classes.COMPRESSED
     sliding = _sliding(model, arch, text) if splits else ()
@@ -44,8 +47,8 @@ def read(model: Model, options: SglangOptions) -> Reading:
         architecture=arch,
         text_type=model.text_type,
         hidden_layers=_hidden_layers(model, arch, text),
-        layers=_stored_layers(model, arch, text),
-        loops=_loops(text),
+        layers=_stored_layers(model, arch, text, loops),
+        loops=loops,
         heads=None if latent else _heads(model, arch, text, sliding),
         sliding_heads=_sliding_heads(model, sliding),
         sliding=sliding,
@@ -122,16 +125,17 @@ def _hidden_layers(model: Model, arch: str, text: Mapping[str, Any]) -> int:
     return len(model.layers) // 2 if arch == "LongcatFlashForCausalLM" else len(model.layers)
 
 
-def _stored_layers(model: Model, arch: str, text: Mapping[str, Any]) -> int:
+def _stored_layers(model: Model, arch: str, text: Mapping[str, Any], loops: int) -> int:
     """`ModelConfig.num_attention_layers` and loops: Whisper's encoder and cross-attention layers have rows too."""
     if arch == "WhisperForConditionalGeneration":
         return (whole(text, "encoder_layers") or 0) + 2 * (whole(text, "decoder_layers") or len(model.layers))
-    return len(model.layers) * _loops(text)
+    return len(model.layers) * loops
 
 
-def _loops(text: Mapping[str, Any]) -> int:
-    """`layer_setup.py:_get_loop_num`."""
-    return whole(text, "loop_num") or whole(text, "num_loops") or 1
+def _loops(model: Model, text: Mapping[str, Any]) -> int:
+    """`layer_setup.py:_get_loop_num`: the class has as many rows a layer, and looks neither at windows nor at loss weights."""
+    loops = whole(text, "loop_num") or whole(text, "num_loops") or _LOOPS.get(model.text_type)
+    return loops or (model.loop.passes if model.loop is not None and model.loop.kept == "each" else 1)
 
 
 def _heads(model: Model, arch: str, text: Mapping[str, Any], sliding: tuple[int, ...]) -> Softmax | None:

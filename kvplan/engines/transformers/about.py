@@ -24,8 +24,8 @@ _FIRST: Final[dict[tuple[int, ...], frozenset[str]]] = {
 
 ABOUT: Final = About(
     name="transformers",
-    latest="5.23.0",
-    source="transformers 4.36 to 5.23.0, cache_utils.py and the models' own files",
+    latest="5.24.0",
+    source="transformers 4.36 to 5.24.0, cache_utils.py and the models' own files",
     engine="kvplan.engines.transformers.engine:Transformers",
     roles={"kv_dtype": "dtype"},
     cache_dtypes={
@@ -46,7 +46,7 @@ ABOUT: Final = About(
         limits=True,
     ),
     # caches of real models (tests/golden/transformers.jsonl, and small ones of every release in transformers_versions.jsonl)
-    recorded=tuple(Recorded(first, (5, 23, 0), kinds) for first, kinds in _FIRST.items()),
+    recorded=tuple(Recorded(first, (5, 24, 0), kinds) for first, kinds in _FIRST.items()),
     rules="transformers cache_utils.py: DynamicLayer.update, DynamicSlidingWindowLayer, StaticLayer, QuantizedLayer",
     audit="kvplan.engines.transformers.audit",
 )

@@ -38,7 +38,7 @@ from kvplan.engines.transformers.models import (
 )
 from kvplan.engines.transformers.options import TransformersOptions
 from kvplan.engines.transformers.quantized import quantized_pieces, refuse_quantized, refuse_uneven
-from kvplan.engines.transformers.refusals import refusal
+from kvplan.engines.transformers.refusals import last_loop_plain, refusal
 from kvplan.engines.transformers.releases import (
     COUNTER_BYTES,
     CROSS_SLIDES,
@@ -48,6 +48,7 @@ from kvplan.engines.transformers.releases import (
     EXTRA_LEN,
     FIRST_VIEW,
     FUSED,
+    GATE_DTYPE,
     HYBRID,
     HYBRID_BOOKKEEPING,
     HYBRID_CHUNKED,
@@ -167,6 +168,7 @@ class TransformersOn(Prepared):
         return Rules(
             dtype=dtype,
             key_dtype=KEY_DTYPE.at(kind, self.engine.release) or dtype,
+            gate_dtype=GATE_DTYPE.at(kind, self.engine.release),
             preallocated=built in _PREALLOCATED and not self._on_modules(model),
             windows=self._windows(model, built),
             window_unclipped=built == "chunked" and WINDOW_UNCLIPPED.at(self.engine.release),
@@ -241,9 +243,12 @@ class TransformersOn(Prepared):
         )
 
     def check(self, at: At[int]) -> None:
-        """Quantised caches refuse tensors that their groups do not divide."""
+        """Quantised caches refuse tensors that their groups do not divide; a cache without windows some loops."""
         if self.built == "quantized":
             refuse_uneven(self.engine.options, self.read, at.seq_len, at.batch_size)
+        reason = last_loop_plain(self.read, at.seq_len) if self.built == "plain" else ""
+        if reason:
+            raise Refused(reason)
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Every tensor, one entry for each set of equal layers."""

@@ -67,6 +67,10 @@ def refuse_uneven(options: TransformersOptions, model: Model, seq_len: int, batc
                 elements = memory.kv_heads * tokens * dim * batch_size
                 if options.backend == "quanto":
                     elements //= dim if axis == -1 else batch_size or 1
+                shared = 8 // options.nbits  # codes in a byte
+                if options.backend == "hqq" and axis != 0 and elements // options.q_group_size % shared:
+                    words = f"{elements // options.q_group_size:,} groups, which do not fill bytes of {shared} codes"
+                    raise Refused(f"hqq fails to pack {words} (core/bitpack.py: BitPack)")
                 if elements % options.q_group_size:
                     words = f"{elements:,} elements, which groups of {options.q_group_size} do not divide"
                     raise Refused(f"{options.backend} refuses {words}")
@@ -90,7 +94,8 @@ def quantized_pieces(
         for part, dim in (("keys", memory.key_dim), ("values", memory.value_dim)):
             row = memory.kv_heads * dim
             elements = at.batch_size * (at.seq_len - waiting) * row
-            yield from _quantized(options, release, rules, f"_quantized_{part}", elements, layers, memory_words(memory, heads))
+            words, axis = memory_words(memory, heads), options.axis_key if part == "keys" else options.axis_value
+            yield from _quantized(options, release, rules, f"_quantized_{part}", elements, layers, words, axis)
             size = at.batch_size * waiting * (row * item_bytes(rules.dtype))
             yield Piece(
                 layers=layers,
@@ -112,6 +117,7 @@ def _quantized(
     elements: Count,
     layers: tuple[int, ...],
     kind: str,
+    axis: int | None,
 ) -> Iterator[Piece[Count]]:
     def piece(part: str, count: Count, dtype: str, each: int) -> Piece[Count]:
         size = count * each
@@ -126,8 +132,21 @@ def _quantized(
     quanto = options.backend == "quanto"
     groups = elements // options.q_group_size
     scale = item_bytes(rules.dtype)
-    yield piece("_data._data" if quanto else "0", elements * options.nbits // 8, "uint8", 1)
+    codes = _packed(groups, options, axis or 0) if quanto else elements * options.nbits // 8
+    yield piece("_data._data" if quanto else "0", codes, "uint8", 1)
     yield piece("_scale" if quanto else "1.scale", groups, torch_name(rules.dtype), scale)
     zeropoint = quanto and int(ZEROPOINT.at(release))
     shift = "_zeropoint" if zeropoint else "_shift" if quanto else "1.zero"
     yield piece(shift, groups, "int8" if zeropoint else torch_name(rules.dtype), zeropoint or scale)
+
+
+def _packed(groups: Count, options: TransformersOptions, axis: int) -> Count:
+    """Bytes of quanto's codes: along the first axis several share a byte, and the last byte may be half empty.
+
+    A tensor grouped along its first axis has a row for each group, along its last a row for each element of a group.
+    Source: `pack_weights` in `tensor/packed.py`, `group` in `tensor/grouped.py` of optimum-quanto 0.2.7.
+    """
+    each = 8 // options.nbits  # codes in a byte
+    if axis == 0:
+        return (groups + each - 1) // each * options.q_group_size
+    return groups * ((options.q_group_size + each - 1) // each)

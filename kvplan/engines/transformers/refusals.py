@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvplan.domain.model import Compressed, Index, Model, Recurrent, Softmax
+from kvplan.domain.model import Compressed, Full, Index, Model, Recurrent, Softmax, Window
 from kvplan.engines.transformers.models import (
     NEEDS_ATTENTION,
     NO_CACHE,
@@ -40,7 +40,7 @@ def _no_static(model: Model, release: tuple[int, ...], version: str) -> str:
         return f"transformers has no static cache for {kind}: StaticCache raises a KeyError"
     if STATIC_INDEX_ERROR.at(kind, release) and not shares(model):
         return f"transformers {version} raises an IndexError for a static cache of this {kind} model"
-    return _too_few_layers(model, release, version)
+    return _last_loop_static(model) or _too_few_layers(model, release, version)
 
 
 def _no_dynamic(model: Model, built: str, release: tuple[int, ...], version: str) -> str:
@@ -50,6 +50,33 @@ def _no_dynamic(model: Model, built: str, release: tuple[int, ...], version: str
     if built == "plain" and states and kind not in OWN_CACHE | {"recurrent_gemma"}:
         return f"a DynamicCache made without a config has no place for what layers of {kind} keep, and raises"
     return _too_few_layers(model, release, version)
+
+
+def _last_loop_static(model: Model) -> str:
+    """Earlier loops put their own tokens behind the keys of a preallocated layer, and the mask has no room for them."""
+    loop = model.loop
+    if loop is None or loop.kept == "each" or loop.passes == 1:
+        return ""
+    inside = [memory for layer in model.layers[loop.first : loop.stop] for memory in layer.memories]
+    if not any(isinstance(m, Softmax) and isinstance(m.reach, Full) for m in inside):
+        return ""
+    return "transformers raises a RuntimeError for a static cache that only the last loop writes: mask and keys differ in length"
+
+
+def last_loop_plain(model: Model, tokens: int) -> str:
+    """A cache that knows no windows shows earlier loops more keys than the masks of sliding layers have."""
+    loop = model.loop
+    if loop is None or loop.kept == "each" or loop.passes == 1:
+        return ""
+    inside = [
+        memory.reach for layer in model.layers[loop.first : loop.stop] for memory in layer.memories if isinstance(memory, Softmax)
+    ]
+    windows = [reach.size for reach in inside if isinstance(reach, Window)]
+    if not windows or tokens <= min(windows):
+        return ""
+    return (
+        "transformers raises a RuntimeError: a DynamicCache made without a config knows no windows, and only the last loop writes"
+    )
 
 
 def _too_few_layers(model: Model, release: tuple[int, ...], version: str) -> str:

@@ -213,6 +213,15 @@ KEY_DTYPE: Final[ByType[str]] = by_type(
         ),
     },
 )
+GATE_DTYPE: Final[ByType[str]] = by_type(
+    "",
+    {
+        ("deepseek_v4",): (
+            ((4, 36), "", "models/deepseek_v4: the gates have the model's dtype"),
+            ((5, 24), "float32", "models/deepseek_v4: the compressors' position_bias, added to the gates, is float32"),
+        ),
+    },
+)
 ALL_HEADS: Final[ByType[bool]] = by_type(
     False,
     {
@@ -363,4 +372,17 @@ FIRST_RELEASE: Final[Mapping[str, tuple[int, ...]]] = {
     "deepseek_v32": (5, 11),
     **dict.fromkeys(("mimo_v2_flash", "minicpm3"), (5, 13)),
     "kimi_linear": (5, 17),
+    **dict.fromkeys(
+        (
+            "apertus1p5_text",
+            "dory",
+            "exaone",
+            "hy_v4_vl_text",
+            "inkling2_loop_text",
+            "lara_mini",
+            "sarvam_mla",
+            "sarvam_moe",
+        ),
+        (5, 24),
+    ),
 }

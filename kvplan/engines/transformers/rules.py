@@ -21,6 +21,7 @@ class Rules(Struct, frozen=True, kw_only=True):
 
     dtype: str  # of keys, values and model-dtype states
     key_dtype: str  # of keys, where rotary tables left them in another
+    gate_dtype: str = ""  # of the gates that a compressor keeps of its last group; the model's when empty
     preallocated: bool = False
     windows: Windows = "less_one"
     every_window: int | None = None  # tokens; for `everywhere`

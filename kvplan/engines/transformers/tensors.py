@@ -280,8 +280,8 @@ class Layers(Generic[Count]):
         if overlap:
             group = at_most(entries, 1) * ratio
             kept = Tokens(view=group, stored=group)
-            for part in ("kv", "gate"):
-                yield self._piece(memory, f"overlap_{part}.{name}", (at.batch_size, group, dim), kept, row=dim, dtype=dtype)
+            for part, kind in (("kv", dtype), ("gate", self.rules.gate_dtype or dtype)):
+                yield self._piece(memory, f"overlap_{part}.{name}", (at.batch_size, group, dim), kept, row=dim, dtype=kind)
 
     # Unlimited-OCR.
 

@@ -12,9 +12,9 @@ docs/guides/specs.md describes every key.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from kvplan.domain.model import MAX_LAYERS, Fact, Layer, Model, Shared, Softmax
+from kvplan.domain.model import MAX_LAYERS, Fact, Layer, Loop, Model, Shared, Softmax
 from kvplan.errors import SpecError
 from kvplan.files import is_hub_id, read_bounded
 from kvplan.loading.yaml_spec.fields import Fields, shown
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _COMMON: Final = ("name", "hub", "source", "notes", "dtype", "max_tokens", "weights_bytes", "parameters")
 _EXPLICIT: Final = (
-    "layers", "pattern", "attention", "cross_layer_sharing", "attention_heads", "drafts", "model_type", "inferred",
+    "layers", "pattern", "attention", "cross_layer_sharing", "attention_heads", "drafts", "loop", "model_type", "inferred",
 )  # fmt: skip
 #: What stands for a model type when a description names none.
 SPEC_TYPE: Final = "spec"
@@ -150,6 +150,7 @@ def _assembled(
         model_type=top.text("model_type", limit=200) if top.has("model_type") else SPEC_TYPE,
         layers=layers,
         drafts=drafts,
+        loop=_loop(top),
         dtype=top.dtype("dtype") if top.has("dtype") else "bfloat16",
         max_tokens=top.optional_integer("max_tokens"),
         attention_heads=heads,
@@ -159,6 +160,17 @@ def _assembled(
         notes=(*_notes(top), *((SHARING_NOTE,) if shares else ())),
         provenance=tuple(facts),
     )
+
+
+def _loop(top: Fields) -> Loop | None:
+    """Layers that run several times: `layers` then lists a layer once for each pass that keeps a cache."""
+    if not top.has("loop"):
+        return None
+    loop = Fields(top.need("loop"), top.source, "loop", ("first", "stop", "passes", "kept"))
+    kept: Literal["each", "last"] = "last" if loop.has("kept") and loop.choice("kept", ("each", "last")) == "last" else "each"
+    first, stop = (loop.integer(key, minimum=0, maximum=MAX_LAYERS) for key in ("first", "stop"))
+    passes = loop.integer("passes", maximum=MAX_LAYERS)
+    return loop.built(lambda: Loop(first=first, stop=stop, passes=passes, kept=kept))
 
 
 def _short(top: Fields, heads: int | None, facts: list[Fact]) -> "tuple[Template, int | None]":

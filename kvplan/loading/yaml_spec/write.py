@@ -66,6 +66,9 @@ def _lines(model: Model) -> Iterator[str]:
             yield f"cross_layer_sharing: {flow(sharing)}"
     else:
         yield from _explicit(model.layers)
+    if model.loop is not None:
+        loop = model.loop
+        yield f"loop: {flow({'first': loop.first, 'stop': loop.stop, 'passes': loop.passes, 'kept': loop.kept})}"
     if model.drafts:
         yield "drafts:"
         yield from _written(_fold(_texts(model.drafts, relative=False)), "  ")

@@ -37,8 +37,8 @@ def device() -> Device:
     from kvplan.questions.validate.choosing import open_device
     from kvplan.questions.validate.ranks import Ranks
 
-    if not transformers.__version__.startswith("5.23."):
-        pytest.skip(f"transformers {transformers.__version__} is installed; the rules are those of 5.23")
+    if not transformers.__version__.startswith("5.24."):
+        pytest.skip(f"transformers {transformers.__version__} is installed; the rules are those of 5.24")
     return open_device("cpu", Ranks())
 
 

@@ -1,4 +1,4 @@
-"""Every recorded cache of transformers, 4.36 to 5.23, to the byte; and that no prediction sees the recorded bytes."""
+"""Every recorded cache of transformers, 4.36 to 5.24, to the byte; and that no prediction sees the recorded bytes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from kvplan.engines.kernel.verdicts import Result
 from kvplan.engines.transformers.about import ABOUT
 from kvplan.questions.audit.judge import judge
 
-FILES = {"transformers": 1148, "transformers_versions": 2928}
+FILES = {"transformers": 1148, "transformers_versions": 2928, "transformers_524": 654}
 #: From 5.15 on `generate()` makes a static cache as long as the longest that the same model object ever had
 #: (`_prepare_static_cache`, `_previous_max_cache_length`). These ran after a longer call of the recording process, which
 #: their inputs do not say and only the recorded shapes betray; a prediction may not look there.
