@@ -25,6 +25,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     checkpoint_block: bool = False  # a third block of states, for the checkpoint at the end of the prompt
     states_in_config: bool = False  # `mamba_ssm_cache_dtype` is the dtype of its states: models/config.py
     scaled_already: bool = False  # the config's length has the rope scaling in it: Gemma 3
+    item_tokens: int = 0  # of the largest item, where images attend both ways and none may be cut: models/gemma4_mm.py
     undescribed: str = ""  # served, and no rule here describes what its layers keep
     gone_since: tuple[int, ...] | None = None  # the first release without it
     gone: str = ""  # why
@@ -42,6 +43,7 @@ MODELS: Final[dict[str, Traits]] = {
     "gemma3_text": Traits(scaled_already=True),
     "gemma3n": Traits(scaled_already=True),
     "gemma3n_text": Traits(scaled_already=True),
+    "gemma4": Traits(item_tokens=32 * (70 + 2 + 6)),  # a video: frames of 70 tokens, their borders and time stamps
     "t5": Traits(gone_since=(0,), gone="T5 needs a relative attention bias, which no attention backend has"),
     # the rest, by name
     **dict.fromkeys(
@@ -80,6 +82,11 @@ def text_traits(model: Model) -> Traits:
 def any_traits(model: Model) -> tuple[Traits, ...]:
     """How the model's own type and its text part's differ."""
     return tuple(MODELS.get(name, _GENERAL) for name in dict.fromkeys((model.model_type, model.text_type)))
+
+
+def item_tokens(model_type: str) -> int:
+    """Tokens of the largest item that one step must hold whole; 0 where items may be cut."""
+    return MODELS.get(model_type, _GENERAL).item_tokens
 
 
 def _settings(model: Model) -> Settings:

@@ -7,13 +7,12 @@ from typing import Any, Final
 from msgspec import Struct
 
 from kvplan.domain.model import Model
+from kvplan.engines.kernel.releases import Release
+from kvplan.engines.vllm.batch import Batch, Host, settled
 from kvplan.errors import OptionError
 from kvplan.units import GIB
 
 _GPU_TOTAL: Final = 80 * GIB
-#: `usage_context` -> max_num_batched_tokens for (large GPUs, other GPUs, CPUs). Source: engine/arg_utils.py:get_batch_defaults.
-_BATCH_TOKENS: Final = {"OPENAI_API_SERVER": (8192, 2048, 2048), "LLM_CLASS": (16384, 8192, 4096)}
-_HUGE_SERVER_TOKENS: Final = 16384  # `vllm serve` on GPUs of 160 GiB and more
 #: Drafting methods under which the scheduler still runs ahead of the GPU. Source: config/vllm.py.
 _ASYNC_METHODS: Final = frozenset({"", "eagle", "eagle3", "mtp", "draft_model", "ngram_gpu", "dflash"})
 _OUTERMOST: Final = frozenset({"BLHNC", "BLNHC", "BHLNC"})
@@ -25,7 +24,7 @@ _PARALLEL: Final = (
 )
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "kv_cache_layout": ("", "NHD", "HND", "LBNHC", "LBHNC", *sorted(_OUTERMOST)),
-    "usage_context": tuple(_BATCH_TOKENS),
+    "usage_context": ("OPENAI_API_SERVER", "LLM_CLASS"),
     "device": ("cuda", "cpu"),
     "mamba_cache_mode": ("auto", "none", "align", "all"),
     "performance_mode": ("balanced", "throughput", "interactivity"),
@@ -163,19 +162,25 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
         """The drafter, if any."""
         return parse_speculative(self.speculative_config) if self.speculative_config else Speculative()
 
-    def batch_tokens(self, max_model_len: int) -> int:
-        """`max_num_batched_tokens` as the engine resolves it. Source: `engine/arg_utils.py:get_batch_defaults`."""
-        if self.max_num_batched_tokens is not None:
-            return self.max_num_batched_tokens
-        large, small, cpu = _BATCH_TOKENS[self.usage_context]
-        name = self.device_name.lower()
-        if self.device == "cpu":
-            tokens = cpu
-        elif self.device_memory_bytes >= 160 * GIB and self.usage_context == "OPENAI_API_SERVER":
-            tokens = _HUGE_SERVER_TOKENS
-        else:
-            tokens = large if self.device_memory_bytes >= 70 * GIB and "a100" not in name else small
-        return tokens if self.enable_chunked_prefill else max(tokens, max_model_len)
+    def batch(self, release: Release, max_model_len: int, item_tokens: int = 0) -> Batch:
+        """Tokens a step and requests at once, as the engine resolves them; see `kvplan.engines.vllm.batch`."""
+        return settled(
+            release,
+            Host(
+                memory=self.device_memory_bytes,
+                name=self.device_name,
+                capability=self.compute_capability,
+                cpu=self.device == "cpu",
+                workers=self.tensor_parallel_size * self.pipeline_parallel_size,
+            ),
+            max_model_len=max_model_len,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_num_seqs=self.max_num_seqs,
+            offline=self.usage_context == "LLM_CLASS",
+            chunked_prefill=self.enable_chunked_prefill,
+            throughput=self.performance_mode == "throughput",
+            item_tokens=item_tokens,
+        )
 
     @property
     def batches_in_flight(self) -> int:

@@ -26,7 +26,7 @@ from kvplan.engines.vllm.layers import (
     layer_caches,
     sparse_mla,
 )
-from kvplan.engines.vllm.models import state_chunk, text_traits, trained_length
+from kvplan.engines.vllm.models import item_tokens, state_chunk, text_traits, trained_length
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.releases import (
     BALANCED_GROUPS,
@@ -139,7 +139,7 @@ def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> P
     length = model_length(model, options)
     mode = state_mode(model, options, version)
     storage = _storage(model, options, version, mode)
-    batch_tokens = options.batch_tokens(length)
+    batch = options.batch(version, length, item_tokens(model.model_type))
     batches = options.batches_in_flight if IN_FLIGHT_BATCHES.at(version) else 1
     caches, block_size = _caches(model, options, storage, version)
     state_size: int | None = None
@@ -159,8 +159,9 @@ def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> P
         version=version,
         rules=rules,
         scheduling=Scheduling(
-            in_flight_tokens=batch_tokens * batches,
-            batch_tokens=batch_tokens,
+            in_flight_tokens=batch.tokens * batches,
+            batch_tokens=batch.tokens,
+            max_num_seqs=batch.seqs,
             context_parallel=options.decode_context_parallel_size,
         ),
         max_model_len=length,

@@ -23,6 +23,7 @@ class Scheduling(Struct, frozen=True, kw_only=True):
 
     in_flight_tokens: int  # tokens scheduled and not settled, at most
     batch_tokens: int  # max_num_batched_tokens
+    max_num_seqs: int = 256  # requests that run at once
     context_parallel: int = 1  # decode_context_parallel_size
 
 

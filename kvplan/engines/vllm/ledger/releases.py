@@ -52,20 +52,12 @@ WHOLE_CONSUMPTION: Final[Quirk[bool]] = quirk(
 WARM_BEFORE_SNAPSHOT: Final[Quirk[bool]] = quirk(
     ((0,), False, "v1/worker/gpu_worker.py:init_device, 0.11"), ((0, 33), True, "v1/worker/gpu_worker.py:init_device")
 )
-#: The server's batch on cards of 160 GiB and more.
-HUGE_CARDS: Final[Quirk[bool]] = quirk(
-    ((0,), False, "engine/arg_utils.py:get_batch_defaults, 0.11"), ((0, 28), True, "engine/arg_utils.py:get_batch_defaults")
-)
-GB10_IS_SMALL: Final[Quirk[bool]] = quirk(
-    ((0,), False, "engine/arg_utils.py:get_batch_defaults, 0.11"), ((0, 33), True, "engine/arg_utils.py:get_batch_defaults")
-)
 DENSE_CAPTURE_STEPS: Final[Quirk[bool]] = quirk(
     ((0,), False, "config/vllm.py:_set_cudagraph_sizes, 0.11"), ((0, 14), True, "config/vllm.py:_set_cudagraph_sizes")
 )
 CAPTURE_1024: Final[Quirk[bool]] = quirk(
     ((0,), False, "config/vllm.py:_set_cudagraph_sizes, 0.11"), ((0, 30), True, "config/vllm.py:_set_cudagraph_sizes")
 )
-PREFIX_LM_BATCH: Final[Quirk[bool]] = quirk(((0,), False, "engine/arg_utils.py, 0.11"), ((0, 26), True, "engine/arg_utils.py"))
 #: mxfp4 experts for Marlin: widths in 128, hidden in 256 (starts of 0.10 and 0.19). Later Triton's layout on Hopper.
 MXFP4_MARLIN: Final[Quirk[bool]] = quirk(
     ((0,), True, "fused_moe/oracle/mxfp4.py, 0.11"), ((0, 22), False, "fused_moe/oracle/mxfp4.py")

@@ -6,9 +6,10 @@ from msgspec import Struct
 
 from kvplan.domain.ledger import Basis
 from kvplan.engines.kernel.releases import Release
+from kvplan.engines.vllm.batch import Host, settled
 from kvplan.engines.vllm.ledger import releases
 from kvplan.engines.vllm.ledger.shape import Shape
-from kvplan.units import GIB, MIB
+from kvplan.units import MIB
 
 _MOST_CAPTURED: Final = 2**16
 Context = Literal["OPENAI_API_SERVER", "LLM_CLASS"]
@@ -111,36 +112,20 @@ class Batch(Struct, frozen=True, kw_only=True):
 
 
 def resolve(settings: Settings, shape: Shape, card: Card) -> Batch:
-    """Batch, sequences, capture sizes and runner, as `EngineArgs.create_engine_config` resolves them.
-
-    Source: `engine/arg_utils.py:get_batch_defaults`, `_set_default_max_num_seqs_and_batched_tokens_args`.
-    """
-    tokens, seqs = _defaults(settings, card)
-    if settings.performance_mode == "throughput" and settings.release >= (0, 22):
-        tokens, seqs = 2 * tokens, 2 * seqs
-    given_tokens, given_seqs = settings.max_num_batched_tokens, settings.max_num_seqs
-    seqs = given_seqs or seqs
-    if given_tokens is None:
-        if not settings.enable_chunked_prefill:
-            tokens = max(tokens, settings.max_model_len)
-        if shape.prefix_lm and releases.PREFIX_LM_BATCH.at(settings.release):
-            tokens = max(tokens, shape.image_tokens)
-        tokens = min(tokens, seqs * settings.max_model_len)
-    else:
-        tokens = given_tokens
-    if given_seqs is None:
-        seqs = min(seqs, tokens)
+    """Batch, sequences, capture sizes and runner, as `EngineArgs.create_engine_config` resolves them."""
+    found = settled(
+        settings.release,
+        Host(memory=card.total, name=card.name, capability=card.compute_capability),
+        max_model_len=settings.max_model_len,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        max_num_seqs=settings.max_num_seqs,
+        offline=settings.usage_context == "LLM_CLASS",
+        chunked_prefill=settings.enable_chunked_prefill,
+        throughput=settings.performance_mode == "throughput",
+        item_tokens=shape.item_tokens,
+    )
+    tokens, seqs = found.tokens, found.seqs
     return Batch(tokens=tokens, seqs=seqs, captures=_capture_sizes(settings, tokens, seqs, card), v2=uses_v2(settings, shape))
-
-
-def _defaults(settings: Settings, card: Card) -> tuple[int, int]:
-    offline = settings.usage_context == "LLM_CLASS"
-    gb10 = card.compute_capability == 121 and releases.GB10_IS_SMALL.at(settings.release)
-    if card.total >= 160 * GIB and not gb10 and releases.HUGE_CARDS.at(settings.release):
-        return 16384, 1024
-    if card.total >= 70 * GIB and "a100" not in card.name.lower() and not gb10:
-        return (16384 if offline else 8192), 1024
-    return (8192 if offline else 2048), 256
 
 
 def _capture_sizes(settings: Settings, tokens: int, seqs: int, card: Card) -> tuple[int, ...]:

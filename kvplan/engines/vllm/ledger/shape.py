@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from kvplan.domain.parameters import Parameter
 from kvplan.engines.vllm.ledger.families import ARCHITECTURES, HYBRIDS
+from kvplan.engines.vllm.models import item_tokens
 
 _TOP_K: Final = (
     "num_experts_per_tok", "num_experts_per_token", "experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts",
@@ -51,6 +52,7 @@ class Shape(Struct, frozen=True, kw_only=True):
         head_norm: queries and keys are normalised head by head.
         biased: a linear layer has a bias, which takes cuBLASLt.
         softcapped: logits pass through a tanh, which copies them.
+        item_tokens: tokens of the largest item that one step must hold whole (0: none).
         first_expert_layer, last_dense_layer: numbers of the first layer with routed experts and the last without (-1: none).
     """
 
@@ -90,7 +92,7 @@ class Shape(Struct, frozen=True, kw_only=True):
     attention_free: bool = False
     multimodal: bool = False
     prefix_lm: bool = False
-    image_tokens: int = 0
+    item_tokens: int = 0
 
 
 def shape_of(parameters: Sequence[Parameter], config: Mapping[str, Any], text: Mapping[str, Any], text_type: str) -> Shape:
@@ -148,7 +150,7 @@ def shape_of(parameters: Sequence[Parameter], config: Mapping[str, Any], text: M
         attention_free=bool(mixers) and not attends,
         multimodal=tower or bool(kinds & {"vision", "audio"}),
         prefix_lm=str(config.get("model_type")) in _PREFIX_LM and tower,
-        image_tokens=_integer(config, "mm_tokens_per_image", "vision_soft_tokens_per_image") or 256,
+        item_tokens=item_tokens(str(config.get("model_type"))) if tower else 0,
     )  # fmt: skip
 
 
