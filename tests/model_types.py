@@ -9,6 +9,14 @@ from kvplan.errors import ConfigError
 _RWKV: Final = {"num_hidden_layers": 1, "hidden_size": 64}
 #: Types that a bare config does not show: they need more keys, or assume no layer of the kind that they are known for.
 _ALSO: Final[dict[str, dict[str, Any]]] = {
+    "alice_ai": {
+        "num_hidden_layers": 1,
+        "num_attention_heads": 16,
+        "hidden_size": 2048,
+        "linear_num_key_heads": 16,
+        "linear_key_head_dim": 128,
+        "layer_types": ["linear_attention"],
+    },
     "lfm2": {"full_attn_idxs": [0]},
     "lfm2_moe": {"full_attn_idxs": [0]},
     "minimax_m3": {"num_hidden_layers": 1, "layer_types": ["minimax_m3_sparse"]},

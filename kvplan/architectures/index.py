@@ -5,6 +5,7 @@ from typing import Final
 # fmt: off
 #: Family file -> the model types that it reads.
 FAMILIES: Final[dict[str, tuple[str, ...]]] = {
+    "alice": ("alice_ai",),
     "apple": ("afm7", "openelm",),
     "axk": ("axk1", "axk2",),
     "baichuan": ("baichuan_m1",),

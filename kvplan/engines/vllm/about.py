@@ -5,7 +5,7 @@ from typing import Final
 from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
 from kvplan.units import GIB
 
-#: Kinds in the models that vLLM 0.32.0 planned for.
+#: Kinds in the models that vLLM 0.32.0 and 0.33.0 planned for.
 _KINDS: Final = frozenset(
     {
         "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "cross", "latent", "index",
@@ -16,8 +16,8 @@ _DTYPE: Final = "--kv-cache-dtype "
 
 ABOUT: Final = About(
     name="vllm",
-    latest="0.32.0",
-    source="vllm 0.11.0 to 0.32.0, v1/core/kv_cache_utils.py, v1/kv_cache_interface.py",
+    latest="0.33.0",
+    source="vllm 0.9.1 to 0.33.0, v1/core/kv_cache_utils.py (0.33: kv_cache_planning.py), v1/kv_cache_interface.py",
     engine="kvplan.engines.vllm.engine:Vllm",
     roles={
         "kv_dtype": "kv_cache_dtype",
@@ -57,14 +57,15 @@ ABOUT: Final = About(
         " --pipeline-parallel-size {stages}",
         " --data-parallel-size {replicas}",
     ),
-    # plans of the engine's own code, and real runs on a CPU (tests/golden/vllm.jsonl)
+    # plans of the engine's own code, and real runs on a CPU (tests/golden/vllm.jsonl, vllm_033.jsonl)
     recorded=(
+        Recorded((0, 9, 1), (0, 29, 0), frozenset({"softmax", "softmax/chunk", "softmax/window"})),
         Recorded(
             (0, 11), (0, 11, 0), frozenset({"latent", "softmax", "softmax/chunk", "softmax/window", "recurrent/gated_delta"})
         ),
         # servers on a GPU (vllm_gpu.jsonl)
         Recorded((0, 26), (0, 26, 0), frozenset({"latent", "softmax", "softmax/window", "recurrent/gated_delta"})),
-        Recorded((0, 32), (0, 32, 0), _KINDS),
+        Recorded((0, 32), (0, 33, 0), _KINDS),
     ),
     rules="vLLM v1/kv_cache_interface.py: KVCacheSpec.page_size_bytes; v1/core/kv_cache_utils.py: get_kv_cache_configs",
     audit="kvplan.engines.vllm.audit.cases",

@@ -7,7 +7,6 @@ of their blocks empty. Source: `vllm/v1/core/kv_cache_utils.py:get_kv_cache_grou
 from __future__ import annotations
 
 from math import lcm
-from typing import Final
 
 from msgspec import Struct
 
@@ -15,15 +14,13 @@ from kvplan.engines.vllm.specs import ChunkedSpec, Held, Rows, SlidingSpec, Spec
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
-_BALANCE: Final = 1.5  # a bucket less than this much longer than the shortest is kept in one group
-
 
 class Rules(Struct, frozen=True):
     """The release's grouping rules and the physical layout."""
 
     hybrid_manager: bool = True
     block_outermost: bool = False  # layouts BLHNC, BLNHC, BHLNC
-    balanced: bool = True
+    balance: float = 1.5  # a bucket less than so many times the shortest is kept in one group; 0: none is
     unified_pages: bool = True
 
 
@@ -129,7 +126,7 @@ def _uniform_page(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, .
         buckets.setdefault(held.spec, []).append(held)
     lengths = [len(bucket) for bucket in buckets.values()]
     size = min(lengths)
-    if rules.balanced and max(lengths) < _BALANCE * size:
+    if max(lengths) < rules.balance * size:
         size = max(lengths)
     groups: list[CacheGroup] = []
     for bucket in buckets.values():

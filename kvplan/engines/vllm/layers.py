@@ -183,6 +183,8 @@ def _softmax(memory: Softmax | Latent, kv_heads: int, key: int, value: int, stor
             return FullSpec(content=content, block_size=block_size, entry_bytes=entry)
         case Window(size=size):
             return SlidingSpec(content=content, block_size=block_size, entry_bytes=entry, reach=size)
+        case Chunk() if storage.whole_chunks:
+            return FullSpec(content=content, block_size=block_size, entry_bytes=entry)
         case Chunk(size=size):
             return ChunkedSpec(content=content, block_size=block_size, entry_bytes=entry, reach=size)
         case Compressed():

@@ -22,7 +22,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     attention_first: bool = False  # shared blocks of attention are built before the layers that use them: models/zamba2.py
     expands_latents: bool = False  # MLA as keys and values of all heads, values as wide as keys: models/minicpm3.py
     fp8_on_blackwell: bool = False  # the cache is fp8 on sm_100 unless told otherwise: platforms/cuda.py, 0.32.0
-    checkpoint_block: bool = False  # a third block of states, for the checkpoint at the end of the prompt
+    exports_checkpoints: bool = False  # its states are FlashKDA's or FlashInfer's, which export one inside a prefill
+    every_block_states: bool = False  # its class can keep a state for every block (`SupportsMambaPrefixCaching`)
     states_in_config: bool = False  # `mamba_ssm_cache_dtype` is the dtype of its states: models/config.py
     scaled_already: bool = False  # the config's length has the rope scaling in it: Gemma 3
     item_tokens: int = 0  # of the largest item, where images attend both ways and none may be cut: models/gemma4_mm.py
@@ -44,6 +45,8 @@ MODELS: Final[dict[str, Traits]] = {
     "gemma3n": Traits(scaled_already=True),
     "gemma3n_text": Traits(scaled_already=True),
     "gemma4": Traits(item_tokens=32 * (70 + 2 + 6)),  # a video: frames of 70 tokens, their borders and time stamps
+    # Qwen: models/qwen3_next.py, models/qwen3_5.py
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "qwen4_exp_text"), Traits(exports_checkpoints=True)),
     "t5": Traits(gone_since=(0,), gone="T5 needs a relative attention bias, which no attention backend has"),
     # the rest, by name
     **dict.fromkeys(
@@ -54,23 +57,26 @@ MODELS: Final[dict[str, Traits]] = {
         _BOTH_WAYS,
     ),
     "bamba": Traits(
-        gone_since=(0, 20), gone="layer 0 (linear_attention) does not dispatch through the Transformers attention interface"
+        every_block_states=True,
+        gone_since=(0, 20),
+        gone="layer 0 (linear_attention) does not dispatch through the Transformers attention interface",
     ),
+    **dict.fromkeys(("falcon_h1", "granitemoehybrid", "jamba", "mamba", "mamba2"), Traits(every_block_states=True)),
     "bart": _NO_V0,
     "deepseek_v41": Traits(undescribed="its layers pool tokens by other ratios than DeepSeek V4's"),
     "glm5_next_text": Traits(undescribed="its indexer keeps rings of pooled keys, in groups of their own"),
     "glm_moe_dsa": Traits(fp8_on_blackwell=True),
     **dict.fromkeys(("hunyuan", "hunyuan_v1_moe", "hunyuan_v1_dense"), Traits(ignores_sharing=True)),
     "inkling_text": Traits(undescribed="its convolutions keep windows of a few tokens with widened heads"),
-    "kimi_k3": Traits(checkpoint_block=True),
+    "kimi_k3": Traits(exports_checkpoints=True),
     "mbart": _NO_V0,
     "minicpm3": Traits(expands_latents=True),
     "minimax": _MINIMAX_01,
     "minimax_text_01": _MINIMAX_01,
     "mllama": Traits(gone_since=(0, 11), gone="MllamaForConditionalGeneration went with the V0 engine"),
-    **dict.fromkeys(("nemotron_h", "nemotron_h_puzzle"), Traits(states_in_config=True)),
+    **dict.fromkeys(("nemotron_h", "nemotron_h_puzzle"), Traits(states_in_config=True, every_block_states=True)),
     "zamba": Traits(gone_since=(0,), gone="Zamba2 is served, the first Zamba is not"),
-    "zamba2": Traits(attention_first=True),
+    "zamba2": Traits(attention_first=True, every_block_states=True),
 }  # fmt: skip
 
 

@@ -9,12 +9,13 @@ from msgspec import Struct
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.vllm.batch import Batch, Host, settled
+from kvplan.engines.vllm.releases import NGRAM_AHEAD
 from kvplan.errors import OptionError
 from kvplan.units import GIB
 
 _GPU_TOTAL: Final = 80 * GIB
 #: Drafting methods under which the scheduler still runs ahead of the GPU. Source: config/vllm.py.
-_ASYNC_METHODS: Final = frozenset({"", "eagle", "eagle3", "mtp", "draft_model", "ngram_gpu", "dflash"})
+_ASYNC_METHODS: Final = frozenset({"", "eagle", "eagle3", "mtp", "draft_model", "ngram_gpu", "dflash"})  # ngram: see releases
 _OUTERMOST: Final = frozenset({"BLHNC", "BLNHC", "BHLNC"})
 _PARALLEL: Final = (
     "tensor_parallel_size",
@@ -55,6 +56,7 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
     mamba_ssm_cache_dtype: str = "auto"
     mamba_cache_mode: str = "auto"  # none, align or all
     disable_hybrid_kv_cache_manager: bool = False
+    allow_chunked_local_attn_with_hybrid_kv_cache: bool | None = None  # the environment variable VLLM_ALLOW_…
     speculative_config: str = ""
     draft: Model | None = None
     kv_cache_layout: str = ""  # VLLM_KV_CACHE_LAYOUT
@@ -182,12 +184,13 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
             item_tokens=item_tokens,
         )
 
-    @property
-    def batches_in_flight(self) -> int:
+    def batches_in_flight(self, release: Release) -> int:
         """Batches that may be scheduled and not settled. Source: `config/vllm.py:max_concurrent_batches`."""
         ahead = self.async_scheduling
         if ahead is None:
-            ahead = self.device != "cpu" and self.speculative.method in _ASYNC_METHODS
+            method = self.speculative.method
+            known = method in _ASYNC_METHODS or (method == "ngram" and NGRAM_AHEAD.at(release))
+            ahead = self.device != "cpu" and known
         return self.pipeline_parallel_size + (1 if ahead else 0)
 
 

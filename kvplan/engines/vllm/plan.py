@@ -15,7 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvplan.domain.dtypes import item_bytes, lookup
-from kvplan.domain.model import Cross, Index, Latent, Model, Softmax
+from kvplan.domain.model import Chunk, Cross, Index, Latent, Model, Recurrent, Softmax
+from kvplan.engines.kernel.releases import Release
 from kvplan.engines.kernel.tensors import Count
 from kvplan.engines.vllm import dtypes as dt
 from kvplan.engines.vllm.groups import CacheGroup, Rules, block_bytes, cache_groups, on_stage
@@ -26,15 +27,26 @@ from kvplan.engines.vllm.layers import (
     layer_caches,
     sparse_mla,
 )
-from kvplan.engines.vllm.models import item_tokens, state_chunk, text_traits, trained_length
+from kvplan.engines.vllm.models import any_traits, described_by_hand, item_tokens, state_chunk, text_traits, trained_length
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.releases import (
+    ALIGNED_TO_GIVEN,
+    ALL_STATES_DRAFTED,
+    ALL_STATES_GONE,
+    ALL_STATES_KNOWN,
+    ALL_STATES_UNASKED,
     BALANCED_GROUPS,
+    CHECKPOINTED,
+    CHUNKS,
     HOPPER_MLA_BLOCK,
+    HYBRID_GROUPS,
+    HYBRIDS_CACHE_PREFIXES,
     IN_FLIGHT_BATCHES,
+    LATENT_BESIDE_STATES,
     LATENT_EXPANDED,
     NEMOTRON_STATES,
-    STATE_CACHING,
+    PACKED_LAYOUTS,
+    STATE_MODES,
     UNIFIED_PAGES,
     V0,
 )
@@ -44,16 +56,20 @@ from kvplan.errors import OptionError
 from kvplan.units import ceil_div
 
 StateMode = Literal["none", "align", "all"]
+#: Drafting methods whose layers are EAGLE's to the planner. Source: config/speculative.py:use_eagle.
+_DRAFTING_LAYERS: Final = frozenset({"eagle", "eagle3", "mtp", "dflash"})
 _STATES: Final = {"none": 1, "align": 2, "all": 0}  # blocks of states a request, tokens aside
 _BLACKWELL: Final = 100  # sm_100
-_MLA_LEAST: Final = 128  # tokens: the least block of MLA beside states
+_HOPPER: Final = 90  # sm_90
+_FLASHINFER_DELTA: Final = 64  # tokens: FlashInfer exports states of a gated delta rule at multiples of them
+_FLASHINFER_WIDTH: Final = 128  # elements of a key that its kernels for sm_10x and sm_12x take
 
 
 class Plan(Struct, frozen=True, kw_only=True, dict=True):
     """What is settled before memory is profiled. `stages` are each pipeline stage's parts of `groups`."""
 
     options: VllmOptions
-    version: tuple[int, ...]
+    version: Release
     rules: Rules
     scheduling: Scheduling
     max_model_len: int
@@ -111,25 +127,63 @@ def resolved_cache_dtype(model: Model, options: VllmOptions) -> str:
     return "fp8_ds_mla" if sparse_mla(model) and name in dt.FP8 else name
 
 
-def prefix_caching(model: Model, options: VllmOptions) -> bool:
-    """Whether prefixes are cached: by default in models with attention and without an encoder."""
+def prefix_caching(model: Model, options: VllmOptions, version: Release) -> bool:
+    """Whether prefixes are cached: by default in models with attention and without an encoder, later beside states too.
+
+    Source: `config/model.py:is_prefix_caching_supported`.
+    """
     if options.enable_prefix_caching is not None:
         return options.enable_prefix_caching
     kinds = {type(memory) for memories in model.collapsed() for memory in memories}
-    return bool(kinds & {Softmax, Latent}) and Cross not in kinds
+    hybrids = HYBRIDS_CACHE_PREFIXES.at(version) or not has_states(model)
+    return bool(kinds & {Softmax, Latent}) and Cross not in kinds and hybrids
 
 
-def state_mode(model: Model, options: VllmOptions, version: tuple[int, ...]) -> StateMode:
+def state_mode(model: Model, options: VllmOptions, version: Release) -> StateMode:
     """How states are cached: not at all, copied at block boundaries, or kept for every block.
 
-    Source: `config/vllm.py`, `mamba_cache_mode`.
+    `mamba_cache_mode` "none" is what the engine takes for "not said": only `enable_prefix_caching` turns caching off.
+    Source: `models/config.py:MambaModelConfig`.
     """
-    if not prefix_caching(model, options) or not STATE_CACHING.at(version) or options.mamba_cache_mode == "none":
+    asked = options.mamba_cache_mode
+    if asked == "all" and ALL_STATES_GONE.at(version):
+        raise OptionError(
+            "mamba_cache_mode: vLLM 0.32 and later have no `all`", hint="`align` or `none`", option="mamba_cache_mode"
+        )
+    known = any(traits.every_block_states for traits in any_traits(model)) or described_by_hand(model)
+    if not prefix_caching(model, options, version):
         return "none"
-    return "all" if options.mamba_cache_mode == "all" else "align"
+    if not STATE_MODES.at(version):
+        return "all" if known and ALL_STATES_KNOWN.at(version) else "none"
+    unasked = asked in {"auto", "none"} and ALL_STATES_UNASKED.at(version) and not described_by_hand(model)
+    return "all" if known and (asked == "all" or unasked) else "align"
 
 
-def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> Plan:
+def exported(model: Model, options: VllmOptions, version: Release, mode: StateMode) -> frozenset[str]:
+    """Kinds of state whose prefill exports a checkpoint, in a block of its own.
+
+    Source: each layer class's `get_kv_cache_spec`; `mamba/gdn/qwen_gdn_linear_attn.py:_resolve_gdn_prefill_backend`.
+    """
+    if mode != "align":
+        return frozenset()
+    kinds = {memory.kind: memory for memories in model.collapsed() for memory in memories if isinstance(memory, Recurrent)}
+    exports = any(traits.exports_checkpoints for traits in any_traits(model))
+    found = {kind for kind in kinds if kind in CHECKPOINTED and CHECKPOINTED[kind].at(version) and (exports or kind == "mamba2")}
+    if "gated_delta" in found and not _flashinfer_delta(kinds["gated_delta"], options):
+        found.discard("gated_delta")
+    return frozenset(found)
+
+
+def _flashinfer_delta(memory: Recurrent, options: VllmOptions) -> bool:
+    """Whether FlashInfer computes the prefill of a gated delta rule: on Hopper, and on Blackwell where keys are 128 wide."""
+    if options.device != "cuda":
+        return False
+    family = options.compute_capability // 10
+    width = next((state.shape[-1] for state in memory.states if not state.kernel), 0)
+    return options.compute_capability == _HOPPER or (family in {10, 12} and width == _FLASHINFER_WIDTH)
+
+
+def make_plan(model: Model, options: VllmOptions, version: Release) -> Plan:
     """Settle everything.
 
     Raises:
@@ -140,16 +194,16 @@ def make_plan(model: Model, options: VllmOptions, version: tuple[int, ...]) -> P
     mode = state_mode(model, options, version)
     storage = _storage(model, options, version, mode)
     batch = options.batch(version, length, item_tokens(model.model_type))
-    batches = options.batches_in_flight if IN_FLIGHT_BATCHES.at(version) else 1
+    batches = options.batches_in_flight(version) if IN_FLIGHT_BATCHES.at(version) else 1
     caches, block_size = _caches(model, options, storage, version)
     state_size: int | None = None
     if has_states(model):
         state_size = length if mode == "none" else block_size
         caches = tuple(_state_sized(held, state_size) for held in caches)
     rules = Rules(
-        hybrid_manager=not options.disable_hybrid_kv_cache_manager,
-        block_outermost=options.block_outermost or compressed(model),
-        balanced=BALANCED_GROUPS.at(version),
+        hybrid_manager=_groups_apart(model, options, version),
+        block_outermost=(options.block_outermost and PACKED_LAYOUTS.at(version)) or compressed(model),
+        balance=BALANCED_GROUPS.at(version),
         unified_pages=UNIFIED_PAGES.at(version),
     )
     groups = cache_groups(caches, rules)
@@ -180,11 +234,12 @@ def _state_sized(held: Held, size: int) -> Held:
     return replace(held, spec=held.spec.with_block_size(size)) if isinstance(held.spec, StateSpec) else held
 
 
-def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], mode: StateMode) -> Storage:
+def _storage(model: Model, options: VllmOptions, version: Release, mode: StateMode) -> Storage:
     dtype = model_dtype(model, options)
     spec_tokens = options.speculative.num_speculative_tokens
     conv = dtype if options.mamba_cache_dtype == "auto" else lookup(options.mamba_cache_dtype, what="mamba_cache_dtype").name
     state = options.mamba_ssm_cache_dtype
+    drafted = ALL_STATES_DRAFTED if mode == "all" else STATE_MODES
     return Storage(
         dtype=dtype,
         cache=resolved_cache_dtype(model, options),
@@ -192,17 +247,18 @@ def _storage(model: Model, options: VllmOptions, version: tuple[int, ...], mode:
         conv_dtype=conv,
         state_dtype=state if state == "auto" else lookup(state, what="mamba_ssm_cache_dtype").name,
         spec_tokens=spec_tokens,
-        states=_STATES[mode] + (spec_tokens if STATE_CACHING.at(version) else 0),
+        states=_STATES[mode] + (spec_tokens if drafted.at(version) else 0),
         every_block=mode == "all",
         nemotron_states=NEMOTRON_STATES.at(version),
-        checkpoint=mode == "align",
+        checkpoints=exported(model, options, version, mode),
         device=options.device,
         expand_latents=LATENT_EXPANDED.at(version),
         whole_windows=V0.at(version),
+        whole_chunks=CHUNKS.at(version) == "full",
     )
 
 
-def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple[int, ...]) -> tuple[tuple[Held, ...], int]:
+def _caches(model: Model, options: VllmOptions, storage: Storage, version: Release) -> tuple[tuple[Held, ...], int]:
     """Every cache, the drafter's last, and the block size after alignment."""
     kernels = _kernel_blocks(model, options, storage, version)
     default = dt.DEFAULT_BLOCK[options.device]
@@ -216,7 +272,11 @@ def _caches(model: Model, options: VllmOptions, storage: Storage, version: tuple
     attention = next((h.spec for h in caches if isinstance(h.spec, FullSpec | SlidingSpec | ChunkedSpec) and not h.draft), None)
     state_page = max((h.spec.content_bytes for h in caches if isinstance(h.spec, StateSpec)), default=0)
     if attention is not None and state_page:
-        size = _aligned_block(size, attention, state_page, kernels, state_chunk(model) if storage.every_block else 1)
+        step = state_chunk(model) if storage.every_block else _FLASHINFER_DELTA if "gated_delta" in storage.checkpoints else 1
+        least = max(*kernels, size) if ALIGNED_TO_GIVEN.at(version) else max(kernels)
+        if attention.latent:
+            least = max(least, LATENT_BESIDE_STATES.at(version))
+        size = _aligned_block(size, attention, state_page, kernels, lcm(least, step))
         page = size * attention.entry_bytes
         caches = tuple(_padded_state(held, page) for held in build(size))
     elif storage.cache.startswith("turboquant"):
@@ -230,13 +290,20 @@ def _padded_state(held: Held, page: int) -> Held:
     return replace(held, spec=spec.padded(page)) if isinstance(spec, StateSpec) and spec.content_bytes < page else held
 
 
-def _aligned_block(size: int, attention: Rows, state_page: int, kernels: list[int], chunk: int) -> int:
-    """The attention block whose page is at least as large as a state; whole chunks where every block keeps a state.
+def _groups_apart(model: Model, options: VllmOptions, version: Release) -> bool:
+    """Whether layers that see a part have groups of their own: the hybrid manager. Source: `config/vllm.py`."""
+    reaches = {type(getattr(memory, "reach", None)) for memories in model.collapsed() for memory in memories}
+    drafting = options.speculative.method in _DRAFTING_LAYERS
+    allowed = options.allow_chunked_local_attn_with_hybrid_kv_cache
+    unified = Chunk in reaches and (drafting or not (CHUNKS.at(version) != "unified" if allowed is None else allowed))
+    return HYBRID_GROUPS.at(version) and not options.disable_hybrid_kv_cache_manager and not unified
+
+
+def _aligned_block(size: int, attention: Rows, state_page: int, kernels: list[int], least: int) -> int:
+    """The attention block whose page is at least as large as a state, in multiples of `least` tokens.
 
     Source: `platforms/interface.py:_align_hybrid_block_size`.
     """
-    least = max(*kernels, size)
-    least = lcm(chunk, max(least, _MLA_LEAST) if attention.latent else least)
     wanted = least * ceil_div(state_page, least * attention.entry_bytes)
     step = lcm(*kernels)
     return max(size, ceil_div(wanted, step) * step)
@@ -250,7 +317,7 @@ def _mixed_block(size: int, storage: Storage) -> int:
     return size * item_bytes(storage.dtype)
 
 
-def _kernel_blocks(model: Model, options: VllmOptions, storage: Storage, version: tuple[int, ...]) -> list[int]:
+def _kernel_blocks(model: Model, options: VllmOptions, storage: Storage, version: Release) -> list[int]:
     """The smallest block of each attention backend that the model's layers get, states aside."""
     memories = {memory for group in model.collapsed() for memory in group}
     if compressed(model):

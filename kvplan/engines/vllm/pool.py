@@ -10,8 +10,21 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from kvplan.engines.vllm.groups import block_bytes
 from kvplan.engines.vllm.plan import Plan
-from kvplan.engines.vllm.releases import FIT_BY_GROUPS, GIB_TRIMMED, ONE_LOG_LINE, REFUSAL_WORDS, TOKENS_FROM_CONCURRENCY, V0
+from kvplan.engines.vllm.releases import (
+    CONCURRENCY_BY_GROUPS,
+    CPU_WORDS,
+    FIT_BY_FIRST_GROUP,
+    FIT_BY_GROUPS,
+    FIT_WHOLE_MODEL,
+    GIB_TRIMMED,
+    NULL_BLOCK_ASIDE,
+    ONE_LOG_LINE,
+    REFUSAL_WORDS,
+    TOKENS_FROM_CONCURRENCY,
+    V0,
+)
 from kvplan.units import GIB, ceil_div
 
 
@@ -36,12 +49,14 @@ def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
         return _reserve_v0(plan, budgets)
     sizes = plan.block_bytes
     budgets = budgets * len(sizes) if len(budgets) == 1 else budgets
+    whole = FIT_BY_GROUPS.at(plan.version) and FIT_WHOLE_MODEL.at(plan.version)
+    tested = (min(budgets),) * len(budgets) if whole else budgets
     lines: list[str] = []
     length = plan.max_model_len
     if plan.options.max_model_len == -1:
-        length = min(_longest(plan, stage, budget, length) for stage, budget in enumerate(budgets))
-        lines.append(_auto_fit_line(plan, length, min(_usable(plan, stage, budget) for stage, budget in enumerate(budgets))))
-    for stage, budget in enumerate(budgets):
+        length = min(_longest(plan, stage, budget, length) for stage, budget in enumerate(tested))
+        lines.append(_auto_fit_line(plan, length, min(_usable(plan, stage, budget) for stage, budget in enumerate(tested))))
+    for stage, budget in enumerate(tested):
         if not sizes[stage]:
             continue
         need, usable = needed_bytes(plan, stage, length), _usable(plan, stage, budget)
@@ -94,17 +109,19 @@ def request_bytes(plan: Plan, stage: int, tokens: int) -> int:
 
 
 def needed_bytes(plan: Plan, stage: int, tokens: int) -> int:
-    """Bytes of one request as the fit test counts them: by groups, or layer by layer before 0.20."""
-    if FIT_BY_GROUPS.at(plan.version):
-        return request_bytes(plan, stage, tokens)
-    return sum(
-        held.spec.page_bytes * held.spec.blocks(tokens, plan.scheduling) for group in plan.stages[stage] for held in group.members
-    )
+    """Bytes of one request as the fit test counts them: by groups, or layer by layer before 0.14."""
+    version = plan.version
+    if FIT_BY_GROUPS.at(version):
+        whole = FIT_WHOLE_MODEL.at(version) and len(plan.stages) > 1
+        size = block_bytes(plan.groups, plan.rules) if whole else plan.block_bytes[stage]
+        return size * (plan.group_blocks(tokens)[0] if FIT_BY_FIRST_GROUP.at(version) else plan.blocks(tokens))
+    layers = plan.stage_layers[stage]  # as they registered: what is held like full attention is counted as what it is
+    return sum(held.spec.page_bytes * held.spec.blocks(tokens, plan.scheduling) for held in plan.caches if held.layer in layers)
 
 
 def _usable(plan: Plan, stage: int, budget: int) -> int:
     """The budget without the null block, which the fit test sets aside."""
-    return budget - plan.block_bytes[stage] if FIT_BY_GROUPS.at(plan.version) else budget
+    return budget - plan.block_bytes[stage] if NULL_BLOCK_ASIDE.at(plan.version) else budget
 
 
 def _longest(plan: Plan, stage: int, budget: int, limit: int) -> int:
@@ -123,7 +140,7 @@ def _largest(fits: Callable[[int], bool], limit: int) -> int:
 
 def _concurrency(plan: Plan, blocks: int, tokens: int) -> float:
     """Requests of `tokens` tokens that the pool holds."""
-    if FIT_BY_GROUPS.at(plan.version):
+    if CONCURRENCY_BY_GROUPS.at(plan.version):
         return blocks / plan.blocks(tokens)
     width = max(len(group.members) for group in plan.groups)
     first = plan.groups[0].page_bytes if len(plan.groups) == 1 else plan.groups[0].spec.page_bytes * width
@@ -167,11 +184,11 @@ def _refused(plan: Plan, stage: int, budget: int, length: int, need: int, usable
         return Reserved(num_blocks=0, num_tokens=0, concurrency=0.0, max_model_len=length, lines=(), refused=words)
     longest = _longest(plan, stage, budget, length)
     based = f"Based on the available memory, the estimated maximum model length is {longest}. " if longest else ""
-    cpu = " (which also controls CPU memory on the CPU backend)" if FIT_BY_GROUPS.at(plan.version) else ""
     words = (
         f"To serve at least one request with the {REFUSAL_WORDS.at(plan.version)} max seq len ({length}), "
         f"({format_gib(plan, need)} GiB KV cache is needed, which is larger than the available KV cache memory "
-        f"({format_gib(plan, usable)} GiB). {based}Try increasing `gpu_memory_utilization`{cpu} or decreasing `max_model_len` "
+        f"({format_gib(plan, usable)} GiB). {based}Try increasing `gpu_memory_utilization`{CPU_WORDS.at(plan.version)} or "
+        "decreasing `max_model_len` "
         "when initializing the engine."
     )
     return Reserved(

@@ -13,12 +13,10 @@ from msgspec import Struct
 
 from kvplan.domain.dtypes import item_bytes
 from kvplan.domain.model import Model, Recurrent, State
-from kvplan.engines.vllm.models import any_traits, own_state_dtype
+from kvplan.engines.vllm.models import own_state_dtype
 from kvplan.engines.vllm.specs import StateSpec
 from kvplan.errors import OptionError, Refused
 
-#: States with a third block, for the checkpoint at the end of the prompt: by kind.
-_CHECKPOINT_KINDS: Final = frozenset({"mamba2"})
 #: Kinds of state that vLLM keeps in float32 whatever the cache dtype is, unless it is told.
 _FLOAT32_STATES: Final = {"cuda": frozenset({"kda"}), "cpu": frozenset({"kda", "gated_delta"})}
 _SERVED: Final = frozenset({"mamba", "mamba2", "gated_delta", "kda", "linear", "short_conv"})
@@ -35,11 +33,12 @@ class Storage(Struct, frozen=True, kw_only=True):
     spec_tokens: int  # proposed by a drafter
     states: int  # blocks of states a request, before the checkpoint block
     every_block: bool  # and one for each block of tokens
-    checkpoint: bool  # whether some kinds need that block
+    checkpoints: frozenset[str]  # kinds with one block more, for the checkpoint at the end of a prompt
     device: str
     nemotron_states: str = "float32"
     expand_latents: bool = False  # before MLA was served as such
     whole_windows: bool = False  # V0
+    whole_chunks: bool = False  # before chunks had a spec of their own
 
 
 def state_spec(memory: Recurrent, model: Model, storage: Storage, block_size: int) -> StateSpec:
@@ -47,13 +46,12 @@ def state_spec(memory: Recurrent, model: Model, storage: Storage, block_size: in
     if memory.kind not in _SERVED:
         raise Refused(f"vLLM serves no model with a state of kind `{memory.kind}`")
     shapes = tuple((state_shape(s, storage), state_dtype(s, memory, model, storage)) for s in memory.states)
-    checkpoint = storage.checkpoint and (memory.kind in _CHECKPOINT_KINDS or any(t.checkpoint_block for t in any_traits(model)))
     return StateSpec(
         content=(memory.kind, *shapes),
         block_size=block_size,
         state_bytes=sum(prod(shape) * item_bytes(dtype) for shape, dtype in shapes),
         every_block=storage.every_block,
-        states=storage.states + (1 if checkpoint else 0),
+        states=storage.states + (1 if memory.kind in storage.checkpoints else 0),
     )
 
 

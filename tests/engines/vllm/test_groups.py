@@ -47,7 +47,7 @@ def test_groups_are_as_long_as_the_shortest_bucket_unless_the_longest_is_near(
     assert block_bytes(groups, PLAIN) == max(expected) * 1024
     old = cache_groups(
         caches((windows, spec("sliding", 1024, reach=128)), (full, spec("full", 1024))),
-        Rules(balanced=False, unified_pages=False),
+        Rules(balance=0.0, unified_pages=False),
     )
     assert len(old) == -(-windows // min(windows, full)) + -(-full // min(windows, full))
 

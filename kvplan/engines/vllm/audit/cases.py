@@ -153,8 +153,9 @@ def options(case: Case, read: Read) -> dict[str, Any]:
     found |= {name: given[name] for name in _RESOLVED if given.get(name) is not None}
     if isinstance(given.get("kv_dtype"), str):
         found["kv_cache_dtype"] = given["kv_dtype"]
-    if given.get("disable_hybrid_kv_cache_manager") is not None:
+    if given.get("disable_hybrid_kv_cache_manager") is not None:  # as the engine resolved it
         found["disable_hybrid_kv_cache_manager"] = given["disable_hybrid_kv_cache_manager"]
+        found["allow_chunked_local_attn_with_hybrid_kv_cache"] = given["disable_hybrid_kv_cache_manager"] is not True
     found |= _length(case, flags)
     found |= {name: value for name, value in flags.items() if name not in _NEUTRAL and name != "speculative_config"}
     found |= _drafter(flags.get("speculative_config"), read)
