@@ -66,6 +66,7 @@ ABOUT: Final = About(
         # servers on a GPU (vllm_gpu.jsonl)
         Recorded((0, 26), (0, 26, 0), frozenset({"latent", "softmax", "softmax/window", "recurrent/gated_delta"})),
         Recorded((0, 32), (0, 33, 0), _KINDS),
+        Recorded((0, 33), (0, 33, 0), frozenset({"recurrent/kda"})),
     ),
     rules="vLLM v1/kv_cache_interface.py: KVCacheSpec.page_size_bytes; v1/core/kv_cache_utils.py: get_kv_cache_configs",
     audit="kvplan.engines.vllm.audit.cases",
