@@ -13,7 +13,7 @@ from kvplan.architectures.parameters.dense import BIASED
 from kvplan.architectures.parameters.latent import longcat_layers
 from kvplan.architectures.parameters.mlp import Experts, Mlp, sparse_step, typed
 from kvplan.architectures.parameters.sizes import Sizes
-from kvplan.architectures.parameters.sparse import DEEPSEEK_MOE
+from kvplan.architectures.parameters.sparse import BAILING
 from kvplan.domain.model import Recurrent, Softmax
 
 
@@ -92,17 +92,7 @@ ROWS: Final[dict[str, Row]] = {
     "baichuan_m1": Row(
         attention=Attention(fused="W_pack", more=_mixed), heads=_swa_heads,
     ),
-    "bailing_moe_linear": Row(
-        attention=Attention(
-            prefix="attention", names=("", "", "", "dense"), fused="query_key_value", qkv_bias="use_qkv_bias",
-            o_bias="use_bias", qk_norm="head", norm_key="use_qk_norm", norm_names=("query_layernorm", "key_layernorm"),
-        ),
-        experts=DEEPSEEK_MOE._replace(
-            number=("num_experts",), correction="gate.expert_bias", correction_key="moe_router_enable_expert_bias",
-            shared_number=("num_shared_experts",),
-        ),
-        names=Names(embed="word_embeddings"), recurrent=_lightning,
-    ),
+    "bailing_moe_linear": BAILING._replace(recurrent=_lightning),
     "lille-130m": Row(
         attention=Attention(prefix="attention", names=("", "", "", "out_proj"), fused="qkv_proj"), mlp=Mlp(prefix="feed_forward"),
         norms=("attention.norm", "feed_forward.norm"), names=Names(root="transformer.", embed="tok_embeddings"), tied=True,

@@ -136,6 +136,19 @@ def _block_indexer(s: Sizes) -> Tensors:
     yield from norm(f"{name}.k_norm", dim)
 
 
+#: Ling's own names: a fused `query_key_value`, and a bias of the router that a key of its own turns on.
+BAILING: Final = Row(
+    attention=Attention(
+        prefix="attention", names=("", "", "", "dense"), fused="query_key_value", qkv_bias="use_qkv_bias",
+        o_bias="use_bias", qk_norm="head", norm_key="use_qk_norm", norm_names=("query_layernorm", "key_layernorm"),
+    ),
+    experts=DEEPSEEK_MOE._replace(
+        number=("num_experts",), correction="gate.expert_bias", correction_key="moe_router_enable_expert_bias",
+        shared_number=("num_shared_experts",),
+    ),
+    names=Names(embed="word_embeddings"),
+)  # fmt: skip
+
 ROWS: Final[dict[str, Row]] = {
     "mixtral": Row(experts=MIXTRAL),
     "minimax_m2": Row(
@@ -269,17 +282,7 @@ ROWS: Final[dict[str, Row]] = {
             router="router", shared="shared_experts", shared_number=("moe_num_shared_experts",),
         ),
     ),
-    "bailing_moe": Row(
-        attention=Attention(
-            prefix="attention", names=("", "", "", "dense"), fused="query_key_value", qkv_bias="use_qkv_bias",
-            o_bias="use_bias", qk_norm="head", norm_key="use_qk_norm", norm_names=("query_layernorm", "key_layernorm"),
-        ),
-        experts=DEEPSEEK_MOE._replace(
-            number=("num_experts",), correction="gate.expert_bias", correction_key="moe_router_enable_expert_bias",
-            shared_number=("num_shared_experts",),
-        ),
-        names=Names(embed="word_embeddings"),
-    ),
+    "bailing_moe": BAILING,
     "deepseek": Row(attention=BIASED, experts=DEEPSEEK_MOE._replace(correction="")),
 }  # fmt: skip
 
