@@ -100,7 +100,10 @@ class LmdeployOn(Started):
         per_row = self.plan.kernel_block_size // tensor.shape[0]
         row = tensor.raw_bytes // tensor.shape[0]
         padded = blocks * (kernels * tensor.bytes)
-        rows = kept_tokens(reach, at.seq_len) if per_row == 1 else at.seq_len // per_row
+        if per_row > 1:
+            rows = at.seq_len // per_row
+        else:
+            rows = kept_tokens(reach, at.seq_len) if self.plan.window_size > 0 else at.seq_len  # else no block is given back
         payload = rows * at.batch_size * row
         return Piece(
             layers=layers,
@@ -108,7 +111,7 @@ class LmdeployOn(Started):
             kind=kind,
             shape=(blocks * kernels, *tensor.shape),
             dtype=tensor.dtype,
-            payload=at_most(payload, padded),  # the engine drops blocks by one window, whatever the layer's is
+            payload=at_most(payload, padded),
             padded=padded,
             per="block",
         )

@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from kvplan.domain.allocation import Evidence
-from kvplan.domain.model import Model, Reach
+from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.engine import Engine
-from kvplan.engines.kernel.retention import kept_tokens
 from kvplan.engines.kernel.tensors import At, Count, Piece
 from kvplan.engines.lmdeploy import turbomind
 from kvplan.engines.lmdeploy.facts import LmdeployFacts
 from kvplan.engines.lmdeploy.models import trained_tokens
 from kvplan.engines.lmdeploy.options import LmdeployOptions
-from kvplan.engines.lmdeploy.started import Started, reaches
+from kvplan.engines.lmdeploy.started import Started
 
 
 class TurboMindOn(Started):
@@ -28,7 +27,6 @@ class TurboMindOn(Started):
         self.layers = turbomind.blocks_of(model, self.options)
         self.block_size = self.options.cache_block_seq_len
         self.block_bytes = sum(layer.bytes for _, layer in self.layers)
-        self._reaches = reaches(model)
 
     @property
     def kv_dtype(self) -> str:
@@ -38,17 +36,17 @@ class TurboMindOn(Started):
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Each layer's share of the blocks."""
         blocks, words = self.blocks(at), super().kinds(At(1, 1))
-        alike: dict[tuple[turbomind.LayerBlock, str, Reach], list[int]] = {}
+        alike: dict[tuple[turbomind.LayerBlock, str], list[int]] = {}
         for layer, block in self.layers:
-            alike.setdefault((block, words[layer], self._reaches[layer]), []).append(layer)
-        for (block, kind, reach), layers in alike.items():
+            alike.setdefault((block, words[layer]), []).append(layer)
+        for (block, kind), layers in alike.items():
             yield Piece(
                 layers=tuple(layers),
                 name="keys and values",
                 kind=kind,
                 shape=(blocks, block.bytes),
                 dtype="uint8",
-                payload=kept_tokens(reach, at.seq_len) * at.batch_size * (block.bytes // self.block_size),
+                payload=at.seq_len * at.batch_size * (block.bytes // self.block_size),
                 padded=blocks * block.bytes,
                 per="block",
             )

@@ -378,3 +378,15 @@ def test_the_share_is_of_what_the_weights_leave() -> None:
     )  # fmt: skip
     assert by_name.batch_size == told.batch_size
     assert "--cache-max-entry-count 0.5" in by_name.flags
+
+
+def test_a_window_that_gives_no_block_back_makes_no_token_cheaper() -> None:
+    """Blocks are given back where all layers slide; else a token past the window still costs every layer's share of a block."""
+    token = 2 * 64 * 2 * 2  # keys and values of two heads in 16 bits
+    text = LLAMA | {"model_type": "gemma3_text", "sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"]}
+    mixed = on({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "text_config": text})
+    assert mixed.plan.window_size == -1 and mixed.bytes_per_token(4096) == 2 * token
+    all_slide = on(LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 32})
+    assert all_slide.plan.window_size == 32 and all_slide.bytes_per_token(4096) == 0
+    turbomind = make_engine("lmdeploy", {"backend": "turbomind"}).on(kvplan.load(LLAMA))
+    assert turbomind.bytes_per_token(4096) == 2 * token
