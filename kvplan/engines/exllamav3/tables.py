@@ -1,19 +1,14 @@
 """What an estimate shows beside the layers when the engine is ExLlamaV3: pages, slots, a drafter, and host memory."""
 
-from collections.abc import Iterable
 from typing import Final
 
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.pool import Pool
-from kvplan.domain.tables import Cell, Column, Table
+from kvplan.domain.tables import Cell, Table
 from kvplan.engines.exllamav3.facts import ExLlamaV3Facts
+from kvplan.engines.kernel.parts import parts_table, pool_parts
 
-_COLUMNS: Final = (
-    Column(title="part", key="part"),
-    Column(title="how many", key="count", kind="count"),
-    Column(title="bytes each", key="each_bytes", kind="count"),
-    Column(title="size", key="bytes", kind="bytes"),
-)
+_TITLE: Final = "pages and states"
 
 
 def tables(a: Allocation) -> tuple[Table, ...]:
@@ -30,15 +25,9 @@ def tables(a: Allocation) -> tuple[Table, ...]:
     notes = [f"cache_size {f.cache_size:,} tokens, shared by all jobs"]
     if f.checkpoint_bytes:
         notes.append(f"a stored checkpoint of one sequence's states takes {f.checkpoint_bytes:,} bytes of host memory")
-    return (_table(rows, notes),)
+    return (parts_table(_TITLE, rows, notes),)
 
 
 def pool_tables(pool: Pool) -> tuple[Table, ...]:
     """Pages and states of the largest cache."""
-    keys = [column.key for column in _COLUMNS]
-    rows = [tuple(group[key] for key in keys) for group in pool.groups if group["bytes"]]
-    return (_table(rows, ()),) if rows else ()
-
-
-def _table(rows: Iterable[tuple[Cell, ...]], notes: Iterable[str]) -> Table:
-    return Table(title="pages and states", columns=_COLUMNS, rows=tuple(rows), notes=tuple(notes))
+    return pool_parts(pool, _TITLE)
