@@ -19,6 +19,7 @@ from kvplan.engines.exllamav3.planes import PAGE
 from kvplan.engines.kernel.engine import Engine, footprint
 from kvplan.engines.kernel.tensors import At
 from kvplan.errors import DoesNotFit, InputError, Refused
+from kvplan.questions.validate.against import asked, same_release
 from kvplan.questions.validate.compare import Check, RealTensor, Validation, compare
 from kvplan.questions.validate.devices import Device, import_torch
 from kvplan.questions.validate.exllamav3_library import built, opened
@@ -40,22 +41,13 @@ def validate_against_exllamav3(model: Model, workload: Workload, engine: Engine,
         InputError: no config, another engine or release, options that are not compared, or a model that the library refuses.
         DoesNotFit: a single layer's tensors are more than the device has free.
     """
-    if not isinstance(engine, ExLlamaV3):
-        raise InputError("«against exllamav3» compares the engine exllamav3", hint="add «engine exllamav3»")
-    if model.origin is None or not model.origin.config:
-        raise InputError(
-            "the library needs a config.json, and this model is a list of layers", hint="give its config.json or hub id"
-        )
-    if engine.options.tensor_parallel > 1 or engine.options.draft is not None or engine.options.draft_mode == "mtp":
+    told, _ = asked(engine, ExLlamaV3, model)
+    if told.options.tensor_parallel > 1 or told.options.draft is not None or told.options.draft_mode == "mtp":
         raise InputError("«against exllamav3» compares one card's main cache", hint="leave out tensor_parallel and the drafter")
     with opened() as (library, version, complete):
-        if version.split(".")[:2] != engine.version.split(".")[:2]:
-            raise InputError(
-                f"exllamav3 {version} is installed, and the prediction is for {engine.version}",
-                hint=f"use -e exllamav3@{version}, or install that release",
-            )
-        answer, prepared = _predicted(model, workload, engine)
-        network, filled = built(library, model, engine)
+        same_release(told, version, patch=False)
+        answer, prepared = _predicted(model, workload, told)
+        network, filled = built(library, model, told)
         found = _compared(_cache(library, network, prepared, workload), answer, device)
         remarks = [] if complete else ["without the compiled kernels, which no cache needs to be allocated"]
         if filled:

@@ -18,6 +18,7 @@ from kvplan.engines.mlx_lm.engine import MlxLm, MlxLmOn
 from kvplan.engines.mlx_lm.layers import Entry, pieces
 from kvplan.errors import InputError
 from kvplan.questions.estimate import predict
+from kvplan.questions.validate.against import asked, same_release
 from kvplan.questions.validate.compare import BufferCheck, Check, Difference, Validation
 from kvplan.questions.validate.mlx_lm_model import built, entry_arrays, library, prompt_cache, unevaluated
 
@@ -35,24 +36,15 @@ def validate_against_mlx_lm(model: Model, workload: Workload, engine: Engine) ->
         InputError: no config, another engine or release, or a model that the library cannot run.
     """
     lib = library()
-    if not isinstance(engine, MlxLm):
-        raise InputError("«against mlx-lm» compares the engine mlx-lm", hint="add «engine mlx-lm»")
-    if engine.version != lib.version:
-        raise InputError(
-            f"mlx-lm {lib.version} is installed, and the prediction is for {engine.version}",
-            hint=f"use -e mlx-lm@{lib.version}, or install that release",
-        )
-    if model.origin is None or not model.origin.config:
-        raise InputError(
-            "the library needs a config.json, and this model is a list of layers", hint="give its config.json or hub id"
-        )
-    prompt = _prompt_len(workload, engine)
-    told = MlxLm(replace(engine.options, prompt_len=prompt), engine.version)
+    told, config = asked(engine, MlxLm, model)
+    same_release(told, lib.version)
+    prompt = _prompt_len(workload, told)
+    told = MlxLm(replace(told.options, prompt_len=prompt), told.version)
     answer = predict(told, model, workload)
     if isinstance(answer, NotPredicted):
         raise InputError(f"not predicted: {answer.reason}", hint=answer.see)
     with unevaluated(lib.core):
-        network = built(lib, model.origin.config, told.options.dtype_for(model.dtype))
+        network = built(lib, config, told.options.dtype_for(model.dtype))
         found = prompt_cache(lib, network, prompt, workload.seq_len - prompt, workload.batch_size, _library_options(told))
         sizes = [[(array.shape, str(array.dtype), array.nbytes) for array in entry_arrays(lib, entry)] for entry in found]
         names = [type(entry).__name__ for entry in found]

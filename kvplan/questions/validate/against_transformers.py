@@ -23,6 +23,7 @@ from kvplan.engines.transformers.engine import Transformers
 from kvplan.engines.transformers.options import TransformersOptions
 from kvplan.errors import InputError, KvplanError
 from kvplan.questions.estimate import predict
+from kvplan.questions.validate.against import asked, same_release
 from kvplan.questions.validate.cache_tensors import CacheTensor, cache_tensors
 from kvplan.questions.validate.compare import Check, RealTensor, Validation, compare
 from kvplan.questions.validate.devices import Device, import_torch
@@ -59,18 +60,9 @@ def validate_against_library(model: Model, workload: Workload, engine: Engine, d
         InputError: no config, another engine or release, or a model that the library cannot run.
     """
     version = library().__version__
-    if not isinstance(engine, Transformers):
-        raise InputError("«against transformers» compares the engine transformers", hint="add «engine transformers»")
-    if engine.version.split(".")[:2] != version.split(".")[:2]:
-        raise InputError(
-            f"transformers {version} is installed, and the prediction is for {engine.version}",
-            hint=f"use -e transformers@{version}, or install that release",
-        )
-    if model.origin is None or not model.origin.config:
-        raise InputError(
-            "the library needs a config.json, and this model is a list of layers", hint="give its config.json or hub id"
-        )
-    told = Transformers(replace(engine.options, prompt_len=_prompt_len(workload, engine)), engine.version)
+    told, _ = asked(engine, Transformers, model)
+    same_release(told, version, patch=False)
+    told = Transformers(replace(told.options, prompt_len=_prompt_len(workload, told)), told.version)
     answer, ran = run(model, workload, told, device)
     return compared(answer, ran, device)
 
