@@ -385,8 +385,10 @@ def test_a_window_that_gives_no_block_back_makes_no_token_cheaper() -> None:
     token = 2 * 64 * 2 * 2  # keys and values of two heads in 16 bits
     text = LLAMA | {"model_type": "gemma3_text", "sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"]}
     mixed = on({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"], "text_config": text})
-    assert mixed.plan.window_size == -1 and mixed.bytes_per_token(4096) == 2 * token
+    assert mixed.plan.window_size == -1
+    assert mixed.bytes_per_token(4096) == 2 * token
     all_slide = on(LLAMA | {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 32})
-    assert all_slide.plan.window_size == 32 and all_slide.bytes_per_token(4096) == 0
+    assert all_slide.plan.window_size == 32
+    assert all_slide.bytes_per_token(4096) == 0
     turbomind = make_engine("lmdeploy", {"backend": "turbomind"}).on(kvplan.load(LLAMA))
     assert turbomind.bytes_per_token(4096) == 2 * token
