@@ -140,7 +140,7 @@ def _widths(shape: Shape, settings: Settings) -> dict[str, int]:
         "H": shape.hidden,
         "I": ceil_div(shape.intermediate, tp),
         "S": ceil_div(shape.shared, tp),
-        "M": shape.expert_width if settings.enable_expert_parallel else ceil_div(shape.expert_width, tp),
+        "M": shape.expert_width if settings.deals_experts else ceil_div(shape.expert_width, settings.expert_ranks),
         "Q": ceil_div(shape.queries, tp),
         "Z": ceil_div(shape.heads * shape.head_dim, tp),
         "N": ceil_div(shape.heads, tp),
@@ -152,7 +152,7 @@ def _widths(shape: Shape, settings: Settings) -> dict[str, int]:
         "B": ceil_div(shape.delta_keys, tp),
         "C": ceil_div(shape.delta_values, tp),
         "W": ceil_div(shape.delta_heads, tp),
-        "X": shape.top_k * ceil_div(shape.expert_width, 1 if settings.enable_expert_parallel else tp),
+        "X": shape.top_k * ceil_div(shape.expert_width, 1 if settings.deals_experts else settings.expert_ranks),
         "Y": shape.top_k * shape.hidden,
     }
 
@@ -214,7 +214,26 @@ def _forward(
         if not before:
             size += beside_attention if once or moment == _attention(shape, family) else workspace
         found.append((size, moment))
+    gathered = gathered_bytes(shape, settings, batch, quantised)
+    if gathered:
+        size = _elements("3H + E", widths, tokens, item) + workspace + gathered
+        found.append((size, "experts with the tokens of all data ranks"))
     return max(found)
+
+
+def gathered_bytes(shape: Shape, settings: Settings, batch: Batch, quantised: Quantised | None) -> int:
+    """What the experts read with data ranks: the tokens of all of them, 8-bit where a quantised layer dispatches them so.
+
+    Every rank profiles a full batch at once, and the default all-to-all gathers it. Source:
+    `fused_moe/prepare_finalize/naive_dp_ep.py`, `distributed/device_communicators/all2all.py:AgRsAll2AllManager`.
+    """
+    if settings.data_parallel_size == 1 or not shape.experts:
+        return 0
+    tokens, item = batch.tokens * settings.data_parallel_size, 4 if settings.dtype == "float32" else 2
+    row = shape.hidden * item
+    if quantised is not None and quantised.bits == 8 and quantised.blocks:
+        row = shape.hidden + ceil_div(shape.hidden, quantised.blocks) * 4
+    return fresh_block(tokens * row) + 2 * fresh_block(tokens * (shape.top_k or 1) * 4)
 
 
 def _attention(shape: Shape, family: Family) -> Moment:
@@ -294,7 +313,10 @@ def _expert_workspace(shape: Shape, settings: Settings, batch: Batch, quantised:
         return 0
     width = _widths(shape, settings)["M"]
     item = 4 if settings.dtype == "float32" else 2
-    rows = batch.tokens * (shape.top_k or 1) * item
+    tokens = batch.tokens * settings.data_parallel_size  # what all data ranks bring
+    if settings.data_parallel_size > 1:
+        tokens = min(tokens, max(batch.tokens, releases.EXPERT_CHUNK.at(settings.release)))
+    rows = tokens * (shape.top_k or 1) * item
     first = ceil_div(rows * max(width, shape.hidden), 256) * 256
     second = ceil_div(rows * max((2 if shape.experts_gated else 1) * width, shape.hidden), 256) * 256
     return fresh_block(first + second)

@@ -11,7 +11,7 @@ from kvplan.domain.ledger import Ledger, Line, band, exact
 from kvplan.domain.machine import NOTHING, Learned
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.vllm.ledger import graphs, machine, releases, vision
-from kvplan.engines.vllm.ledger.activation import Peak, peak
+from kvplan.engines.vllm.ledger.activation import Peak, gathered_bytes, peak
 from kvplan.engines.vllm.ledger.beside import beside_of
 from kvplan.engines.vllm.ledger.loading import Beside, Loaded, load
 from kvplan.engines.vllm.ledger.lora import slots
@@ -19,7 +19,7 @@ from kvplan.engines.vllm.ledger.quantised import Quantised, scheme_of
 from kvplan.engines.vllm.ledger.rotary import rotaries
 from kvplan.engines.vllm.ledger.settings import Batch, Card, Settings, resolve
 from kvplan.engines.vllm.ledger.shape import Shape, shape_of
-from kvplan.engines.vllm.ledger.tensors import Rank
+from kvplan.engines.vllm.ledger.tensors import Rank, whole_shared
 from kvplan.units import MIB
 
 TOTAL: Final = "total"
@@ -75,7 +75,9 @@ def parts(model: Described, settings: Settings, card: Card, stage: int = 0) -> P
         first=stage == 0,
         last=stage == stages - 1,
         item_bytes=item,
-        expert_parallel=settings.enable_expert_parallel,
+        expert_parallel=settings.deals_experts,
+        expert_ranks=settings.expert_ranks,
+        whole_shared=settings.splits_tokens and whole_shared(model.text_type, settings.release),
     )
     quantised = scheme_for(model, settings, card)
     rotary = rotaries(
@@ -113,7 +115,8 @@ def ledger(model: Described, settings: Settings, card: Card, known: Learned = NO
     found = parts(model, settings, card, stage)
     release = settings.release
     lines = [*weight_lines(model, settings, card, found), activation_line(model, settings, card, found)]
-    non_torch = machine.non_torch(card, settings)
+    ranks = settings.expert_ranks if found.shape.experts else settings.tensor_parallel_size  # processes that talk to each other
+    non_torch = machine.non_torch(card, settings, ranks)
     if known.non_torch is not None:
         non_torch = exact(machine.NON_TORCH, known.non_torch, known.source, known.basis)
     lines.append(non_torch)
@@ -129,7 +132,7 @@ def ledger(model: Described, settings: Settings, card: Card, known: Learned = NO
     captured = graphs.captured(found.shape, settings, found.batch, card)
     if known.graphs is not None and captured.high:
         captured = exact(graphs.CAPTURED, known.graphs, known.source, known.basis)
-    context = machine.context(card, settings)
+    context = machine.context(card, settings, ranks)
     if known.context is not None:
         context = exact(machine.CONTEXT, known.context, known.source, known.basis)
     buffers = machine.runner_buffers(found.batch, found.shape)
@@ -194,7 +197,12 @@ def weight_lines(model: Described, settings: Settings, card: Card, found: Parts)
     if slots_bytes:
         lines.append(exact(LORA, slots_bytes, "lora/layers/*.py:create_lora_weights"))
     if model.drafter:
-        whole = Rank(tensor_parallel=settings.tensor_parallel_size, item_bytes=found.rank.item_bytes)
+        whole = Rank(
+            tensor_parallel=settings.tensor_parallel_size,
+            expert_parallel=settings.deals_experts,
+            expert_ranks=settings.expert_ranks,
+            item_bytes=found.rank.item_bytes,
+        )
         drafter = load(model.drafter, whole, settings.release, Beside())
         lines.append(band(DRAFTER, drafter.bytes, int(0.98 * drafter.bytes), int(1.1 * drafter.bytes), source, "rule"))
     return lines
@@ -214,6 +222,8 @@ def activation_line(model: Described, settings: Settings, card: Card, found: Par
         below += amount - max(p.forward, p.unsorted) - p.libraries
     if settings.captures and p.forward > p.sampler and (found.shape.experts or found.shape.hybrid):
         below, above = below + p.forward // 4, above + p.forward // 4
+    gathered = gathered_bytes(found.shape, settings, found.batch, scheme_for(model, settings, card))
+    below, above = below + gathered, above + gathered  # no start with data ranks was recorded: one copy less, or one more
     line = band(ACTIVATION, amount + best, amount - below + low, amount + above + high, source, "rule")
     return line if line.low != line.high else exact(ACTIVATION, line.bytes, source)
 

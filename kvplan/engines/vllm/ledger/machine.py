@@ -60,9 +60,13 @@ _CONTEXT_PIPELINED: Final = (1.45, 1.43, 1.48)
 _H200_CONTEXT: Final = 552_402_944
 
 
-def non_torch(card: Card, settings: Settings) -> Line:
-    """Memory outside torch since the snapshot: measured where the platform was recorded, else a band."""
-    tp, pipelined = settings.tensor_parallel_size, settings.pipeline_parallel_size > 1
+def non_torch(card: Card, settings: Settings, ranks: int) -> Line:
+    """Memory outside torch since the snapshot: measured where the platform was recorded, else a band.
+
+    `ranks` are the processes of one stage that talk to each other: no start with data ranks was recorded, so one is taken
+    for as many of tensor parallelism.
+    """
+    tp, pipelined = ranks, settings.pipeline_parallel_size > 1
     name = card.name.lower().replace("-", " ")
     if not settings.release >= (0, 15) and tp == 1:
         best, low, high = _BEFORE_15
@@ -71,20 +75,21 @@ def non_torch(card: Card, settings: Settings) -> Line:
         if (
             any(word in name for word in row.cards)
             and row.since <= settings.release[:2] < row.until
-            and row.tensor_parallel == tp
+            and row.tensor_parallel == tp == settings.tensor_parallel_size
             and row.pipelined == pipelined
         ):
             return band(NON_TORCH, row.best, row.low, row.high, row.source)
     later = card.compute_capability >= 100
     table = _ANYWHERE_HOPPER if card.hopper else _ANYWHERE_LATER if later else _ANYWHERE
     best, low, high = table.get(tp, _WIDER)
-    source = f"smallest to largest recorded at tensor parallel {tp} on any card"
+    how = "tensor parallel" if ranks == settings.tensor_parallel_size else "so many processes, of tensor parallel"
+    source = f"smallest to largest recorded at {how} {tp} on any card"
     return band(NON_TORCH, _gib(best), _gib(low), _gib(high), source, "assumed")
 
 
-def context(card: Card, settings: Settings) -> Line:
+def context(card: Card, settings: Settings, ranks: int) -> Line:
     """What driver, CUDA context and NCCL hold before the snapshot: it decides the free-memory check only."""
-    tp = settings.tensor_parallel_size
+    tp = ranks
     if settings.pipeline_parallel_size > 1 and tp == 1:
         best, low, high = _CONTEXT_PIPELINED
     elif "h200" in card.name.lower() and tp == 1:

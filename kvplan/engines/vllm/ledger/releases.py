@@ -87,3 +87,11 @@ def between(release: Release) -> str:
     earlier = max((known for known in READ if known <= minor), default=READ[0])
     name = ".".join(map(str, minor))
     return f"vLLM {name} was not read: the rules of {'.'.join(map(str, earlier))} stand in"
+
+
+#: Tokens that the experts take at a time, whatever is gathered; since 0.19 all of them.
+EXPERT_CHUNK: Final[Quirk[int]] = quirk(
+    ((0,), 32_768, "envs.py:VLLM_FUSED_MOE_CHUNK_SIZE, 0.11"),
+    ((0, 12), 16_384, "envs.py:VLLM_FUSED_MOE_CHUNK_SIZE"),
+    ((0, 18, 1), 2**53, "fused_moe/modular_kernel.py, 0.18.1 and later"),
+)

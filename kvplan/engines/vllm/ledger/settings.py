@@ -85,6 +85,27 @@ class Settings(Struct, frozen=True, kw_only=True):
         return releases.UTILIZATION.at(self.release) if given is None else given
 
     @property
+    def expert_ranks(self) -> int:
+        """Devices over which routed experts are spread: those of all data ranks together, experts cut or dealt out.
+
+        Source: `fused_moe/config.py:FusedMoEParallelConfig.make`, `flatten_tp_across_dp_and_pcp`; 0.11 to 0.33 alike.
+        """
+        return self.tensor_parallel_size * self.data_parallel_size
+
+    @property
+    def deals_experts(self) -> bool:
+        """Whether experts are dealt out whole instead of being cut."""
+        return self.enable_expert_parallel and self.expert_ranks > 1
+
+    @property
+    def splits_tokens(self) -> bool:
+        """Whether the ranks of a tensor-parallel group take each a part of the tokens to the experts.
+
+        Source: `config/parallel.py:use_sequence_parallel_moe`.
+        """
+        return self.enable_expert_parallel and self.tensor_parallel_size > 1 and self.data_parallel_size > 1
+
+    @property
     def captures(self) -> bool:
         """Whether CUDA graphs are captured."""
         return not self.enforce_eager and self.cudagraph_mode.upper() != "NONE"

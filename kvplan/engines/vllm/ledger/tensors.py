@@ -24,6 +24,13 @@ _FLOAT32_ROUTERS: Final = frozenset({
 LATENTS_APART: Final = frozenset({"minicpm3"})
 #: Biases that a class of the engine has whatever the config says. Source: `models/phimoe.py`.
 _BIASED_CLASSES: Final = frozenset({"phimoe"})
+#: Classes whose shared experts are whole on every process that takes a part of the tokens, by the release that has them so.
+#: Source: `disable_tp=is_sequence_parallel` in `models/deepseek_v2.py`, `llama4.py`, `nemotron_h.py`, `qwen2_moe.py`.
+_WHOLE_SHARED: Final[dict[str, tuple[int, ...]]] = {
+    "deepseek_v2": (0, 11), "deepseek_v3": (0, 11), "deepseek_v32": (0, 11), "kimi_k2": (0, 11), "glm_moe_dsa": (0, 11),
+    "llama4_text": (0, 11), "nemotron_h": (0, 11, 2), "deepseek_v4": (0, 24), "qwen2_moe": (0, 24), "qwen3_next": (0, 24),
+    "qwen3_5_moe_text": (0, 24),
+}  # fmt: skip
 _JOINS: Final = frozenset({"attention", "mlp", "experts", "vision", "audio", "encoder"})
 #: Projections of a gated delta rule that checkpoints keep apart. Source: `models/qwen3_5.py`.
 _DELTA_JOINED: Final = {"in_proj_qkv": "qkvz", "in_proj_z": "qkvz", "in_proj_b": "ba", "in_proj_a": "ba"}
@@ -39,6 +46,8 @@ class Rank(Struct, frozen=True, kw_only=True):
         first, last: whether the stage holds the embedding, and the head.
         item_bytes: bytes of an element of the model's dtype.
         expert_parallel: experts are dealt out whole instead of being cut.
+        expert_ranks: processes that share the routed experts of a layer: those of all data ranks.
+        whole_shared: shared experts are not cut, as each process has other tokens.
         joins_latents: the class keeps the down projections of queries and of keys and values in one matrix.
     """
 
@@ -48,6 +57,8 @@ class Rank(Struct, frozen=True, kw_only=True):
     last: bool = True
     item_bytes: int = 2
     expert_parallel: bool = False
+    expert_ranks: int = 1
+    whole_shared: bool = False
     joins_latents: bool = True
 
 
@@ -59,6 +70,11 @@ class Tensor(Struct, frozen=True, kw_only=True):
     parameter: Parameter  # the first checkpoint tensor in it
     pieces: int  # how many it joins
     layer: int | None
+
+
+def whole_shared(text_type: str, release: tuple[int, ...]) -> bool:
+    """Whether a class keeps its shared experts whole where each process takes a part of the tokens."""
+    return text_type in _WHOLE_SHARED and release >= _WHOLE_SHARED[text_type]
 
 
 def engine_classes(parameters: Sequence[Parameter], text_type: str, untied: bool = False) -> list[Parameter]:
@@ -152,7 +168,7 @@ def _tensor(members: list[Parameter], layer: int | None, rank: Rank) -> Tensor:
     if first.experts:
         count = first.experts
         if rank.expert_parallel:
-            count = ceil_div(count, rank.tensor_parallel)
+            count = ceil_div(count, rank.expert_ranks)  # the first ranks hold one more (`determine_expert_map`)
         shape = (count, *shape)
     pieces = 2 * len(members) if first.role == "gate_up" else len(members)
     return Tensor(name=first.name, shape=shape, parameter=first, pieces=pieces, layer=layer)
@@ -160,4 +176,6 @@ def _tensor(members: list[Parameter], layer: int | None, rank: Rank) -> Tensor:
 
 def local_shape(p: Parameter, rank: Rank) -> tuple[int, ...]:
     """A tensor's shape on one rank."""
-    return on_rank(p, 1 if p.experts and rank.expert_parallel else rank.tensor_parallel)
+    if p.experts:
+        return on_rank(p, 1 if rank.expert_parallel else rank.expert_ranks)
+    return on_rank(p, 1 if rank.whole_shared and "shared_expert" in p.name else rank.tensor_parallel)
