@@ -38,6 +38,7 @@ lint: .venv/.developer
 index: .venv/.user
 	$(BIN)/python tools/make_index.py
 	$(BIN)/python tools/make_listing.py
+	$(BIN)/python tools/make_recorded.py
 
 docs: .venv/.developer
 	$(BIN)/python tools/make_reference.py

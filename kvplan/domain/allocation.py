@@ -11,7 +11,8 @@ from kvplan.errors import printable
 from kvplan.limits import HINT, MESSAGE
 
 Per = Literal["token", "block", "sequence", "encoder"]
-Evidence = Literal["measured", "derived", "inferred"]
+#: What stands behind a number; `kvplan.engines.kernel.evidence` says what each means, and decides.
+Evidence = Literal["recorded", "same rule", "from source", "theory", "hypothetical", "inferred"]
 
 
 #: The columns of an estimate in CSV, Parquet and data frames, in order; docs/reference/formats.md says what each means.
@@ -77,7 +78,7 @@ class Allocation(Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...]  # one a layer, in words
     bytes_per_token: int
     bookkeeping_bytes: int = 0
-    evidence: Evidence = "derived"
+    evidence: Evidence = "from source"
     notes: tuple[str, ...] = ()
     facts: Any = None  # what one engine alone can say (blocks, groups …): a value of its own, with `to_dict`
     log: tuple[str, ...] = ()  # the lines that the engine prints of it

@@ -303,6 +303,11 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
                 owners.add(position)
 
     @property
+    def by_hand(self) -> bool:
+        """Whether no config stands behind its layers: a design, or another model's layers rewritten."""
+        return self.origin is None or not self.origin.config
+
+    @property
     def text_type(self) -> str:
         """The model type of the text decoder; of a model without a wrapper, the model's own."""
         return self.origin.text_type if self.origin is not None else self.model_type

@@ -65,7 +65,7 @@ def test_an_ending_that_contradicts_the_format_gets_one_remark(
     assert main([*command, "-f", "json", "-o", str(path)]) == 0
     remarks = [line for line in capsys.readouterr().err.splitlines() if "is written as" in line]
     assert remarks == [f"note: `{path}` is written as json, as --format says; its name says parquet"]
-    assert json.loads(path.read_text())["schema"] == 1
+    assert json.loads(path.read_text())["schema"] == 2
     assert main([*command, "-f", "md", "-o", str(tmp_path / "report.md")]) == 0
     assert "is written as" not in capsys.readouterr().err
 

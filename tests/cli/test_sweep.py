@@ -68,7 +68,7 @@ def test_stdout_takes_every_format(capsys: pytest.CaptureFixture[str], fmt: str)
         assert rows[-1]["total_bytes"] == str(2 * 8192 * 131072)
     elif fmt == "json":
         answer = json.loads(out)
-        assert answer["schema"] == 1
+        assert answer["schema"] == 2
         assert [row["total_bytes"] for row in answer["sweep"]][:2] == [2**27, 2**28]
     else:
         assert "| 8,192 | 1.00 | 2.00 | 131,072 |" in out

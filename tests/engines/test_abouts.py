@@ -3,32 +3,23 @@
 import ast
 import re
 import shlex
-from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import get_args
 
+import make_recorded
 import pytest
-from golden import GOLDEN, cases
 from hypothesis import given
 from hypothesis import strategies as st
 
 import kvplan
-from kvplan import architectures
 from kvplan.domain.dtypes import DTYPES, lookup
-from kvplan.domain.model import Model
-from kvplan.domain.words import memory_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines import ABOUTS, PREDICTED, default_engine, engine_class, located, make_engine, option_names
 from kvplan.engines.kernel.about import SHARED, About, Role
-from kvplan.engines.kernel.cases import Record, record_from
 from kvplan.engines.kernel.engine import Engine, Served, Serving, footprint
-from kvplan.engines.kernel.releases import parse_version
-from kvplan.errors import KvplanError, OptionError, Refused
-from kvplan.gguf.memories import model_from_keys
-from kvplan.questions.audit.judge import judge
-from kvplan.questions.audit.papers import model_of
+from kvplan.engines.kernel.evidence import HOST, records
+from kvplan.errors import OptionError
 
 ROOT = Path(kvplan.__file__).parent
 KNOWN = [pytest.param(about, id=name) for name, about in ABOUTS.items()]
@@ -107,78 +98,22 @@ def test_a_file_means_one_engine() -> None:
     assert {default_engine(f"x{ending}") for ending in endings} | {default_engine("x")} <= set(PREDICTED)
 
 
-# Evidence: the rows are what the recorded cases hold.
-
-#: Records of an engine that say nothing of its cache to the byte: weights and activations; sizes as a log rounds them.
-NOT_OF_THE_CACHE = {"vllm_memory", "vllm_starts", "vllm_starts_gpus"}
+# Evidence: what is written is what the recorded cases hold.
 
 
-def release_of(case: dict[str, Any]) -> tuple[int, ...]:
-    """The release in a record's words (`mlx-lm 0.32.2 / mlx 0.32.4 (linux cpu)`)."""
-    found = re.search(r"\d+(\.\d+)+", case["engine_version"])
-    assert found is not None, case["id"]
-    return parse_version(found[0])
+@pytest.mark.parametrize("about", [about for about in ABOUTS.values() if about.recorded], ids=lambda about: about.name)
+def test_what_is_recorded_is_what_exact_cases_hold(about: About) -> None:
+    """`make index` writes it; nobody adds a combination, and no exact case is left out."""
+    path = ROOT.parent / (about.recorded.replace(".", "/") + ".py")
+    assert make_recorded.written(about) == path.read_text(encoding="utf-8"), "run `make index`"
 
 
-def as_read(name: str, release: tuple[int, ...], record: Record) -> Model | None:
-    """The model of a case as its engine reads it: what evidence is asked of."""
-    config = record.case.config
-    if record.case.engine == "paper":
-        return model_of(record.case)
-    gguf = "general.architecture" in config
-    try:
-        model = model_from_keys(config, source="x", name="x") if gguf else architectures.read(config)
-    except KvplanError:  # a planner's record that describes no model, or one that the engine reads in its own way
-        return None
-    try:
-        return make_engine(f"{name}@{'.'.join(map(str, release))}", {}).on(model).read
-    except Refused:  # with its default options
-        return model
-
-
-@cache
-def holding(name: str) -> dict[str, dict[tuple[int, ...], list[Record]]]:
-    """Memory kind -> release -> the recorded cases of an engine that hold it; papers are the theory's."""
-    found: dict[str, dict[tuple[int, ...], list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for path in (path for path in sorted(GOLDEN.glob("*.jsonl")) if path.stem not in NOT_OF_THE_CACHE):
-        for case in cases(path.stem):
-            engine = "ideal" if case.get("engine") == "paper" else case.get("engine")
-            if engine != name or not case.get("expected", {}).get("ok", "expected" in case):
-                continue  # a refusal holds nothing
-            record = record_from(case, where=path.name)
-            release = parse_version(ABOUTS[name].latest) if case["engine"] == "paper" else release_of(case)
-            model = as_read(name, release, record)
-            for kind in memory_kinds(model) if model is not None else ():
-                found[kind][release].append(record)
-    return found
-
-
-@cache
-def first_exact(name: str, kind: str, release: tuple[int, ...]) -> str:
-    """A case of that release that holds the kind and is exact; empty when there is none."""
-    return next((r.case.id for r in holding(name)[kind][release] if judge(r).status == "exact"), "")
-
-
-@pytest.mark.parametrize("about", ENGINES)
-def test_recorded_rows_are_what_the_recorded_cases_hold(about: About) -> None:
-    """In a row: an exact case at both of its ends. In none: no exact case."""
-    found = holding(about.name)
-    for row in about.recorded:
-        for kind in sorted(row.kinds):
-            inside = sorted(release for release in found.get(kind, {}) if row.first <= release <= row.last)
-            exact = [release for release in (inside[0], inside[-1]) if first_exact(about.name, kind, release)] if inside else []
-            assert exact, f"no exact case of {about.name} {row.first} to {row.last} holds {kind}"
-            assert exact[0][: len(row.first)] == row.first, f"{kind} is first recorded in {exact[0]}"
-            assert exact[-1][: len(row.last)] == row.last, f"{kind} is last recorded in {exact[-1]}"
-    for kind, releases in found.items():
-        for release in releases:
-            if not any(row.first <= release <= row.last and kind in row.kinds for row in about.recorded):
-                assert not first_exact(about.name, kind, release), f"{about.name} {release}: {kind} is exact, and in no row"
-
-
-def test_evidence_is_asked_of_real_cases() -> None:
-    assert sum(len(records) for releases in holding("transformers").values() for records in releases.values()) > 4000
-    assert len(holding("vllm")) > 10
+def test_an_engine_that_is_recorded_says_whose_devices_it_runs_on() -> None:
+    for about in ABOUTS.values():
+        assert bool(about.makers) == bool(about.rules_of_device)
+        assert about.predicted or not about.recorded
+        for makers in (makers for dtypes in records(about).held.values() for makers in dtypes.values()):
+            assert set(makers) <= {HOST, *about.makers}
 
 
 # What is typed.

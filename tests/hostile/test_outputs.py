@@ -101,7 +101,7 @@ def test_a_signal_leaves_nothing_beside_the_target(number: signal.Signals, tmp_p
 def test_json_that_is_none_is_never_written() -> None:
     from kvplan.report.formats.json import to_json
 
-    assert json.loads(to_json("x", [1])) == {"schema": 1, "x": [1]}
+    assert json.loads(to_json("x", [1])) == {"schema": 2, "x": [1]}
     for number in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="not JSON compliant"):
             to_json("x", [number])

@@ -67,7 +67,7 @@ ideal · bfloat16 · 1 x 131,072 tokens
  llama [mqa+cla=2]          1.00    1,073,741,824       8,192      0.06x
 
 note: 1.00x is llama
-note: evidence: measured
+note: evidence: theory
 note: llama [cla=2], llama [mqa+cla=2]: sharing between layers was asked for
 (cla=2): no released engine reads such a map from a config, so an engine's
 figure is what it would need if it did
@@ -114,7 +114,7 @@ def test_savings_give_bytes_scales_and_flags_to_machines(llama: str, capsys: pyt
 
 def test_models_engines_and_dtypes_multiply(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = json.loads(shown(capsys, llama, "--variant", "mqa", "--kv-dtype", "bf16,fp8,bfloat16", "-f", "json"))
-    assert out["schema"] == 1
+    assert out["schema"] == 2
     assert [(row["model"], row["kv_dtype"], row["relative"]) for row in out["comparison"]] == [
         ("llama", "bfloat16", 1.0),
         ("llama", "fp8_e4m3", 0.5),

@@ -2,16 +2,9 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.engines.kernel.about import About, Reserve, Share
 from kvplan.units import GIB
 
-#: Kinds in the models that the cache classes of exllamav3 1.6.5 allocated tensors for.
-_KINDS: Final = frozenset(
-    {
-        "softmax", "softmax/window", "softmax/compressed", "latent", "index", "index/compressed", "recurrent/mamba2",
-        "recurrent/gated_delta", "recurrent/kda", "recurrent/short_conv", "recurrent/state",
-    }
-)  # fmt: skip
 _MODE: Final = "--cache-mode "
 
 ABOUT: Final = About(
@@ -42,7 +35,9 @@ ABOUT: Final = About(
         source="tabby backends/exllamav3/model.py: cache_size",
     ),
     program="python main.py",
-    recorded=(Recorded((1, 6, 5), (1, 6, 5), _KINDS),),  # tensors of its own cache classes (tests/golden/exllamav3.jsonl)
+    makers=("nvidia",),
+    rules_of_device="CUDA's rules",
+    recorded="kvplan.engines.exllamav3.recorded",
     rules="exllamav3 cache/: CacheLayer_fp16, CacheLayer_quant; modules/: SWALayerState, GDNLayerState",
     audit="kvplan.engines.exllamav3.audit",
     tables="kvplan.engines.exllamav3.tables",

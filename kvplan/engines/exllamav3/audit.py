@@ -6,19 +6,20 @@ Rows without a config record a function of the engine alone (`ratio_split`). A r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from kvplan.domain.model import Model
 from kvplan.engines.exllamav3.layers import held, held_by_drafts, relayered
 from kvplan.engines.exllamav3.models import architecture, as_read, draft_tokens, from_config, named, refuse
-from kvplan.engines.exllamav3.options import ExLlamaV3Options
+from kvplan.engines.exllamav3.options import ExLlamaV3Options, stored
 from kvplan.engines.exllamav3.parallel import Component, device_bytes, ratio_split, refuse_split, split
 from kvplan.engines.exllamav3.planes import PAGE, Mode
 from kvplan.engines.exllamav3.pool import Caches, Sums, caches, check_mode, check_size, page_tier, settings, sums
 from kvplan.engines.exllamav3.states import Held, Slots
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, spelled_out, whole
+from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, spelled_out, whole
 from kvplan.engines.kernel.options import build_options
+from kvplan.engines.kernel.releases import parse_version
 from kvplan.errors import KvplanError, OptionError, Refused
 
 #: Lists for reading: shapes, what the engine says of itself, inputs of the split.
@@ -79,6 +80,15 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
         return _cache(case, model)
     except Refused:
         return {"ok": False}
+
+
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
+    """What a record of a cache holds, on a CPU; a refusal, a split and a page tier hold none."""
+    if "per_layer_bytes" not in facts:
+        return None
+    server = case.options.get("frontend") == "tabbyapi"
+    mode = ExLlamaV3Options(cache_mode=str(case.options.get("cache_mode") or "FP16")).mode if server else _mode(case)
+    return Covered(model=as_read(_model(case, read)), stored=stored(mode), release=parse_version(case.engine_version))
 
 
 def _model(case: Case, read: Read) -> Model:

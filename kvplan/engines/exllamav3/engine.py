@@ -224,10 +224,10 @@ class ExLlamaV3On(Prepared):
         typed = self.typed(Workload(batch_size=serving.batch_size, seq_len=serving.context))
         return typed.replace(PROGRAM, f"{PROGRAM} {model_flags(serving.model)}", 1)
 
-    def evidence(self) -> Evidence:
+    def evidence(self, maker: str | None = None) -> Evidence:
         """As the kernel's; a split over cards depends on weights that are not known here."""
-        found = super().evidence()
-        return "derived" if found == "measured" and self.tensor_parallel > 1 else found
+        found = super().evidence(maker)
+        return "from source" if found in {"recorded", "same rule"} and self.tensor_parallel > 1 else found
 
     def largest_pool(self, budget_bytes: int) -> Pool:
         """The largest `cache_size` that `budget_bytes` on each card hold, at TabbyAPI's number of jobs."""

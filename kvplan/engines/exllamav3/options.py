@@ -105,11 +105,7 @@ class ExLlamaV3Options(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kv_dtype(self) -> str:
         """The dtype of the main cache's pages in kvplan's words, where it has one."""
-        mode = self.mode
-        if not mode.quantised:
-            return "float16"
-        same = next((name for name, bits in _DTYPES.items() if bits == mode.k_bits == mode.v_bits), "")
-        return same or str(mode)
+        return stored(self.mode)
 
     @property
     def state_dtype(self) -> str:
@@ -128,6 +124,14 @@ class ExLlamaV3Options(msgspec.Struct, frozen=True, kw_only=True):
         if any(not 0 <= size < 2**20 for size in found):
             raise OptionError(f"gpu_split must be gigabytes a card, as `20,24`, got `{self.gpu_split[:40]}`", option="gpu_split")
         return found
+
+
+def stored(mode: Mode) -> str:
+    """How a mode stores its elements, in kvplan's words where it has one."""
+    if not mode.quantised:
+        return "float16"
+    same = next((name for name, bits in _DTYPES.items() if bits == mode.k_bits == mode.v_bits), "")
+    return same or str(mode)
 
 
 def _nearest(tokens: int) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Recorded
+from kvplan.engines.kernel.about import About
 
 ABOUT: Final = About(
     name="ideal",
@@ -10,7 +10,6 @@ ABOUT: Final = About(
     source="papers; see kvplan/engines/kernel/theory.py",
     engine="kvplan.engines.ideal.engine:Ideal",
     roles={"kv_dtype": "kv_dtype", "tensor_parallel": "tensor_parallel"},
-    # tables of papers: MHA, GQA, MQA, MLA and cross-layer sharing (tests/golden/papers.jsonl)
-    recorded=(Recorded((1,), (1,), frozenset({"softmax", "latent", "shared"})),),
+    theory=True,
     rules="kvplan/engines/ideal: each element once, no blocks, no padding: the least that the model needs",
 )

@@ -16,14 +16,6 @@ SHARED: Final[tuple[Role, ...]] = ("kv_dtype", "tensor_parallel")
 Meaning = Literal["of total", "of free before loading", "of free after loading", "what its context needs", "grows as it goes"]
 
 
-class Recorded(Struct, frozen=True):
-    """Recorded cases of the releases from `first` to `last` hold these kinds of memory, all of them exact."""
-
-    first: tuple[int, ...]
-    last: tuple[int, ...]
-    kinds: frozenset[str]
-
-
 class Reserve(Struct, frozen=True):
     """What weights and cache leave to activations, graphs, libraries and the device's context: assumed, and why."""
 
@@ -69,7 +61,10 @@ class About(Struct, frozen=True, kw_only=True):
     share: Share = Share(meaning="what its context needs")
     command: tuple[str, ...] = ()
     program: str = ""  # what its command line begins with; empty: told in Python, or by nobody
-    recorded: tuple[Recorded, ...] = ()
+    makers: tuple[str, ...] = ()  # of the devices whose rules were read; empty: its rules ask no device
+    rules_of_device: str = ""  # what those rules are called: "CUDA's rules"
+    theory: bool = False  # no engine allocates so: the least that a model needs
+    recorded: str = ""  # what recorded cases hold (tools/make_recorded.py)
     rules: str = ""  # where its storage rules were read, for `kvplan explain`
     audit: str = ""
     logs: str = ""

@@ -33,6 +33,17 @@ class Read(Protocol):
         ...
 
 
+class Covered(Struct, frozen=True, kw_only=True):
+    """What a recorded case holds, as evidence is judged: the model as the engine reads it, the release, how elements are stored,
+    and the maker of the device (empty: the engine's code ran on a CPU).
+    """
+
+    model: Model
+    stored: str
+    release: tuple[int, ...]
+    maker: str = ""
+
+
 class InvalidCase(ValueError):
     """A record that cannot be read; the message is one clear reason."""
 

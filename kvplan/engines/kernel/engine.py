@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, Buffer, Evidence
 from kvplan.domain.described import Described
@@ -174,9 +175,21 @@ class Prepared:
         """The command line that starts the engine for a workload; empty for an engine that nobody starts."""
         return written_command(self.engine.about, serving, self.kv_dtype, self.tensor_parallel)
 
-    def evidence(self) -> Evidence:
-        """What stands behind the numbers."""
-        return evidence(self.engine.about, self.engine.release, self.read, inferred=self.model.inferred)
+    @property
+    def stored(self) -> str:
+        """How elements are stored, in the word that recorded cases of it have: the cache dtype, unless something packs it."""
+        return self.kv_dtype
+
+    def evidence(self, maker: str | None = None) -> Evidence:
+        """What stands behind the numbers.
+
+        Args:
+            maker: of the device, where one is named.
+        """
+        read = (
+            self.read if self.read is self.model else replace(self.read, inferred=self.model.inferred, origin=self.model.origin)
+        )
+        return evidence(self.engine.about, self.engine.release, read, self.stored, maker=maker)
 
     def totals(self, at: At[Count]) -> Totals[Count]:
         """The sums of `tensors` by the same formulas, for one workload or for arrays of them.
@@ -252,8 +265,13 @@ class Served(Prepared):
         return None
 
 
-def footprint(prepared: Prepared, workload: Workload) -> Allocation:
+def footprint(prepared: Prepared, workload: Workload, maker: str | None = None) -> Allocation:
     """The cache of `workload`, tensor by tensor.
+
+    Args:
+        prepared: the engine on a model.
+        workload: what it holds.
+        maker: of the device, where one is named: evidence and notes go by it.
 
     Raises:
         Refused: the engine does not take this workload.
@@ -284,12 +302,20 @@ def footprint(prepared: Prepared, workload: Workload) -> Allocation:
         kinds=prepared.kinds(at),
         bytes_per_token=prepared.bytes_per_token(workload.seq_len),
         bookkeeping_bytes=prepared.bookkeeping(at),
-        evidence=prepared.evidence(),
-        notes=prepared.notes(workload),
+        evidence=prepared.evidence(maker),
+        notes=(*prepared.notes(workload), *foreign(prepared.engine.about, maker)),
         facts=prepared.facts(workload),
         log=prepared.log(workload),
         typed=prepared.typed(workload),
     )
+
+
+def foreign(about: About, maker: str | None) -> tuple[str, ...]:
+    """That a maker's devices were not studied with an engine, where they were not."""
+    if not maker or not about.makers or maker in about.makers:
+        return ()
+    words = {"amd": "AMD's", "google": "Google's", "intel": "Intel's", "apple": "Apple's", "nvidia": "NVIDIA's"}
+    return (f"predicted by {about.rules_of_device}: {about.name} on {words.get(maker, maker)} devices was not studied",)
 
 
 def written_command(about: About, serving: Serving, kv_dtype: str, devices: int) -> str:

@@ -2,17 +2,9 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.engines.kernel.about import About, Reserve, Share
 from kvplan.units import GIB
 
-#: Kinds in the GGUF files that llama.cpp 0c1e57098 (libllama 0.5.0) made contexts for.
-_KINDS: Final = frozenset(
-    {
-        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "latent", "latent/window", "index",
-        "index/compressed", "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/linear",
-        "recurrent/rwkv", "recurrent/short_conv",
-    }
-)  # fmt: skip
 #: kvplan's dtype -> ggml's name of it.
 _TYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
@@ -32,7 +24,7 @@ ABOUT: Final = About(
     share=Share(meaning="what its context needs", source="llama.cpp src/llama-context.cpp"),
     program="llama-",
     # real allocations by libllama (tests/golden/llama_cpp.jsonl, llama_live.jsonl)
-    recorded=(Recorded((0, 5, 0), (0, 5, 0), _KINDS),),
+    recorded="kvplan.engines.llama_cpp.recorded",
     rules="llama.cpp src/llama-context.cpp, src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp: constructors",
     audit="kvplan.engines.llama_cpp.audit.cases",
     logs="kvplan.engines.llama_cpp.audit.log",

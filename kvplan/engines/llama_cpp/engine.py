@@ -213,7 +213,7 @@ class LlamaCppOn(Prepared):
             output_buffer_bytes=context.output_buffer_bytes,
             parts=tuple(part_words(part) for part in context.parts),
             backend_buffer_bytes={"cpu": backend_bytes(context, 32), "cuda": backend_bytes(context, 128, tail=True)},
-            backend_evidence={"cpu": "measured", "cuda": "derived"},
+            backend_evidence={"cpu": "recorded", "cuda": "from source"},
         )
 
     def log(self, workload: Workload) -> tuple[str, ...]:

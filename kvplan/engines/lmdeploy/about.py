@@ -2,16 +2,9 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.engines.kernel.about import About, Reserve, Share
 from kvplan.units import GIB
 
-#: Kinds in the models that LMDeploy 0.18.0 planned for.
-_KINDS: Final = frozenset(
-    {
-        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "latent", "index", "index/compressed",
-        "recurrent/gated_delta",
-    }
-)  # fmt: skip
 _POLICY: Final = "--quant-policy "
 
 ABOUT: Final = About(
@@ -47,7 +40,9 @@ ABOUT: Final = About(
         rank=1,
     ),
     program="lmdeploy",
-    recorded=(Recorded((0, 18, 0), (0, 18, 0), _KINDS),),  # its own planner's blocks (tests/golden/lmdeploy.jsonl)
+    makers=("nvidia",),
+    rules_of_device="CUDA's rules",
+    recorded="kvplan.engines.lmdeploy.recorded",
     rules="lmdeploy pytorch/engine/cache_engine/layout.py, plan.py; pytorch/engine/executor/base.py",
     audit="kvplan.engines.lmdeploy.audit",
     logs="kvplan.engines.lmdeploy.startup",

@@ -6,11 +6,12 @@ TurboMind's rows name no model: their workload gives the heads. `transformers` o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.options import build_options
+from kvplan.engines.lmdeploy.engine import Lmdeploy
 from kvplan.engines.lmdeploy.layers import make_plan
 from kvplan.engines.lmdeploy.options import LmdeployOptions
 from kvplan.engines.lmdeploy.pool import reserve
@@ -85,6 +86,14 @@ def _pytorch(case: Case, read: Read) -> dict[str, Any]:
         "use_flash_mla": plan.use_flash_mla,
         "vocab_size": plan.vocab_size,
     }
+
+
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
+    """What a plan of the PyTorch engine holds; TurboMind's blocks are of no model, and a refusal holds none."""
+    if case.options.get("backend") == "turbomind" or "block_bytes" not in facts:
+        return None
+    on = Lmdeploy(_options(case), case.engine_version or None).on(read(case.config, case.model))
+    return Covered(model=on.read, stored=on.stored, release=on.engine.release, maker="nvidia")  # the card that was emulated
 
 
 def _turbomind(case: Case) -> dict[str, Any]:

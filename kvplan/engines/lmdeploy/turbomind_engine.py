@@ -77,9 +77,10 @@ class TurboMindOn(Started):
         """The same model in a server with other options."""
         return TurboMindOn(type(self.engine)(options, self.engine.version), self.model)
 
-    def evidence(self) -> Evidence:
-        """From source: no recorded run stands behind it."""
-        return "inferred" if self.model.inferred else "derived"
+    def evidence(self, maker: str | None = None) -> Evidence:
+        """From source at most: no recorded run stands behind it."""
+        found = super().evidence(maker)
+        return "from source" if found in {"recorded", "same rule"} else found
 
     def pool(self, budget_bytes: int) -> Pool:
         """Blocks of the region that TurboMind asks for, and the line that it prints."""

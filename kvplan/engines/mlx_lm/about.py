@@ -2,17 +2,8 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.engines.kernel.about import About, Reserve, Share
 from kvplan.units import GIB
-
-#: Kinds in the models whose caches mlx-lm 0.32.2 made.
-_KINDS: Final = frozenset(
-    {
-        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "latent", "index", "index/compressed",
-        "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/linear",
-        "recurrent/short_conv", "recurrent/rg_lru", "recurrent/rwkv",
-    }
-)  # fmt: skip
 
 ABOUT: Final = About(
     name="mlx-lm",
@@ -27,7 +18,9 @@ ABOUT: Final = About(
     share=Share(meaning="grows as it goes", source="mlx_lm/generate.py:wired_limit: up to what Metal recommends", rank=2),
     program="mlx_lm",
     # real cache objects of real model classes on a CPU (tests/golden/mlx_lm.jsonl, mlx_lm_more.jsonl)
-    recorded=(Recorded((0, 32, 2), (0, 32, 2), _KINDS),),
+    makers=("apple",),
+    rules_of_device="Metal's rules",
+    recorded="kvplan.engines.mlx_lm.recorded",
     rules="mlx-lm models/cache.py: KVCache, RotatingKVCache, ChunkedKVCache, QuantizedKVCache, ArraysCache, CacheList",
     audit="kvplan.engines.mlx_lm.audit",
     tables="kvplan.engines.mlx_lm.tables",

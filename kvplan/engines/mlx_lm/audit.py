@@ -4,10 +4,10 @@ A record has one prompt and its generated tokens (`generate_step`), or the promp
 once each sequence has `generated` tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, spelled_out, whole
+from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, spelled_out, whole
 from kvplan.engines.kernel.tensors import At
 from kvplan.engines.mlx_lm.batches import batched_rows
 from kvplan.engines.mlx_lm.engine import MlxLm, MlxLmOn
@@ -39,6 +39,13 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     states = [p.padded * p.count for p in pieces(on.reading.entries, on.storage, moment) if p.per == "sequence"]
     total, state = sum(entries), sum(states)
     return {"total_bytes": total, "kv_bytes": total - state, "state_bytes": state, "per_layer_bytes": entries}
+
+
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered:
+    """What a record holds: caches as the library made them, on a CPU."""
+    batched = "prompt_lens" in case.workload
+    on = MlxLm.made(_options(case, batched=batched), _release(case.engine_version)).on(read(case.config, ""))
+    return Covered(model=on.read, stored=on.stored, release=on.engine.release)
 
 
 def _alone(case: Case, on: MlxLmOn) -> Moment[int]:

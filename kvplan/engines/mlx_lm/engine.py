@@ -87,6 +87,12 @@ class MlxLmOn(Prepared):
         """The activations' dtype: the model's, or the one that it was converted to."""
         return self.engine.options.dtype_for(self.model.dtype)
 
+    @property
+    def stored(self) -> str:
+        """The dtype, or the bits and the group that keys and values are packed in."""
+        bits = self.engine.options.kv_bits
+        return self.kv_dtype if bits is None else f"{bits} bits in groups of {self.engine.options.kv_group_size}"
+
     def moment(self, at: At[Count]) -> Moment[Count]:
         """How the tokens came."""
         options = self.engine.options

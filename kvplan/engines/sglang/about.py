@@ -2,15 +2,8 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Recorded, Share
+from kvplan.engines.kernel.about import About, Share
 
-#: Kinds of memory as SGLang keeps them, in the models that its own code was run on (tests/golden/sglang_planning.jsonl).
-_KINDS: Final = frozenset(
-    {
-        "softmax", "softmax/window", "softmax/compressed", "latent", "index", "index/compressed", "recurrent/mamba",
-        "recurrent/mamba2", "recurrent/gated_delta", "recurrent/kda", "recurrent/short_conv",
-    }
-)  # fmt: skip
 _DTYPE: Final = "--kv-cache-dtype "
 
 ABOUT: Final = About(
@@ -53,7 +46,9 @@ ABOUT: Final = About(
         " --pp-size {stages}",
         " --dp-size {replicas}",
     ),
-    recorded=(Recorded((0, 5, 23), (0, 5, 23), _KINDS),),
+    makers=("nvidia",),
+    rules_of_device="CUDA's rules",
+    recorded="kvplan.engines.sglang.recorded",
     rules="SGLang srt/mem_cache/memory_pool.py: MHATokenToKVPool, MLATokenToKVPool, MambaPool; pool_configurator.py",
     audit="kvplan.engines.sglang.audit.cases",
     logs="kvplan.engines.sglang.audit.log",

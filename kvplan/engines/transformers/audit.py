@@ -4,13 +4,13 @@ A record's `per_layer` groups equal layers; here it is one int a layer. Tensors 
 held by a module, a cache class's own lists) are recorded without a layer, and then count in the totals only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.model import MAX_LAYERS, Model
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.engine import footprint
 from kvplan.engines.transformers.engine import Transformers
 from kvplan.engines.transformers.models import positions_of_a_tile
@@ -93,6 +93,13 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
         "prefill_storage_bytes": first.allocated_bytes,
         "per_layer_bytes": _layer_bytes(answer, outside=asked.get("outside", False)),
     }
+
+
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered:
+    """What a record holds: the layers as the library keeps them, on the CPU."""
+    prompt = case.count("prefill", minimum=1)
+    on = Transformers.made({**_options(case), "prompt_len": prompt}, case.engine_version or None).on(read(case.config, ""))
+    return Covered(model=on.read, stored=on.stored, release=on.engine.release)
 
 
 def _layer_bytes(answer: Allocation, *, outside: bool) -> list[int]:

@@ -137,6 +137,14 @@ class TransformersOn(Prepared):
             )
         return row.name
 
+    @property
+    def stored(self) -> str:
+        """The dtype, or what a quantised cache packs it with."""
+        options = self.engine.options
+        if self.built != "quantized":
+            return self.kv_dtype
+        return "fp8" if options.backend == "fp8" else f"{options.backend} {options.nbits} bits"
+
     def implementation(self, model: Model) -> str:
         """What is built: `dynamic`, `plain`, `static`, `hybrid`, `everywhere` or `quantized`."""
         asked = self.engine.options.cache

@@ -2,16 +2,9 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.about import About, Recorded, Reserve, Share
+from kvplan.engines.kernel.about import About, Reserve, Share
 from kvplan.units import GIB
 
-#: Kinds in the models that vLLM 0.32.0 and 0.33.0 planned for.
-_KINDS: Final = frozenset(
-    {
-        "softmax", "softmax/window", "softmax/chunk", "softmax/compressed", "shared", "cross", "latent", "index",
-        "index/compressed", "recurrent/mamba", "recurrent/mamba2", "recurrent/gated_delta",
-    }
-)  # fmt: skip
 _DTYPE: Final = "--kv-cache-dtype "
 
 ABOUT: Final = About(
@@ -57,17 +50,9 @@ ABOUT: Final = About(
         " --pipeline-parallel-size {stages}",
         " --data-parallel-size {replicas}",
     ),
-    # plans of the engine's own code, and real runs on a CPU (tests/golden/vllm.jsonl, vllm_033.jsonl)
-    recorded=(
-        Recorded((0, 9, 1), (0, 29, 0), frozenset({"softmax", "softmax/chunk", "softmax/window"})),
-        Recorded(
-            (0, 11), (0, 11, 0), frozenset({"latent", "softmax", "softmax/chunk", "softmax/window", "recurrent/gated_delta"})
-        ),
-        # servers on a GPU (vllm_gpu.jsonl)
-        Recorded((0, 26), (0, 26, 0), frozenset({"latent", "softmax", "softmax/window", "recurrent/gated_delta"})),
-        Recorded((0, 32), (0, 33, 0), _KINDS),
-        Recorded((0, 33), (0, 33, 0), frozenset({"recurrent/kda"})),
-    ),
+    makers=("nvidia",),
+    rules_of_device="CUDA's rules",
+    recorded="kvplan.engines.vllm.recorded",
     rules="vLLM v1/kv_cache_interface.py: KVCacheSpec.page_size_bytes; v1/core/kv_cache_utils.py: get_kv_cache_configs",
     audit="kvplan.engines.vllm.audit.cases",
     logs="kvplan.engines.vllm.audit.log",

@@ -16,6 +16,9 @@ The module that knows an engine's facts lies in the engine's folder and is named
 `as_recorded(name, predicted, recorded) -> Any` (optional)
     The predicted value written as the record writes that fact (rounded to its digits, in its unit). Two values
     agree when this equals `recorded`; without it, they agree when they are equal.
+`covers(case, facts, read) -> Covered | None`
+    What a record whose `facts` are recorded holds, as evidence is judged (`engines/kernel/evidence.py`); None for one that
+    holds nothing of a cache. tools/make_recorded.py asks it of exact cases.
 `remark(case) -> str` (optional)
     What a reader must know beside the verdict (an erratum of the source), or "".
 

@@ -37,13 +37,14 @@ def judge(record: Record) -> Result:
         return _without(case, "invalid", f"the record cannot be read as a case: {type(problem).__name__}: {str(problem)[:120]}")
 
 
-class _Reader:
+class Reader:
     """Reads the configs of one case."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
 
     def __call__(self, config: Mapping[str, Any], name: str = "", /) -> Model:
+        """The model; `name` is what errors call it."""
         source = f"{self._case.id}: {name}" if name else self._case.id
         return architectures.read(config, source=source, name=name or self._case.model)
 
@@ -54,7 +55,7 @@ class _Reader:
 
 def _predicted(case: Case, module: Any, asked: Mapping[str, Any]) -> Mapping[str, Any] | NotPredicted:
     try:
-        found: Mapping[str, Any] | NotPredicted = module.predict(case, asked, _Reader(case))
+        found: Mapping[str, Any] | NotPredicted = module.predict(case, asked, Reader(case))
     except Refused as problem:
         return NotPredicted(reason=problem.reason, see=problem.see)
     return found

@@ -40,6 +40,7 @@ class Demand:
         """`like` is a member that differs in nothing that the engine sees: what it has found out holds here too."""
         self.member = member
         self.total_bytes = plan.memory.bytes
+        self._maker = plan.gpu.vendor
         self.weights = share_of_weights(member.weights, member.devices)
         self.reserve = member.reserve or assumed_reserve(engine_name(member.engine))
         self._caches: dict[int, int] = {} if like is None else like._caches
@@ -133,7 +134,7 @@ class Demand:
             return None
         workload = Workload(batch_size=users, seq_len=self.member.context, encoder_len=self.member.encoder_len)
         try:
-            return footprint(self.engine, workload)
+            return footprint(self.engine, workload, self._maker)
         except Refused as problem:
             return NotPredicted(reason=problem.reason, see=problem.see)
 

@@ -164,7 +164,7 @@ def utilization_from(value: Any) -> float:
 def room_of(q: Question, budget: Budget, amount: int | None = None) -> Room:
     """The cache budget, or another `amount` of bytes, as the engine sees it."""
     size = budget.cache_bytes if amount is None else amount
-    return Room(q.model, q.engine, told_options(q, budget), size, encoder_len=q.encoder_len)
+    return Room(q.model, q.engine, told_options(q, budget), size, encoder_len=q.encoder_len, maker=q.gpu.vendor)
 
 
 def told_options(q: Question, budget: Budget) -> dict[str, Any]:

@@ -66,8 +66,18 @@ class Room:
     of the totals: an `Allocation` is made for what is shown.
     """
 
-    def __init__(self, model: Model, engine: str, options: Mapping[str, Any], budget_bytes: int, *, encoder_len: int = 0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        engine: str,
+        options: Mapping[str, Any],
+        budget_bytes: int,
+        *,
+        encoder_len: int = 0,
+        maker: str | None = None,
+    ) -> None:
         self.model = model
+        self._maker = maker  # of the device
         self.budget_bytes = budget_bytes
         self._spec = engine
         self._options = dict(options)
@@ -79,7 +89,7 @@ class Room:
 
     def of_size(self, budget_bytes: int) -> "Room":
         """The same engine with another budget."""
-        other = Room(self.model, self._spec, self._options, budget_bytes, encoder_len=self._encoder_len)
+        other = Room(self.model, self._spec, self._options, budget_bytes, encoder_len=self._encoder_len, maker=self._maker)
         other._started = self._started
         return other
 
@@ -152,7 +162,7 @@ class Room:
         """The cache of `batch_size` requests of `context` tokens."""
         workload = Workload(batch_size=batch_size, seq_len=context, encoder_len=self._encoder_len)
         try:
-            return footprint(self._at(batch_size, context)[0], workload)
+            return footprint(self._at(batch_size, context)[0], workload, self._maker)
         except Refused as problem:
             return NotPredicted(reason=problem.reason, see=problem.see, model=self.model.name, engine=self._spec)
 

@@ -11,6 +11,7 @@ from kvplan.domain.gpus import Gpu
 from kvplan.domain.tables import Column, Table
 from kvplan.engines import ABOUTS, engine_class
 from kvplan.engines.kernel.about import SHARED, About
+from kvplan.engines.kernel.evidence import records
 from kvplan.engines.kernel.options import described
 from kvplan.report.blocks import Block, Rows, View
 
@@ -96,7 +97,7 @@ def engine_listing(wanted: Sequence[About] = tuple(ABOUTS.values()), *, options:
                 "version": found.latest,
                 "predicted": found.predicted,
                 "options": [{**option._asdict(), "shared": shared.get(option.name, "")} for option in every],
-                "recorded": sorted(set().union(*(row.kinds for row in found.recorded))),
+                "recorded": sorted(records(found).kinds),
             }
         )
     table = _options_table(rows) if options else _engines_table(rows)

@@ -1,4 +1,4 @@
-"""JSON for machines: `"schema": 1`, and every bytes value an exact int."""
+"""JSON for machines: `"schema": 2`, and every bytes value an exact int."""
 
 import json
 from typing import Any
@@ -13,5 +13,5 @@ def text(answer: Answer, view: View) -> str:
 
 
 def to_json(name: str, values: Any, **more: Any) -> str:
-    """`{"schema": 1, NAME: values, …}`, indented; a number that JSON has no word for is a bug, and never written."""
-    return json.dumps({"schema": 1, name: values, **more}, indent=2, allow_nan=False) + "\n"
+    """`{"schema": 2, NAME: values, …}`, indented; a number that JSON has no word for is a bug, and never written."""
+    return json.dumps({"schema": 2, name: values, **more}, indent=2, allow_nan=False) + "\n"

@@ -261,7 +261,7 @@ def test_turbomind_is_read_from_its_source_and_says_so() -> None:
     )
     assert isinstance(prepared, TurboMindOn)
     assert prepared.block_bytes == 36 * 8 * 2 * 128 * (64 + 4)
-    assert prepared.evidence() == "derived"
+    assert prepared.evidence() == "from source"
     assert any("by reading its source" in note for note in prepared.notes(Workload(seq_len=1)))
     pool = prepared.pool(10 * GIB)
     assert pool.num_blocks == int(float(10 * GIB) * 0.8) // prepared.block_bytes

@@ -317,8 +317,8 @@ def test_more_is_said_where_it_matters() -> None:
     assert any("more than 131,072 tokens" in note for note in notes)
     older = make_engine("sglang@0.4.9", {}).on(kvplan.load("llama-3.1-8b"))
     assert any("SGLang 0.5.23" in note for note in older.notes(Workload(seq_len=1)))
-    assert older.evidence() == "derived"
-    assert on("llama-3.1-8b").evidence() == "measured"
+    assert older.evidence() == "from source"
+    assert on("llama-3.1-8b").evidence() == "recorded"
 
 
 @pytest.mark.parametrize(

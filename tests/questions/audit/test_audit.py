@@ -86,7 +86,7 @@ def test_machines_get_every_fact(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out, err = capsys.readouterr()
     assert err == ""
     assert json.loads(out) == {
-        "schema": 1,
+        "schema": 2,
         "results": [
             {
                 "id": "wrong",

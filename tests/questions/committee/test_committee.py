@@ -202,7 +202,7 @@ def test_the_python_answer_is_the_command_lines(capsys: pytest.CaptureFixture[st
         answer = kvplan.committee(path)
         assert isinstance(answer, Committee)
         assert main(["committee", path, "-f", "json"]) == 0
-        assert json.loads(capsys.readouterr().out) == {"schema": 1, "committee": answer.to_dict()}
+        assert json.loads(capsys.readouterr().out) == {"schema": 2, "committee": answer.to_dict()}
         assert main(["committee", path, "-f", "csv"]) == 0
         rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
         assert [int(row["bytes"]) for row in rows] == [part.bytes for part in answer.parts]

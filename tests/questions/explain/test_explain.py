@@ -161,7 +161,7 @@ the sum
 
  total                                                              872,415,232
 
-note: the next token of one sequence costs 16,384 B; evidence: derived
+note: the next token of one sequence costs 16,384 B; evidence: theory
 
 where the numbers come from
 

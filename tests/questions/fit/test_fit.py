@@ -397,7 +397,7 @@ def test_json_and_csv_carry_whole_bytes_and_the_same_answer(capsys: pytest.Captu
     words = ["llama-3.1-8b", "qwen2.5-7b", "--gpu", "h100-80gb", "--context", "32k"]
     assert run(*words, "-f", "json") == 0
     data = json.loads(capsys.readouterr().out)
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert [fit["model"] for fit in data["fits"]] == ["llama-3.1-8b", "qwen2.5-7b"]
     assert run(*words, "-f", "csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))

@@ -28,7 +28,7 @@ def test_json_has_every_figure_as_an_exact_integer(config_file: Path, capsys: py
     code, out, err = answer(capsys, config_file, "-s", 100, "-b", 2, "--device", "cpu", "-f", "json")
     assert (code, err) == (0, "")
     told = json.loads(out)
-    assert told["schema"] == 1
+    assert told["schema"] == 2
     (only,) = told["validations"]
     assert (only["device"], only["engine"], only["seq_len"], only["batch_size"]) == ("cpu", "ideal", 100, 2)
     assert only["predicted_bytes"] == 200 * TOTAL

@@ -24,7 +24,7 @@ def test_a_list_prints_in_every_format(command: str, capsys: pytest.CaptureFixtu
     assert "| --- |" in capsys.readouterr().out
     assert main([command, "-f", "json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert main([command, "-f", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == len(data[command])

@@ -4,19 +4,23 @@
 `llama_cpp.Llama` carry its arguments in `options.python_kwargs`; its own defaults are predicted from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.domain.dtypes import lookup
+from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
+from kvplan.engines.kernel.releases import parse_version
+from kvplan.engines.llama_cpp.about import ABOUT
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
-from kvplan.engines.llama_cpp.memory import Params, Part
+from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part
 from kvplan.engines.llama_cpp.options import LlamaCppOptions
 from kvplan.errors import GgufError
 from kvplan.gguf.ggml import GGML_TYPES
 from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.known import DRAFTERS
+from kvplan.gguf.memories import model_from_hparams
 
 _TOTALS: Final = (
     "total_bytes", "k_bytes", "v_bytes", "state_bytes", "n_ctx", "n_ctx_seq", "n_seq_max", "n_batch", "n_ubatch",
@@ -56,6 +60,17 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] 
     for i, part in enumerate(context.parts):
         facts |= {f"parts[{i}].{name}": value for name, value in _part_facts(part, context).items()}
     return facts
+
+
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
+    """What a record of a context holds: the memories of its keys, on the CPU; a refusal holds none."""
+    if "total_bytes" not in facts:
+        return None
+    h = read_hparams(_keys(case, read), case.id)
+    params, release = _params(case, h), parse_version(ABOUT.latest)  # the one commit that was recorded
+    kinds = (lookup(CACHE_TYPES[kind]).name for kind in (params.type_k, params.type_v))
+    model = model_from_hparams(h, source=case.id, name=case.id)
+    return Covered(model=model, stored="/".join(dict.fromkeys(kinds)), release=release)
 
 
 def _part_facts(part: Part[int], context: Context[int]) -> dict[str, Any]:

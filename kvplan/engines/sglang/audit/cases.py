@@ -6,15 +6,16 @@ pool (`sglang.jsonl`) is one class of its pools, or one function of its sizing, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.options import build_options
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, settle
 from kvplan.engines.sglang.audit import pools
 from kvplan.engines.sglang.audit.configs import bare
+from kvplan.engines.sglang.engine import Sglang
 from kvplan.engines.sglang.options import SglangOptions
 from kvplan.engines.sglang.pool import Reserved, reserve
 from kvplan.errors import Refused
@@ -67,6 +68,14 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     if rank >= args.options.pp_size:
         raise InvalidCase(f"`workload.rank` is of pipeline stage {rank + 1} of {args.options.pp_size}")
     return _facts(args, reserve(args, before, after, rank))
+
+
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
+    """What a plan holds; a pool's class is no model."""
+    if not _is_plan(case):
+        return None
+    on = Sglang(_options(case, read), case.engine_version or None).on(read(bare(case.config), "model"))
+    return Covered(model=on.read, stored=on.stored, release=on.engine.release, maker="nvidia")  # the card that was emulated
 
 
 def _facts(args: Arguments, found: Reserved) -> dict[str, Any]:

@@ -6,10 +6,10 @@ flags that matter are named by `tag`. Budgets are inputs, though the records kee
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.vllm.audit import memory
 from kvplan.engines.vllm.engine import Vllm
 from kvplan.engines.vllm.plan import Plan
@@ -24,6 +24,7 @@ _PLAN: Final = (
     "group_blocks_per_request",
 )
 _POOL: Final = ("num_blocks", "kv_cache_size_tokens", "max_concurrency")
+_OF_THE_CACHE: Final = frozenset({"pool_bytes_per_block", "num_blocks", "kv_cache_tokens"})
 _LENGTHS: Final = "request_bytes_by_max_model_len"
 _ESTIMATE: Final = re.compile(r"estimated maximum model length is (\d{1,18})")
 #: Flags that decide nothing about the cache's size here.
@@ -131,6 +132,19 @@ def _pool_facts(pool: Reserved, prefix: str) -> dict[str, Any]:
         f"{prefix}kv_cache_size_tokens": pool.num_tokens,
         f"{prefix}max_concurrency": pool.concurrency,
     }
+
+
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
+    """What a record of blocks or bytes of a cache holds; None for one of weights and peaks alone."""
+    if not _OF_THE_CACHE & {name.rpartition(".")[2] for name in facts}:
+        return None
+    if memory.is_memory(case, dict.fromkeys(facts)):
+        engine, model = memory.asked_engine(case, read)
+    else:
+        engine, model = Vllm.made(options(case, read), case.engine_version.split()[0]), read(case.config, "")
+    on = engine.on(model)
+    maker = "" if engine.options.device == "cpu" else "nvidia"  # planned for an H100 or the record's card, or started on one
+    return Covered(model=on.read, stored=on.stored, release=engine.release, maker=maker)
 
 
 def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:

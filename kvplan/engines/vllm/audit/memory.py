@@ -12,6 +12,7 @@ from msgspec import ValidationError, convert
 
 from kvplan.domain.caching_allocator import round_size
 from kvplan.domain.ledger import Ledger
+from kvplan.domain.model import Model
 from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.vllm.engine import Vllm
@@ -136,6 +137,13 @@ def _pool_facts(case: Case, config: Mapping[str, Any], settings: Settings, left:
         "kv_cache_tokens": pool.num_tokens,
         "max_concurrency": pool.concurrency,
     }
+
+
+def asked_engine(case: Case, read: Read) -> tuple[Vllm, Model]:
+    """The engine of a start, and its model."""
+    config = uncut(case.config)
+    settings = settings_of(case, config)
+    return Vllm.made(pool_options(case, settings), ".".join(map(str, settings.release))), read(config, "")
 
 
 def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
