@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, Buffer, Evidence
 from kvplan.domain.described import Described
@@ -186,10 +185,7 @@ class Prepared:
         Args:
             maker: of the device, where one is named.
         """
-        read = (
-            self.read if self.read is self.model else replace(self.read, inferred=self.model.inferred, origin=self.model.origin)
-        )
-        return evidence(self.engine.about, self.engine.release, read, self.stored, maker=maker)
+        return evidence(self.engine.about, self.engine.release, self.model, self.stored, maker=maker, read=self.read)
 
     def totals(self, at: At[Count]) -> Totals[Count]:
         """The sums of `tensors` by the same formulas, for one workload or for arrays of them.

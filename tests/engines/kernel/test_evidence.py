@@ -39,7 +39,7 @@ def judged(model: str | Model, engine: str, maker: str | None = None, **options:
         ("gemma-3-27b", "vllm", {"kv_dtype": "fp8_per_token_head"}, "same rule"),
         ("gemma-3-27b", "vllm", {"kv_dtype": "fp8_e5m2"}, "same rule"),
         ("llama-3.1-8b", "vllm@0.11.0", {"kv_dtype": "fp8"}, "recorded"),
-        ("llama-3.1-8b", "vllm@0.11.0", {"kv_dtype": "fp8_e5m2"}, "same rule"),
+        ("llama-3.1-8b", "vllm@0.11.0", {"kv_dtype": "fp8_e5m2"}, "from source"),  # recorded at 0.32 alone, and rules changed
         ("llama-3.1-8b", "vllm@99", {}, "from source"),  # nobody read it
         ("llama-3.1-8b", "vllm@0.8", {}, "from source"),  # older than anything that was recorded
         ("llama-3.1-8b", "sglang@0.4.9", {}, "from source"),
