@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
-import make_recorded
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,13 +98,6 @@ def test_a_file_means_one_engine() -> None:
 
 
 # Evidence: what is written is what the recorded cases hold.
-
-
-@pytest.mark.parametrize("about", [about for about in ABOUTS.values() if about.recorded], ids=lambda about: about.name)
-def test_what_is_recorded_is_what_exact_cases_hold(about: About) -> None:
-    """`make index` writes it; nobody adds a combination, and no exact case is left out."""
-    path = ROOT.parent / (about.recorded.replace(".", "/") + ".py")
-    assert make_recorded.written(about) == path.read_text(encoding="utf-8"), "run `make index`"
 
 
 def test_an_engine_that_is_recorded_says_whose_devices_it_runs_on() -> None:
