@@ -139,7 +139,7 @@ class Room:
     def evidence(self, batch_size: int, context: int) -> str:
         """What stands behind the bytes of what is started for such requests; empty where nothing is."""
         try:
-            return self._at(batch_size, context)[0].evidence()
+            return self._at(batch_size, context)[0].evidence(self._maker)
         except Refused:
             return ""
 
