@@ -35,6 +35,7 @@ from typing import Any, Final
 
 # fmt: off
 '''
+_UNCHANGED = "CHANGES: Final[Any] = ()"
 Combination = tuple[str, str, str, Release]  # memory kind, cache dtype, maker, release
 
 
@@ -118,7 +119,7 @@ def written(about: About) -> str:
         lines.append("    },")
     alike, single = changes(about)
     lines += ["}", "#: From these releases on a rule of its cache was another."]
-    lines += [f"CHANGES: Final[Any] = {tuple(sorted(alike))!r}"]
+    lines += ["CHANGES: Final[Any] = (", *_indented(", ".join(map(str, sorted(alike))), 4), ")"] if alike else [_UNCHANGED]
     lines += ["#: The same, of single model types.", "CHANGES_OF: Final[dict[str, Any]] = {"]
     lines += [f'    "{kind}": {tuple(sorted(since))!r},' for kind, since in sorted(single.items())]
     return HEAD.format(name=about.name) + "\n".join([*lines, "}", "# fmt: on", ""])
@@ -126,19 +127,19 @@ def written(about: About) -> str:
 
 def wrapped(start: str, makers: dict[str, tuple[Release, ...]]) -> list[str]:
     """One dtype's makers and releases in lines of at most 130 characters."""
-    import textwrap
-
     parts = []
     for maker, releases in makers.items():
         parts.append(f'"{maker}": ({", ".join(str(release) for release in releases)},)')
     text = f"{start}{{{', '.join(parts)}}},"
     if len(text) <= 130:
         return [text]
-    return [
-        f"{start}{{",
-        *textwrap.wrap(", ".join(parts) + ",", 130, initial_indent=" " * 12, subsequent_indent=" " * 12),
-        "        },",
-    ]
+    return [f"{start}{{", *_indented(", ".join(parts), 12), "        },"]
+
+
+def _indented(text: str, spaces: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text + ",", 130, initial_indent=" " * spaces, subsequent_indent=" " * spaces)
 
 
 def main() -> int:

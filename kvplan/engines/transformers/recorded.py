@@ -130,7 +130,9 @@ HELD: Final[dict[str, Any]] = {
     },
 }
 #: From these releases on a rule of its cache was another.
-CHANGES: Final[Any] = ((4, 45), (4, 49), (4, 52), (4, 52, 1), (4, 53), (4, 54), (4, 56), (5, 0), (5, 4), (5, 15))
+CHANGES: Final[Any] = (
+    (4, 45), (4, 49), (4, 52), (4, 52, 1), (4, 53), (4, 54), (4, 56), (5, 0), (5, 4), (5, 15),
+)
 #: The same, of single model types.
 CHANGES_OF: Final[dict[str, Any]] = {
     "bamba": ((4, 36), (5, 5), (5, 14)),
