@@ -1,5 +1,7 @@
 """Make kvplan/domain/gpu_totals.json from a table of printed totals (`gpus_more.yaml`): what torch and CUDA call a card's total.
 
+The cards that gpus.yaml lacks become gpus_more.json: they are found by name.
+
     python tools/make_gpu_totals.py gpus_more.yaml
 
 Kept for each card: the Linux band in bytes, the total under Windows and WSL, SMs, L2, compute capability, and the names that
@@ -13,7 +15,8 @@ from typing import Any
 
 import yaml
 
-OUT = Path(__file__).resolve().parents[1] / "kvplan" / "domain" / "gpu_totals.json"
+DOMAIN = Path(__file__).resolve().parents[1] / "kvplan" / "domain"
+OUT = DOMAIN / "gpu_totals.json"
 
 
 def main(path: str) -> None:
@@ -29,6 +32,9 @@ def main(path: str) -> None:
         if "mib" in row
     ]
     OUT.write_text(json.dumps({"cards": cards, "mig": slices}, indent=0, separators=(",", ":")) + "\n")
+    known = {card["id"] for card in yaml.safe_load((DOMAIN / "gpus.yaml").read_text())["gpus"]}
+    more = [catalogued(card) for card in table["gpus"] if card["id"] not in known]
+    (DOMAIN / "gpus_more.json").write_text("[\n" + ",\n".join(map(json.dumps, more)) + "\n]\n")
     print(f"{len(cards)} cards, {len(slices)} slices: {OUT}")
 
 
@@ -49,6 +55,27 @@ def kept(card: dict[str, Any], printed: list[str]) -> dict[str, Any]:
         "cc": card.get("compute_capability"),
         "smi": (card.get("nvidia_smi_mib") or [None])[0],
     }
+    return {key: value for key, value in found.items() if value}
+
+
+def catalogued(card: dict[str, Any]) -> dict[str, Any]:
+    """A card as the catalogue has it: what a driver prints, else what the box says."""
+    sizes = card["marketed_gb"] if isinstance(card["marketed_gb"], list) else [card["marketed_gb"]]
+    reported, by = None, ""
+    if card.get("reported_bytes_low"):
+        reported, by = card["reported_bytes_low"], "the smallest total that its runtime printed"
+    elif card.get("nvidia_smi_mib"):
+        reported, by = min(card["nvidia_smi_mib"]) * 2**20, "nvidia-smi memory total"
+    elif card.get("cuda_total_wddm_bytes"):
+        reported, by = card["cuda_total_wddm_bytes"], "CUDA's total under Windows"
+    found = {
+        "id": card["id"], "vendor": card["vendor"], "arch": card["arch"], "memory_kind": card["memory_kind"],
+        "marketed_gb": sizes,
+        "sources": card["sources"] + [f"{one['by']}: {one['printed']} ({one['source']})" for one in card.get("observed", [])[:3]],
+        "reported_bytes": reported, "reported_by": by, "cuda_total_bytes": card.get("cuda_total_bytes_low"),
+        "bandwidth_gb_s": card.get("bandwidth_gb_s"), "compute_capability": card.get("compute_capability", ""),
+        "note": card.get("note", ""), "unverified": card.get("unverified_fields", []),
+    }  # fmt: skip
     return {key: value for key, value in found.items() if value}
 
 

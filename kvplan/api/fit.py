@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvplan.domain.budget import gpu_memory
-from kvplan.domain.gpus import Gpu, gpu, gpus
+from kvplan.domain.gpus import Gpu, counted, gpu, gpus
 from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING, Machine
 from kvplan.domain.mix import parse_mix
@@ -36,7 +36,7 @@ _SPLITS: Final = (1, 2, 4, 8)
 
 def fit(
     model: Source,
-    gpu: str,
+    gpu: str | None = None,
     *,
     engine: str | None = None,
     context: Count | None = None,
@@ -62,8 +62,9 @@ def fit(
 
     Args:
         model: anything that `kvplan.load` takes.
-        gpu: a name of the catalogue (`h100-80gb`, `rtx-4090`, `h100-80gb:2` for two), several separated by commas, `all`, or
-            `local` for this machine's. Of several, the smallest that serves is the answer.
+        gpu: a name of the catalogue or as drivers print it (`h100-80gb`, `rtx-4090`, `NVIDIA L40S`, `h100:2` or `2xh100` for
+            two), a size alone (`24GiB`: any card), several separated by commas, `all`, or `local` for this machine's. Of
+            several, the smallest that serves is the answer. None: any card that has `memory`.
         engine: `NAME` or `NAME@VERSION`; `vllm` unless the model is a GGUF file, which means `llama.cpp`.
         context: tokens of a request, prompt and output together (`max`: the model's limit); without it, the longest is found.
         batch_size: requests held at once, by all replicas together; without it, the most are found.
@@ -97,6 +98,8 @@ def fit(
         if context is not None or batch_size is not None:
             raise OptionError("«target» says both the requests and the context", hint="leave out «context» and «batch_size»")
         batch_size, context = parse_target(target)
+    if gpu is None:
+        gpu, memory = any_card(memory), None
     loaded = load(model, infer=infer)
     asked = questions_of(
         model,
@@ -274,6 +277,17 @@ def questions_of(
     return list(_questions(base, gpu, gpus, tensor_parallel))
 
 
+def any_card(memory: Count | None) -> str:
+    """The card of which nothing is known but its memory, as `gpu` names it.
+
+    Raises:
+        OptionError: nor is that.
+    """
+    if memory is None:
+        raise OptionError("say what it is to run on: «gpu NAME», or «memory SIZE» for any card", hint="`kvplan gpus` lists them")
+    return f"{memory}B" if isinstance(memory, int) else memory
+
+
 def known_weights(source: Source, loaded: Model, given: Count | None, dtype: str | None) -> Line:
     """The weights: as given, as found beside the model, or counted from its config.
 
@@ -357,8 +371,7 @@ def _gpus(names: str) -> list[tuple[Machine, int | None]]:
     """The GPUs that a text names, each with its `:N`; `all` leaves out those that are sold in several sizes."""
     found: list[tuple[Machine, int | None]] = []
     for part in names.split(","):
-        name, colon, number = part.strip().partition(":")
-        count = parse_count(number, what="«gpu NAME:N»") if colon else None
+        name, count = counted(part)
         if name == "all":
             found += [(Machine(gpu=entry), count) for entry in gpus() if _sized(entry)]
         elif name == "local":

@@ -9,11 +9,11 @@ from kvplan.cli import options as o
 from kvplan.errors import ConfigError, InputError, OptionError
 
 GpuOpt = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--gpu",
         metavar="NAME[:N][,…]",
-        help="GPU of the catalogue (`kvplan gpus`), several, `all`, or `local`",
+        help="GPU (`kvplan gpus`; 4090, 'NVIDIA L40S', 8xh100, 24GiB), several, `all`, or `local`",
         show_default=False,
     ),
 ]
@@ -46,7 +46,7 @@ Split = Annotated[
 
 def fit(
     models: o.ModelsArg,
-    gpu: GpuOpt,
+    gpu: GpuOpt = None,
     engine: EngineOpt = None,
     context: Context = None,
     batch_size: Batch = None,
@@ -77,6 +77,7 @@ def fit(
     The most requests of a length, the longest context of a batch, or the smallest GPU; of several contexts a
     table. Exit 1 when it does not fit.
     """
+    from kvplan.api.fit import any_card
     from kvplan.api.fit import fit as asked
     from kvplan.cli.output import show
     from kvplan.domain.allocation import NotPredicted
@@ -85,6 +86,8 @@ def fit(
     from kvplan.report.answers.fit import FitAnswer
 
     options = o.with_offline(o.engine_options(settings, kv_dtype="auto", tensor_parallel=1), offline)
+    if gpu is None:
+        gpu, memory = any_card(memory), None
     shared: dict[str, Any] = {
         "engine": engine,
         "mix": mix,

@@ -18,11 +18,11 @@ Names = Annotated[
 def dtypes(pattern: Pattern = "", fmt: o.FormatOpt = None, output: o.Output = None) -> None:
     """Cache dtypes, their bytes, and what engines call them."""
     from kvplan.cli.output import show
-    from kvplan.domain.dtypes import ALIASES, DTYPES
+    from kvplan.domain.dtypes import ALIASES, DTYPES, lookup
     from kvplan.report.answers.lists import dtype_listing
 
     alias = ALIASES.get(pattern.lower())
-    found = [alias] if alias and pattern.lower() not in " ".join(DTYPES) else _matching(pattern, DTYPES, "cache dtype", "dtypes")
+    found = [alias] if alias and pattern.lower() not in " ".join(DTYPES) else _matching(pattern, DTYPES) or [lookup(pattern).name]
     show(dtype_listing([DTYPES[name] for name in found]), fmt, output)
 
 
@@ -43,24 +43,21 @@ def gpus(pattern: Pattern = "", fmt: o.FormatOpt = None, output: o.Output = None
     """GPUs: memory on the box and as the driver reports it."""
     from kvplan.cli.output import show
     from kvplan.domain.gpus import gpus as catalogue
+    from kvplan.domain.gpus import more_gpus
     from kvplan.report.answers.lists import gpu_listing
 
-    every = {entry.id: entry for entry in catalogue()}
-    show(gpu_listing([every[name] for name in _matching(pattern, every, "GPU", "gpus")]), fmt, output)
+    every = {entry.id: entry for entry in (*catalogue(), *more_gpus())}
+    found = [every[name] for name in _matching(pattern, every)]
+    if not found:  # a name as a driver prints it, or in words
+        from kvplan.domain.gpus import gpu
+
+        found = [gpu(pattern)]
+    show(gpu_listing(found), fmt, output)
 
 
-def _matching(pattern: str, names: Iterable[str], what: str, command: str) -> list[str]:
-    """The names that have `pattern` in them, or match it where it has a `*`.
-
-    Raises:
-        OptionError: none does.
-    """
+def _matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that have `pattern` in them, or match it where it has a `*`."""
     from fnmatch import fnmatchcase
 
-    from kvplan.errors import OptionError
-
     wanted = pattern.lower()
-    found = [name for name in names if fnmatchcase(name, wanted if "*" in wanted else f"*{wanted}*")]
-    if not found:
-        raise OptionError(f"no {what} has a name like `{pattern[:80]}`", hint=f"`kvplan {command}` lists all of them")
-    return found
+    return [name for name in names if fnmatchcase(name, wanted if "*" in wanted else f"*{wanted}*")]

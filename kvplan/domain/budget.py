@@ -59,11 +59,13 @@ def gpu_memory(gpu: Gpu) -> Line:
     name = f"GPU memory ({gpu.id})"
     if gpu.cuda_total_bytes is not None:
         return Line(name=name, bytes=gpu.cuda_total_bytes, basis="measured", source="the total that CUDA reports")
+    if gpu.reported_bytes is not None and not gpu.vendor:
+        return Line(name=name, bytes=gpu.reported_bytes, basis="given", source="--gpu")
     if gpu.reported_bytes is not None:
         return Line(name=name, bytes=gpu.reported_bytes, basis="measured", source=gpu.reported_by or "the driver's total")
     if len(gpu.marketed_gb) != 1:
         largest = gpu.marketed_gb[-1]
-        hint = f"say which with «memory», such as «memory {largest}GB», or in its name: {gpu.id}-{largest}gb"
+        hint = f"say which with «memory», such as «memory {largest}GiB», or in its name: {gpu.id}-{largest}gb"
         raise OptionError(f"{gpu.id} is sold with {gpu.sizes}", hint=hint)
     size = gpu.marketed_gb[0]
     if gpu.vendor == "apple":  # RAM, in powers of two

@@ -91,6 +91,12 @@ def printed(name: str) -> tuple[str, CardTotals] | None:
     return None
 
 
+def named(name: str) -> tuple[str, ...]:
+    """The ids of all cards that a driver calls so."""
+    wanted = _plain(name)
+    return tuple(card for card, found in _file().cards.items() if wanted in {_plain(known) for known in found.names})
+
+
 def _plain(name: str) -> str:
     return "".join(name.lower().replace("nvidia", "").replace("geforce", "").split()).replace("-", "")
 

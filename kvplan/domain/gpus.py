@@ -1,23 +1,25 @@
 """The GPU catalogue: memory as the driver reports it, with the source of every entry (kvplan/domain/gpus.yaml)."""
 
-import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvplan.domain import gpu_names
 from kvplan.errors import InputError, OptionError, nearest
-from kvplan.units import MIB
+from kvplan.units import GIB, MIB, parse_count, parse_size
 
 DATA: Final = Path(__file__).resolve().with_name("gpus.yaml")
+MORE: Final = DATA.with_name("gpus_more.json")
+#: Words that many cards have: alone they name none.
+_SHARED: Final = frozenset({"pro", "max", "ultra", "ti", "super", "laptop", "sxm", "pcie", "ada", "d", "ai", "xt", "xtx"})
 _TEXTS: Final = ("id", "vendor", "arch", "memory_kind", "reported_by", "compute_capability", "interconnect", "note")
 _NUMBERS: Final = ("bandwidth_gb_s", "bf16_dense_tflops")
 _BYTES: Final = ("reported_mib", "reported_bytes", "cuda_total_bytes")
 _LISTS: Final = ("sources", "unverified_fields")
-_SIZED: Final = re.compile(r"(.+)-(\d{1,4})gb")
 _KEYS: Final = frozenset({*_TEXTS, *_NUMBERS, *_BYTES, *_LISTS, "marketed_gb"})
 
 
@@ -52,6 +54,11 @@ class Gpu(Struct, frozen=True, kw_only=True):
         return int(major) * 10 + int(minor or 0) if major.isdecimal() and (minor or "0").isdecimal() else 0
 
     @property
+    def most_bytes(self) -> int | None:
+        """What the driver shows at most: as recorded, else the number on the box, which is in GiB; None for several sizes."""
+        return self.reported_bytes or (self.marketed_gb[0] * GIB if len(self.marketed_gb) == 1 else None)
+
+    @property
     def sizes(self) -> str:
         """The marketed sizes in words: `80 GB`, `8/16/24 GB`."""
         return "/".join(map(str, self.marketed_gb)) + " GB"
@@ -63,56 +70,155 @@ def gpus() -> tuple[Gpu, ...]:
     return read_gpus(DATA.read_bytes(), "gpus.yaml")
 
 
+@cache
+def more_gpus() -> tuple[Gpu, ...]:
+    """Cards that are found by name and never proposed: laptops, older ones, those that nobody serves on."""
+    import msgspec
+
+    return msgspec.json.decode(MORE.read_bytes(), type=tuple[Gpu, ...])
+
+
 def gpu(name: str) -> Gpu:
-    """The GPU called `name`: its id, or enough of it to mean one (`h200`, `4090`).
+    """The GPU called `name`: its id, enough of it to mean one (`h200`, `4090`), or as drivers and torch print it.
 
     Where a card is sold as a module and as a PCIe card of the same name, the name alone means the module (SXM). Of a chip
-    that is sold in several sizes `NAME-SIZEgb` is the one of that size (`apple-m4-32gb`).
+    that is sold in several sizes `NAME-SIZEgb` is the one of that size (`apple-m4-32gb`). A size alone (`24GiB`) is any card
+    that has so much.
 
     Raises:
-        OptionError: none or several; the message names the nearest.
+        OptionError: none, several, or several cards at once (`h100:8`).
     """
-    wanted = name.strip().lower()
-    for entry in gpus():
-        if entry.id == wanted:
-            return entry
-    parts = [part for part in wanted.replace("_", "-").replace(" ", "-").split("-") if part]
-    found = [entry for entry in gpus() if parts and all(part in entry.id.split("-") for part in parts)]
-    modules = [entry for entry in found if "sxm" in entry.id.split("-")]
-    if len(modules) == 1 and len({entry.arch for entry in found}) == 1:
-        found = modules
+    wanted, count = counted(name)
+    if count is not None:
+        raise OptionError(
+            f"one GPU is meant here, got `{name.strip()[:60]}`", hint="«tensor_parallel N» splits a model over several"
+        )
+    found = _found(wanted)
     if len(found) == 1:
         return found[0]
-    several = None if found else _of_several_sizes(wanted)
-    if several is not None:
-        return several
     if found:
-        raise OptionError(f"`{name[:60]}` may be several GPUs", hint=f"one of {', '.join(entry.id for entry in found)}")
-    near = nearest(wanted, (entry.id for entry in gpus()))
-    raise OptionError(
-        f"unknown GPU `{name[:60]}`", hint=(f"did you mean `{near}`? " if near else "") + "`kvplan gpus` lists all of them"
-    )
+        raise OptionError(f"`{name.strip()[:60]}` may be several GPUs", hint=f"one of {_listed(found)}")
+    raise _unknown(name.strip(), wanted)
 
 
-def _of_several_sizes(wanted: str) -> Gpu | None:
-    """`NAME-SIZEgb` of a chip that is sold in several sizes; None where NAME is no such chip.
+def counted(name: str) -> tuple[str, int | None]:
+    """A card's name and how many there are: `h100:8`, `8xh100`, `h100 x 8`; None where it does not say.
 
     Raises:
-        OptionError: it is not sold in that size.
+        OptionError: a number of cards that is none.
+
+    >>> counted("8xh100"), counted("rtx-4090"), counted("rx 7900 xtx")
+    (('h100', 8), ('rtx-4090', None), ('rx 7900 xtx', None))
     """
-    parts = _SIZED.fullmatch(wanted)
-    if parts is None:
-        return None
+    text, colon, number = name.strip().partition(":")
+    if colon and not _found(name.strip()):  # a driver's name may have a colon
+        return text.strip(), parse_count(number, what="«gpu NAME:N»")
+    if not _found(text):
+        for rest, count in gpu_names.counts(text):
+            if count and (_found(rest) or rest.lower() in {"all", "local"}):
+                return rest, count
+    return name.strip(), None
+
+
+@lru_cache(maxsize=1024)
+def _found(name: str) -> tuple[Gpu, ...]:
+    """The cards that a name may mean: the nearest of those that have all of its words."""
+    for entry in gpus():
+        if entry.id == name.lower():
+            return (entry,)
+    asked = gpu_names.words(name)
+    near = _nearest(asked, gpus())
+    if len(near) != 1 or gpu_names.beyond(asked, gpu_names.words(near[0].id)):
+        for entry in more_gpus():
+            if entry.id == name.lower():
+                return (entry,)
+        every = _nearest(asked, (*gpus(), *more_gpus()))
+        # of one name in two sizes the card that everybody has (3060: 12 GB); else whoever asks must say
+        near = near if len(near) == 1 and near[0] in every and _as_near(asked, near[0], every) else every
+    if near:
+        return tuple(_of_size(entry, asked.size) for entry in near)
+    return (*_any_of_size(name), *_printed(name))
+
+
+def _nearest(asked: gpu_names.Words, cards: Iterable[Gpu]) -> tuple[Gpu, ...]:
+    """Those that fit, and that alone which has no further word where there is one."""
+    if not asked.plain - _SHARED:
+        return ()
+    fitting = [card for card in cards if gpu_names.fits(asked, gpu_names.words(card.id), card.marketed_gb)]
+    exact = [card for card in fitting if not gpu_names.beyond(asked, gpu_names.words(card.id))]
+    return tuple(exact or fitting)
+
+
+def _as_near(asked: gpu_names.Words, card: Gpu, others: Iterable[Gpu]) -> bool:
+    """Whether the others differ from a card in nothing but their size, and it is as sure as they are."""
+    own = gpu_names.words(card.id)
+    return not gpu_names.beyond(asked, own) and all(gpu_names.words(other.id).plain == own.plain for other in others)
+
+
+def _of_size(entry: Gpu, size: int | None) -> Gpu:
+    """The chip in that size, of one that is sold in several."""
+    if size is None or len(entry.marketed_gb) == 1 or size not in entry.marketed_gb:
+        return entry
+    return replace(entry, id=f"{entry.id}-{size}gb", marketed_gb=(size,))
+
+
+def _any_of_size(name: str) -> tuple[Gpu, ...]:
+    """A card of which nothing is known but its memory: `24GiB`."""
+    if not name[:1].isdigit():
+        return ()
     try:
-        entry = gpu(parts[1])
+        size = parse_size(name)
     except OptionError:
-        return None
-    size = int(parts[2])
-    if size not in entry.marketed_gb:
-        if len(entry.marketed_gb) == 1:
-            return None
-        raise OptionError(f"{entry.id} is sold with {entry.sizes}, not with {size:,} GB", hint="`kvplan gpus` lists the sizes")
-    return replace(entry, id=f"{entry.id}-{size}gb", marketed_gb=(size,)) if len(entry.marketed_gb) > 1 else entry
+        return ()
+    if not 0 < size < 2**50:
+        return ()
+    found = Gpu(
+        id="".join(name.lower().split()),
+        vendor="",
+        arch="",
+        memory_kind="discrete",
+        marketed_gb=(max(1, round(size / GIB)),),
+        sources=("given",),
+        reported_bytes=size,
+        reported_by="its size as given",
+    )
+    return (found,)
+
+
+def _printed(name: str) -> tuple[Gpu, ...]:
+    """The cards that a driver prints so."""
+    from kvplan.domain import gpu_totals
+
+    ids = gpu_totals.named(name)
+    return tuple(card for card in (*gpus(), *more_gpus()) if card.id in ids)
+
+
+def _unknown(name: str, wanted: str) -> OptionError:
+    """The error about a name that means no card, with cards of the same family: a wrong brand helps nobody."""
+    asked, cards = gpu_names.words(wanted), (*gpus(), *more_gpus())
+    if asked.plain and asked.plain <= {"mac", "macbook", "pro", "air", "mini", "studio", "imac", "m"}:
+        return OptionError(f"`{name[:60]}` may be any Mac", hint="name the chip and its memory: `m4-max-64gb`")
+    hint = "`kvplan gpus` lists all of them; a size alone is any card, such as `24GiB`"
+    if asked.size:
+        for entry in _nearest(replace(asked, size=None), cards):
+            if len(entry.marketed_gb) > 1:
+                said = f"{entry.id} is sold with {entry.sizes}, not with {asked.size:,} GB"
+                return OptionError(said, hint="`kvplan gpus` lists the sizes")
+            said = f"did you mean `{entry.id}`? of a card that has been given another size say «memory {asked.size}GiB»"
+            return OptionError(f"unknown GPU `{name[:60]}`", hint=said)
+    models = {word for word in asked.plain if any(map(str.isdigit, word))}
+    related = [card for card in cards if models & gpu_names.words(card.id).plain] or [
+        card
+        for card in cards
+        if any(own.startswith(word) for own in gpu_names.words(card.id).plain for word in models if len(word) > 2)
+    ]
+    near = nearest(wanted.lower(), (entry.id for entry in related)) or (related[0].id if len(related) == 1 else None)
+    said = f"did you mean `{near}`? " if near else f"one of {_listed(related)}? " if 0 < len(related) <= 6 else ""
+    return OptionError(f"unknown GPU `{name[:60]}`", hint=f"{said}{hint}")
+
+
+def _listed(cards: Sequence[Gpu], most: int = 8) -> str:
+    return ", ".join(card.id for card in cards[:most]) + (f" and {len(cards) - most} more" if len(cards) > most else "")
 
 
 def read_gpus(text: bytes, source: str) -> tuple[Gpu, ...]:

@@ -82,7 +82,7 @@ def receipt(q: Question) -> Receipt:
         )
     elif isinstance(prepared, Served):
         tensors = describe(q.model, getattr(prepared.engine.options, "draft", None))
-        machine = Machine(gpu=q.gpu, given=q.memory_bytes, learned=q.learned, free=q.free)
+        machine = Machine(gpu=q.gpu, given=q.given_bytes, learned=q.learned, free=q.free)
         lines = prepared.startup(budget.ledger, machine, tensors, pool) if tensors is not None else pool.log
         notes += budget.ledger.notes
     return Receipt(

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from msgspec.structs import replace
 
 from kvplan.domain.budget import given_memory, gpu_memory, kept_free
-from kvplan.domain.gpus import Gpu, gpu
+from kvplan.domain.gpus import Gpu, counted, gpu
 from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
@@ -95,11 +95,11 @@ def overridden(plan: Plan, changes: Mapping[str, str]) -> Plan:
     """
     for key, value in changes.items():
         if key == "gpu":
-            name, colon, number = value.partition(":")
+            name, number = counted(value)
             card = gpu(name)
             memory = gpu_memory(card)
             kept = kept_free(card, memory) if plan.reserve.basis == "assumed" or card.vendor == "apple" else plan.reserve
-            gpus = parse_count(number, what="gpu NAME:N") if colon else plan.gpus
+            gpus = number or plan.gpus
             plan = replace(plan, gpu=card, memory=memory, reserve=kept, gpus=gpus)
         elif key == "memory":
             plan = replace(plan, memory=given_memory(plan.gpu.id, parse_size(value, what="memory")))
@@ -141,8 +141,8 @@ def _overridden(node: Node, values: Mapping[str, str]) -> Node:
 
 def _cards(top: Fields) -> tuple[Gpu, int, Line]:
     """The kind of card, how many (`NAME:N`), and the memory of one."""
-    name, colon, number = top.text("gpu", limit=200).partition(":")
-    gpus = _at(top, "gpu", lambda: parse_count(number, what="`gpu: NAME:N`")) if colon else 1
+    name, number = _at(top, "gpu", lambda: counted(top.text("gpu", limit=200)))
+    gpus = number or 1
     if gpus > _MAX_CARDS:
         top.refuse("gpu", f"names {gpus:,} cards, and at most {_MAX_CARDS} are allowed")
     card, memory = _at(top, "gpu", lambda: gpu(name)), _size(top, "memory")

@@ -41,7 +41,7 @@ def budget_of(q: Question) -> Budget:
     tensors = describe(q.model, getattr(prepared.engine.options, "draft", None)) if prepared is not None else None
     if prepared is None or tensors is None:
         return plain
-    machine = Machine(gpu=q.gpu, given=q.memory_bytes, learned=q.learned, free=q.free)
+    machine = Machine(gpu=q.gpu, given=q.given_bytes, learned=q.learned, free=q.free)
     found = prepared.ledger(machine, tensors)
     return plain if found is None else _of_ledger(q, _overridden(q, found), prepared.too_little_free(found, machine))
 

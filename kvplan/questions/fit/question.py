@@ -50,6 +50,11 @@ class Question(Struct, frozen=True, kw_only=True):
     weights_flag: str = ""  # as it was typed
 
     @property
+    def given_bytes(self) -> int | None:
+        """Memory of each device that whoever asks gave; a card that was named by its size alone is that."""
+        return self.memory_bytes if self.gpu.vendor or self.memory_bytes is not None else self.gpu.reported_bytes
+
+    @property
     def asked(self) -> Asked:
         """Which of the two numbers is wanted."""
         if self.context is None:

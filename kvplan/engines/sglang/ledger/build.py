@@ -86,7 +86,7 @@ def _total(machine: Machine, known: Learned) -> Line:
     if known.total is not None:
         return exact("total", known.total, known.source, known.basis)
     facts = gpu_totals.totals(machine.gpu.id)
-    best, low, high, source = gpu_totals.band(facts, machine.gpu.reported_bytes) if facts is not None else (0, 0, 0, "")
+    best, low, high, source = gpu_totals.band(facts, machine.gpu.most_bytes) if facts is not None else (0, 0, 0, "")
     if best:
         return band("total", best, low, high, source)
     found = gpu_memory(machine.gpu)

@@ -24,6 +24,7 @@ def card(name: str, total: int | None = None, *, wddm: bool = False, source: str
     """
     found = gpu_totals.printed(name)
     reported: int | None = None
+    boxed = False  # nobody printed a total of it
     if found is None:
         try:
             entry = gpu(_words(name))
@@ -31,10 +32,13 @@ def card(name: str, total: int | None = None, *, wddm: bool = False, source: str
             if total is None:
                 raise
             return Card(name=name, total=total, total_low=total, total_high=total, total_source=source, compute_capability=0)
-        reported = entry.reported_bytes
+        reported = entry.most_bytes
         found = entry.id, gpu_totals.totals(entry.id) or gpu_totals.CardTotals(cc=entry.compute_capability)
     identity, facts = found
+    if reported is None and facts.low is None and facts.smi is None:
+        reported, boxed = gpu(identity).most_bytes, True
     best, low, high, printed = gpu_totals.band(facts, reported)
+    printed = "the number on the box less what drivers keep" if boxed else printed
     if wddm and facts.wddm:
         best = low = high = facts.wddm
         printed = "total under Windows and WSL"
@@ -46,7 +50,7 @@ def card(name: str, total: int | None = None, *, wddm: bool = False, source: str
         total_low=low,
         total_high=high,
         total_source=printed if total is None else source,
-        total_basis="measured" if total is None else "given",
+        total_basis="given" if total is not None else "assumed" if boxed else "measured",
         compute_capability=facts.capability,
         multiprocessors=facts.sms or _MULTIPROCESSORS,
         l2_bytes=facts.l2 or _L2,
