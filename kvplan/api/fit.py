@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, counted, gpu, gpus
@@ -12,7 +12,7 @@ from kvplan.domain.machine import NOTHING, Machine
 from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
 from kvplan.domain.workload import with_longest
-from kvplan.engines import about, default_engine, option_names
+from kvplan.engines import about, data_ranks, default_engine, option_names, pipeline_stages
 from kvplan.errors import InputError, OptionError, shown, written
 from kvplan.limits import CELLS
 from kvplan.loading import load
@@ -44,6 +44,8 @@ def fit(
     target: str | None = None,
     gpus: int | None = None,
     tensor_parallel: int | None = None,
+    data_parallel: Count | None = None,
+    expert_parallel: bool = False,
     kv_dtype: str = "auto",
     weights: Count | None = None,
     weights_dtype: str | None = None,
@@ -70,6 +72,8 @@ def fit(
         batch_size: requests held at once, by all replicas together; without it, the most are found.
         target: both in words: `32 users at 32k`.
         gpus: devices; `tensor_parallel` of them split one model (all, where the engine can), the rest are replicas.
+        data_parallel: data ranks, each with a cache and requests of its own, that share one model's experts; `all`: one a
+            device. `expert_parallel` deals the experts out whole instead of cutting each.
         kv_dtype: cache dtype.
         weights: bytes of the weights, an int or a text with its unit; else they must be known (`kvplan.loading.weights.find`).
         weights_dtype: the weights in this format, tensor by tensor (`bf16`, `fp8`, `awq`, `nvfp4`, `bnb-4bit`, `q4_k_m` …).
@@ -112,6 +116,8 @@ def fit(
         batch_size=batch_size,
         gpus=gpus,
         tensor_parallel=tensor_parallel,
+        data_parallel=data_parallel,
+        expert_parallel=expert_parallel,
         kv_dtype=kv_dtype,
         reserve=reserve,
         memory=memory,
@@ -135,6 +141,8 @@ def capacity(
     engine: str | None = None,
     gpus: int | None = None,
     tensor_parallel: int | None = None,
+    data_parallel: Count | None = None,
+    expert_parallel: bool = False,
     kv_dtype: str = "auto",
     weights: Count | None = None,
     weights_dtype: str | None = None,
@@ -191,6 +199,8 @@ def capacity(
             engine=engine,
             gpus=gpus,
             tensor_parallel=tensor_parallel,
+            data_parallel=data_parallel,
+            expert_parallel=expert_parallel,
             kv_dtype=kv_dtype,
             reserve=reserve,
             memory=memory,
@@ -229,6 +239,8 @@ def questions_of(
     batch_size: Count | None = None,
     gpus: int | None = None,
     tensor_parallel: int | None = None,
+    data_parallel: Count | None = None,
+    expert_parallel: bool = False,
     kv_dtype: str = "auto",
     reserve: Count | None = None,
     memory: Count | None = None,
@@ -274,7 +286,8 @@ def questions_of(
         "source": "" if isinstance(source, Model | Mapping) else str(source),
         "weights_flag": weights_flag,
     }
-    return list(_questions(base, gpu, gpus, tensor_parallel))
+    ranks = data_parallel if data_parallel in {None, "all"} else _count(data_parallel or 0, "«data_parallel»")
+    return list(_questions(base, gpu, gpus, tensor_parallel, Wanted(ranks, expert_parallel)))
 
 
 def any_card(memory: Count | None) -> str:
@@ -324,16 +337,28 @@ def parse_target(text: str) -> tuple[int, int]:
     return parse_count(match[1], what="«target» users"), parse_count(match[2], what="«target» context")
 
 
-def _questions(base: dict[str, Any], names: str, count: int | None, tensor_parallel: int | None) -> Iterator[Question]:
+class Wanted(NamedTuple):
+    """Data ranks as asked for: how many (`all`: one a device), and whether experts are dealt out."""
+
+    ranks: Count | None
+    experts: bool
+
+
+def _questions(
+    base: dict[str, Any], names: str, count: int | None, tensor_parallel: int | None, wanted: Wanted
+) -> Iterator[Question]:
     """One question for each GPU of the list and each way to split the model that is left open."""
     listed = _gpus(names)
     splits = "tensor_parallel" in option_names(base["engine"])
+    spread = wanted.ranks is not None or wanted.experts
     search = (
         len(listed) > 1
         and about(base["engine"]).roles.get("stages") not in base["options"]
         and base["batch_size"] is not None
         and base["context"] is not None
         and splits
+        and not spread
+        and data_ranks(base["engine"], base["options"]) == 1
     )
     for machine, own_count in listed:
         device = machine.gpu
@@ -344,12 +369,41 @@ def _questions(base: dict[str, Any], names: str, count: int | None, tensor_paral
         if number is None and tensor_parallel is None and search and device.memory_kind == "discrete":
             yield from (Question(**known, gpu=device, gpus=n, tensor_parallel=n) for n in _SPLITS)
             continue
-        stages = Question(**known, gpu=device).pipeline
-        number = number or (tensor_parallel or 1) * stages
-        share = tensor_parallel or (max(1, number // stages) if splits else 1)
+        if number is not None:
+            _positive(number, "«gpus»")
+        if spread:
+            known["options"] = _spread(base, wanted, number, tensor_parallel)
+        one = Question(**known, gpu=device)
+        outside = one.pipeline * (one.ranks // one.inside)  # what the devices of tensor parallelism are multiplied by
+        number = number or max(tensor_parallel or 1, one.inside) * outside
+        share = tensor_parallel or (max(1, number // outside) if splits else 1)
         _positive(number, "«gpus»")
         _positive(share, "«tensor_parallel»")
         yield Question(**known, gpu=device, gpus=number, tensor_parallel=share)
+
+
+def _spread(base: Mapping[str, Any], wanted: Wanted, number: int | None, tensor_parallel: int | None) -> dict[str, Any]:
+    """The engine's options, told of data ranks and of experts that are dealt out.
+
+    Raises:
+        OptionError: an engine without data ranks, or told so twice.
+    """
+    engine, options = base["engine"], base["options"]
+    how = about(engine).data_ranks
+    if how is None:
+        raise OptionError(f"engine {engine} has no data ranks here", hint="leave out «data_parallel» and «expert_parallel»")
+    stages = pipeline_stages(engine, options)
+    devices = max(1, (number or tensor_parallel or 1) // stages)  # of one copy, where all of them hold one
+    ranks = how.ranks(options) if wanted.ranks is None else wanted.ranks
+    if ranks == "all":
+        ranks = devices if how.inside else max(1, devices // (tensor_parallel or 1))
+    told = how.told(int(ranks), devices if number else max(devices, int(ranks)), wanted.experts)
+    if wanted.ranks is None:  # experts alone; ranks as the options have them
+        told = {key: value for key, value in told.items() if key not in how.told(1, devices, False)}
+    twice = next((key for key in told if key in options), None)
+    if twice is not None:
+        raise OptionError(f"`{twice}` is given twice, as an option and as data ranks", hint="give one of them")
+    return {**options, **told}
 
 
 def _measured(machine: Machine, given: Mapping[str, Any]) -> dict[str, Any]:

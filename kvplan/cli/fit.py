@@ -42,6 +42,13 @@ Split = Annotated[
     int | None,
     typer.Option("--tensor-parallel", "--tp", min=1, metavar="N", help="GPUs that split one model; others are replicas"),
 ]
+DataRanks = Annotated[
+    str | None,
+    typer.Option(
+        "--data-parallel", "--dp", metavar="N|all", help="Data ranks that share one model's experts, each with a cache of its own"
+    ),
+]
+Experts = Annotated[bool, typer.Option("--expert-parallel", "--ep", help="Experts dealt out whole instead of cut")]
 
 
 def fit(
@@ -56,6 +63,8 @@ def fit(
     table: AsTable = False,
     gpus: Gpus = None,
     tensor_parallel: Split = None,
+    data_parallel: DataRanks = None,
+    expert_parallel: Experts = False,
     kv_dtype: o.KvDtype = "auto",
     weights: o.Weights = None,
     weights_dtype: o.WeightsDtype = None,
@@ -93,6 +102,8 @@ def fit(
         "mix": mix,
         "gpus": gpus,
         "tensor_parallel": tensor_parallel,
+        "data_parallel": data_parallel,
+        "expert_parallel": expert_parallel,
         "kv_dtype": options.pop("kv_dtype", kv_dtype),
         "weights": weights,
         "weights_dtype": weights_dtype,

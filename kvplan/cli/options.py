@@ -69,6 +69,8 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr
 #: Parameter of the Python API -> its flag, where that is not the name with dashes.
 _FLAGS: Final = {
     "batch_size": "--batch",
+    "data_parallel": "--dp",
+    "expert_parallel": "--ep",
     "engine": "-e",
     "kv_dtypes": "--kv-dtype",
     "overrides": "--set",

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from kvplan.engines import exllamav3, ideal, llama_cpp, lmdeploy, mlx_lm, ollama, sglang, tensorrt_llm, transformers, vllm
-from kvplan.engines.kernel.about import SHARED, About, Share
+from kvplan.engines.kernel.about import SHARED, About, Share, number_of
 from kvplan.errors import OptionError, nearest
 
 if TYPE_CHECKING:
@@ -88,8 +88,17 @@ def pipeline_stages(spec: str, options: Mapping[str, Any]) -> int:
     2
     """
     found = ABOUTS.get(engine_name(spec))
-    stages = str(options.get(found.roles.get("stages", ""), 1)) if found else "1"
-    return int(stages[:6]) or 1 if stages.isdecimal() else 1
+    return number_of(options, found.roles.get("stages", "")) if found else 1
+
+
+def data_ranks(spec: str, options: Mapping[str, Any]) -> int:
+    """Groups of devices with a cache of their own that share a model's experts, as the options of an engine say.
+
+    >>> data_ranks("vllm", {"data_parallel_size": 8}), data_ranks("sglang", {"dp_size": 8})
+    (8, 1)
+    """
+    found = ABOUTS.get(engine_name(spec))
+    return found.data_ranks.ranks(options) if found and found.data_ranks else 1
 
 
 def with_dtype(engine: str, options: Mapping[str, Any], kv_dtype: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What kvplan knows of an engine without loading it: one value, in the engine's own folder."""
 
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
@@ -39,6 +39,36 @@ class Share(Struct, frozen=True, kw_only=True):
     limits: bool = False
 
 
+class DataRanks(Struct, frozen=True, kw_only=True):
+    """How an engine is told of data ranks: groups of devices with a cache and requests of their own, that share one model's
+    experts.
+
+    `ranks` reads their number from the engine's options, `told` are the options for so many ranks on so many devices, with
+    experts dealt out or not, and `flags` what to type for them. `inside`: the ranks divide the devices of tensor
+    parallelism; else they multiply them.
+    """
+
+    ranks: Callable[[Mapping[str, Any]], int]
+    told: Callable[[int, int, bool], dict[str, Any]]
+    flags: Callable[[Mapping[str, Any]], str]
+    inside: bool = False
+
+
+def number_of(options: Mapping[str, Any], name: str) -> int:
+    """A count among options as they were typed or passed; 1 where there is none.
+
+    >>> number_of({"dp_size": "8"}, "dp_size"), number_of({}, "dp_size")
+    (8, 1)
+    """
+    text = str(options.get(name, 1))[:6]
+    return int(text) or 1 if text.isdecimal() else 1
+
+
+def switched_on(options: Mapping[str, Any], name: str) -> bool:
+    """Whether a switch among options as they were typed or passed is on."""
+    return str(options.get(name, ""))[:5].lower() in {"true", "1", "yes", "on"}
+
+
 class About(Struct, frozen=True, kw_only=True):
     """All that kvplan may ask of an engine without loading it; it costs no import beside this file.
 
@@ -60,6 +90,7 @@ class About(Struct, frozen=True, kw_only=True):
     reserve: Reserve = Reserve(GIB, "activations, context")
     share: Share = Share(meaning="what its context needs")
     command: tuple[str, ...] = ()
+    data_ranks: DataRanks | None = None
     program: str = ""  # what its command line begins with; empty: told in Python, or by nobody
     makers: tuple[str, ...] = ()  # of the devices whose rules were read; empty: its rules ask no device
     rules_of_device: str = ""  # what those rules are called: "CUDA's rules"

@@ -319,6 +319,7 @@ def written_command(about: About, serving: Serving, kv_dtype: str, devices: int)
     from shlex import quote
     from string import Formatter
 
+    known = about.data_ranks
     asked = {"kv_dtype", about.roles.get("kv_dtype"), *about.also.get("kv_dtype", ())} & serving.options.keys()
     values: dict[str, Any] = {
         "model": quote(serving.model),
@@ -328,7 +329,8 @@ def written_command(about: About, serving: Serving, kv_dtype: str, devices: int)
         "kv_dtype_flag": about.cache_dtypes.get(ALIASES.get(kv_dtype, kv_dtype), "") if asked else "",
         "tensor_parallel": devices if devices > 1 else "",
         "stages": serving.options.get(about.roles.get("stages", ""), ""),
-        "replicas": serving.replicas if serving.replicas > 1 else "",
+        "replicas": serving.replicas if serving.replicas > 1 and (known is None or known.ranks(serving.options) == 1) else "",
+        "data_ranks": known.flags(serving.options) if known is not None else "",
     }
     named = {piece: [name for _, name, _, _ in Formatter().parse(piece) if name] for piece in about.command}
     return "".join(piece.format(**values) for piece in about.command if all(values[name] != "" for name in named[piece]))

@@ -1,10 +1,29 @@
 """What is known of SGLang without loading it."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from kvplan.engines.kernel.about import About, Share
+from kvplan.engines.kernel.about import About, DataRanks, Share, number_of, switched_on
 
 _DTYPE: Final = "--kv-cache-dtype "
+
+
+def _groups(options: Mapping[str, Any]) -> int:
+    """Attention groups: by the flag, or by the deprecated pair (`handle_deprecated_dp_attention`)."""
+    groups = number_of(options, "attn_dp_size")
+    return groups if groups > 1 or not switched_on(options, "enable_dp_attention") else number_of(options, "dp_size")
+
+
+def _told(ranks: int, devices: int, experts: bool) -> dict[str, Any]:
+    return {"attn_dp_size": ranks} | ({"ep_size": devices} if experts else {})
+
+
+def _flags(options: Mapping[str, Any]) -> str:
+    numbers = [f"--{name.replace('_', '-')} {options[name]}" for name in ("attn_dp_size", "ep_size") if name in options]
+    if switched_on(options, "enable_dp_attention"):
+        numbers += [f"--dp-size {number_of(options, 'dp_size')} --enable-dp-attention"]
+    return " ".join(numbers)
+
 
 ABOUT: Final = About(
     name="sglang",
@@ -45,7 +64,9 @@ ABOUT: Final = About(
         " --tp-size {tensor_parallel}",
         " --pp-size {stages}",
         " --dp-size {replicas}",
+        " {data_ranks}",
     ),
+    data_ranks=DataRanks(ranks=_groups, told=_told, flags=_flags, inside=True),
     makers=("nvidia",),
     rules_of_device="CUDA's rules",
     recorded="kvplan.engines.sglang.recorded",

@@ -1,11 +1,24 @@
 """What is known of vLLM without loading its rules."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from kvplan.engines.kernel.about import About, Reserve, Share
+from kvplan.engines.kernel.about import About, DataRanks, Reserve, Share, number_of, switched_on
 from kvplan.units import GIB
 
 _DTYPE: Final = "--kv-cache-dtype "
+
+
+def _told(ranks: int, devices: int, experts: bool) -> dict[str, Any]:
+    return {"data_parallel_size": ranks} | ({"enable_expert_parallel": True} if experts else {})
+
+
+def _flags(options: Mapping[str, Any]) -> str:
+    ranks, experts = number_of(options, "data_parallel_size"), switched_on(options, "enable_expert_parallel")
+    return " ".join(
+        [*([f"--data-parallel-size {ranks}"] if ranks > 1 else []), *(["--enable-expert-parallel"] if experts else [])]
+    )
+
 
 ABOUT: Final = About(
     name="vllm",
@@ -49,7 +62,9 @@ ABOUT: Final = About(
         " --tensor-parallel-size {tensor_parallel}",
         " --pipeline-parallel-size {stages}",
         " --data-parallel-size {replicas}",
+        " {data_ranks}",
     ),
+    data_ranks=DataRanks(ranks=lambda options: number_of(options, "data_parallel_size"), told=_told, flags=_flags),
     makers=("nvidia",),
     rules_of_device="CUDA's rules",
     recorded="kvplan.engines.vllm.recorded",

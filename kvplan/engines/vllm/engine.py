@@ -21,17 +21,17 @@ from kvplan.domain.allocation import Per
 from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
-from kvplan.domain.model import Memory, Model, Shared
+from kvplan.domain.model import Latent, Memory, Model, Shared
 from kvplan.domain.pool import Pool
 from kvplan.domain.words import memory_words
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
-from kvplan.engines.kernel.engine import Engine, Served
+from kvplan.engines.kernel.engine import Engine, Served, Serving
 from kvplan.engines.kernel.tensors import At, Count, Piece
 from kvplan.engines.vllm.about import ABOUT
 from kvplan.engines.vllm.facts import GroupFacts, VllmFacts
 from kvplan.engines.vllm.ledger.releases import UTILIZATION
-from kvplan.engines.vllm.models import any_traits, described_by_hand, quantised_cache
+from kvplan.engines.vllm.models import any_traits, described_by_hand, mixture, quantised_cache
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.plan import Plan, make_plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes, reserve
@@ -133,9 +133,22 @@ class VllmOn(Served):
             found.append("no released engine reads such a sharing map from a config: this is what vLLM would need if it did")
         if self.engine.options.kv_cache_dtype == "auto" and quantised_cache(model):
             found.append("the checkpoint asks for an fp8 cache, which vLLM then uses: add --kv-dtype fp8")
+        ranks, devices = self.engine.options.data_parallel_size, self.tensor_parallel
+        if ranks > 1:
+            found.append(f"one of {ranks} data ranks, each of which serves requests of its own")
+        elif devices > 1 and mixture(model) and any(isinstance(m, Latent) for layer in model.layers for m in layer.memories):
+            found.append(
+                f"each of the {devices} devices keeps every latent: data ranks that share the experts keep each once "
+                f"(kvplan fit … --dp {devices} --ep)"
+            )
         if len(plan.stages) > 1:
             found.append(f"the largest of {len(plan.stages)} pipeline stages, number {self.stage + 1}")
         return tuple(found)
+
+    def command(self, serving: Serving) -> str:
+        """Replicas of a mixture are servers of their own: `--data-parallel-size` would spread its experts over them."""
+        joined = serving.replicas > 1 and self.engine.options.data_parallel_size == 1 and mixture(self.model)
+        return super().command(replace(serving, replicas=1) if joined else serving)
 
     def facts(self, workload: Workload) -> VllmFacts:
         """Block sizes, groups, and where the bytes beyond `ideal` go."""

@@ -32,6 +32,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     gone: str = ""  # why
 
 
+#: Source: `transformers_utils/model_arch_config_convertor.py:get_num_experts`.
+_EXPERTS: Final = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 _BOTH_WAYS: Final = Traits(encoder_only=True)
 _NO_V0: Final = Traits(gone_since=(0, 11), gone="encoder-decoder models other than Whisper's kind went with the V0 engine")
 _MINIMAX_01: Final = Traits(gone_since=(0, 24), gone="MiniMaxText01ForCausalLM was supported until v0.23.0")
@@ -144,3 +146,9 @@ def quantised_cache(model: Model) -> bool:
 def described_by_hand(model: Model) -> bool:
     """Whether no config stands behind the layers: nothing that a release reads could have made them."""
     return model.origin is None or not model.origin.config
+
+
+def mixture(model: Model) -> bool:
+    """Whether its layers have routed experts, by which data ranks are joined (`config/model.py:is_moe`)."""
+    found = (_settings(model).data.get(key) for key in _EXPERTS)
+    return any(isinstance(value, list) or (isinstance(value, int) and value > 1) for value in found)

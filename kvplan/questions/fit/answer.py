@@ -28,6 +28,7 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
     """
     if q.gpus % q.devices:
         stages = f" x {q.pipeline} stages" if q.pipeline > 1 else ""
+        stages += f" x {q.ranks} data ranks" if q.ranks > q.inside else ""
         raise OptionError(
             f"«gpus {q.gpus}» is not a multiple of «tensor_parallel {q.tensor_parallel}»{stages}",
             hint="each replica of the model takes as many",
@@ -56,10 +57,10 @@ def _over_band(found: Fit, room: Room, context: int, each: int) -> Fit:
     if found.limited_by == "nothing":
         return found
     if q.context is None:
-        one = q if q.asked == "context" else replace(q, batch_size=q.replicas)
+        one = q if q.asked == "context" else replace(q, batch_size=q.caches)
         span = (_solve(one, low)[0], _solve(one, high)[0])
     else:
-        span = (low.most_requests(context) * q.replicas, high.most_requests(context) * q.replicas)
+        span = (low.most_requests(context) * q.caches, high.most_requests(context) * q.caches)
     sure = span[0] > 0
     typical = _typical(q, low, 1, context), _typical(q, high, 1, context)
     return replace(
@@ -124,20 +125,21 @@ def _answered(
     shown = (each or 1, context or 1)
     allocation = None if brief else room.footprint(*shown)
     kept = allocation if isinstance(allocation, Allocation) else None
-    batch_size = q.batch_size if q.batch_size is not None else each * q.replicas
+    batch_size = q.batch_size if q.batch_size is not None else each * q.caches
     typical = _typical(q, room, *shown) if fits else None
-    flags = ""
+    flags, one_of_several = "", False
     if fits and kept is not None and limited != "nothing":
-        flags = room.prepared(*shown).command(
-            Serving(
-                model=served_name(q.model, q.source),
-                context=shown[1],
-                batch_size=shown[0] if typical is None else typical // q.replicas,
-                utilization=budget.utilization,
-                replicas=q.replicas,
-                options=q.options,
-            )
+        serving = Serving(
+            model=served_name(q.model, q.source),
+            context=shown[1],
+            batch_size=(shown[0] if typical is None else typical // q.caches) * q.inside,
+            utilization=budget.utilization,
+            replicas=q.replicas,
+            options=q.options,
         )
+        started = room.prepared(*shown)
+        flags = started.command(serving)
+        one_of_several = q.replicas > 1 and flags != "" and flags == started.command(replace(serving, replicas=1))
     return Fit(
         question=q,
         budget=budget,
@@ -151,7 +153,7 @@ def _answered(
         typical=typical,
         evidence=room.evidence(*shown),
         flags=flags,
-        notes=_notes(q, budget, kept),
+        notes=_notes(q, budget, kept, one_of_several=one_of_several),
     )
 
 
@@ -163,15 +165,17 @@ def _typical(q: Question, room: Room, batch_size: int, context: int) -> int | No
     if pool is None or pool.refused:
         return None
     most = room.most_of(context, q.mix) if q.mix is not None else room.most_on_average(context, min(q.average or 1, context))
-    return None if most == MAX_COUNT else most * q.replicas
+    return None if most == MAX_COUNT else most * q.caches
 
 
-def _notes(q: Question, budget: Budget, allocation: Allocation | None) -> tuple[str, ...]:
+def _notes(q: Question, budget: Budget, allocation: Allocation | None, *, one_of_several: bool) -> tuple[str, ...]:
     notes = list(allocation.notes if allocation else ())
     if q.context is not None and q.model.max_tokens and q.context > q.model.max_tokens:
         notes.insert(0, f"{q.context:,} tokens are more than the model's own limit of {q.model.max_tokens:,}")
     if q.replicas > 1:
         notes.insert(0, f"{q.replicas} replicas of the model share the requests; figures are of one device")
+    if one_of_several:
+        notes.insert(0, f"the command starts one of the {q.replicas} replicas: each is a server of its own")
     if q.gpu.vendor == "apple" and q.utilization is None:
         notes.append(working_set(budget.memory.bytes).sentence)
     return tuple(notes)
@@ -196,7 +200,7 @@ def _row(q: Question, room: Room, context: int, each: int, *, fits: bool, decisi
     size = room.bytes(each or 1, context or 1)
     return Row(
         context=context,
-        batch_size=each * q.replicas,
+        batch_size=each * q.caches,
         cache_bytes=size if size is not None and each < MAX_COUNT else 0,
         fits=fits,
         decisive=decisive,

@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from kvplan.architectures.describe import describe
+from kvplan.architectures.weights import stored_weights
 from kvplan.domain.budget import (
     Budget,
     given_memory,
@@ -28,6 +29,7 @@ from kvplan.engines.kernel.engine import Prepared
 from kvplan.errors import OptionError, Refused, shown
 from kvplan.questions.fit.question import Question
 from kvplan.questions.fit.room import Room
+from kvplan.units import ceil_div
 
 #: Lines that are loaded with the model.
 LOADED: Final = frozenset({"weights", "LoRA slots", "drafter"})
@@ -65,14 +67,25 @@ def _overridden(q: Question, found: Ledger) -> Ledger:
     """The ledger with the lines that whoever asks knows better."""
     lines = list(found.lines)
     if q.weights_given or q.weights.basis == "given":
-        given = share_of_weights(q.weights, q.devices)
+        given = _share(q, found)
         lines = [given if line.name == "weights" else line for line in lines]
     elif q.weights.basis == "measured":  # a checkpoint is at hand: where its size contradicts the config, the file is right
-        measured = share_of_weights(q.weights, q.devices)
+        measured = _share(q, found)
         lines = [measured if line.name == "weights" and contradicts(line, measured) else line for line in lines]
     if q.reserve_bytes is not None:
         lines = [line for line in lines if line.name in LOADED] + [given_reserve(q.reserve_bytes)]
     return replace(found, lines=tuple(lines))
+
+
+def _share(q: Question, found: Ledger) -> Line:
+    """One device's part of weights that were told as a whole: with data ranks, in the proportion of what the config counts."""
+    line, counted = found.line("weights"), stored_weights(q.model) if q.ranks > 1 else None
+    if q.ranks == 1 or line is None:
+        return share_of_weights(q.weights, q.devices)
+    if counted is None:
+        return line
+    size = ceil_div(line.bytes * q.weights.bytes, counted.bytes)
+    return replace(q.weights, bytes=size, low=size, high=size, source=f"{q.weights.source}; a data rank's part of it")
 
 
 def contradicts(line: Line, measured: Line) -> bool:
@@ -103,7 +116,9 @@ def _plain_budget(q: Question) -> Budget:
     memory = gpu_memory(q.gpu) if q.memory_bytes is None else given_memory(q.gpu.id, q.memory_bytes)
     share, left = _left_alone(q, name, memory)
     reserve = assumed_reserve(name) if q.reserve_bytes is None else given_reserve(q.reserve_bytes)
-    return Budget(memory=memory, utilization=share, unused=left, weights=share_of_weights(q.weights, q.devices), reserve=reserve)
+    # nobody knows which part the data ranks share: each is taken to hold all of it
+    weights = share_of_weights(q.weights, q.devices if q.inside == q.ranks else q.tensor_parallel * q.pipeline)
+    return Budget(memory=memory, utilization=share, unused=left, weights=weights, reserve=reserve)
 
 
 def assumed_reserve(engine: str) -> Line:
@@ -164,7 +179,8 @@ def utilization_from(value: Any) -> float:
 def room_of(q: Question, budget: Budget, amount: int | None = None) -> Room:
     """The cache budget, or another `amount` of bytes, as the engine sees it."""
     size = budget.cache_bytes if amount is None else amount
-    return Room(q.model, q.engine, told_options(q, budget), size, encoder_len=q.encoder_len, maker=q.gpu.vendor)
+    told = told_options(q, budget)
+    return Room(q.model, q.engine, told, size, encoder_len=q.encoder_len, maker=q.gpu.vendor, together=q.inside)
 
 
 def told_options(q: Question, budget: Budget) -> dict[str, Any]:

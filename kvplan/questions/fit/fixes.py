@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from kvplan.architectures.describe import describe
 from kvplan.engines import about, option_names, with_dtype
 from kvplan.errors import KvplanError
 from kvplan.questions.changes import SPLITS, dtypes_of, larger_gpus, lighter_weights, narrower_dtypes
@@ -67,6 +68,7 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
     if "tensor_parallel" in option_names(q.engine):
         more = (n for n in SPLITS if n > q.tensor_parallel)
         yield "{q.tensor_parallel} GPUs that split the model", (replace(q, gpus=n * q.pipeline, tensor_parallel=n) for n in more)
+    yield "{q.ranks} data ranks that share the experts, each with a cache of its own", _data_ranks(q)
     larger = larger_gpus(q.gpu, budget_of(q).memory.bytes)
     yield "a larger GPU ({q.gpu.id})", (replace(q, gpu=card, memory_bytes=None) for card in larger)
     lighter = lighter_weights(q.model, q.weights, q.engine)
@@ -76,13 +78,30 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
     )
 
 
+def _data_ranks(q: Question) -> Iterator[Question]:
+    """The same devices as data ranks with experts dealt out, for a mixture that tensor parallelism splits alone."""
+    how = about(q.engine).data_ranks
+    if how is None or q.ranks > 1 or q.tensor_parallel == 1 or not _has_experts(q):
+        return
+    for ranks in range(2, q.tensor_parallel + 1):
+        if q.tensor_parallel % ranks == 0:
+            told = how.told(ranks, q.tensor_parallel, True)
+            share = q.tensor_parallel if how.inside else q.tensor_parallel // ranks
+            yield replace(q, options={**q.options, **told}, tensor_parallel=share)
+
+
+def _has_experts(q: Question) -> bool:
+    tensors = describe(q.model, None)
+    return tensors is not None and any(parameter.experts for parameter in tensors.parameters)
+
+
 def _fewer(q: Question) -> Iterator[Question]:
     if q.batch_size is None:
         return
     room = _surely(q)
     most = room.most_requests(q.context) if q.context is not None else 1
     if 0 < most < MAX_COUNT:
-        yield replace(q, batch_size=most * q.replicas)
+        yield replace(q, batch_size=most * q.caches)
 
 
 def _surely(q: Question) -> Room:

@@ -13,7 +13,7 @@ from kvplan.domain.machine import NOTHING, Learned
 from kvplan.domain.mix import Mix
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
-from kvplan.engines import pipeline_stages
+from kvplan.engines import about, data_ranks, pipeline_stages
 from kvplan.units import MAX_COUNT, ceil_div
 
 Asked = Literal["target", "batch", "context", "table"]
@@ -25,7 +25,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
     `options` are the engine's own and kvplan's shared ones; `memory_bytes`, `reserve_bytes` and `utilization` override
     what kvplan knows or assumes. `gpus` devices serve together: `tensor_parallel` of them, times the pipeline's stages,
-    hold one copy of the model, and the rest are replicas.
+    hold one copy of the model (times its data ranks, for engines that have such), and the rest are replicas.
     """
 
     model: Model
@@ -67,9 +67,20 @@ class Question(Struct, frozen=True, kw_only=True):
         return pipeline_stages(self.engine, self.options)
 
     @property
+    def ranks(self) -> int:
+        """Data ranks of one copy: they share its experts, and each has a cache and requests of its own."""
+        return data_ranks(self.engine, self.options)
+
+    @property
+    def inside(self) -> int:
+        """Data ranks that lie within the devices of tensor parallelism, for engines that count them so; else 1."""
+        known = about(self.engine).data_ranks
+        return self.ranks if known is not None and known.inside else 1
+
+    @property
     def devices(self) -> int:
         """Devices that one copy of the model takes."""
-        return self.tensor_parallel * self.pipeline
+        return self.tensor_parallel * self.pipeline * (self.ranks // self.inside)
 
     @property
     def replicas(self) -> int:
@@ -77,9 +88,14 @@ class Question(Struct, frozen=True, kw_only=True):
         return self.gpus // self.devices
 
     @property
+    def caches(self) -> int:
+        """Caches that share the requests: of every data rank of every copy."""
+        return self.replicas * self.ranks
+
+    @property
     def each(self) -> int | None:
-        """Requests that one replica must hold."""
-        return None if self.batch_size is None else ceil_div(self.batch_size, self.replicas)
+        """Requests that one of the caches must hold."""
+        return None if self.batch_size is None else ceil_div(self.batch_size, self.caches)
 
     @property
     def ceiling(self) -> int:

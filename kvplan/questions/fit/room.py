@@ -75,6 +75,7 @@ class Room:
         *,
         encoder_len: int = 0,
         maker: str | None = None,
+        together: int = 1,
     ) -> None:
         self.model = model
         self._maker = maker  # of the device
@@ -82,6 +83,7 @@ class Room:
         self._spec = engine
         self._options = dict(options)
         self._encoder_len = encoder_len
+        self._together = together  # caches whose requests the engine is told as one number
         self._limit = self._told("context")
         self._sequences = self._told("sequences")
         self._started: dict[tuple[int, int], Prepared | Refused] = {}  # by requests and context, where the engine is told
@@ -89,7 +91,8 @@ class Room:
 
     def of_size(self, budget_bytes: int) -> "Room":
         """The same engine with another budget."""
-        other = Room(self.model, self._spec, self._options, budget_bytes, encoder_len=self._encoder_len, maker=self._maker)
+        more: dict[str, Any] = {"encoder_len": self._encoder_len, "maker": self._maker, "together": self._together}
+        other = Room(self.model, self._spec, self._options, budget_bytes, **more)
         other._started = self._started
         return other
 
@@ -125,7 +128,7 @@ class Room:
     def _start(self, batch_size: int, context: int) -> Prepared:
         more = {self._limit: context} if self._limit else {}
         if self._sequences:
-            more[self._sequences] = batch_size
+            more[self._sequences] = batch_size * self._together
         return make_engine(self._spec, self._options | more).on(self.model)
 
     def prepared(self, batch_size: int, context: int) -> Prepared:

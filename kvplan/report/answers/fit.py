@@ -126,6 +126,7 @@ def _identity(fit: Fit) -> str:
         parts += [
             *([split] if split else []),
             *([stages] if stages else []),
+            *([f"{q.ranks} data ranks"] if q.ranks > 1 else []),
             *([f"{q.replicas} replicas"] if q.replicas > 1 else []),
             "figures of one GPU",
         ]
