@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import struct
 import sys
 import tempfile
@@ -349,8 +350,18 @@ def _file(raw: bytes, suffix: str) -> Path:
     return path
 
 
+class Hangs(BaseException):
+    """One input takes more processor time than any may: raised where it is, so that the place is told."""
+
+
+def _interrupt(*_: object) -> None:
+    raise Hangs(f"more than {2 * MOST_SECONDS:.0f} s of processor time")
+
+
 def attempt(door: Door, given: Any) -> str:
     """What is wrong with the answer to one input; empty when nothing is."""
+    signal.signal(signal.SIGPROF, _interrupt)
+    signal.setitimer(signal.ITIMER_PROF, 2 * MOST_SECONDS)
     start = time.process_time()
     said = ""
     try:
@@ -358,8 +369,10 @@ def attempt(door: Door, given: Any) -> str:
         door.answers += 1
     except KvplanError as problem:
         said = f"{problem}{problem.hint}"
-    except Exception:
+    except (Exception, Hangs):
         return traceback.format_exc(limit=-4)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
     took = time.process_time() - start
     door.slowest = max(door.slowest, took)
     if took > MOST_SECONDS:
