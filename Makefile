@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test attack lint bench index docs wheel clean
+.PHONY: demo test attack lint bench index docs examples wheel clean
 
 .venv/.user: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -42,6 +42,9 @@ index: .venv/.user
 
 docs: .venv/.developer
 	$(BIN)/python tools/make_reference.py
+
+examples: .venv/.developer
+	$(BIN)/python tools/make_examples.py
 
 bench: .venv/.developer
 	$(BIN)/python -m pytest -q -s -p no:xdist benchmarks --benchmark-disable-gc

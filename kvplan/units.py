@@ -31,6 +31,8 @@ _COUNT_SUFFIXES: Final[dict[str, int]] = {"": 1, "k": KIB, "m": MIB, "g": GIB}
 #: No count that kvplan accepts is larger; it keeps every product printable and every grid in 64 bits.
 MAX_COUNT: Final = 2**53
 
+_MOST_PLACES: Final = 7  # decimals of a number that people read
+
 _WHOLE: Final = "[0-9]{1,18}|[0-9]{1,3}(?:_[0-9]{3}){1,5}"
 _NUMBER: Final = re.compile(rf"({_WHOLE}|[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,5}})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})")
 _SIZE: Final = re.compile(rf"({_WHOLE})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})")
@@ -203,15 +205,34 @@ def byte_unit(largest: int) -> str:
 
 
 def in_unit(amount: int, unit: str) -> str:
-    """`amount` bytes in `unit`, two decimals, thousands separated; bytes themselves are whole.
+    """`amount` bytes in `unit`: two decimals, below one as many as show three digits; bytes themselves are whole.
 
-    >>> in_unit(4294967296, "GiB")
-    '4.00'
+    >>> in_unit(4294967296, "GiB"), in_unit(8388608, "GiB"), in_unit(0, "GiB")
+    ('4.00', '0.00781', '0')
     """
-    if unit == "B":
+    if unit == "B" or not amount:
         return f"{amount:,}"
+    if abs(amount) < UNITS[unit]:
+        return significant(amount / UNITS[unit])
     hundredths = (abs(amount) * 200 + UNITS[unit]) // (2 * UNITS[unit])
-    return f"{'-' if amount < 0 and hundredths else ''}{hundredths // 100:,}.{hundredths % 100:02d}"
+    return f"{'-' if amount < 0 else ''}{hundredths // 100:,}.{hundredths % 100:02d}"
+
+
+def significant(value: float) -> str:
+    """A number below one with three significant digits, and at least two decimals.
+
+    >>> significant(0.125), significant(0.25), significant(0.0625), significant(-0.00781)
+    ('0.125', '0.25', '0.0625', '-0.00781')
+    """
+    places = 2
+    while places < _MOST_PLACES and abs(value) * 10**places < 100:
+        places += 1
+    shown = f"{value:.{places}f}"
+    if not float(shown):
+        return f"{'-' if value < 0 else ''}<{10**-_MOST_PLACES:.{_MOST_PLACES}f}"
+    while len(shown.partition(".")[2]) > 2 and shown.endswith("0"):
+        shown = shown[:-1]
+    return shown
 
 
 def human_bytes(amount: int) -> str:

@@ -62,7 +62,7 @@ def _save(path: Path, learn: "list[Learned]") -> None:
     Raises:
         InputError: the files tell nothing of their machine.
     """
-    from kvplan.cli.output import emit
+    from kvplan.cli.output import emit, told
     from kvplan.errors import InputError
     from kvplan.loading.machine import machine_text
     from kvplan.questions.audit.learn import combined
@@ -74,3 +74,4 @@ def _save(path: Path, learn: "list[Learned]") -> None:
             hint="a vLLM log of 0.9 or later prints the free memory, the usage and the graphs",
         )
     emit(machine_text(known), path)
+    told(path, "what only that machine knows, for --machine")

@@ -11,7 +11,7 @@ from kvplan import limits
 from kvplan.cli.surroundings import plain
 from kvplan.errors import OptionError, printable
 from kvplan.files import expanded
-from kvplan.report.formats import by_ending, render
+from kvplan.report.formats import FORMATS, by_ending, render
 from kvplan.units import parse_unit
 
 if TYPE_CHECKING:
@@ -29,18 +29,40 @@ def show(answer: "Answer", fmt: str | None, output: Path | None, unit: str | Non
     """
     from kvplan.report.blocks import View
 
-    view = View(unit=checked_unit(unit), width=terminal_width(), color=output is None and wants_color())
-    emit(render(answer, chosen_format(fmt, output, quiet=quiet), view), output)
+    to_terminal = output is None or str(output) == "-"
+    view = View(unit=checked_unit(unit), width=terminal_width(), color=to_terminal and wants_color())
+    form = chosen_format(fmt, output, quiet=quiet)
+    shown = render(answer, form, view)
+    emit(shown, output)
+    if not quiet:
+        size = len(shown) if isinstance(shown, bytes) else len(shown.encode())
+        told(output, f"{form}, {size:,} bytes")
 
 
 def chosen_format(fmt: str | None, output: Path | None, *, otherwise: str = "table", quiet: bool = False) -> str:
-    """The format that was asked for; else what the file's name says; else `otherwise`. A contradiction gets a remark."""
+    """The format that was asked for; else what the file's name says; else `otherwise`. A contradiction gets a remark.
+
+    Raises:
+        OptionError: a file that is called as a format is, where none was asked for.
+    """
     said = None if output is None or str(output) == "-" else by_ending(output)
     if fmt is None:
+        meant = next((row for row in FORMATS if output is not None and str(output).lower() in {row.name, row.short} - {""}), None)
+        if meant is not None:
+            raise OptionError(
+                f"«output»: `{output}` is a format, not a file",
+                hint=f"print it with -f {meant.name}, or name a file: -o report{meant.endings[0]}",
+            )
         return said.name if said else otherwise
     if output is not None and said is not None and said.name != fmt and not quiet:
         remark(f"note: `{output}` is written as {fmt}, as --format says; its name says {said.name}")
     return fmt
+
+
+def told(output: Path | None, what: str) -> None:
+    """One line on stderr about a file that was written."""
+    if output is not None and str(output) != "-":
+        remark(f"wrote {output}: {what}")
 
 
 def wants_color() -> bool:
@@ -49,13 +71,17 @@ def wants_color() -> bool:
 
 
 def terminal_width() -> int:
-    """Columns of the terminal; 80 when piped, unless COLUMNS says otherwise."""
+    """Columns of the terminal, also of one that only stderr or stdin leads to; 80 without one, unless COLUMNS says otherwise."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and len(columns) < 6 and int(columns):
         return int(columns)
-    if not sys.stdout.isatty():
-        return 80
-    return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    for stream in (sys.stdout, sys.stderr, sys.stdin):
+        try:
+            if stream is not None and stream.isatty():
+                return os.get_terminal_size(stream.fileno()).columns or 80
+        except (AttributeError, OSError, ValueError):  # a stream that is closed, or no file
+            continue
+    return 80
 
 
 def checked_unit(unit: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """`kvplan sweep`: the grid, to a table, CSV or Parquet."""
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -19,6 +20,8 @@ Engines = Annotated[str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]"
 KvDtypes = Annotated[str, typer.Option("--kv-dtype", metavar="DTYPE", help="Cache dtypes, with commas between")]
 Devices = Annotated[str, typer.Option("--tensor-parallel", "--tp", metavar="N", help="Devices that split the heads: 1,2,4")]
 
+#: What may vary in a grid -> how several of it are called.
+_VARYING: Final = {"model": "models", "engine": "engines", "kv_dtype": "kv dtypes", "tensor_parallel": "device counts"}
 #: Formats that the grid writes itself, at any length.
 _STREAMED: Final = ("csv", "parquet")
 _LONG: Final = 3_000_000  # rows that take about a second: worth a progress bar
@@ -43,7 +46,7 @@ def sweep(
 
     It is printed, or written as CSV or Parquet.
     """
-    from kvplan.cli.output import checked_unit, remark, show
+    from kvplan.cli.output import checked_unit, remark, show, told
     from kvplan.domain.workload import with_longest
     from kvplan.loading import load
     from kvplan.questions.sweep.grid import Sweep
@@ -71,8 +74,8 @@ def sweep(
     if form in {*_STREAMED, "json"} and not quiet:
         for note in grid.notes:
             remark(f"note: {note}")
-    if output is not None and not quiet:
-        remark(f"{output}: {_shape(grid)}")
+    if not quiet:
+        told(output, f"{form}, {_shape(grid)}")
 
 
 def _form(fmt: str | None, output: Path | None, *, quiet: bool) -> str:
@@ -92,11 +95,16 @@ def _form(fmt: str | None, output: Path | None, *, quiet: bool) -> str:
 
 
 def _shape(grid: "Sweep") -> str:
+    """How many rows of what: `176 rows: 2 models x 2 kv dtypes x 11 lengths x 4 batch sizes`."""
     lengths, batches = grid.seq_lens, grid.batch_sizes
-    return (
-        f"{len(grid):,} rows = {len(grid.combinations):,} x {len(lengths):,} lengths "
-        f"({lengths.min():,} to {lengths.max():,} tokens) x {len(batches):,} batch sizes"
-    )
+    varying = {name: len({combination.labels[name] for combination in grid.combinations}) for name in _VARYING}
+    parts = [f"{count:,} {words}" for name, words in _VARYING.items() if (count := varying[name]) > 1]
+    if prod(varying.values()) != len(grid.combinations):  # some engines do not have some dtypes
+        parts = [f"{len(grid.combinations):,} combinations"]
+    parts += [f"{len(lengths):,} lengths ({lengths.min():,} to {lengths.max():,} tokens)"] if len(lengths) > 1 else []
+    parts += [f"{len(batches):,} batch sizes"] if len(batches) > 1 else []
+    rows = f"{len(grid):,} row{'s' if len(grid) != 1 else ''}"
+    return f"{rows}: {' x '.join(parts)}" if parts else rows
 
 
 def _stream(grid: "Sweep", form: str, output: Path | None) -> None:

@@ -21,6 +21,7 @@ from kvplan.domain.model import (
     Window,
 )
 
+_MOST_RUNS: Final = 3  # of layers that a person is shown
 _REACHES: Final[dict[type[object], str]] = {Full: "", Window: "/window", Chunk: "/chunk", Compressed: "/compressed"}
 
 
@@ -111,8 +112,24 @@ def layer_kinds(model: Model) -> tuple[str, ...]:
     )
 
 
+def layer_list(indices: Sequence[int]) -> str:
+    """Layer numbers as people write them: runs, and what lies between the second and the last as `…`.
+
+    >>> layer_list(range(32)), layer_list([5, 11, 17, 23]), layer_list([0, 1, 2, 4, 5, 6, 8])
+    ('0-31', '5, 11, … 23', '0-2, 4-6, 8')
+    """
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return ", ".join(words) if len(words) <= _MOST_RUNS else f"{words[0]}, {words[1]}, … {words[-1]}"
+
+
 def layer_range(indices: Sequence[int]) -> str:
-    """Layer numbers, compactly: `0-31`, `0-40/2` for every second, `0,3,4 … 30`.
+    """Layer numbers, compactly and for machines: `0-31`, `0-40/2` for every second, `0,3,4 … 30`.
 
     >>> layer_range([5, 11, 17])
     '5-17/6'

@@ -27,9 +27,10 @@ class Heading(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """The answer in one line."""
+    """The answer in one line, which begins with its word in capitals; `yes` is None where it is neither yes nor no."""
 
     text: str
+    yes: bool | None = None
 
 
 class Paragraph(Struct, frozen=True):

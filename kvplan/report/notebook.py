@@ -1,40 +1,44 @@
-"""How answers look where Python shows them: as rich tables on a terminal, as HTML in a notebook.
+"""How answers look where Python shows them: as on a terminal with rich, as HTML in a notebook.
 
 The values lie below and know no tables; `shown` puts the displays on, once, when an answer is first made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kvplan.domain.allocation import Allocation
+from kvplan.report.blocks import Answer, View
 
 
-def _estimate(answer: Any) -> Any:
-    from kvplan.report.answers.estimate import estimate_table
+def _estimate(answer: Any) -> Answer:
+    from kvplan.report.answers.estimate import EstimateAnswer
 
-    return estimate_table(answer)
-
-
-def _sweep(answer: Any) -> Any:
-    from kvplan.report.answers.sweep import sweep_table
-
-    return sweep_table(answer, 100)
+    return EstimateAnswer([answer])
 
 
-def shown(kind: type, table: Callable[[Any], Any]) -> None:
-    """Let `kind` be shown as the table that `table` makes of it."""
+def _sweep(answer: Any) -> Answer:
+    from kvplan.report.answers.sweep import SweepAnswer
 
-    def as_rich(self: Any) -> Any:
-        from kvplan.report.formats.table import rich_table
+    return SweepAnswer(answer)
 
-        return rich_table(table(self))
+
+def shown(kind: type, report: Callable[[Any], Answer]) -> None:
+    """Let `kind` be shown as the report that `report` makes of it."""
+
+    def on_console(self: Any, console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        from kvplan.report.formats.table import text
+
+        view = View(width=options.max_width, color=console.is_terminal and not console.no_color)
+        yield Text.from_ansi(text(report(self), view).rstrip("\n"))
 
     def as_html(self: Any) -> str:
-        from kvplan.report.formats.html import to_html
+        from kvplan.report.formats.html import body
 
-        return to_html(table(self))
+        return body(report(self), View())
 
-    kind.__rich__ = as_rich  # type: ignore[attr-defined]
+    kind.__rich_console__ = on_console  # type: ignore[attr-defined]
     kind._repr_html_ = as_html  # type: ignore[attr-defined]
 
 

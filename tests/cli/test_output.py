@@ -39,10 +39,13 @@ def test_the_ending_of_the_file_is_its_format(
         assert main([*command, "-f", fmt]) == 0
         printed = capsys.readouterr().out
         assert main([*command, "-o", str(path)]) == 0
-        assert capsys.readouterr() == ("", "")
+        out, err = capsys.readouterr()
+        assert out == ""
+        written = {"sweep": 0}.get(command[0], len(printed.encode()))
+        assert err == (f"wrote {path}: {fmt}, {written:,} bytes\n" if written else "")  # the sweep here is told to be quiet
         assert path.read_text(encoding="utf-8") == printed
     assert main([*command, "-o", "-"]) == 0
-    assert capsys.readouterr().out.count("\n ─") >= 1 or command[0] == "committee"
+    assert capsys.readouterr().out.count("\n─") >= 1 or command[0] == "committee"
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] != "explain"], ids=lambda command: command[0])
@@ -70,10 +73,42 @@ def test_an_ending_that_contradicts_the_format_gets_one_remark(
     assert "is written as" not in capsys.readouterr().err
 
 
-def test_a_name_that_says_nothing_is_a_table(tmp_path: Path) -> None:
+def test_a_name_that_says_nothing_is_a_table_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("report", "report.out", "report.8b"):
         assert main(["estimate", "llama-3.1-8b", "-o", str(tmp_path / name)]) == 0
+        assert capsys.readouterr().err.startswith(f"wrote {tmp_path / name}: table, ")
         assert (tmp_path / name).read_text(encoding="utf-8").startswith("llama-3.1-8b · ideal")
+
+
+@pytest.mark.parametrize("word", ["json", "csv", "md", "Markdown", "parquet"])
+@pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2], COMMANDS[3]], ids=lambda command: command[0])
+def test_a_format_is_no_file(
+    word: str, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "-o", word]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"error: --output: `{word}` is a format, not a file" in err
+    assert "or name a file: -o report." in err
+    assert list(tmp_path.iterdir()) == []
+    assert main([*command, "-f", "csv", "-o", word]) == 0  # who says both means a file
+    assert (tmp_path / word).is_file()
+
+
+def test_a_spec_is_yaml_whatever_its_name_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["spec", "gpt2", "-o", str(tmp_path / "gpt2.json")]) == 2
+    assert "a spec is YAML" in capsys.readouterr().err
+    assert main(["spec", "gpt2", "-o", str(tmp_path / "gpt2.yaml")]) == 0
+    assert capsys.readouterr().err.startswith(f"wrote {tmp_path / 'gpt2.yaml'}: yaml, ")
+
+
+def test_a_grid_says_what_it_is_made_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["sweep", "llama-3.1-8b", "gemma-3-27b", "-s", "1k:1M:x2", "-b", "1,2,4,8", "--kv-dtype", "bf16,fp8"]
+    assert main([*command, "-o", str(tmp_path / "report.csv")]) == 0
+    shape = "176 rows: 2 models x 2 kv dtypes x 11 lengths (1,024 to 1,048,576 tokens) x 4 batch sizes"
+    assert capsys.readouterr().err == f"wrote {tmp_path / 'report.csv'}: csv, {shape}\n"
+    assert len((tmp_path / "report.csv").read_text().splitlines()) == 177
 
 
 def test_what_is_no_text_does_not_go_to_a_terminal(

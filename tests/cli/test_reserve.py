@@ -109,10 +109,10 @@ def test_an_estimate_shows_groups_and_where_the_bytes_beyond_ideal_go(capsys: py
     assert code == 0
     for words in (
         "groups of one request",
-        "0-5      sliding",
+        "0-5     sliding",
         "why it is more than `ideal`",
         "group padding",
-        "retention",
+        "in flight",
         "3.60x",
     ):
         assert words in out

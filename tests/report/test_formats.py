@@ -30,6 +30,7 @@ from kvplan.questions.explain import explain
 from kvplan.questions.sweep.grid import Sweep
 from kvplan.report import formats
 from kvplan.report.answers.audit import AuditAnswer
+from kvplan.report.answers.capacity import CapacityAnswer
 from kvplan.report.answers.committee import CommitteeAnswer
 from kvplan.report.answers.compare import CompareAnswer
 from kvplan.report.answers.estimate import EstimateAnswer
@@ -77,6 +78,7 @@ def answers() -> Iterator[Answer]:
         for context in ("2k", "9M"):
             yield FitAnswer([kvplan.fit(model, "rtx-4090", engine=engine, context=context, weights="16GB")])
     yield FitAnswer([kvplan.fit(model, "l4,h100-80gb", target="8 users at 32k", weights="16GB")])
+    yield CapacityAnswer(kvplan.capacity([model, "gpt-oss-20b"], "rtx-4090,h100-80gb", context=["2k", "8k"]))
     yield ReserveAnswer([kvplan.reserve(model, memory="20GiB"), kvplan.reserve(model, memory="20GiB", kv_dtype="nvfp4")])
     releases = ("vllm@0.26", "vllm@0.8")
     yield ReceiptAnswer([kvplan.receipt(model, "h200", engine=engine, max_model_len=8192) for engine in releases])

@@ -10,9 +10,9 @@ def tables(a: Allocation) -> tuple[Table, ...]:
     """One row for equal caches: their class, how many, and the rows of their arrays."""
     facts: MlxLmFacts = a.facts
     columns = (
-        Column(title="cache", key="cache"),
+        Column(title="cache", key="cache", kind="name"),
         Column(title="caches", key="count", kind="count"),
-        Column(title="rows", key="rows", kind="count", optional=True),
+        Column(title="rows", key="rows", kind="count", drop=1),
     )
     rows: list[tuple[Cell, ...]] = [(c.cache, c.count, c.rows or None) for c in facts.caches]
     note = f"{facts.entries:,} entries of the prompt cache; a state has no rows"

@@ -46,8 +46,8 @@ def pool_tables(pool: Pool) -> tuple[Table, ...]:
         Column(title="pool", key="pool"),
         Column(title="layers", key="layers", kind="count"),
         Column(title="slots", key="slots", kind="count"),
-        Column(title="a slot of a layer", key="slot_bytes", kind="count", optional=True),
-        Column(title="bytes", key="bytes", kind="bytes"),
+        Column(title="a slot of a layer", key="slot_bytes", kind="count", drop=1),
+        Column(title="size", key="bytes", kind="bytes"),
     )
     rows = tuple((g["pool"], g["layers"], g["slots"], g["slot_bytes"], g["bytes"]) for g in pool.groups)
     total: tuple[Cell, ...] = ("total", None, None, None, sum(g["bytes"] for g in pool.groups))

@@ -6,7 +6,7 @@ from typing import Any, Final
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.pool import Pool
 from kvplan.domain.tables import Cell, Column, Table
-from kvplan.domain.words import layer_range
+from kvplan.domain.words import layer_list
 from kvplan.engines.vllm.facts import VllmFacts
 from kvplan.units import human_bytes
 
@@ -19,6 +19,8 @@ CAUSES: Final = {
     "retention": "tokens in flight, copies of states, drafters",
     "precision": "scales and formats, less what they save",
 }
+#: Part of the waste -> its name, where that is not its key.
+_NAMES: Final = {"retention": "in flight", "precision": "number format"}
 _ALIKE: Final = ("kind", "block_size", "page_bytes", "content_bytes", "request_blocks")
 
 
@@ -26,7 +28,8 @@ def tables(a: Allocation) -> tuple[Table, ...]:
     """The groups of one request, and the split of what it takes."""
     facts: VllmFacts = a.facts
     groups = [group.to_dict() for group in facts.cache_groups]
-    return group_table(groups, facts.block_bytes, notes=_notes(facts)), waste_table(a)
+    shown = group_table(groups, facts.block_bytes, notes=_notes(facts))
+    return (shown, waste_table(a)) if any(facts.waste.values()) else (shown,)
 
 
 def pool_tables(pool: Pool) -> tuple[Table, ...]:
@@ -46,24 +49,34 @@ def _notes(f: VllmFacts) -> tuple[str, ...]:
 
 def group_table(groups: Sequence[Mapping[str, Any]], block_bytes: int, *, notes: tuple[str, ...] = ()) -> Table:
     """One row a run of equal groups: caches, tokens a block, a page with and without padding, and the blocks of one request."""
+    padded = any(group["content_bytes"] != group["page_bytes"] for group in groups)
     columns = (
-        Column(title="groups", key="group"),
-        Column(title="kind", key="kind"),
+        Column(title="groups", key="group", kind="name"),
+        Column(title="kind", key="kind", kind="name"),
         Column(title="caches", key="caches", kind="count"),
-        Column(title="tokens a block", key="block_size", kind="count"),
-        Column(title="page", key="page_bytes", kind="count"),
-        Column(title="content", key="content_bytes", kind="count", optional=True),
-        Column(title="blocks a request", key="request_blocks", kind="count"),
-        Column(title="bytes", key="bytes", kind="bytes"),
+        Column(title="tokens/block", key="block_size", kind="count"),
+        Column(title="B/page", key="page_bytes", kind="count"),
+        *([Column(title="of it used", key="content_bytes", kind="count")] if padded else []),
+        Column(title="blocks/request", key="request_blocks", kind="count"),
+        Column(title="cache", key="bytes", kind="bytes"),
     )
     rows: list[tuple[Cell, ...]] = []
     for alike in _runs(groups):
         first, blocks = groups[alike[0]], sum(groups[i]["request_blocks"] for i in alike)
         caches = sum(groups[i]["caches"] for i in alike)
-        sizes = (first["block_size"], first["page_bytes"], first["content_bytes"])
-        rows.append((layer_range(alike), first["kind"], caches, *sizes, blocks, blocks * block_bytes))
+        sizes = (first["block_size"], first["page_bytes"], *([first["content_bytes"]] if padded else []))
+        rows.append((layer_list(alike), first["kind"], caches, *sizes, blocks, blocks * block_bytes))
     blocks = sum(g["request_blocks"] for g in groups)
-    total: tuple[Cell, ...] = ("total", None, sum(g["caches"] for g in groups), None, None, None, blocks, blocks * block_bytes)
+    total: tuple[Cell, ...] = (
+        "total",
+        None,
+        sum(g["caches"] for g in groups),
+        None,
+        None,
+        *([None] if padded else []),
+        blocks,
+        blocks * block_bytes,
+    )
     return Table(title="groups of one request", columns=columns, rows=tuple(rows), total=total, notes=notes)
 
 
@@ -82,16 +95,17 @@ def waste_table(a: Allocation) -> Table:
     """From `ideal`'s fair share of one device to what vLLM takes."""
     waste, ideal = a.facts.waste, a.facts.ideal_bytes
     columns = (
-        Column(title="part", key="part"),
-        Column(title="cause", key="cause"),
+        Column(title="part", key="part", kind="name"),
+        Column(title="cause", key="cause", quiet=True),
         Column(title="cache", key="cache_bytes", kind="bytes"),
-        Column(title="bytes", key="bytes", kind="count"),
+        Column(title="bytes", key="bytes", kind="count", drop=1, instead=""),
         Column(title="vs ideal", key="ratio", kind="ratio"),
     )
     rows: list[tuple[Cell, ...]] = [("ideal", "what must be remembered, once", ideal, ideal, 1.0)]
-    rows += [(part.replace("_", " "), CAUSES[part], n, n, _ratio(n, ideal)) for part, n in waste.items() if n]
+    rows += [(_NAMES.get(part, part.replace("_", " ")), CAUSES[part], n, n, _ratio(n, ideal)) for part, n in waste.items() if n]
     total: tuple[Cell, ...] = ("total", None, a.total_bytes, a.total_bytes, _ratio(a.total_bytes, ideal))
-    return Table(title="why it is more than `ideal`", columns=columns, rows=tuple(rows), total=total)
+    title = "why it is more than `ideal`" if a.total_bytes > ideal else "against `ideal`"
+    return Table(title=title, columns=columns, rows=tuple(rows), total=total)
 
 
 def _ratio(amount: int, ideal: int) -> float | None:

@@ -95,7 +95,7 @@ def printed_table(audit: Audit) -> Table:
         if fact.name != "available_kv_gib_printed" or all(other.name != "available_kv_gib" for other in result.facts)
     ]
     columns = (
-        Column(title="start", key="id", optional=True),
+        Column(title="start", key="id", drop=1),
         Column(title="line", key="name"),
         Column(title="printed", key="recorded"),
         Column(title="predicted", key="predicted"),

@@ -13,7 +13,7 @@ from kvplan.units import short_count
 
 _MOST_REASONS = 6
 _NOTHING = "-"
-_GAP = 3  # characters between two columns
+_GAP = 2  # characters between two columns
 
 
 class CapacityAnswer(Struct, frozen=True):
@@ -57,16 +57,14 @@ def _table(found: Capacity, *, whole: bool) -> Table:
     lines: dict[tuple[str, str, int], dict[tuple[int, str], Cell]] = {}
     for cell in found.cells:
         lines.setdefault((cell.model, cell.gpu, cell.gpus), {})[_column(cell)] = cell
-    columns = [Column(title="model", key="model"), Column(title="gpu", key="gpu")]
+    columns = [Column(title="model", key="model", kind="name", once=True), Column(title="gpu", key="gpu", kind="name")]
     columns += [
         Column(title="mix" if mix else short_count(context), key=f"{mix or context}", kind="count") for context, mix in heads
     ]
     rows: list[tuple[Shown, ...]] = []
-    last = ""
     for (model, gpu, gpus), row in lines.items():
         where = f"{gpu}:{gpus}" if gpus > 1 else gpu
-        rows.append(("" if model == last else model, where, *(_text(row[head], whole=whole) for head in heads)))
-        last = model
+        rows.append((model, where, *(_text(row[head], whole=whole) for head in heads)))
     return Table(title=_title(found), columns=tuple(columns), rows=tuple(rows), notes=tuple(_notes(found, whole=whole)))
 
 

@@ -9,7 +9,7 @@ from kvplan.domain.tables import Column, Table
 from kvplan.engines import ABOUTS, engine_name
 from kvplan.questions.committee.result import Committee, Part
 from kvplan.report.blocks import Block, Fix, Fixes, Notes, Rows, Section, Steps, Verdict, View
-from kvplan.units import byte_unit, human_bytes, in_unit
+from kvplan.units import human_bytes
 
 #: The columns of the CSV: one row a member.
 CSV_COLUMNS = (
@@ -42,7 +42,7 @@ class CommitteeAnswer(Struct, frozen=True):
     def blocks(self, view: View) -> list[Block]:
         """The verdict, who takes what, how to start them or what would make it fit."""
         c = self.committee
-        blocks: list[Block] = [Verdict(verdict(c)), parts_table(c, view.unit or byte_unit(c.plan.memory.bytes))]
+        blocks: list[Block] = [Verdict(verdict(c), yes=c.fits), parts_table(c)]
         if c.fits:
             blocks.append(Steps(tuple(_start(c))))
         if c.changes:
@@ -82,37 +82,37 @@ def _shortage(part: Part) -> str:
     return f"{part.member.name} holds {part.users:,}{wanted} requests in its part"
 
 
-def parts_table(committee: Committee, unit: str) -> Table:
+def parts_table(committee: Committee) -> Table:
     """One row a member: what its part of each of its cards is made of, all in one unit; then what is left."""
     node = committee.plan.gpus > 1
     names = ("weights", "reserve", "cache", "slack", "part")
     columns = (
-        Column(title="member", key="name"),
-        Column(title="engine", key="engine"),
-        *((Column(title="cards", key="cards"),) if node else ()),
+        Column(title="member", key="name", kind="name"),
+        Column(title="engine", key="engine", kind="name", drop=2),
+        *((Column(title="cards", key="cards", kind="name"),) if node else ()),
         Column(title="users", key="users", kind="count"),
-        Column(title="context", key="context", kind="count", optional=True),
-        *(Column(title=name, key=name, kind="count") for name in names),
+        Column(title="context", key="context", kind="count"),
+        *(Column(title=name, key=name, kind="bytes", drop=int(name == "slack")) for name in names),
     )
     rows: list[tuple[Any, ...]] = []
     for p in committee.parts:
         on = (card_words(p.cards),) if node else ()
         at = (p.users, p.member.context) if p.allocation else (None, None)
         figures = (p.weights.bytes, p.reserve.bytes, p.cache_bytes, p.slack_bytes, p.bytes)
-        rows.append((p.member.name, p.member.engine, *on, *at, *(in_unit(figure, unit) for figure in figures)))
+        rows.append((p.member.name, p.member.engine, *on, *at, *figures))
     blank = (None,) * (len(columns) - 2)
     if committee.plan.reserve.bytes:
-        rows.append(("kept free", *blank, in_unit(committee.plan.reserve.bytes, unit)))
+        rows.append(("kept free", *blank, committee.plan.reserve.bytes))
     alike: dict[int, list[int]] = {}
     for card in committee.cards:
         alike.setdefault(card.free_bytes, []).append(card.index)
     for free, cards in alike.items():
         words = "left" if free >= 0 else "missing"
         on = (card_words(tuple(cards)),) if node else ()
-        rows.append((words, None, *on, *blank[len(on) + 1 :], in_unit(free, unit)))
-    total = ("card", *blank, in_unit(committee.plan.memory.bytes, unit))
-    title = f"{committee.plan.hardware}, in {unit}" + (" on each card" if node else "")
-    return Table(title=title, columns=columns, rows=tuple(rows), total=total)
+        rows.append((words, None, *on, *blank[len(on) + 1 :], free))
+    total = ("card", *blank, committee.plan.memory.bytes)
+    title = committee.plan.hardware + (" · figures of each card" if node else "")
+    return Table(title=title, columns=columns, rows=tuple(rows), total=total, one_unit=True)
 
 
 def card_words(cards: tuple[int, ...]) -> str:

@@ -1,6 +1,6 @@
 """What `kvplan compare` shows: one row a combination, and for `--kv-dtype all` the savings of every cache dtype."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from msgspec import Struct
@@ -44,25 +44,28 @@ def compare_table(c: Comparison) -> Table:
     several_engines = len({row.engine for row in c.rows}) > 1
     several_dtypes = len({row.kv_dtype for row in c.rows}) > 1
     evidence = {row.answer.evidence for row in c.rows if isinstance(row.answer, Allocation)}
+    dtype_words, evidence_words = (_prevailing(c, name) for name in ("kv_dtype", "evidence"))
     largest = max((row.answer.total_bytes for row in c.rows if isinstance(row.answer, Allocation)), default=0)
     one_model = _one_model(c)
     chosen: list[tuple[Column, Any]] = []
     if not one_model:
-        chosen.append((Column(title="model", key="model"), lambda row: row.model.name))
+        chosen.append((Column(title="model", key="model", kind="name", once=True), lambda row: row.model.name))
     if several_engines:
-        chosen.append((Column(title="engine", key="engine"), lambda row: row.engine))
+        chosen.append((Column(title="engine", key="engine", kind="name"), lambda row: row.engine))
     if several_dtypes:
-        chosen.append((Column(title="kv dtype", key="kv_dtype"), lambda row: row.kv_dtype))
+        dtype = Column(title="kv dtype", key="kv_dtype", kind="name", drop=4, instead=f"kv dtype: {dtype_words}")
+        chosen.append((dtype, lambda row: row.kv_dtype))
     chosen += [
         (Column(title="cache", key="cache_bytes", kind="bytes"), lambda row: _of(row, "total_bytes", "not predicted")),
-        (Column(title="bytes", key="total_bytes", kind="count", optional=True), lambda row: _of(row, "total_bytes")),
-        (Column(title="B a token", key="bytes_per_token", kind="count"), lambda row: _of(row, "bytes_per_token")),
+        (Column(title="bytes", key="total_bytes", kind="count", drop=1, instead=""), lambda row: _of(row, "total_bytes")),
+        (Column(title="B/token", key="bytes_per_token", kind="count"), lambda row: _of(row, "bytes_per_token")),
         (Column(title="relative", key="relative", kind="ratio"), lambda row: row.relative),
     ]
     if len(evidence) > 1:
-        chosen.append((Column(title="evidence", key="evidence"), lambda row: _of(row, "evidence")))
+        column = Column(title="evidence", key="evidence", quiet=True, drop=3, instead=f"evidence: {evidence_words}")
+        chosen.append((column, lambda row: _of(row, "evidence")))
     if largest and len(c.rows) > 1:
-        bar = Column(title="", key="bar", kind="bar", optional=True)
+        bar = Column(title="", key="bar", kind="bar", drop=2, instead="")
         chosen.append((bar, lambda row: _share(row, largest)))
     first = c.rows[0]
     parts = (
@@ -76,7 +79,39 @@ def compare_table(c: Comparison) -> Table:
         columns=tuple(column for column, _ in chosen),
         rows=tuple(tuple(cell(row) for _, cell in chosen) for row in c.rows),
         notes=notes,
+        marked=() if c.baseline is None or len(c.rows) < 2 else (c.baseline,),
     )
+
+
+def _prevailing(c: Comparison, name: str) -> str:
+    """A column in a sentence: the value of most rows, and whose another is."""
+    found: dict[str, list[str]] = {}
+    for row in c.rows:
+        if isinstance(row.answer, Allocation):
+            found.setdefault(str(getattr(row.answer, name)), []).append(_label(c, row))
+    most, *others = sorted(found, key=lambda value: -len(found[value])) or [""]
+    return "; ".join([most, *(f"{value} for {_some(found[value])}" for value in others)])
+
+
+def _label(c: Comparison, row: Row) -> str:
+    """What tells a row from the others."""
+    several_models, several_engines = (len({getter(r) for r in c.rows}) > 1 for getter in (_model_name, _engine_name))
+    parts = [*([row.model.name] if several_models else []), *([row.engine] if several_engines else [])]
+    return " · ".join(parts) or row.kv_dtype
+
+
+def _model_name(row: Row) -> str:
+    return row.model.name
+
+
+def _engine_name(row: Row) -> str:
+    return row.engine
+
+
+def _some(labels: Iterable[str]) -> str:
+    """The first three of several, each once."""
+    distinct = list(dict.fromkeys(labels))
+    return ", ".join(distinct[:3]) + (f" and {len(distinct) - 3} more" if len(distinct) > 3 else "")
 
 
 def _one_model(c: Comparison) -> bool:
@@ -90,14 +125,14 @@ def savings_table(c: Comparison) -> Table:
     several_models = len({row.model.name for row in c.rows}) > 1
     several_engines = len({row.engine for row in c.rows}) > 1
     columns = [
-        *([Column(title="model", key="model")] if several_models else []),
-        *([Column(title="engine", key="engine")] if several_engines else []),
-        Column(title="kv dtype", key="kv_dtype"),
+        *([Column(title="model", key="model", kind="name", once=True)] if several_models else []),
+        *([Column(title="engine", key="engine", kind="name", once=True)] if several_engines else []),
+        Column(title="kv dtype", key="kv_dtype", kind="name"),
         Column(title="cache", key="cache_bytes", kind="bytes"),
-        Column(title="bytes", key="total_bytes", kind="count", optional=True),
+        Column(title="bytes", key="total_bytes", kind="count", drop=2, instead=""),
         Column(title="saving", key="saving", kind="count"),
-        Column(title="what to type", key="flags"),
-        Column(title="scales", key="scales", optional=True),
+        Column(title="what to type", key="flags", room=36),
+        Column(title="scales", key="scales", drop=1, quiet=True),
     ]
     rows = []
     for row in c.rows:
@@ -121,7 +156,7 @@ def _workload_words(c: Comparison) -> str:
     w = c.workload
     encoder = f" + {w.encoder_len:,} encoder tokens" if w.encoder_len else ""
     devices = {row.answer.tensor_parallel for row in c.rows if isinstance(row.answer, Allocation)} - {1}
-    shared = f", 1 of {max(devices)} devices" if devices else ""
+    shared = f" · per device, of {max(devices)}" if devices else ""
     return f"{w.batch_size:,} x {w.seq_len:,} tokens{encoder}{shared}"
 
 
@@ -175,9 +210,7 @@ def _row_notes(c: Comparison) -> list[str]:
             found.setdefault(note, []).append(row.engine if one_model and several_engines else row.model.name)
     notes = []
     for note, labels in found.items():
-        distinct = list(dict.fromkeys(labels))
-        more = f" and {len(distinct) - 3} more" if len(distinct) > 3 else ""
-        notes.append(f"{', '.join(distinct[:3])}{more}: {note}")
+        notes.append(f"{_some(labels)}: {note}")
     return notes
 
 

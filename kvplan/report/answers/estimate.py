@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Final
 from msgspec import Struct
 
 from kvplan.domain.allocation import COLUMNS, Allocation, NotPredicted
+from kvplan.domain.model import Chunk, Window
 from kvplan.domain.tables import Column, Table
-from kvplan.domain.words import layer_range
+from kvplan.domain.words import layer_list
 from kvplan.engines import ABOUTS, located
 from kvplan.report.blocks import Block, Rows, View, not_predicted_dict
 
@@ -52,7 +53,7 @@ def _layer_rows(estimate: dict[str, Any]) -> list[dict[str, Any]]:
 
 def title(a: Allocation) -> str:
     """Model, engine, dtype and workload in one line, every number exact."""
-    device = f", 1 of {a.tensor_parallel} devices" if a.tensor_parallel > 1 else ""
+    device = f" · per device, of {a.tensor_parallel}" if a.tensor_parallel > 1 else ""
     encoder = f" + {a.workload.encoder_len:,} encoder tokens" if a.workload.encoder_len else ""
     return (
         f"{a.model.name} · {a.engine} · {a.kv_dtype} · {a.workload.batch_size:,} x {a.workload.seq_len:,} tokens{encoder}{device}"
@@ -61,26 +62,25 @@ def title(a: Allocation) -> str:
 
 def estimate_table(a: Allocation, *, per_layer: bool = False) -> Table:
     """One row a kind of layer (or a layer), and the total."""
-    per_token = f"{a.bytes_per_token:,} B a token"
-    summary = f"{a.total_bytes:,} bytes; the next token of one sequence costs {per_token}; evidence: {a.evidence}"
+    summary = f"{a.total_bytes:,} bytes; {further_tokens(a)}; evidence: {a.evidence}"
     notes = (summary, *_engine_words(a), *a.notes)
     if per_layer:
         columns: tuple[Column, ...] = (
             Column(title="layer", key="layer", kind="count"),
             Column(title="kind", key="kind"),
             Column(title="cache", key="cache_bytes", kind="bytes"),
-            Column(title="bytes", key="bytes", kind="count"),
+            Column(title="bytes", key="bytes", kind="count", drop=1, instead=""),
         )
         rows: tuple[tuple[Any, ...], ...] = tuple((x.index, x.kind, x.bytes, x.bytes) for x in a.layers)
         return Table(title=title(a), columns=columns, rows=rows, total=("total", None, a.total_bytes, a.total_bytes), notes=notes)
     columns = (
         Column(title="kind of layer", key="kind"),
         Column(title="layers", key="count", kind="count"),
-        Column(title="which", key="layers", optional=True),
+        Column(title="which", key="layers"),
         Column(title="cache", key="cache_bytes", kind="bytes"),
-        Column(title="bytes", key="bytes", kind="count"),
+        Column(title="bytes", key="bytes", kind="count", drop=1, instead=""),
     )
-    rows = tuple((g.kind, g.count, layer_range(g.layers), g.bytes, g.bytes) for g in a.groups)
+    rows = tuple((g.kind, g.count, layer_list(g.layers), g.bytes, g.bytes) for g in a.groups)
     return Table(
         title=title(a),
         columns=columns,
@@ -88,6 +88,15 @@ def estimate_table(a: Allocation, *, per_layer: bool = False) -> Table:
         total=("total", len(a.kinds), None, a.total_bytes, a.total_bytes),
         notes=notes,
     )
+
+
+def further_tokens(a: Allocation) -> str:
+    """What longer sequences cost."""
+    if a.bytes_per_token:
+        return f"each further token of a sequence: {a.bytes_per_token:,} B"
+    reaches = {type(getattr(memory, "reach", None)) for memories in a.model.collapsed() for memory in memories}
+    why = "the window is full" if reaches & {Window, Chunk} else "the cache has its full size"
+    return f"{why}: more tokens cost nothing"
 
 
 def _engine_words(a: Allocation) -> tuple[str, ...]:

@@ -5,14 +5,15 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
+from kvplan import limits
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.tables import Column, Table
 from kvplan.errors import OptionError
 from kvplan.questions.explain import Explanation
 from kvplan.questions.explain.layer_map import Run
 from kvplan.questions.receipt import Receipt
-from kvplan.report.answers.estimate import title
-from kvplan.report.answers.receipt import beside_table, ledger_table, verdict
+from kvplan.report.answers.estimate import further_tokens, title
+from kvplan.report.answers.receipt import answer, beside_table, ledger_table, verdict
 from kvplan.report.blocks import Block, Heading, Paragraph, Rows, Verdict, View
 
 
@@ -45,7 +46,7 @@ class ExplainAnswer(Struct, frozen=True):
             yield e.answer
         if self.card is not None:
             if not self.card.not_predicted:
-                yield Verdict(verdict(self.card))
+                yield Verdict(verdict(self.card), yes=answer(self.card))
             beside = beside_table(self.card)
             yield from (ledger_table(self.card), *([beside] if beside is not None else []))
         yield from (table for table in (layer_table(e), formula_table(e), facts_table(e), sources_table(e)) if table.rows)
@@ -77,7 +78,10 @@ def formula_table(e: Explanation) -> Table:
         Column(title="product", key="product"),
         Column(title="bytes", key="bytes", kind="count"),
     )
-    rows = tuple((f"{line.name} ({line.kind})" if several else line.name, line.product, line.bytes) for line in e.lines)
+    rows = tuple(
+        (f"{line.name} ({line.kind})" if several and line.name != line.kind else line.name, line.product, line.bytes)
+        for line in e.lines
+    )
     return Table(title="the sum", columns=columns, rows=rows, total=("total", None, e.total_bytes), notes=_sum_notes(e))
 
 
@@ -85,24 +89,28 @@ def _sum_notes(e: Explanation) -> tuple[str, ...]:
     a = e.answer
     if not isinstance(a, Allocation):
         return ()
-    per_token = f"the next token of one sequence costs {a.bytes_per_token:,} B"
-    return (f"{per_token}; evidence: {a.evidence}", *a.notes)
+    return (f"{further_tokens(a)}; evidence: {a.evidence}", *a.notes)
 
 
 def facts_table(e: Explanation) -> Table:
     """Which config keys gave the numbers."""
-    columns = (Column(title="key", key="key"), Column(title="value", key="value"), Column(title="from", key="origin"))
-    rows = tuple((fact.key, _short(fact.value), fact.origin.rpartition("/")[2]) for fact in e.model.provenance)
+    columns = (
+        Column(title="key", key="key", kind="name"),
+        Column(title="value", key="value"),
+        Column(title="from", key="origin", quiet=True),
+    )
+    rows = tuple((fact.key, _value(fact.value), fact.origin.rpartition("/")[2]) for fact in e.model.provenance)
     return Table(title="where the numbers come from", columns=columns, rows=rows)
 
 
-def _short(value: str) -> str:
-    return value if len(value) <= 32 else f"{value[:31]}…"
+def _value(value: str) -> str:
+    """A value of a config; a whole number is written as everywhere else."""
+    return f"{int(value):,}" if value.isascii() and value.isdecimal() and len(value) <= limits.DIGITS else value
 
 
 def sources_table(e: Explanation) -> Table:
     """The source of each rule."""
-    columns = (Column(title="rule", key="rule"), Column(title="source", key="source"))
+    columns = (Column(title="rule", key="rule"), Column(title="source", key="source", quiet=True))
     return Table(title="sources", columns=columns, rows=e.sources)
 
 

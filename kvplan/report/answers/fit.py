@@ -48,7 +48,10 @@ class FitAnswer(Struct, frozen=True):
             if isinstance(fit, NotPredicted):
                 yield fit
                 continue
-            blocks: list[Block] = [Verdict(verdict(fit)), *_tables(fit)]
+            blocks: list[Block] = [
+                Verdict(verdict(fit), yes=None if fit.unsure or fit.not_predicted else fit.fits),
+                *_tables(fit),
+            ]
             if fit.flags:
                 blocks.append(Command(fit.flags))
             if fit.fixes:
@@ -136,15 +139,15 @@ def _identity(fit: Fit) -> str:
 def rows_table(fit: Fit) -> Table:
     """The trade-off: how many requests at which context; `->` is the row that was asked for."""
     columns = (
-        Column(title="", key="mark"),
+        Column(title="", key="mark", kind="mark"),
         Column(title="context", key="context", kind="count"),
         Column(title="requests", key="batch_size", kind="count"),
         Column(title="cache", key="cache_bytes", kind="bytes"),
-        Column(title="bytes", key="bytes", kind="count", optional=True),
-        Column(title="", key="fits", kind="verdict"),
+        Column(title="bytes", key="bytes", kind="count", drop=1, instead=""),
+        Column(title="fits", key="fits", kind="verdict"),
     )
     rows = tuple(
-        ("->" if row.decisive else "", row.context, row.batch_size, row.cache_bytes, row.cache_bytes, "" if row.fits else "no")
+        ("->" if row.decisive else "", row.context, row.batch_size, row.cache_bytes, row.cache_bytes, "yes" if row.fits else "no")
         for row in fit.rows
     )
     return Table(title="", columns=columns, rows=rows)
@@ -153,12 +156,12 @@ def rows_table(fit: Fit) -> Table:
 def tried_table(fit: Fit) -> Table:
     """The GPUs that were compared, least memory first; `->` is the smallest that serves."""
     columns = (
-        Column(title="", key="mark"),
-        Column(title="gpu", key="gpu"),
+        Column(title="", key="mark", kind="mark"),
+        Column(title="gpu", key="gpu", kind="name"),
         Column(title="GPUs", key="gpus", kind="count"),
-        Column(title="memory", key="memory", kind="bytes"),
+        Column(title="memory of all", key="memory", kind="bytes"),
         Column(title="for the cache", key="budget", kind="bytes"),
-        Column(title="", key="fits", kind="verdict"),
+        Column(title="serves", key="fits", kind="verdict"),
     )
     q = fit.question
 
@@ -175,7 +178,7 @@ def tried_table(fit: Fit) -> Table:
             other.question.gpus,
             other.budget.memory.bytes * other.question.gpus,
             other.budget.cache_bytes * other.question.gpus,
-            "serves" if other.fits else "not predicted" if other.not_predicted else "no",
+            "yes" if other.fits else "not predicted" if other.not_predicted else "no",
         )
         for other in shown
     )
@@ -187,13 +190,13 @@ def tried_table(fit: Fit) -> Table:
 def alternatives_table(fit: Fit) -> Table:
     """The same question at each cache dtype, with the engine's flag."""
     columns = (
-        Column(title="cache dtype", key="kv_dtype"),
+        Column(title="cache dtype", key="kv_dtype", kind="name"),
         Column(title="context", key="context", kind="count"),
         Column(title="requests", key="batch_size", kind="count"),
-        Column(title="", key="fits", kind="verdict"),
-        Column(title="what to type", key="flag", optional=True),
+        Column(title="fits", key="fits", kind="verdict"),
+        Column(title="what to type", key="flag", room=36),
     )
-    rows = tuple((o.kv_dtype, o.context, o.batch_size, "" if o.fits else "no", o.flag) for o in fit.alternatives)
+    rows = tuple((o.kv_dtype, o.context, o.batch_size, "yes" if o.fits else "no", o.flag) for o in fit.alternatives)
     return Table(title="", columns=columns, rows=rows)
 
 

@@ -21,12 +21,12 @@ def lines_table(title: str, what: str, rows: Sequence[tuple[Cell, ...]]) -> Tabl
     columns: tuple[Column, ...] = (
         Column(title=what, key="name"),
         Column(title="memory", key="bytes", kind="bytes"),
-        Column(title="from", key="low", kind="bytes", optional=True),
-        Column(title="to", key="high", kind="bytes", optional=True),
-        Column(title="basis", key="basis"),
-        Column(title="source", key="source"),
+        Column(title="from", key="low", kind="bytes", drop=1),
+        Column(title="to", key="high", kind="bytes", drop=1),
+        Column(title="basis", key="basis", quiet=True),
+        Column(title="source", key="source", quiet=True),
     )
     if all(row[_LOW] is None and row[_HIGH] is None for row in rows):
         columns = columns[:_LOW] + columns[_HIGH + 1 :]
         rows = [row[:_LOW] + row[_HIGH + 1 :] for row in rows]
-    return Table(title=title, columns=columns, rows=tuple(rows))
+    return Table(title=title, columns=columns, rows=tuple(rows), one_unit=True)

@@ -58,13 +58,13 @@ def dtype_listing(dtypes: Sequence[DType]) -> Listing:
             }
         )
     columns = (
-        Column(title="kv dtype", key="name"),
+        Column(title="kv dtype", key="name", kind="name"),
         Column(title="block", key="block", kind="count"),
         Column(title="bytes", key="block_bytes", kind="count"),
         Column(title="bits", key="bits", kind="count"),
         Column(title="what to type", key="flags"),
-        Column(title="scales", key="scales", optional=True),
-        Column(title="also", key="aliases", optional=True),
+        Column(title="scales", key="scales", drop=2, quiet=True),
+        Column(title="also", key="aliases", drop=1, quiet=True),
     )
     cells = tuple(
         (
@@ -106,7 +106,7 @@ def engine_listing(wanted: Sequence[About] = tuple(ABOUTS.values()), *, options:
 
 def _engines_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = (
-        Column(title="engine", key="name"),
+        Column(title="engine", key="name", kind="name"),
         Column(title="rules of", key="version"),
         Column(title="options", key="options", kind="count"),
         Column(title="recorded cases cover", key="recorded"),
@@ -129,8 +129,8 @@ def _kinds(recorded: Sequence[str]) -> list[str]:
 def _options_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     several = len(rows) > 1  # one engine's name is the title, and leaves its width to the options
     columns = (
-        *([Column(title="engine", key="name")] if several else []),
-        Column(title="option (--set)", key="option"),
+        *([Column(title="engine", key="name", kind="name")] if several else []),
+        Column(title="option (--set)", key="option", kind="name"),
         Column(title="type", key="type"),
         Column(title="default", key="default"),
         Column(title="also as", key="shared"),
@@ -178,12 +178,12 @@ def gpu_listing(entries: Sequence[Gpu]) -> Listing:
         for g in entries
     ]
     columns = (
-        Column(title="gpu", key="id"),
+        Column(title="gpu", key="id", kind="name"),
         Column(title="marketed", key="marketed"),
         Column(title="reported", key="reported", kind="bytes"),
-        Column(title="bytes", key="reported_bytes", kind="count"),
-        Column(title="reported by", key="reported_by", optional=True),
-        Column(title="source", key="source", optional=True),
+        Column(title="bytes", key="reported_bytes", kind="count", drop=3, instead=""),
+        Column(title="reported by", key="reported_by", drop=2, quiet=True),
+        Column(title="source", key="source", drop=1, quiet=True),
     )
     cells = tuple((g.id, g.sizes, g.reported_bytes, g.reported_bytes, g.reported_by, g.sources[0]) for g in entries)
     notes = (

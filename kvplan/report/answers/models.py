@@ -122,20 +122,20 @@ def models_table(entries: Sequence[Entry]) -> Table:
     """The list for people."""
     rows = [entry.to_dict() for entry in entries]
     note = (
-        f"{len(rows):,} models; bytes a token: the next token of one sequence after 8,192, at the model's own dtype; "
+        f"{len(rows):,} models; B/token: each further token of a sequence after 8,192, at the model's own dtype; "
         "weights: as the checkpoint stores them"
     )
     return Table(
         title="",
         columns=(
-            Column(title="model", key="model"),
+            Column(title="model", key="model", kind="name"),
             Column(title="layout", key="layout"),
             Column(title="layers", key="layers", kind="count"),
-            Column(title="B a token", key="bytes_per_token", kind="count"),
-            Column(title="max tokens", key="max_tokens", kind="tokens", optional=True),
-            Column(title="parameters", key="parameters", kind="count", optional=True),
-            Column(title="weights", key="weights_bytes", kind="bytes", optional=True),
-            Column(title="hub id", key="hub", optional=True),
+            Column(title="B/token", key="bytes_per_token", kind="count"),
+            Column(title="max tokens", key="max_tokens", kind="tokens", drop=4),
+            Column(title="parameters", key="parameters", kind="count", drop=2),
+            Column(title="weights", key="weights_bytes", kind="bytes", drop=3),
+            Column(title="hub id", key="hub", kind="name", drop=1, quiet=True),
         ),
         rows=tuple((*(", ".join(row[k]) if k == "layout" else row[k] for k in MODEL_COLUMNS),) for row in rows),
         notes=(note,),

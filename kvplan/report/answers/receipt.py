@@ -34,7 +34,7 @@ class ReceiptAnswer(Struct, frozen=True):
     def blocks(self, view: View) -> Iterator[Block]:
         """The verdict, the lines, and what the server prints."""
         for one in self.receipts:
-            blocks: list[Block] = [Verdict(verdict(one))]
+            blocks: list[Block] = [Verdict(verdict(one), yes=answer(one))]
             if not one.not_predicted:
                 beside = beside_table(one)
                 blocks += [ledger_table(one), *([beside] if beside is not None else [])]
@@ -43,6 +43,11 @@ class ReceiptAnswer(Struct, frozen=True):
             if one.notes:
                 blocks.append(Notes(one.notes))
             yield Section(blocks=blocks, apart=True)
+
+
+def answer(r: Receipt) -> bool | None:
+    """Whether the server starts; None where that is not sure."""
+    return None if r.not_predicted or r.unsure else r.starts and r.pool is not None
 
 
 def verdict(r: Receipt) -> str:

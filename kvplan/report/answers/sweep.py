@@ -73,7 +73,7 @@ def sweep_table(sweep: "Sweep", limit: int = 100) -> Table:
 
 def _title(sweep: "Sweep") -> str:
     same = {name: {str(c.labels[name]) for c in sweep.combinations} for name in _VARYING[:3]}
-    words = [next(iter(v)) if len(v) == 1 else f"{len(v)} {n}s" for n, v in same.items() if v]
+    words = [next(iter(v)) if len(v) == 1 else f"{len(v)} {n.replace('_', ' ')}s" for n, v in same.items() if v]
     encoder = [f"{sweep.encoder_len:,} encoder tokens"] if sweep.encoder_len else []
     return " · ".join([*words, *encoder, f"{len(sweep):,} cells"])
 
@@ -83,9 +83,9 @@ def _matrix(sweep: "Sweep", limit: int) -> Table:
     cells = sweep_rows(sweep, limit * width)
     totals = [row["total_bytes"] for row in cells]
     columns = [
-        Column(title="seq_len", key="seq_len", kind="tokens"),
+        Column(title="tokens", key="seq_len", kind="tokens"),
         *(Column(title=f"batch {b:,}", key=f"batch_{b}", kind="bytes") for b in sweep.batch_sizes.tolist()),
-        Column(title="B a token", key="bytes_per_token", kind="count"),
+        Column(title="B/token", key="bytes_per_token", kind="count", drop=1),
     ]
     rows: list[tuple[Cell, ...]] = [
         (cells[i]["seq_len"], *totals[i : i + width], cells[i]["bytes_per_token"]) for i in range(0, len(cells), width)
@@ -93,15 +93,21 @@ def _matrix(sweep: "Sweep", limit: int) -> Table:
     return Table(title=_title(sweep), columns=tuple(columns), rows=tuple(rows))
 
 
+def _label_column(name: str) -> Column:
+    if name == "tensor_parallel":
+        return Column(title="devices", key=name, kind="count")
+    return Column(title=name.replace("_", " "), key=name, kind="name", once=True)
+
+
 def _list(sweep: "Sweep", limit: int) -> Table:
     varying = [name for name in _VARYING if len({c.labels[name] for c in sweep.combinations}) > 1]
     columns = (
-        *(Column(title=name, key=name, kind="count" if name == "tensor_parallel" else "text") for name in varying),
+        *(_label_column(name) for name in varying),
         Column(title="batch", key="batch_size", kind="count"),
-        Column(title="seq_len", key="seq_len", kind="tokens"),
+        Column(title="tokens", key="seq_len", kind="tokens"),
         Column(title="cache", key="total_bytes", kind="bytes"),
-        Column(title="bytes", key="total_bytes", kind="count", optional=True),
-        Column(title="B a token", key="bytes_per_token", kind="count", optional=True),
+        Column(title="bytes", key="total_bytes", kind="count", drop=2, instead=""),
+        Column(title="B/token", key="bytes_per_token", kind="count", drop=1),
     )
     rows = tuple(tuple(row[column.key] for column in columns) for row in sweep_rows(sweep, limit))
     return Table(title=_title(sweep), columns=columns, rows=rows)

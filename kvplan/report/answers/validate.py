@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msgspec import Struct
 
 from kvplan.domain.tables import Column, Table
-from kvplan.domain.words import layer_range
+from kvplan.domain.words import layer_list, layer_range
 from kvplan.report.answers.estimate import title
 from kvplan.report.blocks import Block, Rows, View
 
@@ -22,10 +22,10 @@ _MOST_BUFFERS = 16  # rows; more are in the JSON
 
 _COLUMNS = (
     Column(title="figure", key="name"),
-    Column(title="layers", key="layers", optional=True),
+    Column(title="layers", key="layers", drop=2),
     Column(title="predicted", key="predicted", kind="count"),
     Column(title="real", key="real", kind="count"),
-    Column(title="difference", key="difference", kind="count"),
+    Column(title="difference", key="difference", kind="count", drop=1, instead=""),
     Column(title="verdict", key="verdict", kind="verdict"),
 )
 
@@ -92,7 +92,7 @@ def _buffer_row(on: str, buffer: "BufferCheck") -> tuple[Any, ...]:
     verdict = "differs" if buffer.difference else "equal"
     what = f"{on}{buffer.name} {_shape(buffer.shape)} {buffer.dtype}"
     change = buffer.real_bytes - buffer.predicted_bytes
-    return (what, layer_range(buffer.layers), buffer.predicted_bytes, buffer.real_bytes, change, verdict)
+    return (what, layer_list(buffer.layers), buffer.predicted_bytes, buffer.real_bytes, change, verdict)
 
 
 def _check_row(on: str, check: "Check") -> tuple[Any, ...]:
@@ -113,7 +113,9 @@ def _csv_rows(validation: "Validation") -> list[dict[str, Any]]:
         figures = {"predicted": predicted, "real": real, "difference": change, "exact": check.exact, "equal": check.equal}
         rows.append({**shared, "what": "check", "name": name, "layers": layers, "unit": check.unit, **figures})
     for buffer in validation.buffers:
-        _, layers, predicted, real, change, _ = _buffer_row("", buffer)
+        _, _, predicted, real, change, _ = _buffer_row("", buffer)
         figures = {"predicted": predicted, "real": real, "difference": change, "exact": True, "equal": buffer.difference is None}
-        rows.append({**shared, "what": "buffer", "name": buffer.name, "layers": layers, "unit": "bytes", **figures})
+        rows.append(
+            {**shared, "what": "buffer", "name": buffer.name, "layers": layer_range(buffer.layers), "unit": "bytes", **figures}
+        )
     return rows

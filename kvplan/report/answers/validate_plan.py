@@ -43,7 +43,7 @@ def together_table(together: "Together") -> Table:
         Column(title="figure", key="name"),
         Column(title="users", key="users", kind="count"),
         Column(title="context", key="context", kind="count"),
-        Column(title="tensors", key="tensors", kind="count", optional=True),
+        Column(title="tensors", key="tensors", kind="count", drop=1),
         Column(title="predicted", key="predicted", kind="count"),
         Column(title="real", key="real", kind="count"),
         Column(title="verdict", key="verdict", kind="verdict"),

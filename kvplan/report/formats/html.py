@@ -22,13 +22,18 @@ from kvplan.report.blocks import (
     not_predicted_title,
 )
 
+_RIGHT: Final = {"bytes", "tokens", "count", "ratio"}
 _HEAD: Final = '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>kvplan</title></head>\n'
 
 
 def text(answer: Answer, view: View) -> str:
     """The answer's blocks as one page."""
-    body = "\n".join(_block(block, view) for block in answer.blocks(view))
-    return f"{_HEAD}<body>\n{body}\n</body>\n</html>\n"
+    return f"{_HEAD}<body>\n{body(answer, view)}\n</body>\n</html>\n"
+
+
+def body(answer: Answer, view: View) -> str:
+    """The answer's blocks, to stand in a page or a notebook's cell."""
+    return "\n".join(_block(block, view) for block in answer.blocks(view))
 
 
 def _block(block: Block, view: View) -> str:
@@ -74,12 +79,12 @@ def to_html(table: Table, *, unit: str | None = None) -> str:
     def line(cells: list[str], tag: str) -> str:
         parts = []
         for column, cell in zip(table.columns, cells, strict=True):
-            style = "" if column.kind in {"text", "verdict", "bar"} else ' style="text-align:right"'
+            style = "" if column.kind not in _RIGHT else ' style="text-align:right"'
             parts.append(f"<{tag}{style}>{escape(cell)}</{tag}>")
         return f"<tr>{''.join(parts)}</tr>"
 
     body = "".join(line(row, "td") for row in shown.rows)
     foot = f"<tfoot>{line(shown.total, 'th')}</tfoot>" if shown.total else ""
     notes = "".join(f"<p><small>{escape(printable(note))}</small></p>" for note in table.notes)
-    caption = f"<caption>{escape(printable(table.title))}</caption>"
+    caption = f"<caption>{escape(printable(shown.title))}</caption>"
     return f"<table>{caption}<thead>{line(shown.headers, 'th')}</thead><tbody>{body}</tbody>{foot}</table>{notes}"

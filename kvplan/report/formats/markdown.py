@@ -1,10 +1,11 @@
-"""GitHub markdown, with the same units as on a terminal."""
+"""GitHub markdown that also reads well as it is: headings, code spans for names, and no more escapes than are needed."""
 
+import re
 from collections.abc import Iterator
-from typing import assert_never
+from typing import Final, assert_never
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.tables import Table, printed
+from kvplan.domain.tables import Column, Table, printed
 from kvplan.errors import printable
 from kvplan.limits import HINT, MESSAGE
 from kvplan.report.blocks import (
@@ -22,9 +23,13 @@ from kvplan.report.blocks import (
     not_predicted_title,
 )
 
-_ESCAPED = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>|#"})
-
-_LINKS = str.maketrans({"[": "\\[", "<": "\\<"})
+_RIGHT: Final = {"bytes", "tokens", "count", "ratio"}
+#: What would mean something: the start of a tag, a link or an entity, emphasis (not inside a word), a formula, code.
+_MEANT: Final = re.compile(r"[\\`*<\[$|]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|~(?=~)|(?<=~)~")
+#: The same in a sentence of kvplan's own, which has code spans.
+_MEANT_IN_PROSE: Final = re.compile(r"[*<\[$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
+_CODE: Final = re.compile(r"(`[^`]*`)")
+_CAPITALS: Final = re.compile(r"^[A-Z]+(?: [A-Z]+)*(?: on \S+?)?(?=[ :])")
 
 
 def text(answer: Answer, view: View) -> str:
@@ -53,11 +58,13 @@ def _block(block: Block, view: View) -> str:
             return to_markdown(block, unit=view.unit)
         case NotPredicted():
             more = f" See: {_prose(block.see, HINT)}." if block.see else ""
-            return f"**{_cell(printable(not_predicted_title(block)))}**\n\nnot predicted: {_prose(block.reason, MESSAGE)}{more}\n"
+            return f"### {_words(not_predicted_title(block))}\n\nnot predicted: {_prose(block.reason, MESSAGE)}{more}\n"
         case Heading():
-            return f"**{_cell(printable(block.text))}**\n"
+            return f"## {_words(block.text)}\n"
         case Verdict():
-            return f"**{_prose(block.text)}**\n"
+            said = _CAPITALS.match(block.text)
+            end = said.end() if said else len(block.text)
+            return f"**{_prose(block.text[:end])}**{_prose(block.text[end:])}\n"
         case Paragraph():
             return f"**{_prose(block.title)}.** {_prose(block.text, len(block.text) + 1)}\n"
         case Command():
@@ -73,30 +80,49 @@ def _block(block: Block, view: View) -> str:
 
 
 def _prose(text: str, most: int = 400) -> str:
-    """A sentence of kvplan's, with its code spans; names in it make no link and no tag."""
-    return printable(text, most).translate(_LINKS)
+    """A sentence of kvplan's, with its code spans; names in it make no link, no tag and no emphasis."""
+    parts = _CODE.split(printable(text, most))
+    return "".join(part if i % 2 else _MEANT_IN_PROSE.sub(r"\\\g<0>", part) for i, part in enumerate(parts))
 
 
 def _code(text: str) -> str:
+    """A code span, whatever is in it."""
     shown = printable(text)
-    return f"`` {shown} ``" if "`" in shown else f"`{shown}`"
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    return f"`{shown}`" if not longest else f"{'`' * (longest + 1)} {shown} {'`' * (longest + 1)}"
 
 
-def _cell(text: str) -> str:
-    return text.translate(_ESCAPED)
+def _words(text: str) -> str:
+    """Text in which nothing is meant as markdown."""
+    return _MEANT.sub(r"\\\g<0>", printable(text))
+
+
+def _cell(text: str, column: Column) -> str:
+    """A name as a code span, anything else as it is; a `|` ends no cell."""
+    if column.kind == "name" and text:
+        return _code(text).replace("|", "\\|")
+    return _words(text)
 
 
 def to_markdown(table: Table, *, unit: str | None = None) -> str:
-    """The table, a bold total row, and the notes as a list."""
+    """The table under its heading, the row that was asked for and the total bold, and the notes as a list."""
     shown = printed(table, unit)
-    keep = [i for i, column in enumerate(table.columns) if column.kind != "bar"]
-    rules = ["---" if table.columns[i].kind in {"text", "verdict"} else "---:" for i in keep]
-    lines = [f"**{_cell(printable(table.title))}**", ""] if table.title else []
-    rows = [[_cell(row[i]) for i in keep] for row in shown.rows]
+    keep = [i for i, column in enumerate(table.columns) if column.kind not in {"bar", "mark"}]
+    columns = [table.columns[i] for i in keep]
+    rules = ["---:" if column.kind in _RIGHT else "---" for column in columns]
+    lines = [f"### {_words(shown.title)}", ""] if shown.title else []
+    rows = []
+    for number, row in enumerate(shown.rows):
+        cells = [_cell(row[i], column) for i, column in zip(keep, columns, strict=True)]
+        rows.append(_bold(cells) if table.stands_out(number) else cells)
     if shown.total:
-        rows.append([f"**{_cell(shown.total[i])}**" if shown.total[i] else "" for i in keep])
-    headers = [_cell(shown.headers[i]) for i in keep]
+        rows.append(_bold([_words(shown.total[i]) for i in keep]))
+    headers = [_words(shown.headers[i]) for i in keep]
     lines += [f"| {' | '.join(row)} |" for row in (headers, rules, *rows)]
     if table.notes:
-        lines += ["", *(f"- {_cell(printable(note))}" for note in table.notes)]
+        lines += ["", *(f"- {_prose(note)}" for note in table.notes)]
     return "\n".join(lines) + "\n"
+
+
+def _bold(cells: list[str]) -> list[str]:
+    return [f"**{cell}**" if cell else "" for cell in cells]

@@ -38,10 +38,9 @@ def test_all_exact_is_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == snapshot("""\
 recorded cases against predictions
 
- engine   cases   exact   differing   not predicted   invalid
- ────────────────────────────────────────────────────────────
- paper        2       2           0               0         0
-
+engine  cases  exact  differing  not predicted  invalid
+───────────────────────────────────────────────────────
+paper       2      2          0              0        0
 """)
 
 
@@ -52,32 +51,27 @@ def test_the_rest_is_no_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert out == snapshot("""\
 recorded cases against predictions
 
- engine   cases   exact   differing   not predicted   invalid
- ────────────────────────────────────────────────────────────
- paper        2       1           1               0         0
- abacus       1       0           0               1         0
- (none)       1       0           0               0         1
+engine  cases  exact  differing  not predicted  invalid
+───────────────────────────────────────────────────────
+paper       2      1          1              0        0
+abacus      1      0          0              1        0
+(none)      1      0          0              0        1
 
- total        4       1           1               1         1
-
+total       4      1          1              1        1
 
 differing
 
- case    fact              predicted   recorded   difference
- ───────────────────────────────────────────────────────────
- wrong   bytes_per_token   1,024       1,000      +24
-
+case   fact             predicted  recorded  difference
+───────────────────────────────────────────────────────
+wrong  bytes_per_token  1,024      1,000     +24
 
 remarks
 
- status          cases   first           reason
- ──────────────────────────────────────────────────────────────────────────────
- not predicted       1   unknown         kvplan predicts no facts of engine
-                                         `abacus`
- invalid             1   cases.jsonl:4   not valid JSON: expecting property
-                                         name enclosed in double quotes at
-                                         column 2
-
+status         cases  first          reason
+────────────────────────────────────────────────────────────────────────────────
+not predicted      1  unknown        kvplan predicts no facts of engine `abacus`
+invalid            1  cases.jsonl:4  not valid JSON: expecting property name
+                                     enclosed in double quotes at column 2
 """)
 
 

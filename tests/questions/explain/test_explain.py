@@ -100,7 +100,7 @@ def test_any_model_can_be_explained_in_every_format(model: Model, width: int) ->
     e = explain(model, Workload(seq_len=100, encoder_len=10))
     answer, view = ExplainAnswer(e), View(width=width)
     assert max(map(len, str(render(answer, "table", view)).splitlines())) <= width or width < 60
-    assert str(render(answer, "markdown", view)).startswith("**")
+    assert str(render(answer, "markdown", view)).startswith("## ")
     assert json.loads(render(answer, "json", view))["explanation"]["total_bytes"] == e.total_bytes
 
 
@@ -136,62 +136,59 @@ keys and values can be dropped: its cache stops growing.
 
 layer map of 12 layers
 
- layers   each remembers             repeated
- ───────────────────────────────────────────────────
- 0-4      GQA 16x128, window 1,024   x2, to layer 11
- 5        GQA 16x128                 x2, to layer 11
-
+layers  each remembers            repeated
+─────────────────────────────────────────────────
+0-4     GQA 16x128, window 1,024  x2, to layer 11
+5       GQA 16x128                x2, to layer 11
 
 the sum
 
- term                              product                                bytes
- ──────────────────────────────────────────────────────────────────────────────
- keys (GQA 16x128, window 1,024)   10 layers x 4 sequences x 16     167,772,160
+term                               product                                 bytes
+────────────────────────────────────────────────────────────────────────────────
+keys (GQA 16x128, window 1,024)    10 layers x 4 sequences x 16      167,772,160
                                    kv_heads x 1,024 tokens x 128
                                    head_dim x 2 B
- values (GQA 16x128, window        10 layers x 4 sequences x 16     167,772,160
- 1,024)                            kv_heads x 1,024 tokens x 128
+values (GQA 16x128, window 1,024)  10 layers x 4 sequences x 16      167,772,160
+                                   kv_heads x 1,024 tokens x 128
                                    head_dim x 2 B
- keys (GQA 16x128)                 2 layers x 4 sequences x 16      268,435,456
+keys (GQA 16x128)                  2 layers x 4 sequences x 16       268,435,456
                                    kv_heads x 8,192 tokens x 128
                                    head_dim x 2 B
- values (GQA 16x128)               2 layers x 4 sequences x 16      268,435,456
+values (GQA 16x128)                2 layers x 4 sequences x 16       268,435,456
                                    kv_heads x 8,192 tokens x 128
                                    head_dim x 2 B
 
- total                                                              872,415,232
+total                                                                872,415,232
 
-note: the next token of one sequence costs 16,384 B; evidence: theory
+note: each further token of a sequence: 16,384 B; evidence: theory
 
 where the numbers come from
 
- key                           value   from
- ────────────────────────────────────────────────────
- attention_heads               32      sliding.yaml:3
- layers[0].repeat              5       sliding.yaml:6
- layers[0].of.key_dim          128     sliding.yaml:7
- layers[0].of.value_dim        128     sliding.yaml:7
- layers[0].of.kv_heads         16      sliding.yaml:7
- layers[0].of.sliding_window   1024    sliding.yaml:7
- layers[1].key_dim             128     sliding.yaml:8
- layers[1].value_dim           128     sliding.yaml:8
- layers[1].kv_heads            16      sliding.yaml:8
- pattern                       2       sliding.yaml:4
-
+key                          value  from
+──────────────────────────────────────────────────
+attention_heads              32     sliding.yaml:3
+layers[0].repeat             5      sliding.yaml:6
+layers[0].of.key_dim         128    sliding.yaml:7
+layers[0].of.value_dim       128    sliding.yaml:7
+layers[0].of.kv_heads        16     sliding.yaml:7
+layers[0].of.sliding_window  1,024  sliding.yaml:7
+layers[1].key_dim            128    sliding.yaml:8
+layers[1].value_dim          128    sliding.yaml:8
+layers[1].kv_heads           16     sliding.yaml:8
+pattern                      2      sliding.yaml:4
 
 sources
 
- rule               source
- ──────────────────────────────────────────────────────────────────────────────
- self-attention     Vaswani et al. 2017 (arXiv 1706.03762) section 3.2; rotary
-                    encoding: arXiv 2104.09864
- grouped heads      MQA: arXiv 1911.02150 section 3; GQA: arXiv 2305.13245
-                    section 2.2
- sliding window     Longformer, arXiv 2004.05150 section 3.1; Mistral-7B, arXiv
-                    2310.06825 section 2 (rolling buffer)
- storage in ideal   kvplan/engines/ideal: each element once, no blocks, no
-                    padding: the least that the model needs
-
+rule              source
+────────────────────────────────────────────────────────────────────────────────
+self-attention    Vaswani et al. 2017 (arXiv 1706.03762) section 3.2; rotary
+                  encoding: arXiv 2104.09864
+grouped heads     MQA: arXiv 1911.02150 section 3; GQA: arXiv 2305.13245 section
+                  2.2
+sliding window    Longformer, arXiv 2004.05150 section 3.1; Mistral-7B, arXiv
+                  2310.06825 section 2 (rolling buffer)
+storage in ideal  kvplan/engines/ideal: each element once, no blocks, no
+                  padding: the least that the model needs
 """)
 
 
