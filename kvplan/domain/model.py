@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from kvplan.domain.latest import latest
 from kvplan.domain.origin import Origin
 from kvplan.errors import shown
 from kvplan.limits import HEADS, LAYERS, MEMORIES
@@ -352,7 +353,12 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
 
     def collapsed(self) -> dict[tuple[Memory, ...], tuple[int, ...]]:
         """Equal layers together: memories -> the indices of the layers that hold them, in first-seen order."""
-        groups: dict[tuple[Memory, ...], list[int]] = {}
-        for layer in self.layers:
-            groups.setdefault(layer.memories, []).append(layer.index)
-        return {memories: tuple(indices) for memories, indices in groups.items()}
+        return _collapsed(self)
+
+
+@latest(8, by_identity=True)  # engines ask again and again of the model at hand
+def _collapsed(model: Model) -> dict[tuple[Memory, ...], tuple[int, ...]]:
+    groups: dict[tuple[Memory, ...], list[int]] = {}
+    for layer in model.layers:
+        groups.setdefault(layer.memories, []).append(layer.index)
+    return {memories: tuple(indices) for memories, indices in groups.items()}

@@ -30,6 +30,7 @@ ABOUT: Final = About(
         "tensor_parallel": "tensor_parallel_size",
         "stages": "pipeline_parallel_size",
         "context": "max_model_len",
+        "sequences": "max_num_seqs",
         "utilization": "gpu_memory_utilization",
         "memory": "device_memory_bytes",
         "device_name": "device_name",

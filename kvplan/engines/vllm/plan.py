@@ -7,7 +7,7 @@ pipeline stages.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections import deque
 from math import lcm
 from typing import Final, Literal
 
@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvplan.domain.dtypes import item_bytes, lookup
+from kvplan.domain.latest import latest
 from kvplan.domain.model import Chunk, Cross, Index, Latent, Model, Recurrent, Softmax
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.kernel.tensors import Count
@@ -65,14 +66,13 @@ _FLASHINFER_DELTA: Final = 64  # tokens: FlashInfer exports states of a gated de
 _FLASHINFER_WIDTH: Final = 128  # elements of a key that its kernels for sm_10x and sm_12x take
 
 
-class Plan(Struct, frozen=True, kw_only=True, dict=True):
-    """What is settled before memory is profiled. `stages` are each pipeline stage's parts of `groups`."""
+class Layout(Struct, frozen=True, kw_only=True):
+    """What lies in the pool: it depends neither on how many requests run at once nor on what one step takes.
 
-    options: VllmOptions
-    version: Release
+    `stages` are each pipeline stage's parts of `groups`, `block_bytes` the bytes of one block of the pool there.
+    """
+
     rules: Rules
-    scheduling: Scheduling
-    max_model_len: int
     model_dtype: str
     cache_dtype: str
     block_size: int  # after alignment
@@ -81,11 +81,16 @@ class Plan(Struct, frozen=True, kw_only=True, dict=True):
     groups: tuple[CacheGroup, ...]
     stages: tuple[tuple[CacheGroup, ...], ...]
     stage_layers: tuple[range, ...]
+    block_bytes: tuple[int, ...]
 
-    @cached_property
-    def block_bytes(self) -> tuple[int, ...]:
-        """Bytes of one block of the pool on each stage."""
-        return tuple(block_bytes(stage, self.rules) for stage in self.stages)
+
+class Plan(Layout, frozen=True, kw_only=True):
+    """What is settled before memory is profiled."""
+
+    options: VllmOptions
+    version: Release
+    scheduling: Scheduling
+    max_model_len: int
 
     def group_blocks(self, tokens: Count) -> tuple[Count, ...]:
         """Blocks of each group that a request of `tokens` tokens may hold."""
@@ -191,10 +196,47 @@ def make_plan(model: Model, options: VllmOptions, version: Release) -> Plan:
         OptionError: flags that do not fit the model.
     """
     length = model_length(model, options)
-    mode = state_mode(model, options, version)
-    storage = _storage(model, options, version, mode)
     batch = options.batch(version, length, item_tokens(model.model_type))
     batches = options.batches_in_flight(version) if IN_FLIGHT_BATCHES.at(version) else 1
+    stateless = replace(options, max_model_len=None) if not has_states(model) else replace(options, max_model_len=length)
+    layout = _layout(model, replace(stateless, max_num_seqs=None, max_num_batched_tokens=None), version)
+    return Plan(
+        **{name: getattr(layout, name) for name in Layout.__struct_fields__},
+        options=options,
+        version=version,
+        scheduling=Scheduling(
+            in_flight_tokens=batch.tokens * batches,
+            batch_tokens=batch.tokens,
+            max_num_seqs=batch.seqs,
+            context_parallel=options.decode_context_parallel_size,
+        ),
+        max_model_len=length,
+    )
+
+
+#: A search asks for one layout again and again, with other lengths and numbers of requests: so many are kept of a model.
+_KEPT: Final = 16
+
+
+@latest(4, by_identity=True)
+def _kept(model: Model) -> deque[tuple[VllmOptions, Release, Layout]]:
+    """The latest layouts of a model."""
+    return deque(maxlen=_KEPT)
+
+
+def _layout(model: Model, options: VllmOptions, version: Release) -> Layout:
+    known = _kept(model)
+    for asked, release, layout in known:
+        if release == version and asked.draft is options.draft and asked == options:
+            return layout
+    known.append((options, version, _laid_out(model, options, version)))
+    return known[-1][2]
+
+
+def _laid_out(model: Model, options: VllmOptions, version: Release) -> Layout:
+    length = model_length(model, options)
+    mode = state_mode(model, options, version)
+    storage = _storage(model, options, version, mode)
     caches, block_size = _caches(model, options, storage, version)
     state_size: int | None = None
     if has_states(model):
@@ -207,26 +249,19 @@ def make_plan(model: Model, options: VllmOptions, version: Release) -> Plan:
         unified_pages=UNIFIED_PAGES.at(version),
     )
     groups = cache_groups(caches, rules)
-    stages = _stage_layers(model, options)
-    return Plan(
-        options=options,
-        version=version,
+    layers = _stage_layers(model, options)
+    stages = tuple(on_stage(groups, own) for own in layers)
+    return Layout(
         rules=rules,
-        scheduling=Scheduling(
-            in_flight_tokens=batch.tokens * batches,
-            batch_tokens=batch.tokens,
-            max_num_seqs=batch.seqs,
-            context_parallel=options.decode_context_parallel_size,
-        ),
-        max_model_len=length,
         model_dtype=storage.dtype,
         cache_dtype=storage.cache,
         block_size=block_size,
         state_block_size=state_size,
         caches=caches,
         groups=groups,
-        stages=tuple(on_stage(groups, layers) for layers in stages),
-        stage_layers=stages,
+        stages=stages,
+        stage_layers=layers,
+        block_bytes=tuple(block_bytes(stage, rules) for stage in stages),
     )
 
 

@@ -11,7 +11,7 @@ from kvplan.domain.unified import working_set
 from kvplan.engines.kernel.engine import Serving
 from kvplan.errors import OptionError
 from kvplan.questions.commands import served_name
-from kvplan.questions.fit.budget import budget_of, room_of
+from kvplan.questions.fit.budget import Budgets, room_of
 from kvplan.questions.fit.question import Fit, Limit, Question, Row
 from kvplan.questions.fit.room import Room
 from kvplan.units import MAX_COUNT
@@ -33,24 +33,25 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
             f"«gpus {q.gpus}» is not a multiple of «tensor_parallel {q.tensor_parallel}»{stages}",
             hint="each replica of the model takes as many",
         )
-    budget = budget_of(q)
-    room = room_of(q, budget)
+    budgets = Budgets(q)
+    room = room_of(budgets)
     reason = room.refusal(q.each or 1, q.context or min(q.ceiling, _SHORTEST))
     if reason:
-        return _unpredicted(q, budget, reason)
+        return _unpredicted(q, budgets.first, reason)
     context, each, limited = _solve(q, room)
     fits = each > 0 and context > 0 and room.fits(each, context)
     rows = () if brief else _rows(q, room, context, each, fits=fits)
-    found = _answered(q, budget, room, context, each, fits=fits, limited=limited, rows=rows, brief=brief)
-    if budget.refused:
+    found = _answered(q, budgets, room, context, each, fits=fits, limited=limited, rows=rows, brief=brief)
+    if found.budget.refused:
         return replace(found, fits=False)
-    return _over_band(found, room, context, each) if budget.cache.low != budget.cache.high else found
+    return _over_band(found, room, context, each) if found.budget.cache.low != found.budget.cache.high else found
 
 
 def _over_band(found: Fit, room: Room, context: int, each: int) -> Fit:
     """The answer at both ends of what may be left for the cache: the exit code follows the low one."""
-    q, budget = found.question, found.budget
-    low, high = (room.of_size(amount) for amount in (budget.cache.low, budget.cache.high))
+    q = found.question
+    line = found.budget.cache  # of the command that is typed: what else it tells the server holds at both ends
+    low, high = (room.told(max(each, 1)).of_size(amount) for amount in (line.low, line.high))
     if q.asked == "target":
         sure, possible = low.fits(each, context), high.fits(each, context)
         return replace(found, fits=sure, unsure=sure != possible)
@@ -112,7 +113,7 @@ def _limit(room: Room, batch_size: int, context: int) -> Limit:
 
 def _answered(
     q: Question,
-    budget: Budget,
+    budgets: Budgets,
     room: Room,
     context: int,
     each: int,
@@ -127,17 +128,19 @@ def _answered(
     kept = allocation if isinstance(allocation, Allocation) else None
     batch_size = q.batch_size if q.batch_size is not None else each * q.caches
     typical = _typical(q, room, *shown) if fits else None
+    told = (shown[0] if typical is None else typical // q.caches, shown[1])  # the requests at once that the command types
+    budget = budgets.at(told[0])
     flags, one_of_several = "", False
     if fits and kept is not None and limited != "nothing":
         serving = Serving(
             model=served_name(q.model, q.source),
-            context=shown[1],
-            batch_size=(shown[0] if typical is None else typical // q.caches) * q.inside,
+            context=told[1],
+            batch_size=told[0] * q.inside,
             utilization=budget.utilization,
             replicas=q.replicas,
             options=q.options,
         )
-        started = room.prepared(*shown)
+        started = room.prepared(*told)
         flags = started.command(serving)
         one_of_several = q.replicas > 1 and flags != "" and flags == started.command(replace(serving, replicas=1))
     return Fit(
@@ -149,7 +152,7 @@ def _answered(
         limited_by=limited,
         rows=rows,
         allocation=kept,
-        pool=room.pool(*shown),
+        pool=room.pool(*told),
         typical=typical,
         evidence=room.evidence(*shown),
         flags=flags,

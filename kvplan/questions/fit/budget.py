@@ -4,8 +4,8 @@ The engine's ledger where its lines are known, else its weights and one assumed 
 committees start from here; what a budget then holds is asked of `kvplan.questions.fit.room`.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
@@ -34,12 +34,18 @@ from kvplan.units import ceil_div
 #: Lines that are loaded with the model.
 LOADED: Final = frozenset({"weights", "LoRA slots", "drafter"})
 _CONTRADICTION: Final = 0.1
+Side = Literal["bytes", "low", "high"]
 
 
-def budget_of(q: Question) -> Budget:
-    """One device's budget, each line with its origin: the engine's ledger where its lines are known."""
+def budget_of(q: Question, sequences: int | None = None) -> Budget:
+    """One device's budget, each line with its origin: the engine's ledger where its lines are known.
+
+    Args:
+        q: what is asked.
+        sequences: requests at once that the server is told; None: what is asked of one replica, else the engine's default.
+    """
     plain = _plain_budget(q)
-    prepared = prepared_of(q, plain)
+    prepared = prepared_of(q, plain, sequences)
     tensors = describe(q.model, getattr(prepared.engine.options, "draft", None)) if prepared is not None else None
     if prepared is None or tensors is None:
         return plain
@@ -48,10 +54,49 @@ def budget_of(q: Question) -> Budget:
     return plain if found is None else _of_ledger(q, _overridden(q, found), prepared.too_little_free(found, machine))
 
 
-def prepared_of(q: Question, plain: Budget) -> Prepared | None:
+class Budgets:
+    """The budgets of one question, by how many requests at once its server is told to run; each is worked out once."""
+
+    def __init__(self, q: Question) -> None:
+        self.question = q
+        self._known: dict[int, Budget] = {}
+        self._first: Budget | None = None
+
+    @property
+    def first(self) -> Budget:
+        """As the question has it: the requests that it asks of one replica, else the engine's default."""
+        if self._first is None:
+            self._first = budget_of(self.question)
+        return self._first
+
+    def at(self, sequences: int) -> Budget:
+        """The budget of a server that is told so many; the first one's where no line depends on it."""
+        told = about(self.question.engine).roles.get("sequences", "")
+        fixed = not told or told in self.question.options or self.first.ledger is None
+        if fixed or sequences in {0, self.question.each}:
+            return self.first
+        if sequences not in self._known:
+            self._known[sequences] = budget_of(self.question, sequences)
+        return self._known[sequences]
+
+    def left(self, side: Side = "bytes") -> Callable[[int], int]:
+        """What is left for the cache, at its best value or at an end of its band, by the requests that the server is told."""
+
+        def amount(sequences: int) -> int:
+            line = self.at(sequences).cache
+            return line.low if side == "low" else line.high if side == "high" else line.bytes
+
+        return amount
+
+
+def prepared_of(q: Question, plain: Budget, sequences: int | None = None) -> Prepared | None:
     """The engine as the question would start it, where it can be."""
     options = told_options(q, plain)
     limit = about(q.engine).roles.get("context", "")
+    told = about(q.engine).roles.get("sequences", "")
+    most = sequences or q.each
+    if most and told in option_names(q.engine):
+        options.setdefault(told, most * q.inside)
     share = about(q.engine).roles.get("utilization", "")
     if q.context is not None and limit in option_names(q.engine):
         options.setdefault(limit, q.context)
@@ -176,11 +221,11 @@ def utilization_from(value: Any) -> float:
     return share
 
 
-def room_of(q: Question, budget: Budget, amount: int | None = None) -> Room:
-    """The cache budget, or another `amount` of bytes, as the engine sees it."""
-    size = budget.cache_bytes if amount is None else amount
-    told = told_options(q, budget)
-    return Room(q.model, q.engine, told, size, encoder_len=q.encoder_len, maker=q.gpu.vendor, together=q.inside)
+def room_of(budgets: Budgets, side: Side = "bytes") -> Room:
+    """The cache budget, at its best value or at an end of its band, as the engine sees it."""
+    q = budgets.question
+    told = told_options(q, budgets.first)
+    return Room(q.model, q.engine, told, budgets.left(side), encoder_len=q.encoder_len, maker=q.gpu.vendor, together=q.inside)
 
 
 def told_options(q: Question, budget: Budget) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from kvplan.errors import KvplanError
 from kvplan.questions.changes import SPLITS, dtypes_of, larger_gpus, lighter_weights, narrower_dtypes
 from kvplan.questions.commands import fit_command
 from kvplan.questions.fit.answer import answer
-from kvplan.questions.fit.budget import budget_of, room_of
+from kvplan.questions.fit.budget import Budgets, budget_of, room_of
 from kvplan.questions.fit.question import Alternative, Fit, Fix, Question
 from kvplan.questions.fit.room import Room
 from kvplan.units import MAX_COUNT
@@ -98,7 +98,7 @@ def _has_experts(q: Question) -> bool:
 def _fewer(q: Question) -> Iterator[Question]:
     if q.batch_size is None:
         return
-    room = _surely(q)
+    room = _surely(replace(q, batch_size=None))
     most = room.most_requests(q.context) if q.context is not None else 1
     if 0 < most < MAX_COUNT:
         yield replace(q, batch_size=most * q.caches)
@@ -106,8 +106,7 @@ def _fewer(q: Question) -> Iterator[Question]:
 
 def _surely(q: Question) -> Room:
     """The room that there is at least, whatever the bands of the lines turn out to be."""
-    budget = budget_of(q)
-    return room_of(q, budget, budget.cache.low)
+    return room_of(Budgets(q), "low")
 
 
 def _shorter(q: Question) -> Iterator[Question]:

@@ -1,7 +1,7 @@
 """The inverse question: the largest workload under a byte limit. Pure."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.mix import Mix
@@ -18,6 +18,8 @@ from kvplan.questions.estimate import predict
 from kvplan.units import MAX_COUNT
 
 T = TypeVar("T")
+#: Requests at once of a server that is not told how many.
+_UNTOLD: Final = 0
 
 
 def largest_batch(
@@ -71,15 +73,16 @@ class Room:
         model: Model,
         engine: str,
         options: Mapping[str, Any],
-        budget_bytes: int,
+        budget_bytes: int | Callable[[int], int],
         *,
         encoder_len: int = 0,
         maker: str | None = None,
         together: int = 1,
     ) -> None:
+        """`budget_bytes` may be a function of the requests at once that the server is told, `maker` is the device's."""
         self.model = model
-        self._maker = maker  # of the device
-        self.budget_bytes = budget_bytes
+        self._maker = maker
+        self._budget = budget_bytes if callable(budget_bytes) else lambda _: budget_bytes
         self._spec = engine
         self._options = dict(options)
         self._encoder_len = encoder_len
@@ -89,17 +92,36 @@ class Room:
         self._started: dict[tuple[int, int], Prepared | Refused] = {}  # by requests and context, where the engine is told
         self._pools: dict[tuple[int, int], Pool | Refused] = {}
 
-    def of_size(self, budget_bytes: int) -> "Room":
+    def of_size(self, budget_bytes: int | Callable[[int], int]) -> "Room":
         """The same engine with another budget."""
         more: dict[str, Any] = {"encoder_len": self._encoder_len, "maker": self._maker, "together": self._together}
         other = Room(self.model, self._spec, self._options, budget_bytes, **more)
         other._started = self._started
         return other
 
+    def told(self, sequences: int) -> "Room":
+        """The same engine, told to run so many requests at once."""
+        if not self._sequences:
+            return self
+        options = {**self._options, self._sequences: sequences * self._together}
+        more: dict[str, Any] = {"encoder_len": self._encoder_len, "maker": self._maker, "together": self._together}
+        return Room(self.model, self._spec, options, self._budget, **more)
+
     def _told(self, role: Role) -> str:
         """The engine's option for `role`, where nobody has given it: the answer decides it."""
         name = about(self._spec).roles.get(role, "")
         return name if name in option_names(self._spec) and name not in self._options else ""
+
+    def _key(self, batch_size: int, context: int) -> tuple[int, int]:
+        return (batch_size if self._sequences else 0, context if self._limit else 0)
+
+    def _made(self, batch_size: int, context: int) -> Prepared:
+        """The engine as it would be started for so many requests of up to `context` tokens.
+
+        Raises:
+            Refused: it would not start.
+        """
+        return self._kept(self._started, self._key(batch_size, context), lambda: self._start(batch_size, context))
 
     def _at(self, batch_size: int, context: int) -> tuple[Prepared, int, Pool | None]:
         """The engine as it would be started for requests of up to `context` tokens, the bytes that they may take, its pool.
@@ -107,11 +129,11 @@ class Room:
         Raises:
             Refused: it would not start.
         """
-        key = (batch_size if self._sequences else 0, context if self._limit else 0)
-        prepared = self._kept(self._started, key, lambda: self._start(batch_size, context))
+        prepared = self._made(batch_size, context)
         if not isinstance(prepared, Served):
-            return prepared, self.budget_bytes, None
-        pool = self._kept(self._pools, key, lambda: prepared.pool(max(0, self.budget_bytes)))
+            return prepared, self._budget(batch_size), None
+        key = self._key(batch_size, context)
+        pool = self._kept(self._pools, key, lambda: prepared.pool(max(0, self._budget(batch_size))))
         return prepared, pool.usable_bytes, pool
 
     def _kept(self, known: "dict[tuple[int, int], T | Refused]", key: tuple[int, int], made: Callable[[], T]) -> T:
@@ -127,7 +149,7 @@ class Room:
 
     def _start(self, batch_size: int, context: int) -> Prepared:
         more = {self._limit: context} if self._limit else {}
-        if self._sequences:
+        if self._sequences and batch_size != _UNTOLD:
             more[self._sequences] = batch_size * self._together
         return make_engine(self._spec, self._options | more).on(self.model)
 
@@ -173,7 +195,9 @@ class Room:
         """What `batch_size` requests of `context` tokens take at most; None when the engine takes no such workload."""
         at = At(context, batch_size, self._encoder_len)
         try:
-            prepared = self._at(batch_size, context)[0]
+            prepared = self._made(batch_size, context)
+            if not self._linear(prepared):
+                self._at(batch_size, context)  # several pools may have no room for so many, whatever their bytes
             prepared.check(at)
             return prepared.most_bytes(at)
         except Refused:
@@ -193,20 +217,53 @@ class Room:
 
     def most_requests(self, context: int) -> int:
         """The most requests of `context` tokens; 0 when not even one fits, MAX_COUNT when the cache does not grow."""
-        one = self.bytes(1, context)
-        if one is None:
+        at = At(context, 1, self._encoder_len)
+        try:
+            prepared = self._at(_UNTOLD, context)[0]
+            prepared.check(at)
+        except Refused:
             return 0
-        prepared, limit, _ = self._at(1, context)
-        # whatever the number, the server is started the same
-        alike = prepared.linear_in_batch and prepared.one_pool and not self._sequences
-        if alike and one == prepared.totals(At(context, 1, self._encoder_len)).allocated:
-            if one > limit:
-                return 0
-            return min(limit // one, MAX_COUNT) if one else MAX_COUNT
+        if self._linear(prepared) and prepared.most_bytes(at) == prepared.totals(at).allocated:
+            return self._settled(context, lambda started, limit: _held(started, context, self._encoder_len, limit))
         return largest(lambda batch_size: self.fits(batch_size, context))
+
+    def _linear(self, prepared: Prepared) -> bool:
+        """Whether bytes of one request say what many take, once it is started."""
+        return prepared.linear_in_batch and prepared.one_pool
+
+    def _settled(self, context: int, holds: Callable[[Prepared, int], int]) -> int:
+        """The most requests that a server holds which is told to run as many.
+
+        What it holds (`holds` of the server and its bytes) hardly depends on what it is told, so that the answer for one
+        number is nearly the next one's, and the search ends after two or three starts.
+        """
+        enough, guess = 0, holds(*self._at(_UNTOLD, context)[:2])
+        too_many: int | None = None
+        if not self._sequences or guess >= MAX_COUNT:
+            return min(guess, MAX_COUNT)
+        guess = max(guess, 1)  # what it takes for many may leave nothing, where one would fit
+        while guess > enough:
+            try:
+                found = holds(*self._at(guess, context)[:2])
+            except Refused:
+                found = 0
+            if found == guess:
+                return guess
+            if found > guess:
+                enough, guess = guess, found
+            else:
+                too_many, guess = guess, max(found, enough)
+            if too_many is not None:
+                if too_many - enough <= 1:
+                    return enough
+                guess = min(max(guess, enough + 1), too_many - 1)
+        return enough
 
     def most_on_average(self, context: int, average: int) -> int:
         """The most requests of `average` tokens in a server that is started for `context`; MAX_COUNT when none limits."""
+
+        if self._linear(self._at(_UNTOLD, context)[0]):
+            return self._settled(context, lambda started, limit: _held(started, average, self._encoder_len, limit))
 
         def fits(batch_size: int) -> bool:
             prepared = self._at(batch_size, context)[0]
@@ -218,16 +275,27 @@ class Room:
     def most_of(self, context: int, mix: Mix) -> int:
         """The most requests of a mix in a server that is started for `context`; MAX_COUNT when none limits.
 
-        Where several pools are asked, or the number of requests decides how the server starts, a request of the mix counts
-        as one of its average length: windows and states then take no less than they would.
+        Where several pools are asked, a request of the mix counts as one of its average length: windows and states then take
+        no less than they would.
         """
-        prepared, limit, _ = self._at(1, context)
-        if not (prepared.linear_in_batch and prepared.one_pool) or self._sequences:
+        if not self._linear(self._at(_UNTOLD, context)[0]):
             return self.most_on_average(context, mix.average)
-        sizes = (prepared.totals(At(part.tokens, 1, self._encoder_len)).allocated for part in mix.parts)
-        found = mix.most(limit, tuple(sizes))
-        return MAX_COUNT if found is None else min(found, MAX_COUNT)
+
+        def holds(started: Prepared, limit: int) -> int:
+            sizes = (started.totals(At(part.tokens, 1, self._encoder_len)).allocated for part in mix.parts)
+            found = mix.most(limit, tuple(sizes))
+            return MAX_COUNT if found is None else min(found, MAX_COUNT)
+
+        return self._settled(context, holds)
 
     def longest_context(self, batch_size: int, ceiling: int) -> int:
         """The longest context, at most `ceiling` tokens, of `batch_size` requests; 0 when one token does not fit."""
         return largest(lambda context: self.fits(batch_size, context), ceiling=ceiling)
+
+
+def _held(started: Prepared, tokens: int, encoder_len: int, limit: int) -> int:
+    """Requests of `tokens` tokens that `limit` bytes hold, of an engine whose bytes are linear in them."""
+    one = started.totals(At(tokens, 1, encoder_len)).allocated
+    if one > limit:
+        return 0
+    return min(limit // one, MAX_COUNT) if one else MAX_COUNT
