@@ -22,6 +22,8 @@ def cpu_seconds(command: tuple[str, ...]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+MODELS = ("llama-3.3-70b", "deepseek-v3", "gpt-oss-120b")
+CARDS = "h100:2,h100:4,h100:8,h200:2,h200:4,h200:8,b200:2,b200:4,b200:8,a100-80gb:4,a100-80gb:8,l40s:8"
 #: Other commands -> how many times the imports they may cost.
 COMMANDS = {
     ("fit", "llama-3.1-8b", "--gpu", "h100", "--context", "8k"): 1.7,
@@ -29,6 +31,7 @@ COMMANDS = {
     ("fit", "llama-3.1-8b", "--gpu", "rtx-4090", "-e", "llama.cpp"): 3.0,
     ("fit", "llama-3.3-70b", "--gpu", "all", "--target", "8 users at 32k"): 8.0,
     ("models",): 2.5,
+    ("fit", *MODELS, "--gpu", CARDS, "--context", "4k,8k,16k,32k,64k,128k"): 12.0,  # 3 models x 12 GPUs x 6 contexts
 }
 
 

@@ -23,6 +23,7 @@ PLAN_FILES: Final = 64
 PLAN_DEPTH: Final = 8  # files inside files
 ADVICE_SECONDS: Final = 2.0
 
+WORKLOADS: Final = 1_000  # lengths x batch sizes of an estimate or a comparison; `sweep` has no such bound
 CELLS: Final = 3_000  # of a table of capacities; each takes a hundredth of a second
 
 GGUF_HEADER_BYTES: Final = 128 * MIB  # of all parts together

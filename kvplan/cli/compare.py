@@ -1,6 +1,6 @@
 """`kvplan compare`: models, variants, engines and cache dtypes side by side."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,8 +26,8 @@ Baseline = Annotated[
 def compare(
     models: o.ModelsArg,
     variants: VariantOpt = None,
-    seq_len: o.SeqLen = "8k",
-    batch_size: o.BatchSize = "1",
+    seq_len: o.SeqLens = "8k",
+    batch_size: o.BatchSizes = "1",
     engines: EnginesOpt = "ideal",
     kv_dtypes: KvDtypes = "auto",
     baseline: Baseline = None,
@@ -50,14 +50,14 @@ def compare(
     from kvplan.report.answers.compare import CompareAnswer
 
     originals = [load(name, infer=infer) for name in models]
-    workload = o.workload(seq_len, batch_size, encoder_len, *originals)
+    workloads = o.workloads(seq_len, batch_size, encoder_len, *originals)
     rewrites = o.listed(variants, "--variant") if variants else []
-    comparison = compared(
-        [model for original in originals for model in (original, *(variant(original, text) for text in rewrites))],
-        workload,
-        engines=o.listed(engines, "--engine"),
-        kv_dtypes=o.listed(kv_dtypes, "--kv-dtype"),
-        options=o.engine_options(settings, kv_dtype="auto", tensor_parallel=tensor_parallel),
-        baseline=baseline,
-    )
-    show(CompareAnswer(comparison), fmt, output, unit)
+    compared_models = [model for original in originals for model in (original, *(variant(original, text) for text in rewrites))]
+    asked: dict[str, Any] = {
+        "engines": o.listed(engines, "--engine"),
+        "kv_dtypes": o.listed(kv_dtypes, "--kv-dtype"),
+        "options": o.engine_options(settings, kv_dtype="auto", tensor_parallel=tensor_parallel),
+        "baseline": baseline,
+    }
+    first, *more = (compared(compared_models, workload, **asked) for workload in workloads)
+    show(CompareAnswer(first, more), fmt, output, unit)

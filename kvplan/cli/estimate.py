@@ -7,8 +7,8 @@ from kvplan.cli import options as o
 
 def estimate(
     models: o.ModelsArg,
-    seq_len: o.SeqLen = "8k",
-    batch_size: o.BatchSize = "1",
+    seq_len: o.SeqLens = "8k",
+    batch_size: o.BatchSizes = "1",
     engine: o.EngineOpt = "ideal",
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
@@ -32,7 +32,8 @@ def estimate(
 
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     loaded = [load(name, infer=infer) for name in models]
-    answers = [plan(model, o.workload(seq_len, batch_size, encoder_len, model), engine, **chosen) for model in loaded]
+    asked = [(model, o.workloads(seq_len, batch_size, encoder_len, model)) for model in loaded]
+    answers = [plan(model, workload, engine, **chosen) for model, workloads in asked for workload in workloads]
     show(EstimateAnswer(answers, per_layer), fmt, output, unit)
     if any(isinstance(answer, NotPredicted) for answer in answers):
         raise typer.Exit(1)

@@ -23,6 +23,13 @@ ModelsArg = Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL_H
 SeqLen = Annotated[
     str, typer.Option("-s", "--seq-len", "--context", metavar="TOKENS", help="Tokens of a sequence: 8192, 8k, 1M, max")
 ]
+SeqLens = Annotated[
+    str,
+    typer.Option("-s", "--seq-len", "--context", metavar="TOKENS[,…]", help="Tokens per sequence: 8192, 8k, 1M, max, or several"),
+]
+BatchSizes = Annotated[
+    str, typer.Option("-b", "--batch-size", "--batch", metavar="N[,…]", help="Sequences held at once, or several numbers")
+]
 BatchSize = Annotated[str, typer.Option("-b", "--batch-size", "--batch", metavar="N", help="Sequences held at once")]
 EncoderLen = Annotated[str, typer.Option("--encoder-len", metavar="TOKENS", help="Encoder or image tokens, for cross-attention")]
 EngineOpt = Annotated[
@@ -161,3 +168,26 @@ def workload(seq_len: str, batch_size: str, encoder_len: str, *models: "Model") 
         seq_len=parse_count(with_longest(seq_len, models, "--seq-len"), what="--seq-len"),
         encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
     )
+
+
+def workloads(seq_len: str, batch_size: str, encoder_len: str, *models: "Model") -> list["Workload"]:
+    """The workloads of lists of lengths and batch sizes, the lengths outermost.
+
+    Raises:
+        OptionError: a count that is not one, or too many of them.
+    """
+    from kvplan.domain.workload import Workload, with_longest
+    from kvplan.limits import WORKLOADS
+    from kvplan.units import parse_count, parse_counts
+
+    lengths = ",".join(with_longest(part, models, "--seq-len") for part in seq_len.split(","))
+    found = [
+        parse_counts(text, what=what, most=WORKLOADS) for text, what in ((lengths, "--seq-len"), (batch_size, "--batch-size"))
+    ]
+    if len(found[0]) * len(found[1]) > WORKLOADS:
+        raise OptionError(
+            f"{len(found[0]) * len(found[1]):,} lengths and batch sizes are too many here", hint="`kvplan sweep` takes grids"
+        )
+    encoder = parse_count(encoder_len, what="--encoder-len", minimum=0)
+    remark_on_lists(seq_len, batch_size)
+    return [Workload(batch_size=n, seq_len=tokens, encoder_len=encoder) for tokens in found[0] for n in found[1]]

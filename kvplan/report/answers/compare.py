@@ -1,6 +1,6 @@
 """What `kvplan compare` shows: one row a combination, and for `--kv-dtype all` the savings of every cache dtype."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from msgspec import Struct
@@ -21,22 +21,28 @@ CSV_COLUMNS: Final = (
 
 
 class CompareAnswer(Struct, frozen=True):
-    """A comparison."""
+    """A comparison, and the same of `more` workloads."""
 
     key: ClassVar[str] = "comparison"
     comparison: Comparison
+    more: Sequence[Comparison] = ()
+
+    @property
+    def every(self) -> list[Comparison]:
+        """One a workload."""
+        return [self.comparison, *self.more]
 
     def dicts(self) -> list[Mapping[str, Any]]:
         """One object a row."""
-        return [_row_dict(self.comparison, row) for row in self.comparison.rows]
+        return [_row_dict(c, row) for c in self.every for row in c.rows]
 
     def rows(self) -> Rows:
         """One row a combination."""
-        return CSV_COLUMNS, (row.to_dict() for row in self.comparison.rows)
+        return CSV_COLUMNS, (row.to_dict() for c in self.every for row in c.rows)
 
     def blocks(self, view: View) -> list[Block]:
-        """One table."""
-        return [savings_table(self.comparison) if self.comparison.savings else compare_table(self.comparison)]
+        """One table a workload."""
+        return [savings_table(c) if c.savings else compare_table(c) for c in self.every]
 
 
 def compare_table(c: Comparison) -> Table:

@@ -38,12 +38,51 @@ class EstimateAnswer(Struct, frozen=True):
 
     def blocks(self, view: View) -> Iterator[Block]:
         """A table a model, and what its engine alone can say."""
-        for a in self.answers:
-            if isinstance(a, NotPredicted):
-                yield a
+        for alike in _by_model(self.answers):
+            if len(alike) > 1 and not self.per_layer:
+                yield workloads_table(alike)
                 continue
-            yield estimate_table(a, per_layer=self.per_layer)
-            yield from engine_tables(a)
+            for a in alike:
+                yield estimate_table(a, per_layer=self.per_layer) if isinstance(a, Allocation) else a
+                yield from engine_tables(a) if isinstance(a, Allocation) else ()
+
+
+def _by_model(answers: Sequence[Allocation | NotPredicted]) -> Iterator[list[Allocation | NotPredicted]]:
+    """Answers of one model in one engine and dtype that stand behind each other: its workloads."""
+    alike: list[Allocation | NotPredicted] = []
+    for a in answers:
+        if isinstance(a, NotPredicted) and alike == [a]:
+            continue  # of another workload, for the same reason
+        if alike and not _same(a, alike[0]):
+            yield alike
+            alike = []
+        alike.append(a)
+    yield alike
+
+
+def _same(a: Allocation | NotPredicted, b: Allocation | NotPredicted) -> bool:
+    """Whether two predicted answers are of one model, at workloads that differ."""
+    if isinstance(a, NotPredicted) or isinstance(b, NotPredicted):
+        return False
+    return (a.model, a.engine, a.kv_dtype) == (b.model, b.engine, b.kv_dtype) and a.workload != b.workload
+
+
+def workloads_table(alike: Sequence[Allocation | NotPredicted]) -> Table:
+    """One model at several lengths and batch sizes: a row each."""
+    found = [a for a in alike if isinstance(a, Allocation)]
+    first = found[0]
+    columns = (
+        Column(title="tokens", key="seq_len", kind="tokens"),
+        Column(title="requests", key="batch_size", kind="count"),
+        Column(title="cache", key="cache_bytes", kind="bytes"),
+        Column(title="bytes", key="bytes", kind="count", drop=1, instead=""),
+        Column(title="B/token", key="bytes_per_token", kind="count"),
+    )
+    rows = tuple((a.workload.seq_len, a.workload.batch_size, a.total_bytes, a.total_bytes, a.bytes_per_token) for a in found)
+    device = f" · per device, of {first.tensor_parallel}" if first.tensor_parallel > 1 else ""
+    notes = (f"evidence: {first.evidence}", *dict.fromkeys(note for a in found for note in a.notes))
+    title = f"{first.model.name} · {first.engine} · {first.kv_dtype}{device}"
+    return Table(title=title, columns=columns, rows=rows, notes=notes, one_unit=True)
 
 
 def _layer_rows(estimate: dict[str, Any]) -> list[dict[str, Any]]:
