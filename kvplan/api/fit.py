@@ -453,7 +453,10 @@ def _count(value: Count, what: str, minimum: int = 1) -> int:
 
 def size_of(value: Count, what: str, minimum: int = 1) -> int:
     """Bytes: a text with its unit, or an int."""
-    amount = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(written(value, 400), what=what)
+    if isinstance(value, int) and not isinstance(value, bool):
+        amount = value
+    else:  # nothing is nothing in every unit
+        amount = 0 if written(value, 400).strip() == "0" and not minimum else parse_size(written(value, 400), what=what)
     if not minimum <= amount <= 2**60:
         raise OptionError(f"{what}: {shown(amount)} bytes cannot be", hint="sizes are above 0 and below 2**60 bytes")
     return amount

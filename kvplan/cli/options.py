@@ -69,7 +69,7 @@ Free = Annotated[
 Machine = Annotated[
     Path | None, typer.Option("--machine", metavar="FILE", help="What only your machine knows (`kvplan audit LOG --save FILE`)")
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="vLLM's LLM class instead of its server: larger default batches")]
+Offline = Annotated[bool, typer.Option("--offline", help="Used in a program (vLLM's LLM class), not as a server")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr")]
 
 
@@ -121,16 +121,8 @@ def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel
 
 
 def with_offline(options: dict[str, Any], offline: bool) -> dict[str, Any]:
-    """The options, told that the engine is used in a program instead of as a server.
-
-    Raises:
-        OptionError: `usage_context` says something else.
-    """
-    if not offline:
-        return options
-    if options.get("usage_context", "LLM_CLASS") != "LLM_CLASS":
-        raise OptionError("--offline and usage_context are two answers to one question", hint="give one of them")
-    return {**options, "usage_context": "LLM_CLASS"}
+    """The options, told that the engine is used in a program instead of as a server, in kvplan's own word for it."""
+    return {**options, "offline": True} if offline else options
 
 
 def listed(text: str, what: str) -> list[str]:

@@ -206,7 +206,6 @@ NAMED = {
 }
 #: Options by an engine's own name outside its folder: public names of an answer. (`validate --against` calls a library.)
 OPTIONS_NAMED = {
-    "cli/options.py": {"usage_context"},  # --offline
     "domain/storage/schemes.py": {"q_group_size"},  # a key of a quantization_config
     "questions/audit/fieldlog.py": {"num_gpu_blocks"},
     "questions/explain/explanation.py": {"layer_map"},

@@ -85,6 +85,7 @@ class About(Struct, frozen=True, kw_only=True):
     engine: str = ""  # the engine's class; empty: known, not predicted
     roles: Mapping[Role, str] = field(default_factory=dict)
     also: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)
+    offline: tuple[str, str] | None = None  # its option and the value that say: used in a program, not as a server
     cache_dtypes: Mapping[str, str] = field(default_factory=dict)
     weight_formats: tuple[str, ...] = ("fp8", "int4")
     reserve: Reserve = Reserve(GIB, "activations, context")

@@ -55,12 +55,26 @@ def own_options(about: About, options_type: type[Struct], values: Mapping[str, A
     """
     own: dict[str, Any] = {}
     given: dict[str, str] = {}
-    for word, value in values.items():
-        name = next((about.roles[role] for role in SHARED if role == word and role in about.roles), word)
+    for word, said in values.items():
+        value = said
+        if word == "offline":
+            if not _BOOLS.get(str(said).lower(), True):
+                continue
+            name, value = _offline(about)
+        else:
+            name = next((about.roles[role] for role in SHARED if role == word and role in about.roles), word)
         if name in own:
             raise given_twice(about.name, given[name], word)
         own[name], given[name] = value, word
     return build_options(options_type, own, engine=about.name)
+
+
+def _offline(about: About) -> tuple[str, str]:
+    if about.offline is None:
+        raise OptionError(
+            f"engine {about.name} has no other defaults offline than as a server", hint="leave out `offline`", option="offline"
+        )
+    return about.offline
 
 
 def given_twice(engine: str, first: str, second: str) -> OptionError:

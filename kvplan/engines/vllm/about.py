@@ -36,6 +36,7 @@ ABOUT: Final = About(
         "device_name": "device_name",
         "compute_capability": "compute_capability",
     },
+    offline=("usage_context", "LLM_CLASS"),
     cache_dtypes={
         "bfloat16": _DTYPE + "bfloat16",
         "fp8_per_token_head": _DTYPE + "fp8_per_token_head",

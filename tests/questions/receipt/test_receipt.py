@@ -73,7 +73,11 @@ def test_a_program_has_larger_batches_than_a_server(capsys: pytest.CaptureFixtur
         capsys, "receipt", LLAMA, "-e", "vllm@0.26", "--gpu", "h200", "--offline", "--set", "usage_context=OPENAI_API_SERVER"
     )
     assert code == 2
-    assert "two answers" in err
+    assert "given twice" in err
+    for engine, word in (("sglang", "sglang"), ("llama.cpp", "llama.cpp")):
+        code, _, err = run(capsys, "receipt", LLAMA, "-e", engine, "--gpu", "h200", "--offline")
+        assert code == 2
+        assert f"engine {word} has no other defaults offline" in err
 
 
 @pytest.mark.parametrize(
