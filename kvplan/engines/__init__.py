@@ -128,7 +128,13 @@ def engine_class(spec: str) -> "type[Engine]":
 def option_names(spec: str) -> frozenset[str]:
     """The options that an engine takes, kvplan's shared words included."""
     found = predicted(spec)
-    return frozenset((*engine_class(spec).Options.__struct_fields__, *(word for word in SHARED if word in found.roles), *(("offline",) if found.offline else ())))
+    return frozenset(
+        (
+            *engine_class(spec).Options.__struct_fields__,
+            *(word for word in SHARED if word in found.roles),
+            *(("offline",) if found.offline else ()),
+        )
+    )
 
 
 def make_engine(spec: str, options: Mapping[str, Any]) -> "Engine":

@@ -70,7 +70,7 @@ def test_its_roles_are_options_of_the_engine(about: About) -> None:
     assert set(about.roles) | set(about.also) <= set(get_args(Role))
     assert set(about.roles.values()) | {name for names in about.also.values() for name in names} <= options
     assert len(set(about.roles.values())) == len(about.roles)
-    assert option_names(about.name) == options | (set(SHARED) & set(about.roles))
+    assert option_names(about.name) == options | (set(SHARED) & set(about.roles)) | ({"offline"} if about.offline else set())
 
 
 @pytest.mark.parametrize("about", KNOWN)

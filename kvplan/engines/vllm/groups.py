@@ -7,10 +7,11 @@ of their blocks empty. Source: `vllm/v1/core/kv_cache_utils.py:get_kv_cache_grou
 from __future__ import annotations
 
 from math import lcm
+from typing import Literal
 
 from msgspec import Struct
 
-from kvplan.engines.vllm.specs import ChunkedSpec, Held, Rows, SlidingSpec, Spec, StateSpec, without_reach
+from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, Held, Rows, SlidingSpec, Spec, StateSpec, without_reach
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
@@ -22,6 +23,7 @@ class Rules(Struct, frozen=True):
     block_outermost: bool = False  # layouts BLHNC, BLNHC, BHLNC
     balance: float = 1.5  # a bucket less than so many times the shortest is kept in one group; 0: none is
     unified_pages: bool = True
+    tuples: Literal["", "padded", "dense"] = ""  # how layers of several page sizes lie beside each other
 
 
 class CacheGroup(Struct, frozen=True):
@@ -63,6 +65,8 @@ def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ..
     if all(held.spec == first for held in caches) or all(first.like(held.spec) for held in caches):
         return (CacheGroup(caches),)
     pages = {held.spec.page_bytes for held in caches}
+    if rules.tuples and len(pages) > 1 and any(isinstance(held.spec, SlidingSpec) and held.spec.latent for held in caches):
+        return _tuple_groups(caches, padded=rules.tuples == "padded")
     if rules.block_outermost and len(pages) > 1:
         return _packed(caches)
     if len(pages) > 1:
@@ -172,6 +176,45 @@ def _packed(caches: tuple[Held, ...]) -> tuple[CacheGroup, ...]:
     return tuple(groups)
 
 
+def _tuple_groups(caches: tuple[Held, ...], *, padded: bool) -> tuple[CacheGroup, ...]:
+    """DeepSeek V4: the latents in one group, windows of a kind in groups of about as many layers of each page size.
+
+    Source: `group_and_unify_kv_cache_specs`, `_get_kv_cache_groups_uniform_groups`.
+    """
+    full = [held for held in caches if isinstance(held.spec, FullSpec)]
+    windows: dict[tuple[int, int], list[Held]] = {}
+    for held in caches:
+        if isinstance(held.spec, SlidingSpec):
+            windows.setdefault((held.spec.block_size, held.spec.reach), []).append(held)
+    if not full:
+        raise Refused("this release groups windows of latents beside latents of every token only (AssertionError)")
+    buckets = list(windows.values())
+    counts = [max(_by_page(bucket).values()) for bucket in (full, *buckets)]
+    width = _pack_width(counts, counts[0])
+    sizes = sorted(_by_page(full))
+    groups = [CacheGroup(tuple(full))]
+    for bucket in buckets:
+        if padded:
+            bucket = [_with(held, _to_larger(held.spec, sizes)) for held in bucket]  # noqa: PLW2901
+        groups += _strided(bucket, ceil_div(max(_by_page(bucket).values()), width))
+    return tuple(groups)
+
+
+def _to_larger(spec: Spec, sizes: list[int]) -> Spec:
+    """A page padded to the nearest larger one of the latents'."""
+    size = next((size for size in sizes if size >= spec.page_bytes), 0)
+    if not size:
+        raise Refused("a window's page is larger than any page of the latents beside it (AssertionError)")
+    return spec.padded(size) if size > spec.page_bytes else spec
+
+
+def tuple_bytes(groups: tuple[CacheGroup, ...]) -> int:
+    """Bytes of one block where each layer has a place in a tuple of one layer of each page size."""
+    longest = max(max(_by_page(list(group.members)).values()) for group in groups if group.members)
+    first = next(group for group in groups if group.members)
+    return longest * sum(_by_page(list(first.members)))
+
+
 def _by_page(bucket: list[Held]) -> dict[int, int]:
     counts: dict[int, int] = {}
     for held in bucket:
@@ -201,8 +244,10 @@ def _is_state(spec: Spec, *, sliding: bool) -> bool:
 
 def block_bytes(groups: tuple[CacheGroup, ...], rules: Rules) -> int:
     """Bytes of one block of the pool: the widest group. Source: `_get_kv_cache_bytes_per_block`."""
-    if not groups:
+    if not any(group.members for group in groups):
         return 0
+    if rules.tuples:
+        return tuple_bytes(groups) if rules.tuples == "padded" else max(group.page_bytes for group in groups)
     if not rules.block_outermost:
         return max(group.strided_bytes for group in groups)
     step = lcm(*(held.spec.stride_alignment for group in groups for held in group.members))

@@ -49,6 +49,7 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
     async_scheduling: bool | None = None
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    pp_layer_partition: str = ""  # VLLM_PP_LAYER_PARTITION: layers of each stage, with commas
     decode_context_parallel_size: int = 1
     prefill_context_parallel_size: int = 1
     cp_kv_cache_interleave_size: int = 1  # tokens; changes where tokens lie, never how many blocks there are
@@ -112,6 +113,7 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
             parse_speculative(self.speculative_config)
         self.capture_sizes  # noqa: B018  a bad list is refused here
         self.images_a_prompt  # noqa: B018
+        self.stage_sizes  # noqa: B018
 
     @property
     def capture_sizes(self) -> tuple[int, ...] | None:
@@ -126,6 +128,26 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > 10_000 or not all(part.isdecimal() and 0 < len(part) < 9 and int(part) for part in parts):
             raise OptionError(f"cudagraph_capture_sizes: expected numbers with commas, got `{text[:40]}`", hint="such as 1,2,4,8")
+        return tuple(int(part) for part in parts)
+
+    @property
+    def stage_sizes(self) -> tuple[int, ...] | None:
+        """`pp_layer_partition` as numbers, one a stage; None where it is not given.
+
+        Raises:
+            OptionError: not one number for each stage.
+        """
+        text = self.pp_layer_partition.strip("[] ")
+        if not text:
+            return None
+        parts = [part.strip() for part in text.split(",")[:65_537]]
+        if len(parts) != self.pipeline_parallel_size or not all(part.isdecimal() and len(part) < 7 for part in parts):
+            raise OptionError(
+                f"pp_layer_partition: expected {self.pipeline_parallel_size} numbers with commas, one a pipeline stage, "
+                f"got `{text[:40]}`",
+                hint="such as `16,32` with pipeline_parallel_size 2",
+                option="pp_layer_partition",
+            )
         return tuple(int(part) for part in parts)
 
     @property

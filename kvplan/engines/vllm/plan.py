@@ -48,6 +48,7 @@ from kvplan.engines.vllm.releases import (
     NEMOTRON_STATES,
     PACKED_LAYOUTS,
     STATE_MODES,
+    TUPLES,
     UNIFIED_PAGES,
     V0,
 )
@@ -246,6 +247,7 @@ def _laid_out(model: Model, options: VllmOptions, version: Release) -> Layout:
         hybrid_manager=_groups_apart(model, options, version),
         block_outermost=(options.block_outermost and PACKED_LAYOUTS.at(version)) or compressed(model),
         balance=BALANCED_GROUPS.at(version),
+        tuples=TUPLES.at(version) if compressed(model) else "",
         unified_pages=UNIFIED_PAGES.at(version),
     )
     groups = cache_groups(caches, rules)
@@ -370,6 +372,25 @@ def _kernel_blocks(model: Model, options: VllmOptions, storage: Storage, version
     return sorted(found) or [dt.SMALLEST_BLOCK]
 
 
+def stage_sizes(count: int, options: VllmOptions) -> list[int]:
+    """How many of `count` layers each pipeline stage has. Source: `distributed/utils.py:get_pp_indices`.
+
+    Raises:
+        OptionError: a partition that is not of so many layers.
+    """
+    given, stages = options.stage_sizes, options.pipeline_parallel_size
+    if given is not None:
+        if sum(given) != count:
+            raise OptionError(
+                f"pp_layer_partition: {'+'.join(map(str, given))} layers are not the model's {count}", option="pp_layer_partition"
+            )
+        return list(given)
+    sizes = [count // stages] * stages
+    for back in range(2, count % stages + 2):
+        sizes[-back] += 1
+    return sizes
+
+
 def _stage_layers(model: Model, options: VllmOptions) -> tuple[range, ...]:
     """The layers of each pipeline stage; what does not divide goes to the stages before the last, drafts to the last.
 
@@ -380,9 +401,7 @@ def _stage_layers(model: Model, options: VllmOptions) -> tuple[range, ...]:
         raise OptionError(
             f"pipeline_parallel_size {stages} is larger than the model's {count} layers", option="pipeline_parallel_size"
         )
-    sizes = [count // stages] * stages
-    for back in range(2, count % stages + 2):
-        sizes[-back] += 1
+    sizes = stage_sizes(count, options)
     starts = [sum(sizes[:i]) for i in range(stages)]
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     ends[-1] = 2**40

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from kvplan.engines.vllm.groups import block_bytes
+from kvplan.engines.vllm.groups import block_bytes, tuple_bytes
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.releases import (
     CONCURRENCY_BY_GROUPS,
@@ -111,6 +111,9 @@ def request_bytes(plan: Plan, stage: int, tokens: int) -> int:
 def needed_bytes(plan: Plan, stage: int, tokens: int) -> int:
     """Bytes of one request as the fit test counts them: by groups, or layer by layer before 0.14."""
     version = plan.version
+    if plan.rules.tuples and len(plan.groups) > 1:
+        own = zip(plan.stages[stage], plan.groups, strict=True)  # a group that a stage leaves empty counts as the whole
+        return tuple_bytes(tuple(part if part.members else whole for part, whole in own)) * plan.blocks(tokens)
     if FIT_BY_GROUPS.at(version):
         whole = FIT_WHOLE_MODEL.at(version) and len(plan.stages) > 1
         size = block_bytes(plan.groups, plan.rules) if whole else plan.block_bytes[stage]
@@ -142,6 +145,9 @@ def _concurrency(plan: Plan, blocks: int, tokens: int) -> float:
     """Requests of `tokens` tokens that the pool holds."""
     if CONCURRENCY_BY_GROUPS.at(plan.version):
         return blocks / plan.blocks(tokens)
+    if plan.rules.tuples:
+        wanted = sum(group.spec.blocks(tokens, plan.scheduling) * group.page_bytes for group in plan.groups)
+        return blocks / ceil_div(wanted, plan.groups[0].page_bytes)
     width = max(len(group.members) for group in plan.groups)
     first = plan.groups[0].page_bytes if len(plan.groups) == 1 else plan.groups[0].spec.page_bytes * width
     one = sum(g.spec.blocks(tokens, plan.scheduling) * g.spec.page_bytes for g in plan.groups) * width

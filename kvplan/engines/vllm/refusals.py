@@ -16,7 +16,7 @@ from kvplan.engines.vllm.models import any_traits
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.errors import Refused
 
-_V4_PACKED: Final = (0, 26)  # the first release whose grouping of DeepSeek V4 is known here
+_V4_SINCE: Final = (0, 20)  # models/registry.py: DeepseekV4ForCausalLM
 
 
 def refuse(model: Model, options: VllmOptions, version: tuple[int, ...]) -> None:
@@ -35,8 +35,8 @@ def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> It
             yield traits.gone
         if traits.undescribed:
             yield f"kvplan knows no rule for it: {traits.undescribed}"
-    if compressed(model) and version < _V4_PACKED:
-        yield "kvplan knows no rule for it: before 0.26 DeepSeek V4 was grouped by rules of its own"
+    if compressed(model) and version < _V4_SINCE:
+        yield "models with compressed entries (DeepSeek V4) are served from 0.20 on"
     memories = {memory for group in model.collapsed() for memory in group}
     yield from _parallel(model, options, memories)
     if options.device == "cuda":

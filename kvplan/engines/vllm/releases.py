@@ -121,6 +121,13 @@ PACKED_LAYOUTS: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_KU}, 0.28.0"),
     ((0, 29), True, f"{_KU}:_get_packed_kv_cache_groups, 0.29.0"),
 )
+# DeepSeek V4's pages of several sizes: windows padded to the latents' pages, then side by side, then by the general rule
+TUPLES: Final[Quirk[Literal["", "padded", "dense"]]] = quirk(
+    ((0,), "", f"{_KU}, 0.19.1"),
+    ((0, 20), "padded", f"{_KU}:_get_kv_cache_groups_uniform_groups (size_to_candidate), 0.20.0 to 0.26.0"),
+    ((0, 27), "dense", f"{_KU}:_get_packed_kv_cache_layout, 0.27.0 and 0.28.0"),
+    ((0, 29), "", f"{_KU}:_get_packed_kv_cache_groups, 0.29.0"),
+)
 # the fit test works on the layers' sum, later on the groups
 FIT_BY_GROUPS: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_KU}:check_enough_kv_cache_memory, 0.13.0"),

@@ -16,7 +16,7 @@ from kvplan.engines import ABOUTS, located
 from kvplan.engines.kernel.cases import Case, Read
 from kvplan.engines.kernel.printed import written_like
 
-_EXACT: Final = ("num_tokens", "num_gpu_blocks", "cells")
+_EXACT: Final = ("num_tokens", "num_gpu_blocks", "cells", "groups")
 _UNITS: Final = {"mib": "MiB", "gib": "GiB", "gb": "GiB"}  # vLLM, SGLang and TensorRT-LLM mean GiB by either
 
 
@@ -26,7 +26,7 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in expected.items():
         if name.startswith("weights_"):  # not of the cache
             continue
-        if isinstance(value, Mapping) and name.endswith("_printed"):
+        if isinstance(value, Mapping) and (name.endswith("_printed") or name == "max_concurrency"):
             facts |= {f"{name}[{key}]": inner for key, inner in value.items()}
         elif (name.endswith("_printed") and isinstance(value, int | float) and not isinstance(value, bool)) or name in _EXACT:
             facts[name] = value
@@ -66,6 +66,9 @@ def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
 
 
 def remark(case: Case) -> str:
-    """Whether the model was named in the log, or matched to it by its bytes."""
+    """Whether the model was named in the log, or matched to it by its bytes; and what of the record was not read."""
     confidence = case.more.get("model_confidence", "named")
-    return "" if confidence == "named" else f"the log does not name the model: it was {confidence} from the numbers"
+    named = "" if confidence == "named" else f"the log does not name the model: it was {confidence} from the numbers"
+    module = _reader(case)
+    own = module.remark(case) if module is not None and hasattr(module, "remark") else ""
+    return "; ".join(filter(None, (named, own)))

@@ -32,7 +32,6 @@ NOT_PREDICTED = {
     "fieldlog/glm53/vllm-rocm-tp4": "vllm-ATOM",
     "fieldlog/qwen3.6-27b-int4/vllm-2x3090-262k": "cache's dtype",
     "fieldlog/qwen3.8-27b-fp8/vllm-2x5090-147k": "cache's dtype",
-    "fieldlog/deepseek-v4-flash/vllm-needed": "rules of its own",
     "fieldlog/deepseek-coder-v2-236b/vllm-0.5.4-2368": "neither the memory nor the blocks",
     "fieldlog/llama31-405b-fp8/vllm-8xh100-79392": "neither the memory nor the blocks",
     "fieldlog/glm5.3-flash/vllm-2spark-356667": "EXL3",

@@ -130,7 +130,7 @@ def test_a_band_that_straddles_the_limit_says_so(capsys: pytest.CaptureFixture[s
     )
     assert (code, out.startswith("MAY START on l4")) == (1, True)
     code, out, _ = run(capsys, "fit", LLAMA, "-e", "vllm@0.19", "--gpu", "l4", "--utilization", "0.95", "-b", "1",
-                       "--context", str(unsure))  # fmt: skip
+                       "--context", str(unsure), "--set", "max_num_seqs=256")  # fmt: skip
     assert code == 1
     assert "if the server leaves" in out
 

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
@@ -47,10 +48,22 @@ class Values(Struct, frozen=True):
         """The recorded value if it is one of them, else the nearest."""
         if recorded in self.options:
             return recorded
+        if isinstance(recorded, list):  # of groups
+            wanted = tuple(tuple(row) if isinstance(row, list) else row for row in recorded)
+            return recorded if wanted in self.options else [list(row) for row in self.options[0]]
+        limits = [value.gib for value in self.options if isinstance(value, Below)]
+        if limits and isinstance(recorded, int | float) and recorded < max(limits):
+            return recorded
         numbers = [value for value in self.options if isinstance(value, int | float)]
         if not numbers or not isinstance(recorded, int | float):
-            return self.options[0]
+            return self.options[0] if not isinstance(self.options[0], Below) else None
         return min(numbers, key=lambda value: abs(value - recorded))
+
+
+class Below(Struct, frozen=True):
+    """Any amount of GiB that is smaller than this: what a refusal leaves open."""
+
+    gib: float
 
 
 def interval(printed: float | int) -> tuple[int, int]:
@@ -97,6 +110,10 @@ def _facts(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[tuple[str, Iterator
         yield "mamba_padding_percent_printed", iter((padding,))
     needed = [needed_bytes(plan, stage, plan.max_model_len) for stage in range(len(plan.stages))]
     yield "needed_gib_printed", iter([float(format_gib(plan, amount)) for amount in needed])
+    if asked.get("groups"):
+        yield "groups", iter((tuple((len(g.members), g.page_bytes, g.spec.block_size) for g in plan.groups),))
+    for length in asked.get("lengths", ()):
+        yield f"max_concurrency[{length}]", _concurrencies(on, int(length), asked)
     pools = list(_pools(on, asked))
     started, refused = [p for p in pools if not p.refused], [p for p in pools if p.refused]
     if started:
@@ -108,6 +125,9 @@ def _facts(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[tuple[str, Iterator
         yield "estimated_max_model_len_printed", iter([p.estimated_max_model_len for p in refused])
         yield "max_tokens_stored_printed", iter([p.estimated_max_model_len for p in refused])
     known = _memory(on, asked)
+    if known is None and refused and not started and "estimated" in asked:
+        # no estimate was printed: the memory is anything that is less than what was needed
+        yield from ((name, iter((Below(min(needed) / GIB),))) for name in AVAILABLE)
     if known is not None:
         sizes = _printed_sizes(*known)
         yield from ((name, iter(sizes)) for name in AVAILABLE)
@@ -127,7 +147,7 @@ def _pools(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[Reserved]:
     if asked.get("available") is None:
         blocks = asked.get("blocks") or _blocks_of(on, asked.get("tokens"))
         if blocks:
-            yield on.reserved((blocks * max(plan.block_bytes),))
+            yield from _of_blocks(on, blocks, None if asked.get("blocks") else asked["tokens"])
         return
     size = max(plan.block_bytes)
     low, high = interval(asked["available"])
@@ -140,6 +160,21 @@ def _pools(on: VllmOn, asked: Mapping[str, Any]) -> Iterator[Reserved]:
         steps = range(max(first, (blocks - 1) * size), min(high, (blocks + 1) * size) + 1, size)[:3]
     for budget in (low, *steps, high):
         yield on.reserved((budget,))
+
+
+def _of_blocks(on: VllmOn, blocks: int, tokens: int | None) -> Iterator[Reserved]:
+    """The pool of so many blocks; and of each larger number that prints the same tokens."""
+    for more in range(_STEPS):
+        found = on.reserved(((blocks + more) * max(on.plan.block_bytes),))
+        if more and (tokens is None or found.num_tokens != tokens):
+            return
+        yield found
+
+
+def _concurrencies(on: VllmOn, length: int, asked: Mapping[str, Any]) -> Iterator[float]:
+    """What the log prints of requests of another length, with each pool that the memory allows."""
+    other = Vllm(replace(on.engine.options, max_model_len=length), on.engine.version).on(on.model)
+    yield from (round(pool.concurrency, 2) for pool in _pools(other, asked) if not pool.refused)
 
 
 def _blocks_of(on: VllmOn, tokens: int | None) -> int | None:

@@ -54,8 +54,10 @@ def requested_memory(total_bytes: int, utilization: float, release: Release) -> 
     return ceil(product) if releases.REQUEST_ROUNDS_UP.at(release) else int(product)
 
 
-def stage_layers(layers: int, stages: int, stage: int) -> range:
+def stage_layers(layers: int, stages: int, stage: int, given: tuple[int, ...] = ()) -> range:
     """The layers of one pipeline stage. Source: `distributed/utils.py:get_pp_indices`."""
+    if given:
+        return range(sum(given[:stage]), sum(given[: stage + 1]))
     sizes = [layers // stages] * stages
     for back in range(2, layers % stages + 2):
         sizes[-back] += 1
@@ -71,7 +73,7 @@ def parts(model: Described, settings: Settings, card: Card, stage: int = 0) -> P
     item = 4 if settings.dtype == "float32" else 2
     rank = Rank(
         tensor_parallel=settings.tensor_parallel_size,
-        layers=stage_layers(shape.layers, stages, stage),
+        layers=stage_layers(shape.layers, stages, stage, settings.stage_layers),
         first=stage == 0,
         last=stage == stages - 1,
         item_bytes=item,

@@ -38,6 +38,7 @@ def settings_of(options: VllmOptions, plan: Plan, release: tuple[int, ...]) -> S
         max_cudagraph_capture_size=options.max_cudagraph_capture_size,
         tensor_parallel_size=options.tensor_parallel_size,
         pipeline_parallel_size=options.pipeline_parallel_size,
+        stage_layers=options.stage_sizes or (),
         data_parallel_size=options.data_parallel_size,
         enable_expert_parallel=options.enable_expert_parallel,
         dtype=plan.model_dtype,

@@ -59,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_cudagraph_capture_size: int | None = None
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
+    stage_layers: tuple[int, ...] = ()  # layers of each stage, where they are not dealt out evenly
     data_parallel_size: int = 1
     enable_expert_parallel: bool = False
     dtype: str = "bfloat16"  # resolved: what activations are kept in
