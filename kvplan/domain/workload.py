@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from kvplan.domain.lengths import trained_tokens
 from kvplan.domain.model import Model
 from kvplan.errors import OptionError, shown
 from kvplan.units import MAX_COUNT
@@ -43,7 +44,7 @@ def with_longest(text: str, models: Iterable[Model], what: str) -> str:
     """
     if _LONGEST.search(text) is None:
         return text
-    limits = {model.name: model.max_tokens for model in models}
+    limits = {model.name: trained_tokens(model) for model in models}
     for name, limit in limits.items():
         if limit is None:
             raise OptionError(f"{what} max: {name} says no limit", hint="give the number of tokens")

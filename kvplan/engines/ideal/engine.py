@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, assert_never
+from typing import Any, ClassVar, Self, assert_never
 
 from msgspec import Struct
 
@@ -44,6 +44,17 @@ class Ideal(Engine):
     about: ClassVar[About] = ABOUT
     Options: ClassVar[type[Any]] = IdealOptions
     options: IdealOptions
+
+    @classmethod
+    def made(cls, options: Mapping[str, Any], version: str | None = None) -> Self:
+        """The theory, which has no releases.
+
+        Raises:
+            OptionError: one is asked for, or a bad option.
+        """
+        if version not in {None, ABOUT.latest}:
+            raise OptionError("engine ideal is no program: it has no versions", hint="leave out the `@`")
+        return super().made(options, version)
 
     def on(self, model: Model) -> IdealOn:
         """The theory of one model."""

@@ -24,6 +24,7 @@ from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.evidence import evidence
 from kvplan.engines.kernel.options import own_options
 from kvplan.engines.kernel.releases import parse_version
+from kvplan.engines.kernel.remarks import remarks
 from kvplan.engines.kernel.retention import growth_period
 from kvplan.engines.kernel.tensors import At, Count, Piece, Totals
 
@@ -299,7 +300,11 @@ def footprint(prepared: Prepared, workload: Workload, maker: str | None = None) 
         bytes_per_token=prepared.bytes_per_token(workload.seq_len),
         bookkeeping_bytes=prepared.bookkeeping(at),
         evidence=prepared.evidence(maker),
-        notes=(*prepared.notes(workload), *foreign(prepared.engine.about, maker)),
+        notes=(
+            *remarks(prepared.engine.about, prepared.engine.release, prepared.read, workload),
+            *prepared.notes(workload),
+            *foreign(prepared.engine.about, maker),
+        ),
         facts=prepared.facts(workload),
         log=prepared.log(workload),
         typed=prepared.typed(workload),

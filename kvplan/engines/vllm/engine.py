@@ -36,12 +36,15 @@ from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.plan import Plan, make_plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes, reserve
 from kvplan.engines.vllm.refusals import refuse
-from kvplan.engines.vllm.specs import Held
+from kvplan.engines.vllm.specs import FullSpec, Held
 from kvplan.engines.vllm.waste import needed, wasted
 from kvplan.errors import Refused
+from kvplan.units import ceil_div
 
 _PADDING: Final = "group padding"
 _DRAFTER: Final = "drafter"
+#: Drafting methods with a model of their own.
+_DRAFTERS: Final = frozenset({"eagle", "eagle3", "draft_model", "medusa", "mlp_speculator", "dflash"})
 _PER: Final[dict[str, Per]] = {"state": "sequence", "cross": "encoder"}
 
 
@@ -110,6 +113,16 @@ class VllmOn(Served):
                     per="block",
                 )
 
+    def bytes_per_token(self, seq_len: Count, payload: Count | None = None) -> Count:
+        """And what a drafter keeps of that token, which is no part of what the model must remember."""
+        return super().bytes_per_token(seq_len, payload) + self._drafted
+
+    @cached_property
+    def _drafted(self) -> int:
+        """Bytes that a drafter's layers keep of each token; a window that is full keeps no more of them."""
+        drafts = (held.spec for part in self.plan.stages[self.stage] for held in part.members if held.draft)
+        return sum(ceil_div(spec.entry_bytes, spec.tokens_per_entry) for spec in drafts if isinstance(spec, FullSpec))
+
     @cached_property
     def _members(self) -> list[list[tuple[Held, tuple[int, ...]]]]:
         """Each group's caches on this stage, equal ones together with their layers."""
@@ -125,7 +138,7 @@ class VllmOn(Served):
     def notes(self, workload: Workload) -> tuple[str, ...]:
         """What a reader must know beside the numbers."""
         plan, model, found = self.plan, self.model, list(self.model.notes)
-        if workload.seq_len > plan.max_model_len:
+        if workload.seq_len > plan.max_model_len and not (described_by_hand(model) and model.max_tokens is None):
             found.append(f"requests of more than {plan.max_model_len:,} tokens (max_model_len) are refused by the engine")
         if _shares(model) and any(t.ignores_sharing for t in any_traits(model)):
             found.append("vLLM does not read the sharing of this model: every layer caches (models/registry.py)")
@@ -141,6 +154,11 @@ class VllmOn(Served):
                 f"each of the {devices} devices keeps every latent: data ranks that share the experts keep each once "
                 f"(kvplan fit … --dp {devices} --ep)"
             )
+        method, size = self.engine.options.speculative.method, self.engine.options.block_size
+        if method in _DRAFTERS and self.engine.options.draft is None:
+            found.append(f"the layers of the {method} drafter are not counted: name its model with --set draft=MODEL")
+        if size is not None and size % 16 and self.engine.options.device == "cuda":
+            found.append(f"block_size {size} is no multiple of 16, which vLLM's kernels for CUDA ask for (attention/backends)")
         if len(plan.stages) > 1:
             found.append(f"the largest of {len(plan.stages)} pipeline stages, number {self.stage + 1}")
         return tuple(found)

@@ -9,6 +9,7 @@ from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
 from kvplan.domain.unified import working_set
 from kvplan.engines.kernel.engine import Serving
+from kvplan.engines.kernel.remarks import beyond
 from kvplan.errors import OptionError
 from kvplan.questions.commands import served_name
 from kvplan.questions.fit.budget import Budgets, room_of
@@ -173,8 +174,8 @@ def _typical(q: Question, room: Room, batch_size: int, context: int) -> int | No
 
 def _notes(q: Question, budget: Budget, allocation: Allocation | None, *, one_of_several: bool) -> tuple[str, ...]:
     notes = list(allocation.notes if allocation else ())
-    if q.context is not None and q.model.max_tokens and q.context > q.model.max_tokens:
-        notes.insert(0, f"{q.context:,} tokens are more than the model's own limit of {q.model.max_tokens:,}")
+    if q.context is not None:
+        notes = list(dict.fromkeys((*beyond(q.model, q.context), *notes)))
     if q.replicas > 1:
         notes.insert(0, f"{q.replicas} replicas of the model share the requests; figures are of one device")
     if one_of_several:
