@@ -10,6 +10,7 @@ from kvplan.domain.dtypes import lookup
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, about
 from kvplan.questions.compare import Comparison, Row
+from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.blocks import Block, Rows, View
 
 #: The columns of the CSV, in order; docs/reference/formats.md says what each means.
@@ -76,7 +77,7 @@ def compare_table(c: Comparison) -> Table:
     first = c.rows[0]
     parts = (
         ([first.model.name] if one_model else [])
-        + ([] if several_engines else [first.engine])
+        + ([] if several_engines else [engine_words(first.engine)])
         + ([] if several_dtypes else [first.kv_dtype])
     )
     notes = (*_baseline_note(c), *([f"evidence: {next(iter(evidence))}"] if len(evidence) == 1 else []), *_row_notes(c))
@@ -154,7 +155,7 @@ def savings_table(c: Comparison) -> Table:
         f"saving is against the model's own dtype ({', '.join(own)}); bytes include scales that lie in the cache",
         *_row_notes(c),
     )
-    title = " · ".join([*name, *([] if several_engines else [first.engine]), _workload_words(c)])
+    title = " · ".join([*name, *([] if several_engines else [engine_words(first.engine)]), _workload_words(c)])
     return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=notes)
 
 

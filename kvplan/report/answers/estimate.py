@@ -10,6 +10,7 @@ from kvplan.domain.model import Chunk, Window
 from kvplan.domain.tables import Column, Table
 from kvplan.domain.words import layer_list
 from kvplan.engines import ABOUTS, located
+from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.blocks import Block, Rows, View, not_predicted_dict
 
 #: The columns of the CSV, one row an estimate, or one a layer; docs/reference/formats.md says what each means.
@@ -94,9 +95,8 @@ def title(a: Allocation) -> str:
     """Model, engine, dtype and workload in one line, every number exact."""
     device = f" · per device, of {a.tensor_parallel}" if a.tensor_parallel > 1 else ""
     encoder = f" + {a.workload.encoder_len:,} encoder tokens" if a.workload.encoder_len else ""
-    return (
-        f"{a.model.name} · {a.engine} · {a.kv_dtype} · {a.workload.batch_size:,} x {a.workload.seq_len:,} tokens{encoder}{device}"
-    )
+    held = f"{a.workload.batch_size:,} x {a.workload.seq_len:,} tokens{encoder}{device}"
+    return " · ".join((a.model.name, engine_words(a.engine, a.engine_version), a.kv_dtype, held))
 
 
 def estimate_table(a: Allocation, *, per_layer: bool = False) -> Table:

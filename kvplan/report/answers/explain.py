@@ -12,6 +12,7 @@ from kvplan.errors import OptionError
 from kvplan.questions.explain import Explanation
 from kvplan.questions.explain.layer_map import Run
 from kvplan.questions.receipt import Receipt
+from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.estimate import further_tokens, title
 from kvplan.report.answers.receipt import answer, beside_table, ledger_table, verdict
 from kvplan.report.blocks import Block, Heading, Paragraph, Rows, Verdict, View
@@ -115,4 +116,4 @@ def sources_table(e: Explanation) -> Table:
 
 
 def _title(e: Explanation) -> str:
-    return title(e.answer) if isinstance(e.answer, Allocation) else f"{e.model.name} · {e.engine}"
+    return title(e.answer) if isinstance(e.answer, Allocation) else f"{e.model.name} · {engine_words(e.engine)}"

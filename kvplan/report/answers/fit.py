@@ -9,6 +9,7 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Column, Table
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
+from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View, not_predicted_dict
 from kvplan.units import human_bytes
@@ -122,7 +123,7 @@ def budget_table(fit: Fit) -> Table:
 
 def _identity(fit: Fit) -> str:
     q, a = fit.question, fit.allocation
-    parts = [q.model.name, q.engine, *([a.kv_dtype] if a else []), q.gpu.id]
+    parts = [q.model.name, engine_words(q.engine), *([a.kv_dtype] if a else []), q.gpu.id]
     if q.gpus > 1:
         split = f"{q.tensor_parallel} GPUs split the model" if q.tensor_parallel > 1 else ""
         stages = f"{q.pipeline} stages" if q.pipeline > 1 else ""

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from kvplan.domain.tables import Table
 from kvplan.questions.receipt import Receipt
+from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Notes, Rows, Section, Steps, Verdict, View
 from kvplan.units import human_bytes
@@ -75,7 +76,9 @@ def ledger_table(r: Receipt) -> Table:
     rows = [line_row(line) for line in r.budget.lines if line.bytes or line.high]
     rows.append(line_row(r.budget.cache, "for the cache", "what is left"))
     q = r.question
-    title = " · ".join([q.model.name, q.engine, q.gpu.id, *([f"one of {q.devices} processes"] if q.devices > 1 else [])])
+    title = " · ".join(
+        [q.model.name, engine_words(q.engine), q.gpu.id, *([f"one of {q.devices} processes"] if q.devices > 1 else [])]
+    )
     return lines_table(title, "where the memory goes", rows)
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from kvplan.domain.allocation import COLUMNS as CSV_COLUMNS
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.errors import OptionError
+from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.blocks import Block, Rows, View
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def sweep_table(sweep: "Sweep", limit: int = 100) -> Table:
 
 def _title(sweep: "Sweep") -> str:
     same = {name: {str(c.labels[name]) for c in sweep.combinations} for name in _VARYING[:3]}
+    if sweep.combinations:  # engines with their releases
+        same["engine"] = {engine_words(str(c.labels["engine"]), str(c.labels["engine_version"])) for c in sweep.combinations}
     words = [next(iter(v)) if len(v) == 1 else f"{len(v)} {n.replace('_', ' ')}s" for n, v in same.items() if v]
     encoder = [f"{sweep.encoder_len:,} encoder tokens"] if sweep.encoder_len else []
     return " · ".join([*words, *encoder, f"{len(sweep):,} cells"])
