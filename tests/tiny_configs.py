@@ -380,8 +380,61 @@ def olmo3(draw: Draw) -> Config:
     return with_types(draw, divided(draw))
 
 
+def dory(draw: Draw) -> Config:
+    """Layers before, in and after a section that runs several times; blocks counted with or without their MLPs."""
+    config = with_types(draw, grouped(draw, layers=one_of(draw, 3, 4, 6)))
+    before, after = one_of(draw, 0, 1), one_of(draw, 0, 1)
+    recurrent = config["num_hidden_layers"] - before - after
+    counts = {"num_hidden_layers": config["num_hidden_layers"], "n_input_layers": before, "n_output_layers": after}
+    counts |= {"n_recurrent_layers": recurrent} if draw(st.booleans()) else {}
+    if draw(st.booleans()):
+        config["layer_types"] = [kind for each in config["layer_types"] for kind in (each, "mlp")]
+        counts = {key: 2 * count for key, count in counts.items()}
+    mode = one_of(draw, "per_loop", "per_loop", "last_loop")
+    return config | counts | {"n_recurrent_loops": one_of(draw, 1, 2, 3), "recurrent_kv_cache_mode": mode}
+
+
+def inkling2_loop(draw: Draw) -> Config:
+    """Layers 2 to 3, or 2 to 5, of six or eight run once, twice or three times, convolutions and all."""
+    config = experts(grouped(draw, layers=one_of(draw, 6, 8)))
+    types = [one_of(draw, "hybrid", "hybrid_sliding") for _ in range(config["num_hidden_layers"])]
+    types[0], types[-1] = "hybrid", "hybrid_sliding"  # the library's masks need one of each
+    near = one_of(draw, 1, 2)
+    return config | {
+        "layer_types": types,
+        "sliding_window_size": one_of(draw, 4, 8, 64),
+        "swa_num_attention_heads": near * 2,
+        "swa_num_key_value_heads": near,
+        "swa_head_dim": one_of(draw, 8, 16),
+        "conv_kernel_size": one_of(draw, 2, 4),
+        "n_layers_per_attn_res_block": 2,
+        "loop_layer_index_start": 2,
+        "loop_layer_index_end": one_of(draw, 4, 6),
+        "loop_num_passes": one_of(draw, 1, 2, 3),
+        "loop_gate_rank": 8,
+        "d_rel": 4,
+        "rel_extent": 16,
+        "unpadded_vocab_size": 64,
+    }
+
+
+def lara(draw: Draw) -> Config:
+    config = delta(draw)
+    types = [one_of(draw, "linear_attention", *KINDS) for _ in range(config["num_hidden_layers"] - 1)]
+    return config | {"layer_types": [*types, "full_attention"], "sliding_window": one_of(draw, 4, 8, 64)}
+
+
+def hy_v4_vl(draw: Draw) -> Config:
+    config = latent(draw) | {"index_n_heads": 2, "index_topk": 8, "index_head_dim": one_of(draw, 12, 16), "qk_rope_head_dim": 8}
+    third = config["qk_rope_head_dim"] // 2
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [third - 2, 1, 1]}
+    kinds = ["full", *[one_of(draw, "full", "shared") for _ in range(config["num_hidden_layers"] - 1)]]
+    return config | {"rope_parameters": rope, "indexer_types": kinds}
+
+
 ROWS: dict[str, Callable[[Draw], Config]] = {
     "apertus": grouped,
+    "apertus1p5_text": grouped,
     "arcee": grouped,
     "bamba": bamba,
     "bart": bart,
@@ -390,7 +443,9 @@ ROWS: dict[str, Callable[[Draw], Config]] = {
     "cohere2": cohere2,
     "deepseek_v3": latent,
     "deepseek_v32": deepseek_v32,
+    "dory": dory,
     "ernie4_5": grouped,
+    "exaone": grouped,
     "exaone4": cohere2,
     "falcon": falcon,
     "falcon_h1": falcon_h1,
@@ -415,6 +470,9 @@ ROWS: dict[str, Callable[[Draw], Config]] = {
     "mamba": mamba,
     "mamba2": mamba2,
     "mimo_v2_flash": mimo,
+    "hy_v4_vl_text": hy_v4_vl,
+    "inkling2_loop_text": inkling2_loop,
+    "lara_mini": lara,
     "minicpm3": latent,
     "minimax": minimax,
     "mistral": mistral,
@@ -432,6 +490,8 @@ ROWS: dict[str, Callable[[Draw], Config]] = {
     "qwen3_moe": lambda d: experts(grouped(d)),
     "qwen3_next": delta,
     "recurrent_gemma": recurrent_gemma,
+    "sarvam_mla": latent,
+    "sarvam_moe": lambda d: experts(grouped(d)),
     "seed_oss": grouped,
     "smollm3": divided,
     "stablelm": divided,

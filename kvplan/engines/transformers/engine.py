@@ -33,6 +33,7 @@ from kvplan.engines.transformers.models import (
     surplus_layers,
     text_type,
     widest_window,
+    with_surplus_layers,
     without_types,
     without_windows_unless_shared,
 )
@@ -64,6 +65,7 @@ from kvplan.engines.transformers.releases import (
     STATIC,
     STATIC_BOOKKEEPING,
     STATIC_IGNORED,
+    SURPLUS_STATIC,
     WINDOW_ON_MODULES,
     WINDOW_UNCLIPPED,
     ZERO_SHARED,
@@ -172,12 +174,13 @@ class TransformersOn(Prepared):
         """Everything that the tensors depend on."""
         model, built, dtype = self.read, self.built, self.kv_dtype
         kind = text_type(model)
+        preallocated = built in _PREALLOCATED and not self._on_modules(model)
         less = kind == "recurrent_gemma" or SPLIT_CONV.at(kind, self.engine.release)
         return Rules(
             dtype=dtype,
-            key_dtype=KEY_DTYPE.at(kind, self.engine.release) or dtype,
+            key_dtype=dtype if preallocated else KEY_DTYPE.at(kind, self.engine.release) or dtype,
             gate_dtype=GATE_DTYPE.at(kind, self.engine.release),
-            preallocated=built in _PREALLOCATED and not self._on_modules(model),
+            preallocated=preallocated,
             windows=self._windows(model, built),
             window_unclipped=built == "chunked" and WINDOW_UNCLIPPED.at(self.engine.release),
             every_window=widest_window(model) if built == "everywhere" else None,
@@ -226,6 +229,8 @@ class TransformersOn(Prepared):
         """The layers as this release and this implementation see them."""
         kept = as_kept(model, self.engine.release)
         built = self.implementation(kept)
+        if built == "static" and SURPLUS_STATIC.at(self.engine.release):
+            kept = with_surplus_layers(kept)
         if self._on_modules(kept):
             return kept
         if built == "dynamic" and ZERO_SHARED.at(text_type(kept), self.engine.release):

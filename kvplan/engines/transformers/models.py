@@ -92,13 +92,15 @@ def _mpt(model: Model, version: Version) -> tuple[Layer, ...]:
 def _mimo(model: Model, version: Version) -> tuple[Layer, ...]:
     """Sliding layers have twice the KV heads and the full layers' head sizes, whatever the `swa_*` keys say.
 
-    The config class adds one to the published window; before 5.20 the cache saw its default instead.
+    The config class adds one to `sliding_window_size`; before 5.20 the cache saw `sliding_window` alone, or its default.
     Source: `MiMoV2FlashAttention.__init__`, `MiMoV2FlashConfig.__post_init__`.
     """
     c = settings(model)
     heads, size = c.whole("num_key_value_heads", 4, least=1), c.whole("sliding_window_size", -1, least=-1)
     window = OWN_WINDOW.at(text_type(model), version)
-    if not window:
+    if window:
+        window = c.whole("sliding_window", window, least=1)
+    else:
         window = size + 1 if size >= 0 else c.whole("sliding_window", 129, least=1)
     dims = {"key_dim": c.whole("head_dim", 192, least=1), "value_dim": c.whole("v_head_dim", 128, least=1)}
 
@@ -140,6 +142,15 @@ def surplus_layers(model: Model) -> int:
         return 0
     c, decoder = settings(model), len(model.layers)
     return c.whole("num_layers", c.whole("num_hidden_layers", decoder, most=MAX_LAYERS), most=MAX_LAYERS) - decoder
+
+
+def with_surplus_layers(model: Model) -> Model:
+    """The cache object's layers, those included that no decoder layer uses."""
+    first, count = len(model.layers), surplus_layers(model)
+    if count <= 0:
+        return model
+    more = (Layer(index=first + i, memories=model.layers[-1].memories) for i in range(count))
+    return replace(model, layers=(*model.layers, *more))
 
 
 def plain_mlps(model: Model) -> int:

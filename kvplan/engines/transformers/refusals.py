@@ -12,7 +12,7 @@ from kvplan.engines.transformers.models import (
     surplus_layers,
     text_type,
 )
-from kvplan.engines.transformers.releases import FIRST_RELEASE, OLDEST, STATIC_INDEX_ERROR
+from kvplan.engines.transformers.releases import FIRST_RELEASE, INDEX_ON_MODULES, OLDEST, STATIC_ERROR, STATIC_INDEX_ERROR
 
 
 def refusal(model: Model, built: str, release: tuple[int, ...], version: str) -> str:
@@ -38,6 +38,9 @@ def _no_static(model: Model, release: tuple[int, ...], version: str) -> str:
     kind = text_type(model)
     if kind in NO_STATIC:
         return f"transformers has no static cache for {kind}: StaticCache raises a KeyError"
+    error = STATIC_ERROR.at(kind, release)
+    if error:
+        return f"transformers {version} raises {error}"
     if STATIC_INDEX_ERROR.at(kind, release) and not shares(model):
         return f"transformers {version} raises an IndexError for a static cache of this {kind} model"
     return _last_loop_static(model) or _too_few_layers(model, release, version)
@@ -46,10 +49,11 @@ def _no_static(model: Model, release: tuple[int, ...], version: str) -> str:
 def _no_dynamic(model: Model, built: str, release: tuple[int, ...], version: str) -> str:
     kind = text_type(model)
     kept = [memory for layer in model.layers for memory in layer.memories]
-    states = any(isinstance(m, Recurrent | Index) or isinstance(getattr(m, "reach", None), Compressed) for m in kept)
+    kinds = Recurrent if INDEX_ON_MODULES.at(kind, release) else Recurrent | Index
+    states = any(isinstance(m, kinds) or isinstance(getattr(m, "reach", None), Compressed) for m in kept)
     if built == "plain" and states and kind not in OWN_CACHE | {"recurrent_gemma"}:
         return f"a DynamicCache made without a config has no place for what layers of {kind} keep, and raises"
-    return _too_few_layers(model, release, version)
+    return "" if built == "plain" else _too_few_layers(model, release, version)  # such a cache grows its own layers
 
 
 def _last_loop_static(model: Model) -> str:

@@ -71,6 +71,12 @@ HYBRID_EARLY: Final[Quirk[bool]] = quirk(
     ((4, 54), True, "cache_utils.py: HybridCache.__init__ allocates even layers that never use it"),
     ((4, 56), False, "cache_utils.py: StaticLayer.lazy_initialization"),
 )
+SURPLUS_STATIC: Final[Quirk[bool]] = quirk(
+    ((4, 36), True, "cache_utils.py: StaticCache.__init__ allocates a layer for each of the config's num_hidden_layers"),
+    ((4, 49), False, "cache_utils.py: StaticCache.__init__ leaves layers on the meta device until their first update"),
+    ((4, 50), True, "cache_utils.py: StaticCache.__init__ allocates at once again"),
+    ((4, 56), False, "cache_utils.py: StaticLayer.lazy_initialization"),
+)
 EMPTY_STATIC: Final[Quirk[bool]] = quirk(
     ((4, 36), True, "cache_utils.py: layers without attention get a StaticLayer too"),
     ((5, 15), False, "cache_utils.py: DummyLayer"),
@@ -181,16 +187,29 @@ STATIC_IGNORED: Final[ByType[bool]] = by_type(
             ((4, 36), True, "models/bart: legacy tuples, whatever is asked for"),
             ((4, 52), False, "models/bart: EncoderDecoderCache"),
         ),
+        (
+            "t5",
+            "mt5",
+            "umt5",
+            "longt5",
+            "switch_transformers",
+            "pop2piano",
+            "udop",
+        ): (
+            ((4, 36), True, "models/t5: legacy tuples, whatever is asked for"),
+            ((4, 46), False, "models/t5: EncoderDecoderCache"),
+        ),
         ("opt",): (
             ((4, 36), True, "models/opt: legacy tuples, whatever is asked for"),
             ((4, 49), False, "models/opt: Cache"),
         ),
-        (
-            "gpt2",
-            "gpt_bigcode",
-        ): (
+        ("gpt2",): (
             ((4, 36), True, "models/gpt2: legacy tuples, whatever is asked for"),
-            ((4, 54), False, "models/gpt2: Cache"),
+            ((4, 52), False, "models/gpt2: Cache"),
+        ),
+        ("gpt_bigcode",): (
+            ((4, 36), True, "models/gpt_bigcode: legacy tuples, whatever is asked for"),
+            ((4, 54), False, "models/gpt_bigcode: Cache"),
         ),
         ("mpt",): (
             ((4, 36), True, "models/mpt: legacy tuples, whatever is asked for"),
@@ -267,11 +286,40 @@ STATIC_INDEX_ERROR: Final[ByType[bool]] = by_type(
         ),
     },
 )
+#: Why a static cache raises.
+STATIC_ERROR: Final[ByType[str]] = by_type(
+    "",
+    {
+        ("gptj",): (
+            ((4, 36), "", "models/gptj"),
+            (
+                (4, 45),
+                "a RuntimeError: its keys are float32 and index_copy_ takes the cache's dtype",
+                "cache_utils.py: StaticCache",
+            ),
+            ((4, 47), "", "cache_utils.py: StaticCache.update casts what it is given"),
+        ),
+        (
+            "longt5",
+            "switch_transformers",
+            "pop2piano",
+            "udop",
+        ): (
+            ((4, 36), "", "models/t5: legacy tuples, whatever is asked for"),
+            (
+                (4, 46),
+                "a ValueError: the class does not support `cache_implementation='static'`",
+                "models/*: _supports_static_cache",
+            ),
+            ((4, 54), "", "generation/utils.py: no flag is asked"),
+        ),
+    },
+)
 OWN_WINDOW: Final[ByType[int]] = by_type(
     0,  # the window that the config says, plus one
     {
         ("mimo_v2_flash",): (
-            ((4, 36), 128, "models/mimo_v2_flash: the cache reads sliding_window, which is the class default"),
+            ((4, 36), 128, "models/mimo_v2_flash: the cache reads sliding_window, or its class default"),
             ((5, 20), 0, "configuration_mimo_v2_flash.py: sliding_window_size + 1"),
         ),
     },
@@ -325,10 +373,22 @@ SPLIT_CONV: Final[ByType[bool]] = by_type(
         ),
     },
 )
+INDEX_ON_MODULES: Final[ByType[bool]] = by_type(
+    False,
+    {
+        ("glm_moe_dsa",): (
+            ((4, 36), True, "models/glm_moe_dsa: GlmMoeDsaIndexer keeps its keys in a buffer of its own"),
+            ((5, 11), False, "cache_utils.py: DynamicIndexedLayer"),
+        ),
+    },
+)
 CONV_EVERYWHERE: Final[ByType[bool]] = by_type(
     False,
     {
-        ("lfm2",): (
+        (
+            "lfm2",
+            "lfm2_moe",
+        ): (
             ((4, 36), True, "models/lfm2: Lfm2HybridConvCache"),
             ((5, 5), False, "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
         ),

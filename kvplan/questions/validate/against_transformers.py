@@ -240,13 +240,7 @@ def _forward(network: Any, cache: Any, workload: Workload, prompt: int, device: 
         fixed["encoder_outputs"] = BaseModelOutput(last_hidden_state=torch.zeros(shape, dtype=network.dtype, device=device))
         fixed["encoder_outputs"].attention_mask = None  # speech encoders hand one on
         name = "decoder_input_ids"
-    own = (
-        "state"
-        if network.config.model_type == "rwkv"
-        else "cache_params"
-        if _takes(network, "cache_params")
-        else "past_key_values"
-    )
+    own = _cache_argument(network)
     for length in (prompt, *[1] * (workload.seq_len - prompt)):
         ids = torch.ones((workload.batch_size, length), dtype=torch.long, device=device)
         output = network(**{name: ids}, **fixed, **({own: cache} if cache is not None else {}))
@@ -268,11 +262,18 @@ def _encoder_width(config: Any) -> int:
     raise InputError("the config names no width of the encoder's output", hint="estimate needs no library")
 
 
-def _takes(network: Any, name: str) -> bool:
+#: What `forward` calls its cache, newest name first: `cache` since 5.24, where the older name is taken until 5.40.
+_CACHE_ARGUMENTS: Final = ("cache", "past_key_values", "cache_params")
+
+
+def _cache_argument(network: Any) -> str:
+    """The name of the argument and of the output's field."""
     from inspect import signature
 
+    if network.config.model_type == "rwkv":
+        return "state"
     parameters = signature(network.forward).parameters
-    return name in parameters and "past_key_values" not in parameters
+    return next((name for name in _CACHE_ARGUMENTS if name in parameters), "past_key_values")
 
 
 @contextmanager
