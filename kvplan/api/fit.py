@@ -267,13 +267,16 @@ def questions_of(
         raise OptionError(
             f"«mix»: requests of {mixed.longest:,} tokens are longer than «context {short_count(tokens)}»", hint="leave out one"
         )
+    makers = {entry.vendor for name in gpu.split(",") for entry in _named(counted(name)[0])}
+    maker = makers.pop() if len(makers) == 1 else ""
+    chosen = engine or default_engine(str(source), gguf=bool(loaded.gguf), maker=maker)
     base = {
         "model": loaded,
         "weights": weights,
         "weights_given": bool(weights_flag),
         "free": free_bytes(free),
         "learned": NOTHING if machine is None else read_machine(machine),
-        "engine": engine or default_engine(str(source)),
+        "engine": chosen,
         "context": tokens,
         "batch_size": None if batch_size is None else _count(batch_size, "«batch_size»"),
         "encoder_len": _count(encoder_len, "«encoder_len»", minimum=0),
@@ -285,6 +288,7 @@ def questions_of(
         "options": {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options},
         "source": "" if isinstance(source, Model | Mapping) else str(source),
         "weights_flag": weights_flag,
+        "machine": "" if machine is None else str(machine),
     }
     ranks = data_parallel if data_parallel in {None, "all"} else _count(data_parallel or 0, "«data_parallel»")
     return list(_questions(base, gpu, gpus, tensor_parallel, Wanted(ranks, expert_parallel)))
@@ -348,7 +352,7 @@ def _questions(
     base: dict[str, Any], names: str, count: int | None, tensor_parallel: int | None, wanted: Wanted
 ) -> Iterator[Question]:
     """One question for each GPU of the list and each way to split the model that is left open."""
-    listed = _gpus(names)
+    listed = _gpus(names, about(base["engine"]).makers)
     splits = "tensor_parallel" in option_names(base["engine"])
     spread = wanted.ranks is not None or wanted.experts
     search = (
@@ -421,22 +425,43 @@ def _positive(amount: int, what: str) -> None:
         raise OptionError(f"{what} must be from 1 to 65,536, got {amount}")
 
 
-def _gpus(names: str) -> list[tuple[Machine, int | None]]:
-    """The GPUs that a text names, each with its `:N`; `all` leaves out those that are sold in several sizes."""
+def _gpus(names: str, makers: tuple[str, ...]) -> list[tuple[Machine, int | None]]:
+    """The GPUs that a text names, each with its `:N`.
+
+    `all` are those of the makers whose devices the engine is predicted on, without those that are sold in several sizes; a
+    maker's name (`nvidia`, `apple`) are all of its own.
+    """
     found: list[tuple[Machine, int | None]] = []
     for part in names.split(","):
         name, count = counted(part)
-        if name == "all":
-            found += [(Machine(gpu=entry), count) for entry in gpus() if _sized(entry)]
-        elif name == "local":
+        if name == "local":
             from kvplan.questions.validate.local import local_machine
 
             found.append((local_machine(), count))
         elif name:
-            found.append((Machine(gpu=gpu(name)), count))
+            known = _named(name)
+            wanted = [entry for entry in known if entry.vendor in makers] if name == "all" and makers else known
+            found += [(Machine(gpu=entry), count) for entry in wanted]
     if not found:
-        raise OptionError("no GPU was named", hint="«gpu NAME», «gpu A,B,C» or «gpu all»; `kvplan gpus` lists them")
+        raise OptionError("no GPU was named", hint="«gpu NAME», «gpu A,B,C», «gpu nvidia» or «gpu all»; `kvplan gpus` lists them")
     return found
+
+
+def _named(name: str) -> list[Gpu]:
+    """The cards of one word: a name, a maker's, or `all`; none for `local`, which asks the machine."""
+    if name in {"", "local"}:
+        return []
+    if name == "all":
+        return [entry for entry in gpus() if _sized(entry)]
+    of_maker = [entry for entry in gpus() if entry.vendor == name.lower()]
+    if of_maker:
+        return [card for entry in of_maker for card in _every_size(entry)]
+    return [gpu(name)]
+
+
+def _every_size(entry: Gpu) -> list[Gpu]:
+    """A card in each size that it is sold in."""
+    return [entry] if _sized(entry) else [gpu(f"{entry.id}-{size}gb") for size in entry.marketed_gb]
 
 
 def _sized(entry: Gpu) -> bool:

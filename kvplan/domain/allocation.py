@@ -82,7 +82,8 @@ class Allocation(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     facts: Any = None  # what one engine alone can say (blocks, groups …): a value of its own, with `to_dict`
     log: tuple[str, ...] = ()  # the lines that the engine prints of it
-    typed: str = ""  # what to type to get exactly this, without the model
+    typed: str = ""  # what to type to get exactly this
+    needs: tuple[str, ...] = ()  # what must be there for that
 
     @property
     def details(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ finds every engine that forgot one. How a memory is *stored* (absorbed or expand
 sharded) is an engine's business, in `kvplan.engines`.
 """
 
+import re
 from typing import Any, Final, Literal
 
 from msgspec import Struct, field
@@ -250,6 +251,23 @@ class Fact(Struct, frozen=True):
     origin: str
 
 
+_WORD: Final = re.compile(r"[^a-z0-9]+")
+#: Words in the names of models that score, and of those that embed.
+_RERANKERS: Final = frozenset({"rerank", "reranker", "reranking"})
+_EMBEDDERS: Final = frozenset({"embed", "embedding", "embeddings", "embedder"})
+Use = Literal["generate", "embed", "rerank"]
+
+
+def use_of(name: str) -> Use:
+    """What a name says that something is for.
+
+    >>> use_of("Qwen/Qwen3-Reranker-0.6B"), use_of("llama-3.1-8b")
+    ('rerank', 'generate')
+    """
+    words = set(_WORD.split(name.lower()))
+    return "rerank" if words & _RERANKERS else "embed" if words & _EMBEDDERS else "generate"
+
+
 #: Fields of a model that never decide equality.
 _BESIDE: Final = frozenset({"notes", "provenance", "origin"})
 
@@ -302,6 +320,29 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
                     raise ModelError(f"layer {position} shares layer {memory.source}, which owns no keys and values")
             if any(isinstance(m, Softmax | Latent | Cross) for m in layer.memories):
                 owners.add(position)
+
+    @property
+    def hub(self) -> str:
+        """Its id on the hub, where one is known."""
+        return next((fact.value for fact in self.provenance if fact.key == "hub"), "")
+
+    @property
+    def gguf(self) -> str:
+        """The GGUF file that it was read from, as it was named; empty where none was."""
+        if self.origin is None or "general.architecture" not in self.origin.config:
+            return ""
+        return self.origin.source
+
+    @property
+    def use(self) -> Use:
+        """What it is for, by its class and its name: text, a vector of a text, or a score of two."""
+        named = self.origin.config.get("architectures") if self.origin is not None else None
+        classes = [str(name) for name in named] if isinstance(named, list | tuple) else []
+        if any(name.endswith("ForSequenceClassification") for name in classes):
+            return "rerank"
+        if any(name.endswith(("EmbeddingModel", "ForEmbedding")) for name in classes):
+            return "embed"
+        return use_of(f"{self.name} {self.hub}")
 
     @property
     def by_hand(self) -> bool:

@@ -25,6 +25,7 @@ class Member(Struct, frozen=True, kw_only=True):
     weights: Line
     model: Model | None = None
     source: str = ""
+    weights_dtype: str = ""  # the format that its weights were asked for in, where the checkpoint is in another
     context: int = 1
     users: int | None = None
     share: float | None = None

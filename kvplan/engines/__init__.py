@@ -35,10 +35,20 @@ PREDICTED: Final = tuple(name for name, found in ABOUTS.items() if found.predict
 _DEFAULT: Final = "vllm"
 
 
-def default_engine(model: str) -> str:
-    """The engine that a model's file means, by its ending; else the usual server."""
+def default_engine(model: str, *, gguf: bool = False, maker: str = "") -> str:
+    """The engine that a model's file or owner means, else the one that a maker's devices run; else the usual server.
+
+    Args:
+        model: as it was typed.
+        gguf: it is a GGUF file, whatever it is called.
+        maker: of the devices, where all are of one.
+    """
     name = model.lower()
-    return next((found.name for found in ABOUTS.values() if found.suffixes and name.endswith(found.suffixes)), _DEFAULT)
+    known = ABOUTS.values()
+    by_file = (about for about in known if about.suffixes and (gguf or name.endswith(about.suffixes)))
+    by_owner = (about for about in known if about.owners and name.startswith(about.owners))
+    by_maker = (about for about in known if maker in about.default_on)
+    return next((about.name for found in (by_file, by_owner, by_maker) for about in found), _DEFAULT)
 
 
 def engine_name(spec: str) -> str:

@@ -55,6 +55,6 @@ def larger_gpus(card: Gpu, memory_bytes: int) -> tuple[Gpu, ...]:
             size = gpu_memory(other).bytes
         except OptionError:  # sold in several sizes
             continue
-        if other.vendor == card.vendor and size > memory_bytes:
+        if other.vendor == card.vendor and other.id != card.id and size > memory_bytes:
             found.append((size, other.id, other))
     return tuple(other for _, _, other in sorted(found, key=lambda entry: entry[:2]))

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def served_name(model: Model, source: str = "") -> str:
     """What an engine is given as the model: its hub id where one is known, else the path or name that was typed."""
-    hub = next((fact.value for fact in model.provenance if fact.key == "hub"), "")
-    return hub or source.removesuffix("/config.json") or model.name
+    return model.hub or source.removesuffix("/config.json") or model.name
 
 
 def fit_command(q: "Question") -> str:
@@ -33,8 +32,12 @@ def fit_command(q: "Question") -> str:
     words += ["--reserve", short_size(q.reserve_bytes)] if q.reserve_bytes is not None else []
     words += ["--memory", short_size(q.memory_bytes)] if q.memory_bytes is not None else []
     words += ["--utilization", f"{q.utilization:g}"] if q.utilization is not None else []
+    words += ["--free", ",".join(map(short_size, q.free))] if q.free else []
+    words += ["--machine", quote(q.machine)] if q.machine else []
+    words += ["--infer"] if q.model.inferred else []
     for key, value in q.options.items():
-        words += ["--kv-dtype", quote(str(value))] if key == "kv_dtype" else ["--set", quote(f"{key}={value}")]
+        shown = value.name if isinstance(value, Model) else value
+        words += ["--kv-dtype", quote(str(shown))] if key == "kv_dtype" else ["--set", quote(f"{key}={shown}")]
     return " ".join(words)
 
 

@@ -41,15 +41,16 @@ class Paragraph(Struct, frozen=True):
 
 
 class Command(Struct, frozen=True):
-    """What to type to get this; never folded."""
+    """What to type to get this, and what must be there for it; never folded."""
 
     text: str
+    needs: Sequence[str] = ()
 
 
 class Steps(Struct, frozen=True):
-    """What to do, in this order; never folded."""
+    """What to do, in this order; never folded. A pair is words and the command that they lead to."""
 
-    lines: Sequence[str]
+    lines: Sequence[str | tuple[str, str]]
 
 
 class Fix(Struct, frozen=True):

@@ -210,10 +210,8 @@ class ExLlamaV3On(Prepared):
         return tuple(lines(self._length(workload.seq_len), self.pages(at) * PAGE))
 
     def typed(self, workload: Workload) -> str:
-        """TabbyAPI's command line for exactly this cache, without the model."""
-        at, options = At(workload.seq_len, workload.batch_size), self.engine.options
-        length, tokens = self._length(workload.seq_len), self.pages(at) * PAGE
-        return f"{PROGRAM} {flags(options, max_seq_len=length, cache_size=tokens, max_batch_size=self.jobs(at))}"
+        """TabbyAPI's command line for exactly this cache."""
+        return self.command(self.asked(workload))
 
     def _length(self, seq_len: int) -> int:
         told = self.engine.options.max_seq_len
@@ -221,8 +219,10 @@ class ExLlamaV3On(Prepared):
 
     def command(self, serving: Serving) -> str:
         """`python main.py --model-name …`, TabbyAPI's command line."""
-        typed = self.typed(Workload(batch_size=serving.batch_size, seq_len=serving.context))
-        return typed.replace(PROGRAM, f"{PROGRAM} {model_flags(serving.model)}", 1)
+        at, options = At(serving.context, serving.batch_size), self.engine.options
+        length, tokens = self._length(serving.context), self.pages(at) * PAGE
+        told = flags(options, max_seq_len=length, cache_size=tokens, max_batch_size=self.jobs(at))
+        return f"{PROGRAM} {model_flags(serving.model)} {told}"
 
     def evidence(self, maker: str | None = None) -> Evidence:
         """As the kernel's; a split over cards depends on weights that are not known here."""

@@ -74,7 +74,7 @@ class About(Struct, frozen=True, kw_only=True):
 
     `roles` name the engine's own option for kvplan's words, `also` further options that decide the same thing.
     `cache_dtypes` are kvplan's dtypes, the widest first, with what to type for each. `weight_formats` are lighter formats that
-    its users take weights in, the mildest first. `command` are the pieces of its
+    its users take weights in, the mildest first, `weight_flags` those that it makes of any checkpoint. `command`: pieces of its
     command line: a piece whose value is missing is left out. `engine`, `audit`, `logs`, `field_logs` and `tables` say where
     things are, as `module` or `module:name`.
     """
@@ -88,6 +88,7 @@ class About(Struct, frozen=True, kw_only=True):
     offline: tuple[str, str] | None = None  # its option and the value that say: used in a program, not as a server
     cache_dtypes: Mapping[str, str] = field(default_factory=dict)
     weight_formats: tuple[str, ...] = ("fp8", "int4")
+    weight_flags: Mapping[str, str] = field(default_factory=dict)  # format -> what loads any checkpoint in it
     reserve: Reserve = Reserve(GIB, "activations, context")
     share: Share = Share(meaning="what its context needs")
     command: tuple[str, ...] = ()
@@ -103,6 +104,8 @@ class About(Struct, frozen=True, kw_only=True):
     field_logs: str = ""
     tables: str = ""
     suffixes: tuple[str, ...] = ()  # files that mean this engine: (".gguf",)
+    owners: tuple[str, ...] = ()  # whose repositories mean it: ("mlx-community/",)
+    default_on: tuple[str, ...] = ()  # makers of devices whose usual engine it is
 
     @property
     def predicted(self) -> bool:

@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from msgspec import Struct
-
 from kvplan.domain.allocation import Allocation, Buffer, Evidence
 from kvplan.domain.described import Described
-from kvplan.domain.dtypes import ALIASES
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model
@@ -27,6 +24,8 @@ from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.kernel.remarks import remarks
 from kvplan.engines.kernel.retention import growth_period
 from kvplan.engines.kernel.tensors import At, Count, Piece, Totals
+from kvplan.engines.kernel.typed import Serving as Serving
+from kvplan.engines.kernel.typed import checkpoint_needed, hub_name, weights_flag, written_command
 
 if TYPE_CHECKING:
     from kvplan.domain.pool import Pool
@@ -38,17 +37,6 @@ class Facts(Protocol):
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         ...
-
-
-class Serving(Struct, frozen=True, kw_only=True):
-    """A workload that somebody wants to start an engine for, as its command line needs it."""
-
-    model: str  # hub id, path or name, as it comes: quoting is the command's business
-    context: int  # tokens of a request
-    batch_size: int  # requests held at once, by one replica
-    utilization: float = 1.0
-    replicas: int = 1
-    options: Mapping[str, Any] = {}  # what was asked for by name
 
 
 class Engine:
@@ -145,8 +133,12 @@ class Prepared:
         return ()
 
     def typed(self, workload: Workload) -> str:
-        """What to type to get this cache, where the engine is told so exactly; the model left out."""
+        """What to type to get this cache, where the engine is told so exactly."""
         return ""
+
+    def asked(self, workload: Workload) -> Serving:
+        """A workload as a command line needs it, of a model by the name that is known of it."""
+        return Serving(model=hub_name(self.model), context=workload.seq_len, batch_size=workload.batch_size)
 
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Where one process's memory goes on one card; None for an engine whose lines beside the cache are not known.
@@ -173,7 +165,13 @@ class Prepared:
 
     def command(self, serving: Serving) -> str:
         """The command line that starts the engine for a workload; empty for an engine that nobody starts."""
-        return written_command(self.engine.about, serving, self.kv_dtype, self.tensor_parallel)
+        about = self.engine.about
+        flag = weights_flag(about, serving)
+        return written_command(about, serving, self.kv_dtype, self.tensor_parallel, [flag] if flag else [])
+
+    def needs(self, serving: Serving) -> tuple[str, ...]:
+        """What must be there beside the command line: what no flag does."""
+        return checkpoint_needed(self.engine.about, serving)
 
     @property
     def stored(self) -> str:
@@ -308,6 +306,7 @@ def footprint(prepared: Prepared, workload: Workload, maker: str | None = None) 
         facts=prepared.facts(workload),
         log=prepared.log(workload),
         typed=prepared.typed(workload),
+        needs=prepared.needs(prepared.asked(workload)),
     )
 
 
@@ -317,25 +316,3 @@ def foreign(about: About, maker: str | None) -> tuple[str, ...]:
         return ()
     words = {"amd": "AMD's", "google": "Google's", "intel": "Intel's", "apple": "Apple's", "nvidia": "NVIDIA's"}
     return (f"predicted by {about.rules_of_device}: {about.name} on {words.get(maker, maker)} devices was not studied",)
-
-
-def written_command(about: About, serving: Serving, kv_dtype: str, devices: int) -> str:
-    """An engine's command line from the pieces of its `About`; a piece whose value is missing is left out."""
-    from shlex import quote
-    from string import Formatter
-
-    known = about.data_ranks
-    asked = {"kv_dtype", about.roles.get("kv_dtype"), *about.also.get("kv_dtype", ())} & serving.options.keys()
-    values: dict[str, Any] = {
-        "model": quote(serving.model),
-        "context": serving.context,
-        "batch_size": serving.batch_size,
-        "utilization": f"{serving.utilization:g}",
-        "kv_dtype_flag": about.cache_dtypes.get(ALIASES.get(kv_dtype, kv_dtype), "") if asked else "",
-        "tensor_parallel": devices if devices > 1 else "",
-        "stages": serving.options.get(about.roles.get("stages", ""), ""),
-        "replicas": serving.replicas if serving.replicas > 1 and (known is None or known.ranks(serving.options) == 1) else "",
-        "data_ranks": known.flags(serving.options) if known is not None else "",
-    }
-    named = {piece: [name for _, name, _, _ in Formatter().parse(piece) if name] for piece in about.command}
-    return "".join(piece.format(**values) for piece in about.command if all(values[name] != "" for name in named[piece]))

@@ -30,4 +30,5 @@ ABOUT: Final = About(
     logs="kvplan.engines.llama_cpp.audit.log",
     field_logs="kvplan.engines.llama_cpp.audit.fieldlog",
     suffixes=(".gguf",),
+    default_on=("apple",),
 )

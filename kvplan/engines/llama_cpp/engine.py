@@ -11,6 +11,7 @@ Source: llama.cpp 0c1e57098 (libllama 0.5.0, ggml 0.25.3), `src/llama-context.cp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from shlex import quote
 from typing import Any, ClassVar, Final
 
@@ -35,6 +36,10 @@ from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.known import DRAFTERS
 from kvplan.gguf.memories import model_from_hparams
 
+#: What a model is for -> the flag that llama-server serves it with.
+_USES: Final = {"embed": " --embedding", "rerank": " --reranking"}
+#: Stands for a file that nobody has named.
+_ANY_FILE: Final = "FILE.gguf"
 _NAMES: Final = {"k": "keys", "v": "values", "r": "rolling state", "s": "state", "p": "PLE state", "state": "compressor state"}
 #: Tokens that one entry of a compressed cache stands for (DeepSeek V4).
 _RATIOS: Final = {"csa": 4, "lid": 4, "hca": 128}
@@ -223,14 +228,48 @@ class LlamaCppOn(Prepared):
 
     def typed(self, workload: Workload) -> str:
         """The front end's own words for this context."""
-        options, context = self.engine.options, self._context(workload)
-        return options.flags(context.n_ctx if options.ctx_size != 0 else 0, context.n_seq_max)
+        return self.command(self.asked(workload))
+
+    def asked(self, workload: Workload) -> Serving:
+        """A workload of the file that was read, where one was."""
+        found = super().asked(workload)
+        return replace(found, model=self.model.gguf) if self.model.gguf else found
 
     def command(self, serving: Serving) -> str:
-        """`llama-server -m MODEL …`, or what the front end is told in code."""
-        typed = self.typed(Workload(batch_size=serving.batch_size, seq_len=serving.context))
+        """`llama-server -m FILE.gguf …`, or what the front end is told in code."""
+        workload = Workload(batch_size=serving.batch_size, seq_len=serving.context)
+        options, context = self.engine.options, self._context(workload)
+        typed = options.flags(context.n_ctx if options.ctx_size != 0 else 0, context.n_seq_max)
         program, _, rest = typed.partition(" ")
-        return f"{program} -m {quote(serving.model)} {rest}" if program in {"llama-server", "llama-cli"} else typed
+        if program not in {"llama-server", "llama-cli"}:
+            return typed
+        use = (
+            {"embed": " --embedding", "rerank": " --reranking"}.get(serving.use or self.model.use, "")
+            if program == "llama-server"
+            else ""
+        )
+        return f"{program} {self._file(serving)} {rest}{use}"
+
+    def _file(self, serving: Serving) -> str:
+        """What names the weights: a GGUF file or a repository of them; this engine loads nothing else."""
+        name = serving.model
+        owner, slash, rest = name.partition("/")
+        repository, _, file = rest.partition("/")
+        if self.model.gguf and file.endswith(".gguf") and not Path(name).exists() and not name.startswith((".", "/")):
+            return f"-hf {quote(f'{owner}/{repository}')} -hff {quote(file)}"
+        if self.model.gguf:
+            return f"-m {quote(name)}"
+        if slash and repository.lower().endswith("-gguf") and not file:
+            quantised = f":{serving.weights_dtype.upper()}" if serving.weights_dtype else ""
+            return f"-hf {quote(name + quantised)}"
+        return f"-m {_ANY_FILE}"
+
+    def needs(self, serving: Serving) -> tuple[str, ...]:
+        """Of which model the file must be, where none was named."""
+        if self._file(serving) != f"-m {_ANY_FILE}" or self.engine.options.frontend not in {"server", "cli"}:
+            return ()
+        form = f" in {serving.weights_dtype}" if serving.weights_dtype else ""
+        return (f"{_ANY_FILE}: a GGUF of {serving.model.rpartition('/')[2] or serving.model}{form}",)
 
 
 class LlamaCppFacts(Struct, frozen=True, kw_only=True):

@@ -153,6 +153,8 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         words += ["--swa-full"] if self.keeps_all else []
         if self.kv_unified is not None:
             words.append("--kv-unified" if self.kv_unified else "--no-kv-unified")
+        words += ["--embedding"] if self.embeddings else []
+        words += ["--no-kv-offload"] if not self.offload_kqv else []
         return " ".join(words)
 
     def _fields(self, n_ctx: int, n_seq_max: int) -> str:

@@ -90,8 +90,8 @@ class Started(Served):
         )
 
     def typed(self, workload: Workload) -> str:
-        """The server's command line without the model."""
-        return self.command(Serving(model="", context=workload.seq_len, batch_size=workload.batch_size))
+        """The server's command line."""
+        return self.command(self.asked(workload))
 
 
 def reaches(model: Model) -> tuple[Reach, ...]:

@@ -22,6 +22,7 @@ ABOUT: Final = About(
     rules_of_device="Metal's rules",
     recorded="kvplan.engines.mlx_lm.recorded",
     rules="mlx-lm models/cache.py: KVCache, RotatingKVCache, ChunkedKVCache, QuantizedKVCache, ArraysCache, CacheList",
+    owners=("mlx-community/",),
     audit="kvplan.engines.mlx_lm.audit",
     tables="kvplan.engines.mlx_lm.tables",
 )

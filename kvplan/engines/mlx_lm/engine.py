@@ -168,12 +168,19 @@ class MlxLmOn(Prepared):
 
     def typed(self, workload: Workload) -> str:
         """The options of the server, or of `mlx_lm.generate`, which alone has `--max-kv-size`."""
-        return " ".join(self._flags(workload.batch_size, workload.seq_len))
+        return self.command(self.asked(workload))
 
     def command(self, serving: Serving) -> str:
         """The server's command line; `mlx_lm.generate`'s where only that has the option."""
         flags = self._flags(serving.batch_size, serving.context)
         return " ".join((flags[0], f"--model {quote(serving.model)}", *flags[1:]))
+
+    def needs(self, serving: Serving) -> tuple[str, ...]:
+        """A checkpoint in another dtype, where one was asked for, and in another format: both are converted once."""
+        found = list(super().needs(serving))
+        if self.kv_dtype != self.model.dtype:
+            found.append(f"needs a checkpoint in {self.kv_dtype} (mlx_lm.convert --dtype {self.kv_dtype})")
+        return tuple(found)
 
     def _flags(self, batch_size: int, context: int) -> list[str]:
         """The program, then what differs from its defaults.

@@ -47,6 +47,10 @@ ABOUT: Final = About(
         "fp8_e5m2": _DTYPE + "fp8_e5m2",
         "nvfp4": _DTYPE + "nvfp4",
     },
+    weight_flags={
+        "fp8_e4m3": "--quantization fp8",
+        "bnb-4bit": "--quantization bitsandbytes --load-format bitsandbytes",
+    },
     share=Share(
         meaning="of free before loading",
         flag="--mem-fraction-static {}",

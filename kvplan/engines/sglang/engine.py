@@ -26,6 +26,7 @@ from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Served
 from kvplan.engines.kernel.retention import cross_tokens
 from kvplan.engines.kernel.tensors import At, Count, Piece, at_most, whole_blocks
+from kvplan.engines.kernel.typed import Serving, weights_flag, written_command
 from kvplan.engines.sglang import classes, deepseek_v4, sizing, states
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, allowance, settle
@@ -38,6 +39,7 @@ from kvplan.engines.sglang.requests import NoRoom, request_row_bytes, sliding_ro
 from kvplan.engines.sglang.shares import pool_of
 from kvplan.engines.sglang.stored import as_stored, differences
 from kvplan.engines.sglang.tensors import Tensor
+from kvplan.engines.sglang.typed import environment, flags
 from kvplan.errors import ConfigError, Refused
 
 _DRAFTER: Final = "drafter"
@@ -93,6 +95,20 @@ class SglangOn(Served):
     def kv_dtype(self) -> str:
         """The cache dtype that SGLang resolves."""
         return self.args.cache
+
+    def command(self, serving: Serving) -> str:
+        """`python -m sglang.launch_server …` with everything that was asked for."""
+        options, given = self.engine.options, serving.options.keys()
+        told = replace(
+            serving,
+            context=(options.context_length or serving.context) if "context_length" in given else serving.context,
+            batch_size=(options.max_running_requests or 1) if "max_running_requests" in given else serving.batch_size,
+        )
+        more = list(flags(options, given, use=serving.use or self.model.use, replicas=serving.replicas))
+        loaded = weights_flag(self.engine.about, serving)
+        more += [loaded] if loaded else []
+        before = environment(options, given)
+        return written_command(self.engine.about, told, self.kv_dtype, self.tensor_parallel, more=more, environment=before)
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Rows and states that running requests hold."""

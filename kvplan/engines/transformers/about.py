@@ -19,6 +19,7 @@ ABOUT: Final = About(
         "hqq_int2": 'cache_implementation="quantized", cache_config={"nbits": 2}',
     },
     weight_formats=("bnb-8bit", "bnb-4bit"),
+    weight_flags={"bnb-8bit": "load_in_8bit=True", "bnb-4bit": "load_in_4bit=True"},
     # the copy that a growing cache makes of its largest tensor is in it
     reserve=Reserve(2 * GIB, "activations, context, copies"),
     share=Share(

@@ -21,6 +21,7 @@ from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Prepared, Serving
 from kvplan.engines.kernel.tensors import At, Count, Piece
+from kvplan.engines.kernel.typed import weights_flag
 from kvplan.engines.transformers.about import ABOUT
 from kvplan.engines.transformers.models import (
     OWN_CACHE,
@@ -116,14 +117,29 @@ class TransformersOn(Prepared):
     def command(self, serving: Serving) -> str:
         """Python that holds this workload: the model in its dtype, then the cache or the call that makes it."""
         options = self.engine.options
-        typed = {"kv_dtype", "dtype"} & serving.options.keys()
-        flag = self.engine.about.cache_dtypes.get(self.kv_dtype, "") if typed else ""
-        loaded = f"model = AutoModelForCausalLM.from_pretrained({serving.model!r}{', ' + flag if flag else ''})"
+        told = [repr(serving.model)]
+        told += [f'dtype="{self.kv_dtype}"'] if {"kv_dtype", "dtype"} & serving.options.keys() else []
+        quantised = weights_flag(self.engine.about, serving)
+        told += [f"quantization_config=BitsAndBytesConfig({quantised})"] if quantised else []
+        loaded = f"model = AutoModelForCausalLM.from_pretrained({', '.join(told)})"
         if options.cache == "static":
-            made = f"StaticCache(model.config, max_cache_len={serving.context})"
+            length = options.max_cache_len or serving.context
+            made = f"cache = StaticCache(model.config, max_cache_len={length})"
         else:
-            made = f"model.generate(**inputs, max_length={serving.context})"
+            made = f"model.generate(**inputs, {', '.join(self._generated(serving))})"
         return f"{loaded}; {made}  # at most {serving.batch_size:,} sequences"
+
+    def _generated(self, serving: Serving) -> Iterator[str]:
+        """The arguments of `generate()`."""
+        options = self.engine.options
+        yield f"max_length={options.max_length or serving.context}"
+        for name in ("num_beams", "num_return_sequences"):
+            if getattr(options, name) > 1:
+                yield f"{name}={getattr(options, name)}"
+        if options.cache == "quantized":
+            config = {"backend": options.backend, "nbits": options.nbits, "q_group_size": options.q_group_size}
+            config["residual_length"] = options.residual_length
+            yield f'cache_implementation="quantized", cache_config={config}'
 
     # What is asked for, in this release.
 

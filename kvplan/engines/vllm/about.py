@@ -46,6 +46,7 @@ ABOUT: Final = About(
         "nvfp4": _DTYPE + "nvfp4",
         "int4_per_token_head": _DTYPE + "int4_per_token_head",
     },
+    weight_flags={"fp8_e4m3": "--quantization fp8", "bnb-4bit": "--quantization bitsandbytes"},
     # 1.15 GiB in a recorded run with 2,048 batched tokens (tests/golden), more with more
     reserve=Reserve(2 * GIB, "activations, graphs, context"),
     share=Share(

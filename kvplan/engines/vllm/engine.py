@@ -26,8 +26,9 @@ from kvplan.domain.pool import Pool
 from kvplan.domain.words import memory_words
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
-from kvplan.engines.kernel.engine import Engine, Served, Serving
+from kvplan.engines.kernel.engine import Engine, Served
 from kvplan.engines.kernel.tensors import At, Count, Piece
+from kvplan.engines.kernel.typed import Serving, weights_flag, written_command
 from kvplan.engines.vllm.about import ABOUT
 from kvplan.engines.vllm.facts import GroupFacts, VllmFacts
 from kvplan.engines.vllm.ledger.releases import UTILIZATION
@@ -37,6 +38,7 @@ from kvplan.engines.vllm.plan import Plan, make_plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes, reserve
 from kvplan.engines.vllm.refusals import refuse
 from kvplan.engines.vllm.specs import FullSpec, Held
+from kvplan.engines.vllm.typed import environment, flags
 from kvplan.engines.vllm.waste import needed, wasted
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
@@ -163,11 +165,6 @@ class VllmOn(Served):
             found.append(f"the largest of {len(plan.stages)} pipeline stages, number {self.stage + 1}")
         return tuple(found)
 
-    def command(self, serving: Serving) -> str:
-        """Replicas of a mixture are servers of their own: `--data-parallel-size` would spread its experts over them."""
-        joined = serving.replicas > 1 and self.engine.options.data_parallel_size == 1 and mixture(self.model)
-        return super().command(replace(serving, replicas=1) if joined else serving)
-
     def facts(self, workload: Workload) -> VllmFacts:
         """Block sizes, groups, and where the bytes beyond `ideal` go."""
         plan = self.plan
@@ -184,6 +181,26 @@ class VllmOn(Served):
             cache_groups=group_facts(plan, self.stage, workload.seq_len),
             ideal_bytes=ideal_bytes,
             waste=waste,
+        )
+
+    def command(self, serving: Serving) -> str:
+        """`vllm serve …` with everything that was asked for.
+
+        Replicas of a mixture are servers of their own: `--data-parallel-size` would spread its experts over them.
+        """
+        options, given = self.engine.options, serving.options.keys()
+        joined = serving.replicas > 1 and options.data_parallel_size == 1 and mixture(self.model)
+        told = replace(
+            serving,
+            replicas=1 if joined else serving.replicas,
+            context=(options.max_model_len or serving.context) if "max_model_len" in given else serving.context,
+            batch_size=(options.max_num_seqs or serving.batch_size) if "max_num_seqs" in given else serving.batch_size,
+        )
+        more = list(flags(options, given, self.engine.release, use=serving.use or self.model.use))
+        loaded = weights_flag(self.engine.about, serving)
+        more += [loaded] if loaded and "quantization" not in given else []
+        return written_command(
+            self.engine.about, told, self.kv_dtype, self.tensor_parallel, more=more, environment=environment(options)
         )
 
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:

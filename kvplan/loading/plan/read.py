@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from msgspec.structs import replace
 
+from kvplan.architectures.weights import stored_weights
 from kvplan.domain.budget import given_memory, gpu_memory, kept_free
 from kvplan.domain.gpus import Gpu, counted, gpu
 from kvplan.domain.ledger import Line
@@ -198,6 +199,7 @@ def _member(f: Fields, models: dict[str, Model]) -> Member:
         engine=engine,
         model=model,
         source=source,
+        weights_dtype=f.text("weights_dtype", limit=40) if f.has("weights_dtype") and not _stored_so(model, weights) else "",
         weights=weights,
         context=_count(f, "context") or 1,
         users=users,
@@ -211,6 +213,12 @@ def _member(f: Fields, models: dict[str, Model]) -> Member:
         options=options,
         lines={"": at(f.source, f.line), **{key: f.where(key) for key in f.entries}},
     )
+
+
+def _stored_so(model: Model | None, weights: Line) -> bool:
+    """Whether the checkpoint itself holds such weights."""
+    own = stored_weights(model) if model is not None else None
+    return own is not None and own.bytes == weights.bytes
 
 
 def _model_and_weights(f: Fields, models: dict[str, Model]) -> tuple[Model | None, str, Line]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation
+from kvplan.domain.model import use_of
 from kvplan.domain.plan import Plan
 from kvplan.domain.pool import Pool
 from kvplan.engines import share_of
@@ -39,7 +40,7 @@ def answered(plan: Plan, *, solve: bool = False, factor: Fraction = Fraction(1))
         exact=not node.gave_up,
         notes=tuple(_notes(parts, exact=not node.gave_up)),
     )
-    return answer if answer.fits else replace(answer, parts=tuple(replace(part, flag="") for part in parts))
+    return answer if answer.fits else replace(answer, parts=tuple(replace(part, flag="", needs=()) for part in parts))
 
 
 def _demands(plan: Plan) -> tuple[Demand, ...]:
@@ -120,6 +121,7 @@ def _flagged(part: Part, demand: Demand, free_bytes: int, plan: Plan) -> Part:
     return replace(
         part,
         flag=_command(part, demand, shared[0] if shared else _fraction(part, demand, free_bytes)),
+        needs=_needs(part, demand),
         meaning=share_of(part.member.engine).meaning,
         environment=environment,
         pool=shared[1] if shared else _pool(part, demand),
@@ -159,9 +161,22 @@ def _command(part: Part, demand: Demand, share: str) -> str:
         batch_size=a.workload.batch_size,
         utilization=utilization,
         options=member.options,
+        use=use_of(f"{member.name} {a.model.use}"),
+        weights_dtype=member.weights_dtype,
     )
     typed = demand.engine.command(serving)
     return typed if told in typed else f"{typed}; {told}" if typed else told
+
+
+def _needs(part: Part, demand: Demand) -> tuple[str, ...]:
+    """What must be there beside its command."""
+    if demand.engine is None or part.allocation is None or not part.users:
+        return ()
+    member = part.member
+    name = served_name(part.allocation.model, member.source)
+    return demand.engine.needs(
+        Serving(model=name, context=member.context, batch_size=part.users, weights_dtype=member.weights_dtype)
+    )
 
 
 def _pool(part: Part, demand: Demand) -> Pool | None:

@@ -33,6 +33,7 @@ class Part(Struct, frozen=True, kw_only=True):
     allocation: Allocation | None = None
     pool: Pool | None = None
     flag: str = ""
+    needs: tuple[str, ...] = ()  # what must be there beside that
     meaning: str = ""
     environment: str = ""
 
@@ -73,6 +74,7 @@ class Part(Struct, frozen=True, kw_only=True):
             "environment": self.environment,
             "meaning": self.meaning,
             "flag": self.flag,
+            "needs": list(self.needs),
             "evidence": a.evidence if a else "",
         }
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from kvplan.architectures.weights import stored_weights
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
 from kvplan.domain.unified import working_set
@@ -129,10 +130,11 @@ def _answered(
     kept = allocation if isinstance(allocation, Allocation) else None
     batch_size = q.batch_size if q.batch_size is not None else each * q.caches
     typical = _typical(q, room, *shown) if fits else None
-    told = (shown[0] if typical is None else typical // q.caches, shown[1])  # the requests at once that the command types
+    told = (shown[0] if typical is None else max(1, typical // q.caches), shown[1])  # the requests at once that the command types
     budget = budgets.at(told[0])
     flags, one_of_several = "", False
-    if fits and kept is not None and limited != "nothing":
+    needs: tuple[str, ...] = ()
+    if fits and kept is not None and limited != "nothing" and not budget.refused:
         serving = Serving(
             model=served_name(q.model, q.source),
             context=told[1],
@@ -140,9 +142,10 @@ def _answered(
             utilization=budget.utilization,
             replicas=q.replicas,
             options=q.options,
+            weights_dtype=wanted_weights(q),
         )
         started = room.prepared(*told)
-        flags = started.command(serving)
+        flags, needs = started.command(serving), started.needs(serving)
         one_of_several = q.replicas > 1 and flags != "" and flags == started.command(replace(serving, replicas=1))
     return Fit(
         question=q,
@@ -157,8 +160,18 @@ def _answered(
         typical=typical,
         evidence=room.evidence(*shown),
         flags=flags,
+        needs=needs,
         notes=_notes(q, budget, kept, one_of_several=one_of_several),
     )
+
+
+def wanted_weights(q: Question) -> str:
+    """The format that the weights are asked for in, where the checkpoint is in another."""
+    name, _, dtype = q.weights_flag.partition(" ")
+    if name != "--weights-dtype":
+        return ""
+    own = stored_weights(q.model)
+    return "" if own is not None and own.bytes == q.weights.bytes else dtype
 
 
 def _typical(q: Question, room: Room, batch_size: int, context: int) -> int | None:

@@ -1,15 +1,18 @@
 """When it does not fit: the changes that make it fit, each tried before it is offered, with the command to type."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from msgspec.structs import replace
 
 from kvplan.architectures.describe import describe
+from kvplan.domain.machine import NOTHING
 from kvplan.engines import about, option_names, with_dtype
+from kvplan.engines.kernel.typed import Serving, checkpoint_needed
 from kvplan.errors import KvplanError
 from kvplan.questions.changes import SPLITS, dtypes_of, larger_gpus, lighter_weights, narrower_dtypes
 from kvplan.questions.commands import fit_command
-from kvplan.questions.fit.answer import answer
+from kvplan.questions.fit.answer import answer, wanted_weights
 from kvplan.questions.fit.budget import Budgets, budget_of, room_of
 from kvplan.questions.fit.question import Alternative, Fit, Fix, Question
 from kvplan.questions.fit.room import Room
@@ -37,6 +40,7 @@ def alternatives(q: Question) -> tuple[Alternative, ...]:
                     batch_size=fit.batch_size,
                     fits=fit.fits,
                     flag=flags[row.name],
+                    evidence=fit.evidence,
                 )
             )
     return tuple(found)
@@ -56,13 +60,52 @@ def _tried(q: Question) -> Iterator[Fix]:
     for words, changed in _changes(q):
         fit = next((fit for question in changed if (fit := _answer(question)) is not None and fit.fits), None)
         if fit is not None:
-            yield Fix(change=words.format(q=fit.question), result=served(fit), command=fit_command(fit.question))
+            change = words.format(q=fit.question, needs=_needed(fit.question))
+            yield Fix(change=change, result=served(fit), command=fit_command(fit.question))
+
+
+def _needed(q: Question) -> str:
+    """What no flag does for lighter weights, in words."""
+    serving = Serving(model="", context=1, batch_size=1, weights_dtype=wanted_weights(q))
+    return "".join(f"; {words}" for words in checkpoint_needed(about(q.engine), serving))
+
+
+def _smaller_share(q: Question) -> Iterator[Question]:
+    """Where other tenants leave less than the server asks for: shares of the card that they do leave."""
+    budget = budget_of(q)
+    if not budget.refused or not q.free:
+        return
+    most = int(100 * min(q.free) / budget.memory.bytes)
+    yield from (replace(q, utilization=share / 100) for share in range(most, max(0, most - 5), -1))
+
+
+#: What may be offered, the surest first.
+_STRENGTHS: Final = ("theory", "recorded", "same rule", "hypothetical", "inferred", "from source")
+
+
+def _narrower(q: Question) -> Iterator[Question]:
+    """Narrower cache dtypes, recorded ones before others; none that is less sure than what was asked, for an engine's kernels
+    may not take it.
+    """
+    sure = max(_strength(q), _STRENGTHS.index("same rule"))
+    asked = [replace(q, options=with_dtype(q.engine, q.options, row.name)) for row in narrower_dtypes(q.engine)]
+    ranked = [(_strength(question), question) for question in asked]
+    yield from (question for rank, question in sorted(ranked, key=lambda entry: entry[0]) if rank <= sure)
+
+
+def _strength(q: Question) -> int:
+    """How sure an answer would be: 0 is surest; what the engine refuses is beyond all."""
+    try:
+        word = room_of(Budgets(q)).evidence(q.each or 1, q.context or 1)
+    except KvplanError:
+        word = ""
+    return _STRENGTHS.index(word) if word in _STRENGTHS else len(_STRENGTHS)
 
 
 def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
     """(the change in words, the questions that make it, the mildest first)."""
-    narrower = narrower_dtypes(q.engine)
-    yield "a cache in {q.options[kv_dtype]}", (replace(q, options=with_dtype(q.engine, q.options, row.name)) for row in narrower)
+    yield "a smaller share of the card (--utilization {q.utilization:g})", _smaller_share(q)
+    yield "a cache in {q.options[kv_dtype]}", _narrower(q)
     yield "fewer requests at once", _fewer(q)
     yield "a shorter context", _shorter(q)
     if "tensor_parallel" in option_names(q.engine):
@@ -70,11 +113,14 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
         yield "{q.tensor_parallel} GPUs that split the model", (replace(q, gpus=n * q.pipeline, tensor_parallel=n) for n in more)
     yield "{q.ranks} data ranks that share the experts, each with a cache of its own", _data_ranks(q)
     larger = larger_gpus(q.gpu, budget_of(q).memory.bytes)
-    yield "a larger GPU ({q.gpu.id})", (replace(q, gpu=card, memory_bytes=None) for card in larger)
+    yield (
+        "a larger GPU ({q.gpu.id})",
+        (replace(q, gpu=card, memory_bytes=None, free=(), learned=NOTHING, machine="") for card in larger),
+    )
     lighter = lighter_weights(q.model, q.weights, q.engine)
     yield (
-        "weights quantised ({q.weights_flag})",
-        (replace(q, weights=line, weights_flag=f"--weights-dtype {dtype}") for dtype, line in lighter),
+        "weights quantised ({q.weights_flag}{needs})",
+        (replace(q, weights=line, weights_given=True, weights_flag=f"--weights-dtype {dtype}") for dtype, line in lighter),
     )
 
 

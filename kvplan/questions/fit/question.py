@@ -48,6 +48,7 @@ class Question(Struct, frozen=True, kw_only=True):
     weights_given: bool = False  # `weights` are whoever asks', not worked out
     source: str = ""  # MODEL as it was typed, for commands
     weights_flag: str = ""  # as it was typed
+    machine: str = ""  # the file behind `learned`, as it was typed
 
     @property
     def given_bytes(self) -> int | None:
@@ -131,6 +132,7 @@ class Alternative(Struct, frozen=True, kw_only=True):
     batch_size: int
     fits: bool
     flag: str
+    evidence: str = ""  # what stands behind the cache's bytes
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -140,6 +142,7 @@ class Alternative(Struct, frozen=True, kw_only=True):
             "batch_size": self.batch_size,
             "fits": self.fits,
             "flag": self.flag,
+            "evidence": self.evidence,
         }
 
 
@@ -178,6 +181,7 @@ class Fit(Struct, frozen=True, kw_only=True):
     typical_span: tuple[int, int] | None = None  # fewest and most of them
     evidence: str = ""  # what stands behind the cache's bytes
     flags: str = ""
+    needs: tuple[str, ...] = ()  # what must be there beside the command: what no flag does
     not_predicted: str = ""
     notes: tuple[str, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
@@ -218,6 +222,7 @@ class Fit(Struct, frozen=True, kw_only=True):
             "pool": _pool_dict(self.pool),
             "evidence": self.evidence,
             "flags": self.flags,
+            "needs": list(self.needs),
             "rows": [row.to_dict() for row in self.rows],
             "alternatives": [other.to_dict() for other in self.alternatives],
             "fixes": [fix.to_dict() for fix in self.fixes],

@@ -1,7 +1,8 @@
 """What `kvplan committee` shows: the verdict, who takes what, how to start them, and what would make it fit."""
 
+import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from msgspec import Struct
 
@@ -19,10 +20,14 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
+#: Variables before a program: `VLLM_KV_CACHE_LAYOUT=HND vllm serve …`.
+_VARIABLES: Final = re.compile(r"^([A-Z][A-Z0-9_]*=\S+ )+")
+
+
 def _is_command(part: Part) -> bool:
     """Whether its flag is a command line, before which its environment can stand."""
     known = ABOUTS.get(engine_name(part.member.engine))
-    return bool(known and known.program and part.flag.startswith(known.program))
+    return bool(known and known.program and _VARIABLES.sub("", part.flag).startswith(known.program))
 
 
 class CommitteeAnswer(Struct, frozen=True):
@@ -130,14 +135,16 @@ def card_words(cards: tuple[int, ...]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _start(committee: Committee) -> Iterator[str]:
+def _start(committee: Committee) -> Iterator[str | tuple[str, str]]:
     """How to start them, in an order that works."""
     parts = {part.member.name: part for part in committee.parts}
     for number, name in enumerate(committee.order, 1):
         part = parts[name]
         share = f" ({part.meaning})" if part.meaning else ""
         alone = part.environment + (" " if _is_command(part) else "; ") if part.environment else ""
-        yield f"start {number}: {name}{share}: {alone}{part.flag or 'as it is'}"
+        words = f"start {number}: {name}{share}"
+        yield (words, alone + part.flag) if part.flag else f"{words}: {alone}as it is"
+        yield from (f"         {needed}" for needed in part.needs)
 
 
 def _notes(committee: Committee) -> Iterator[str]:

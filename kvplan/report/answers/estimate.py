@@ -140,7 +140,7 @@ def further_tokens(a: Allocation) -> str:
 
 def _engine_words(a: Allocation) -> tuple[str, ...]:
     """The engine's own log lines, and what to type, where it gives them."""
-    return (*a.log, *((f"to type: {a.typed}",) if a.typed else ()))
+    return (*a.log, *((f"to type: {a.typed}", *a.needs) if a.typed else ()))
 
 
 def engine_tables(a: Allocation) -> tuple[Table, ...]:

@@ -54,7 +54,7 @@ class FitAnswer(Struct, frozen=True):
                 *_tables(fit),
             ]
             if fit.flags:
-                blocks.append(Command(fit.flags))
+                blocks.append(Command(fit.flags, fit.needs))
             if fit.fixes:
                 blocks.append(Fixes([Fix(x.change, x.result, x.command) for x in fit.fixes]))
             notes = tuple(_notes(fit))
@@ -196,8 +196,9 @@ def alternatives_table(fit: Fit) -> Table:
         Column(title="requests", key="batch_size", kind="count"),
         Column(title="fits", key="fits", kind="verdict"),
         Column(title="what to type", key="flag", room=36),
+        Column(title="evidence", key="evidence", drop=1, instead="", quiet=True),
     )
-    rows = tuple((o.kv_dtype, o.context, o.batch_size, "yes" if o.fits else "no", o.flag) for o in fit.alternatives)
+    rows = tuple((o.kv_dtype, o.context, o.batch_size, "yes" if o.fits else "no", o.flag, o.evidence) for o in fit.alternatives)
     return Table(title="", columns=columns, rows=rows)
 
 

@@ -50,9 +50,10 @@ def _block(block: Block, view: View) -> str:
         case Paragraph():
             return f"<p><strong>{escape(block.title)}.</strong> {escape(block.text)}</p>"
         case Command():
-            return f"<pre>{_text(block.text)}</pre>"
+            return "".join((f"<pre>{_text(block.text)}</pre>", *(f"<p>{_text(line)}</p>" for line in block.needs)))
         case Steps():
-            return _list("ol", [_text(line) for line in block.lines])
+            pairs = ((line, "") if isinstance(line, str) else line for line in block.lines)
+            return _list("ol", [_text(words) + (f": <code>{_text(told)}</code>" if told else "") for words, told in pairs])
         case Notes():
             return _list("ul", [_text(line) for line in block.lines])
         case Fixes():

@@ -68,8 +68,14 @@ def _block(block: Block, view: View) -> str:
         case Paragraph():
             return f"**{_prose(block.title)}.** {_prose(block.text, len(block.text) + 1)}\n"
         case Command():
-            return f"```sh\n{printable(block.text)}\n```\n"
-        case Steps() | Notes():
+            needed = "".join(f"\n{_prose(line)}\n" for line in block.needs)
+            return f"```sh\n{printable(block.text)}\n```\n{needed}"
+        case Steps():
+            return "".join(
+                f"- {_prose(line.strip())}\n" if isinstance(line, str) else f"- {_prose(line[0])}: {_code(line[1])}\n"
+                for line in block.lines
+            )
+        case Notes():
             return "".join(f"- {_prose(line)}\n" for line in block.lines)
         case Fixes():
             return "".join(f"- FIX: {_prose(fix.change)} -> {_prose(fix.result)}: {_code(fix.command)}\n" for fix in block.found)

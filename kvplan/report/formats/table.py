@@ -74,9 +74,9 @@ def _block(block: Block, view: View) -> list[str]:
             first, *rest = wrap(f"{word}: {block.text}", width=min(view.width, _PROSE))
             return [first.replace(f"{word}:", f"{paint(word, _BOLD)}:", 1), *rest]
         case Command():
-            return [f"{paint('type:', _BOLD)} {printable(block.text)}"]
+            return [f"{paint('type:', _BOLD)} {printable(block.text)}", *(f"      {printable(line)}" for line in block.needs)]
         case Steps():
-            return [printable(line) for line in block.lines]
+            return [printable(line if isinstance(line, str) else ": ".join(line)) for line in block.lines]
         case Fixes():
             return [
                 line
