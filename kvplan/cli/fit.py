@@ -89,6 +89,7 @@ def fit(
     from kvplan.api.fit import any_card
     from kvplan.api.fit import fit as asked
     from kvplan.cli.output import show
+    from kvplan.cli.progress import progress
     from kvplan.domain.allocation import NotPredicted
     from kvplan.engines import default_engine
     from kvplan.questions.fit.question import Fit
@@ -122,17 +123,24 @@ def fit(
     one: dict[str, Any] = {"context": context, "batch_size": batch_size, "target": target, "average": average}
     answers: list[Fit | NotPredicted] = []
     problems: list[InputError] = []
-    for name in models:
-        try:
-            answers.append(asked(name, gpu, **one, **shared))
-        except (OptionError, ConfigError) as problem:  # of several models, the one that has no answer is one that says so
-            problems.append(problem)
-            answers.append(NotPredicted(reason=str(problem), see=problem.hint, model=name, engine=engine or default_engine(name)))
+    with progress(f"trying the GPUs of `{gpu[:40]}`", None, of="", shown=_many(gpu) or len(models) > 1):
+        for name in models:
+            try:
+                answers.append(asked(name, gpu, **one, **shared))
+            except (OptionError, ConfigError) as problem:  # of several models, the one that has no answer says so
+                problems.append(problem)
+                no = NotPredicted(reason=str(problem), see=problem.hint, model=name, engine=engine or default_engine(name))
+                answers.append(no)
     if len(problems) == len(answers):
         raise problems[0]
     show(FitAnswer(answers), fmt, output, unit)
     if not all(isinstance(answer, Fit) and answer.fits for answer in answers):
         raise typer.Exit(1)
+
+
+def _many(gpu: str) -> bool:
+    """Whether several cards are meant, by a list or by a maker's name: that takes a while."""
+    return "," in gpu or not any(character.isdigit() for character in gpu)
 
 
 def _table(

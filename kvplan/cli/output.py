@@ -60,9 +60,14 @@ def chosen_format(fmt: str | None, output: Path | None, *, otherwise: str = "tab
 
 
 def told(output: Path | None, what: str) -> None:
-    """One line on stderr about a file that was written."""
-    if output is not None and str(output) != "-":
+    """One line on stderr about a file that was written; a device or pipe is no file."""
+    if output is not None and str(output) != "-" and not _is_stream(Path(expanded(output))):
         remark(f"wrote {output}: {what}")
+
+
+def _is_stream(target: Path) -> bool:
+    """Whether a place is a device, a pipe, or somebody's open file."""
+    return (target.exists() and not target.is_file()) or target.is_relative_to("/dev") or target.is_relative_to("/proc")
 
 
 def wants_color() -> bool:
@@ -145,7 +150,7 @@ def replacing(target: Path) -> Iterator[Path]:
         raise OptionError(f"cannot write `{target}`: it is a link that leads nowhere", hint="choose another place with -o FILE")
     if target.is_dir():
         raise OptionError(f"cannot write `{target}`: it is a folder", hint="give a file name")
-    if (target.exists() and not target.is_file()) or target.is_relative_to("/dev") or target.is_relative_to("/proc"):
+    if _is_stream(target):
         yield target  # a device, a pipe, somebody's open file: written, never replaced
         return
     try:

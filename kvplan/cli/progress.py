@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 @contextmanager
 def progress(
-    words: str, total: int | None, *, of: Literal["bytes", "rows"] = "bytes", shown: bool = True
+    words: str, total: int | None, *, of: Literal["bytes", "rows", ""] = "bytes", shown: bool = True
 ) -> Iterator[Callable[[int], None]]:
     """A bar while something long is done; on a terminal only, and nothing of it stays.
 
     Args:
         words: what is done.
         total: how many bytes or rows there are; None if that is not known.
-        of: what is counted.
+        of: what is counted; "" where nothing can be.
         shown: False where nobody wants a bar, or the work is short.
 
     Yields:
@@ -30,6 +30,7 @@ def progress(
         DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        SpinnerColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -37,7 +38,10 @@ def progress(
 
     amount: Any = DownloadColumn(binary_units=True) if of == "bytes" else MofNCompleteColumn()
     time: Any = TimeElapsedColumn() if total is None else TimeRemainingColumn()
+    shape: tuple[Any, ...] = (TextColumn(words), BarColumn(), amount, time)
+    if not of:
+        shape = (SpinnerColumn("line"), TextColumn(words), TimeElapsedColumn())
     console = Console(file=sys.stderr)
-    with Progress(TextColumn(words), BarColumn(), amount, time, console=console, transient=True) as bar:
+    with Progress(*shape, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda done: bar.advance(task, done)

@@ -98,8 +98,17 @@ def kept_free(gpu: Gpu, memory: Line) -> Line:
     return Line(name="kept free", bytes=0, basis="given", source="`reserve` of the plan")
 
 
-def unused(memory: Line, utilization: float, basis: Basis, source: str) -> Line:
-    """What is left alone: the total less ceil(total x utilization), as vLLM computes it in floating point.
+def unused_words(engine: str, share: float) -> str:
+    """The line of what an engine does not use.
+
+    >>> unused_words("vllm", 0.1)
+    'not used by vllm (10%)'
+    """
+    return f"not used by {engine} ({100 * share:.3g}%)"
+
+
+def unused(memory: Line, utilization: float, basis: Basis, source: str, engine: str) -> Line:
+    """What an engine does not use: the total less ceil(total x utilization), as vLLM computes it in floating point.
 
     Source: vLLM `v1/worker/utils.py:request_memory`.
 
@@ -109,7 +118,7 @@ def unused(memory: Line, utilization: float, basis: Basis, source: str) -> Line:
     if not 0 < utilization <= 1:
         raise OptionError(f"«utilization» must be above 0 and at most 1, got {utilization:g}", hint="0.9 is nine tenths")
     kept = memory.bytes if utilization == 1 else ceil(memory.bytes * utilization)
-    return Line(name=f"left alone ({100 * (1 - utilization):.3g}%)", bytes=memory.bytes - kept, basis=basis, source=source)
+    return Line(name=unused_words(engine, 1 - utilization), bytes=memory.bytes - kept, basis=basis, source=source)
 
 
 def counted_weights(parameters: int, dtype: str) -> Line:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.errors import printable
-from kvplan.units import BYTE_UNITS, byte_unit, in_unit, significant
+from kvplan.units import BYTE_UNITS, GIB, byte_unit, in_unit, significant
 
 Kind = Literal["text", "name", "mark", "bytes", "tokens", "count", "ratio", "bar", "verdict"]
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -62,6 +63,14 @@ class Table(Struct, frozen=True, kw_only=True):
         )
 
 
+def without(table: Table, key: str) -> Table:
+    """The same table without a column."""
+    keep = [i for i, column in enumerate(table.columns) if column.key != key]
+    rows = tuple(tuple(row[i] for i in keep) for row in table.rows)
+    total = None if table.total is None else tuple(table.total[i] for i in keep)
+    return replace(table, columns=tuple(table.columns[i] for i in keep), rows=rows, total=total)
+
+
 class Printed(Struct, frozen=True):
     """A table as people read it: headers, cells and title as text, one unit per bytes column."""
 
@@ -106,7 +115,8 @@ def _is_size(column: Column, value: Cell) -> bool:
 
 
 def common_unit(sizes: Iterable[Any]) -> str:
-    """One unit for several sizes: the largest of which the middle one is a tenth, and no smaller than lets the largest be read.
+    """One unit for several sizes: the middle one's, GiB where that is a tenth of one and another is whole, and one that lets the
+    largest be read.
 
     >>> common_unit([2**27, 2**33, 2**40])
     'GiB'
@@ -114,7 +124,8 @@ def common_unit(sizes: Iterable[Any]) -> str:
     found = sorted(abs(size) for size in sizes if size)
     if not found:
         return "B"
-    unit = byte_unit(10 * found[len(found) // 2])
+    middle = found[len(found) // 2]
+    unit = "GiB" if 10 * middle >= GIB > middle and found[-1] >= GIB else byte_unit(middle)
     while found[-1] >= BYTE_UNITS[unit] * _LARGEST:
         unit = byte_unit(BYTE_UNITS[unit] * 1024)
     return unit

@@ -40,6 +40,7 @@ from kvplan.domain.model import (
     Softmax,
     Window,
 )
+from kvplan.domain.words import NO_ENGINE
 from kvplan.errors import OptionError, nearest
 from kvplan.units import parse_count
 
@@ -50,8 +51,7 @@ _NUMBERED: Final = ("gqa", "cla", "window", "mla")
 #: At most one of each of these sets in a variant.
 _EXCLUSIVE: Final = (("mha", "gqa", "mqa", "mla"), ("window", "full"), ("cla",))
 _DESIGN_NOTE: Final = (
-    "sharing between layers was asked for (cla={n}): no released engine reads such a map from a config, so an engine's "
-    "figure is what it would need if it did"
+    f"sharing between layers was asked for (cla={{n}}): {NO_ENGINE}, so an engine's figure is what it would need if it did"
 )
 
 

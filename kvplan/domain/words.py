@@ -21,6 +21,8 @@ from kvplan.domain.model import (
     Window,
 )
 
+#: In the notes of a design that only theory serves as it is.
+NO_ENGINE: Final = "no released engine reads such a map from a config"
 _MOST_RUNS: Final = 3  # of layers that a person is shown
 _REACHES: Final[dict[type[object], str]] = {Full: "", Window: "/window", Chunk: "/chunk", Compressed: "/compressed"}
 

@@ -48,7 +48,7 @@ def _weights_at(model: Model, dtype: str) -> Line | None:
 
 
 def larger_gpus(card: Gpu, memory_bytes: int) -> tuple[Gpu, ...]:
-    """The vendor's cards with more memory, the smallest first."""
+    """The vendor's cards with more memory: those of the same kind first, and of these the smallest."""
     found = []
     for other in gpus():
         try:
@@ -56,5 +56,15 @@ def larger_gpus(card: Gpu, memory_bytes: int) -> tuple[Gpu, ...]:
         except OptionError:  # sold in several sizes
             continue
         if other.vendor == card.vendor and other.id != card.id and size > memory_bytes:
-            found.append((size, other.id, other))
-    return tuple(other for _, _, other in sorted(found, key=lambda entry: entry[:2]))
+            found.append((_kind(other) != _kind(card), size, other.id, other))
+    return tuple(other for *_, other in sorted(found, key=lambda entry: entry[:3]))
+
+
+def _kind(card: Gpu) -> str:
+    """What people would put in the place of a card: another for a desk, for a slot, or of a board whose cards are linked."""
+    if card.memory_kind != "discrete":
+        return card.memory_kind
+    if card.id.startswith("rtx-"):
+        return "desk"
+    first = card.interconnect.partition(",")[0]
+    return "slot" if first.startswith("PCIe") or "bridge" in first else "board"

@@ -57,7 +57,7 @@ def compare(
 
     Args:
         engines: each `NAME` or `NAME@VERSION`.
-        kv_dtypes: cache dtypes; `auto` is the model's own, and `("all",)` is every one that kvplan knows, each
+        kv_dtypes: cache dtypes; `auto` is the model's own, and `("all",)` is every one that the engine has, each
             measured against the model's own.
         options: engine options; one that only some of the engines have is given to those.
         baseline: a row's number (from 1) or a model's name; the first row that is predicted when None.
@@ -78,7 +78,7 @@ def compare(
     refusals: list[OptionError] = []
     for model in models:
         for engine in engines:
-            wanted = _own_first(model, dtypes) if savings else dtypes
+            wanted = _own_first(model, _of(engine, dtypes)) if savings else dtypes
             rows.extend(_row(model, workload, engine, dtype, given[engine], refusals) for dtype in wanted)
     if len(refusals) == len(rows):
         raise refusals[0]
@@ -94,6 +94,12 @@ def _dtypes(names: Sequence[str]) -> tuple[str, ...]:
     if "all" in names:
         raise OptionError("«kv_dtypes»: `all` stands alone", hint="give `all`, or a list of dtypes")
     return tuple(dict.fromkeys(name if name == "auto" else lookup(name).name for name in names))
+
+
+def _of(engine: str, dtypes: Sequence[str]) -> Sequence[str]:
+    """The dtypes that an engine can be told; all of them where none is (theory)."""
+    known = about(engine).cache_dtypes
+    return [name for name in dtypes if name in known] if known else dtypes
 
 
 def _own_first(model: Model, dtypes: Sequence[str]) -> tuple[str, ...]:

@@ -12,9 +12,7 @@ from kvplan.report.answers.estimate import CSV_COLUMNS, LAYER_COLUMNS
 from kvplan.report.answers.reserve import CSV_COLUMNS as POOL_COLUMNS
 
 REFUSED = ("llama-3.1-8b", "--kv-dtype", "nvfp4")
-REASON = (
-    "vLLM 0.32.0 does not serve llama-3.1-8b so: no attention backend takes kv_cache_dtype nvfp4 before compute capability 10.0"
-)
+REASON = "vLLM 0.33.0 refuses llama-3.1-8b: no attention backend takes kv_cache_dtype nvfp4 before compute capability 10.0"
 COMMANDS = {
     "estimate": ("estimate", *REFUSED, "-e", "vllm"),
     "estimate --per-layer": ("estimate", *REFUSED, "-e", "vllm", "--per-layer"),
@@ -52,14 +50,14 @@ def test_json_says_what_was_asked(name: str, key: str, capsys: pytest.CaptureFix
     row = json.loads(capsys.readouterr().out)[key][0]
     assert row["not_predicted"] == REASON
     assert (row["model"], row["engine"]) == ("llama-3.1-8b", "vllm")
-    assert row["engine_version"] == "0.32.0" or name == "fit"
+    assert row["engine_version"] == "0.33.0" or name == "fit"
 
 
 def test_an_explanation_says_what_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
     main([*COMMANDS["explain"], "-f", "json"])
     e = json.loads(capsys.readouterr().out)["explanation"]
     assert {key: e[key] for key in ("model", "engine", "engine_version", "not_predicted", "see")} == {
-        "model": "llama-3.1-8b", "engine": "vllm", "engine_version": "0.32.0", "not_predicted": REASON, "see": "",
+        "model": "llama-3.1-8b", "engine": "vllm", "engine_version": "0.33.0", "not_predicted": REASON, "see": "",
     }  # fmt: skip
 
 
@@ -72,7 +70,7 @@ def test_csv_ends_in_a_column_of_its_own(name: str, columns: tuple[str, ...], ca
     assert tuple(row) == columns
     assert columns[-1] == "not_predicted"
     known = {key: value for key, value in row.items() if value}
-    version = {"engine_version": "0.32.0"} if "engine_version" in columns else {}
+    version = {"engine_version": "0.33.0"} if "engine_version" in columns else {}
     assert known == {"model": "llama-3.1-8b", "engine": "vllm", **version, "not_predicted": REASON}
 
 

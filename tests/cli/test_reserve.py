@@ -49,7 +49,7 @@ def test_a_model_that_vllm_does_not_serve_is_the_answer_no(capsys: pytest.Captur
     code, out, _ = run(capsys, "reserve", "llama-3.1-8b", "--memory", "20GiB", "--kv-dtype", "nvfp4")
     assert code == 1
     assert out.startswith(
-        "llama-3.1-8b · vllm 0.32.0\nnot predicted: vLLM 0.32.0 does not serve llama-3.1-8b so: no attention backend takes"
+        "llama-3.1-8b · vllm 0.33.0\nnot predicted: vLLM 0.33.0 refuses llama-3.1-8b: no attention backend takes"
     )
 
 

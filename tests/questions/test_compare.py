@@ -68,9 +68,6 @@ llama [mqa+cla=2]       1.00   1,073,741,824    8,192      1/16  ▎
 
 note: 1.00x is llama
 note: evidence: theory
-note: llama [cla=2], llama [mqa+cla=2]: sharing between layers was asked for
-      (cla=2): no released engine reads such a map from a config, so an engine's
-      figure is what it would need if it did
 """)
 
 
@@ -90,8 +87,8 @@ def test_the_savings_table_is_legible_at_80_columns(llama: str, capsys: pytest.C
     out = shown(capsys, llama, "--kv-dtype", "all", "-s", "128k")
     assert [line for line in out.splitlines() if line.startswith(("q8_0", "bfloat16"))] == snapshot(
         [
-            "bfloat16                 16.00     0.0%  llama.cpp: -ctk bf16 -ctv bf16;",
-            "q8_0                      8.50    46.9%  llama.cpp: -ctk q8_0 -ctv q8_0;",
+            "bfloat16                 16.00         0.0%  llama.cpp: -ctk bf16 -ctv bf16;",
+            "q8_0                      8.50        46.9%  llama.cpp: -ctk q8_0 -ctv q8_0;",
         ]
     )
     first_words = [line.split()[0] for line in out.splitlines() if line and line[0] not in " ─"]

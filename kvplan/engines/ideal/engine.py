@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Cross, Index, Latent, Model, Reach, Recurrent, Shared, Softmax
+from kvplan.domain.words import NO_ENGINE
+from kvplan.domain.workload import Workload
 from kvplan.engines.ideal.about import ABOUT
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Prepared
@@ -98,6 +100,10 @@ class IdealOn(Prepared):
         for reach, slope in slopes.by_reach.items():
             grown += (kept_tokens(reach, seq_len + slopes.period) - kept_tokens(reach, seq_len)) * slope
         return grown if slopes.period == 1 else -(-grown // slopes.period)
+
+    def notes(self, workload: Workload) -> tuple[str, ...]:
+        """The model's, but for what they say of engines."""
+        return tuple(note for note in self.model.notes if NO_ENGINE not in note)
 
     def slopes(self, encoder_len: int) -> Slopes:
         """What one more entry costs, read off the tensors once for each encoder length."""

@@ -54,7 +54,7 @@ class Lmdeploy(Engine):
                 return TurboMindOn(self, model)
             return LmdeployOn(self, model, make_plan(model, self.options))
         except Refused as problem:
-            raise Refused(f"LMDeploy {self.version} does not serve {model.name} so: {problem.reason}", problem.see) from problem
+            raise Refused(f"LMDeploy {self.version} refuses {model.name}: {problem.reason}", problem.see) from problem
 
 
 class LmdeployOn(Started):

@@ -68,7 +68,7 @@ class Sglang(Engine):
             refuse(args)
             return SglangOn(self, model, args)
         except Refused as problem:
-            raise Refused(f"SGLang {self.version} does not serve {model.name} so: {problem.reason}", problem.see) from problem
+            raise Refused(f"SGLang {self.version} refuses {model.name}: {problem.reason}", problem.see) from problem
 
 
 class SglangOn(Served):

@@ -68,7 +68,7 @@ class Vllm(Engine):
             refuse(model, self.options, self.release)
             return VllmOn(self, model, make_plan(model, self.options, self.release))
         except Refused as problem:
-            raise Refused(f"vLLM {self.version} does not serve {model.name} so: {problem.reason}", problem.see) from problem
+            raise Refused(f"vLLM {self.version} refuses {model.name}: {problem.reason}", problem.see) from problem
 
     def utilization(self, model: Model) -> float:
         """The share of a card that it allows itself: the option's, or the release's default."""
@@ -144,8 +144,6 @@ class VllmOn(Served):
             found.append(f"requests of more than {plan.max_model_len:,} tokens (max_model_len) are refused by the engine")
         if _shares(model) and any(t.ignores_sharing for t in any_traits(model)):
             found.append("vLLM does not read the sharing of this model: every layer caches (models/registry.py)")
-        elif _shares(model) and described_by_hand(model):
-            found.append("no released engine reads such a sharing map from a config: this is what vLLM would need if it did")
         if self.engine.options.kv_cache_dtype == "auto" and quantised_cache(model):
             found.append("the checkpoint asks for an fp8 cache, which vLLM then uses: add --kv-dtype fp8")
         ranks, devices = self.engine.options.data_parallel_size, self.tensor_parallel

@@ -16,6 +16,7 @@ from kvplan.engines.vllm.models import any_traits
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.errors import Refused
 
+_MOST_SPLITS: Final = 8  # numbers of devices that a refusal names
 _V4_SINCE: Final = (0, 20)  # models/registry.py: DeepseekV4ForCausalLM
 
 
@@ -48,7 +49,8 @@ def _parallel(model: Model, options: VllmOptions, memories: set[Memory]) -> Iter
     heads = [memory.kv_heads for memory in memories if isinstance(memory, Softmax)]
     latent = any(isinstance(memory, Latent) for memory in memories)
     if model.attention_heads and model.attention_heads % tp:
-        yield f"the {model.attention_heads} attention heads must be divisible by tensor_parallel_size {tp}"
+        fine = [str(n) for n in range(1, model.attention_heads + 1) if not model.attention_heads % n][:_MOST_SPLITS]
+        yield f"{model.attention_heads} attention heads do not divide by tensor_parallel_size {tp}; use {', '.join(fine)}"
     if options.prefill_context_parallel_size > 1 and heads and not latent:
         yield "no attention backend of ordinary attention takes prefill_context_parallel_size above 1"
     if dcp > 1:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kvplan.domain.model import MAX_LAYERS, Fact, Layer, Loop, Model, Shared, Softmax
+from kvplan.domain.words import NO_ENGINE
 from kvplan.errors import SpecError
 from kvplan.files import is_hub_id, read_bounded
 from kvplan.loading.yaml_spec.fields import Fields, shown
@@ -30,7 +31,7 @@ _EXPLICIT: Final = (
 #: What stands for a model type when a description names none.
 SPEC_TYPE: Final = "spec"
 SHARING_NOTE: Final = (
-    "its layers share keys and values by a map in this description: no released engine reads such a map from a config, "
+    f"its layers share keys and values by a map in this description: {NO_ENGINE}, "
     "so an engine's figure is what that engine would need if it honored the map"
 )
 

@@ -19,6 +19,7 @@ from kvplan.domain.budget import (
     not_lent,
     share_of_weights,
     unused,
+    unused_words,
 )
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.ledger import Ledger, Line, total
@@ -142,7 +143,7 @@ def _of_ledger(q: Question, found: Ledger, refused: str) -> Budget:
     """A budget whose every line is the engine's own."""
     memory = replace(found.total, name=f"GPU memory ({q.gpu.id})")
     left = Line(
-        name=f"left alone ({100 * (1 - found.requested.bytes / max(1, found.total.bytes)):.3g}%)",
+        name=unused_words(q.engine.partition("@")[0], 1 - found.requested.bytes / max(1, found.total.bytes)),
         bytes=found.total.bytes - found.requested.bytes,
         basis=found.requested.basis,
         source=found.requested.source,
@@ -176,20 +177,20 @@ def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
     """The utilization: what was asked, the engine's own default, or all of it."""
     if _measures_itself(engine):
         share = _own_share(q, engine)
-        return share, unused(memory, 1.0, "assumed", f"{engine} takes {share:g} of what the weights leave")
+        return share, unused(memory, 1.0, "assumed", f"{engine} takes {share:g} of what the weights leave", engine)
     if q.utilization is not None:
-        return q.utilization, unused(memory, q.utilization, "given", "--utilization")
+        return q.utilization, unused(memory, q.utilization, "given", "--utilization", engine)
     option = about(engine).roles.get("utilization", "")
     if option in q.options:
         given = utilization_from(q.options[option])
-        return given, unused(memory, given, "given", f"--set {option}")
+        return given, unused(memory, given, "given", f"--set {option}", engine)
     if q.gpu.vendor == "apple":
         kept = not_lent(memory.bytes)
         return 1 - kept.bytes / memory.bytes, kept
     own = make_engine(q.engine, _machine(q, memory.bytes)).utilization(q.model) if option else None
     if own is not None:
-        return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}")
-    return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs")
+        return own, unused(memory, own, "assumed", f"{engine}'s default utilization {own:g}", engine)
+    return 1.0, unused(memory, 1.0, "assumed", f"{engine} takes what it needs", engine)
 
 
 def _measures_itself(engine: str) -> bool:

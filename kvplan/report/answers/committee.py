@@ -154,7 +154,8 @@ def _notes(committee: Committee) -> Iterator[str]:
     for part in committee.parts:
         pool = part.pool
         if pool is not None and not pool.refused:
-            yield f"{part.member.name}: {pool.num_blocks:,} blocks, {pool.num_tokens:,} tokens, {pool.concurrency:.2f}x"
+            held = f"{pool.num_tokens:,} tokens in {pool.num_blocks:,} blocks, {pool.concurrency:.2f} requests of the longest"
+            yield f"{part.member.name}: " + (f"its log will say: {'; '.join(pool.log)}" if pool.log else held)
     memory = committee.plan.memory
     yield f"card: {memory.basis} ({memory.source})"
     yield from committee.notes

@@ -146,7 +146,10 @@ def savings_table(c: Comparison) -> Table:
         cells: list[Cell] = [row.model.name] if several_models else []
         cells += [row.engine] if several_engines else []
         cells += [row.kv_dtype, _of(row, "total_bytes", "not predicted"), _of(row, "total_bytes"), _saving(row)]
-        cells += ["; ".join(f"{engine}: {flag}" for engine, flag in _flags(row).items()), lookup(row.kv_dtype).scales]
+        flags = _flags(row)
+        alone = len(flags) == 1 and about(row.engine).name in flags  # who asks about one engine knows whose flag it is
+        words = list(flags.values()) if alone else [f"{engine}: {flag}" for engine, flag in flags.items()]
+        cells += ["; ".join(words), lookup(row.kv_dtype).scales]
         rows.append(tuple(cells))
     first = c.rows[0]
     name = [] if several_models else [first.model.name]
@@ -180,7 +183,7 @@ def _saving(row: Row) -> str | None:
     if row.relative is None:
         return None
     percent = round((1 - row.relative) * 100, 1) + 0.0  # no minus zero
-    return f"{percent:.1f}%"
+    return f"{percent:.1f}%" if percent >= 0 else f"{-percent:.1f}% more"
 
 
 def _flags(row: Row) -> dict[str, str]:

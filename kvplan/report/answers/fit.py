@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.tables import Column, Table
+from kvplan.domain.tables import Column, Table, without
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
 from kvplan.report.answers.engine_words import engine_words
@@ -118,7 +118,7 @@ def budget_table(fit: Fit) -> Table:
         about = f"{fit.allocation.engine} {fit.allocation.engine_version}, {fit.allocation.kv_dtype}"
         at = fit.allocation.workload
         rows.append((f"cache of {at.batch_size:,} x {at.seq_len:,} tokens", -fit.cache_bytes, None, None, fit.evidence, about))
-    return lines_table(_identity(fit), "where the memory goes", rows)
+    return lines_table(_identity(fit), "where the memory goes", rows, decisive="for the cache")
 
 
 def _identity(fit: Fit) -> str:
@@ -151,7 +151,8 @@ def rows_table(fit: Fit) -> Table:
         ("->" if row.decisive else "", row.context, row.batch_size, row.cache_bytes, row.cache_bytes, "yes" if row.fits else "no")
         for row in fit.rows
     )
-    return Table(title="", columns=columns, rows=rows)
+    table = Table(title="", columns=columns, rows=rows)
+    return without(table, "fits") if all(row.fits for row in fit.rows) else table
 
 
 def tried_table(fit: Fit) -> Table:
@@ -199,7 +200,8 @@ def alternatives_table(fit: Fit) -> Table:
         Column(title="evidence", key="evidence", drop=1, instead="", quiet=True),
     )
     rows = tuple((o.kv_dtype, o.context, o.batch_size, "yes" if o.fits else "no", o.flag, o.evidence) for o in fit.alternatives)
-    return Table(title="", columns=columns, rows=rows)
+    table = Table(title="", columns=columns, rows=rows)
+    return without(table, "fits") if all(o.fits for o in fit.alternatives) else table
 
 
 def _tables(fit: Fit) -> Iterator[Table]:
@@ -208,7 +210,7 @@ def _tables(fit: Fit) -> Iterator[Table]:
         yield tried_table(fit)
     if fit.rows and fit.limited_by != "nothing":
         yield rows_table(fit)
-    if fit.alternatives and fit.limited_by != "nothing":
+    if any(o.fits for o in fit.alternatives) and fit.limited_by != "nothing":
         yield alternatives_table(fit)
 
 
@@ -226,6 +228,8 @@ def _notes(fit: Fit) -> Iterator[str]:
     q = fit.question
     if (q.average is not None or q.mix is not None) and fit.pool is None and not fit.not_predicted:
         yield f"--{'average' if q.mix is None else 'mix'} says nothing here: {q.engine} shares no pool between requests"
+    if len(fit.alternatives) > 1 and not any(o.fits for o in fit.alternatives):
+        yield f"none of {fit.question.engine}'s {len(fit.alternatives)} cache dtypes fits"
     yield from fit.notes
     if any(line.basis == "assumed" for line in fit.budget.lines):
         yield "assumed lines are kvplan's guesses: override them with --reserve, --utilization, --memory or --weights"

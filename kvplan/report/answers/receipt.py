@@ -79,7 +79,7 @@ def ledger_table(r: Receipt) -> Table:
     title = " · ".join(
         [q.model.name, engine_words(q.engine), q.gpu.id, *([f"one of {q.devices} processes"] if q.devices > 1 else [])]
     )
-    return lines_table(title, "where the memory goes", rows)
+    return lines_table(title, "where the memory goes", rows, decisive="for the cache")
 
 
 def beside_table(r: Receipt) -> Table | None:

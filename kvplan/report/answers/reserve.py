@@ -9,7 +9,9 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.pool import Pool
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, located
+from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Rows, View, not_predicted_dict
+from kvplan.units import human_bytes
 
 #: The columns of the CSV, one row a pool (docs/reference/formats.md).
 CSV_COLUMNS: Final = (
@@ -66,23 +68,36 @@ def pool_dict(pool: Pool | NotPredicted) -> dict[str, Any]:
 
 
 def pool_table(pool: Pool) -> Table:
-    """The pool line by line; the engine's own lines, or its refusal, stand beneath."""
-    d = pool_dict(pool)
-    rows: list[tuple[Cell, ...]] = [(f"{x['name']} ({x['basis']}: {x['source']})", x["bytes"]) for x in d["budget"]]
-    rows += [("memory for the cache", pool.budget_bytes), ("one block of all layers", pool.block_bytes)]
+    """What the server makes of its memory; the engine's own lines, or its refusal, stand beneath."""
+    rows: list[tuple[Cell, ...]] = [
+        _sized("memory for the cache", pool.budget_bytes),
+        _sized("one block of all layers", pool.block_bytes),
+    ]
     if not pool.refused:
         rows += [
-            ("blocks", pool.num_blocks),
-            ("allocated", d["allocated_bytes"]),
-            ("tokens", pool.num_tokens),
-            (f"requests of {pool.max_model_len:,} tokens", f"{pool.concurrency:.2f}"),
+            ("blocks", pool.num_blocks, ""),
+            _sized("allocated", pool.allocated_bytes),
+            ("tokens", pool.num_tokens, ""),
+            (f"requests of {pool.max_model_len:,} tokens", f"{pool.concurrency:.2f}", ""),
         ]
-    columns = (Column(title="what", key="what"), Column(title="amount", key="amount", kind="count"))
-    title = f"{d['model']} · {pool.engine} {d['engine_version']}"
-    notes = (pool.refused,) if pool.refused else tuple(d["lines"])
+    columns = (
+        Column(title="what", key="what"),
+        Column(title="amount", key="amount", kind="count"),
+        Column(title="", key="size", quiet=True),
+    )
+    title = f"{pool.model} · {pool.engine} {pool.engine_version}"
+    notes = (pool.refused,) if pool.refused else pool.log
     return Table(title=title, columns=columns, rows=tuple(rows), notes=notes)
+
+
+def _sized(what: str, amount: int) -> tuple[Cell, ...]:
+    """A size in whole bytes, and as people read it."""
+    return (what, f"{amount:,} B", f"= {human_bytes(amount)}")
 
 
 def _tables(pool: Pool) -> tuple[Table, ...]:
     where = ABOUTS[pool.engine].tables
-    return (pool_table(pool), *(located(where).pool_tables(pool) if where else ()))
+    budget = [line_row(line) for line in pool.budget if line.bytes or line.high]
+    title = f"{pool.model} · {pool.engine} {pool.engine_version}"
+    lines = (lines_table(title, "where the memory goes", budget),) if budget else ()
+    return (*lines, pool_table(pool), *(located(where).pool_tables(pool) if where else ()))

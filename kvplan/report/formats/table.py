@@ -32,6 +32,7 @@ _RIGHT: Final = {"bytes", "tokens", "count", "ratio"}
 _PROSE: Final = 100  # columns: longer lines are hard to read
 _GUTTER: Final = 2
 _HEADING: Final = 12  # columns of a heading over numbers before it is folded
+_NAME: Final = 40  # columns of a name, before one of several words is folded between them
 _LEAST_BAR: Final = 8
 _NOTE: Final = "note: "
 _CAPITALS: Final = re.compile(r"[A-Z]+(?: [A-Z]+)*(?=[ :])")
@@ -214,7 +215,10 @@ class _Layout:
     @staticmethod
     def _comfort(column: Column, least: int, whole: int) -> int:
         """The width below which another column is left out instead: a bar may be short, prose and long headings fold."""
-        return least if column.kind == "bar" else max(least, min(whole, _HEADING if column.kind in _RIGHT else column.room))
+        if column.kind == "bar":
+            return least
+        enough = _HEADING if column.kind in _RIGHT else _NAME if column.kind == "name" else column.room
+        return max(least, min(whole, enough))
 
     def _least(self, index: int) -> int:
         """The narrowest that a column can be without harm: numbers whole, names whole, words whole."""

@@ -292,7 +292,7 @@ BAD = [
     ("h100-80gb:4", "h100-80gb:x", 1, "whole number"),
     ("h100-80gb:4", "h100-80gb:1000", 1, "at most 128"),
     ("users: 4", "users: 4\n    tensor_parallel: 8", 8, "chat takes 8 cards, and there are 4 cards"),
-    ("users: 4", "users: 4\n    tensor_parallel: 3", 8, "must be divisible"),
+    ("users: 4", "users: 4\n    tensor_parallel: 3", 8, "do not divide by"),
     ("users: 4", "users: 4\n    tensor_parallel: 0", 8, "at least 1"),
     ("users: 4", "users: 4\n    cards: 4", 8, "the first card is 0"),
     ("users: 4", "users: 4\n    cards: [0, 0]", 8, "each card once"),
