@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from kvplan.domain.model import Latent, Memory, Model, Recurrent, Softmax, Window
+from kvplan.domain.model import Cross, Latent, Memory, Model, Recurrent, Softmax, Window
+from kvplan.engines.vllm.backends import SINCE, Heads, takers
 from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS, cache_dtype
 from kvplan.engines.vllm.layers import compressed, sparse_mla
-from kvplan.engines.vllm.models import any_traits
+from kvplan.engines.vllm.models import any_traits, text_traits
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.errors import Refused
 
@@ -41,7 +42,7 @@ def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> It
     memories = {memory for group in model.collapsed() for memory in group}
     yield from _parallel(model, options, memories)
     if options.device == "cuda":
-        yield from _cache(model, options, memories)
+        yield from _cache(model, options, version, memories)
 
 
 def _parallel(model: Model, options: VllmOptions, memories: set[Memory]) -> Iterator[str]:
@@ -65,9 +66,30 @@ def _parallel(model: Model, options: VllmOptions, memories: set[Memory]) -> Iter
             )
 
 
-def _cache(model: Model, options: VllmOptions, memories: set[Memory]) -> Iterator[str]:
+#: Kind of heads -> what people call them.
+_WORDS: Final[dict[Heads, str]] = {
+    "softmax": "ordinary attention",
+    "latent": "latent attention (MLA)",
+    "sparse latent": "sparse latent attention",
+}
+
+
+def _heads(model: Model, memories: set[Memory]) -> Iterator[Heads]:
+    """The kinds of heads that need a backend of their own; compressed entries have the model's own."""
+    if compressed(model):
+        return
+    if any(isinstance(memory, Latent) for memory in memories) and not text_traits(model).expands_latents:
+        yield "sparse latent" if sparse_mla(model) else "latent"
+    if any(isinstance(memory, Softmax | Cross) for memory in memories) or text_traits(model).expands_latents:
+        yield "softmax"
+
+
+def _cache(model: Model, options: VllmOptions, version: tuple[int, ...], memories: set[Memory]) -> Iterator[str]:
     dtype, capability = cache_dtype(options.kv_cache_dtype), options.compute_capability
     latent = any(isinstance(memory, Latent) for memory in memories)
+    since = SINCE.get(dtype, (0,))
+    if version < since:
+        yield f"it has no kv_cache_dtype {dtype}: vLLM {'.'.join(map(str, since))} is the first that has"
     if dtype in SPARSE_ROWS and not (sparse_mla(model) or compressed(model)):
         yield f"no attention backend takes kv_cache_dtype {dtype} without sparse latent attention"
     if dtype == "nvfp4" and capability < 100:
@@ -76,6 +98,11 @@ def _cache(model: Model, options: VllmOptions, memories: set[Memory]) -> Iterato
         yield "FP8 KV cache is not supported by the Triton MLA backend before compute capability 8.9"
     if dtype.startswith("turboquant") and (latent or compressed(model)):
         yield f"no attention backend takes kv_cache_dtype {dtype} with latent attention"
+    heads = _heads(model, memories)
+    for kind in heads:
+        if not takers(kind, dtype, capability):
+            card = f"{capability // 10}.{capability % 10}"
+            yield f"no attention backend takes kv_cache_dtype {dtype} with {_WORDS[kind]} on compute capability {card}"
     if compressed(model) and dtype not in {"auto", "fp8_ds_mla", "bfloat16", *FP8}:
         yield f"no attention backend takes kv_cache_dtype {dtype} with compressed entries"
     if (
