@@ -22,9 +22,11 @@ from kvplan.engines.vllm.releases import (
     NULL_BLOCK_ASIDE,
     ONE_LOG_LINE,
     REFUSAL_WORDS,
+    STATES_CHECKED,
     TOKENS_FROM_CONCURRENCY,
     V0,
 )
+from kvplan.engines.vllm.specs import StateSpec
 from kvplan.units import GIB, ceil_div
 
 
@@ -64,6 +66,8 @@ def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
             return _refused(plan, stage, budget, length, need, usable)
     blocks = min(budget // size for budget, size in zip(budgets, sizes, strict=True) if size)
     blocks = plan.options.num_gpu_blocks_override if plan.options.num_gpu_blocks_override is not None else max(blocks, 0)
+    if _too_few_states(plan, blocks):
+        return _refused_states(plan, blocks, length)
     concurrency = _concurrency(plan, blocks, length)
     tokens = _tokens(plan, blocks, concurrency, length)
     return Reserved(
@@ -73,6 +77,25 @@ def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
         max_model_len=length,
         lines=(*lines, *_size_lines(plan, tokens, concurrency, length)),
     )
+
+
+def _too_few_states(plan: Plan, blocks: int) -> bool:
+    """Whether a captured decode step of `max_num_seqs` requests would have no state for some of them."""
+    options = plan.options
+    captured = (
+        options.device != "cpu" and not options.enforce_eager and options.cudagraph_mode.upper() not in {"NONE", "PIECEWISE"}
+    )
+    stateful = any(isinstance(group.spec, StateSpec) for group in plan.groups)
+    return STATES_CHECKED.at(plan.version) and captured and stateful and plan.scheduling.max_num_seqs > blocks
+
+
+def _refused_states(plan: Plan, blocks: int, length: int) -> Reserved:
+    words = (
+        f"max_num_seqs ({plan.scheduling.max_num_seqs}) exceeds available Mamba cache blocks ({blocks}). Each decode sequence "
+        f"requires one Mamba cache block, so CUDA graph capture cannot proceed. Please lower max_num_seqs to at most {blocks} "
+        "or increase gpu_memory_utilization."
+    )
+    return Reserved(num_blocks=0, num_tokens=0, concurrency=0.0, max_model_len=length, lines=(), refused=words)
 
 
 def _reserve_v0(plan: Plan, budgets: tuple[int, ...]) -> Reserved:

@@ -147,6 +147,11 @@ FIT_WHOLE_MODEL: Final[Quirk[bool]] = quirk(
 NULL_BLOCK_ASIDE: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_KU}:get_kv_cache_configs, 0.28.0"), ((0, 29), True, f"{_KU}:_pool_bytes_per_block, 0.29.0")
 )
+# a server whose decode steps are captured whole refuses more requests at once than its pool has blocks for states
+STATES_CHECKED: Final[Quirk[bool]] = quirk(
+    ((0,), False, "vllm/config/compilation.py, 0.19.1"),
+    ((0, 20), True, "vllm/config/compilation.py:resolve_cudagraph_mode_and_sizes, 0.20.0; issue 34094"),
+)
 # concurrency: one rounding over all groups' bytes, later each group's blocks
 CONCURRENCY_BY_GROUPS: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_KU}:get_max_concurrency_for_kv_cache_config, 0.26.0"),

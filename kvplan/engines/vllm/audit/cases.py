@@ -174,6 +174,7 @@ def options(case: Case, read: Read) -> dict[str, Any]:
     found |= {name: value for name, value in flags.items() if name not in _NEUTRAL and name != "speculative_config"}
     found |= _drafter(flags.get("speculative_config"), read)
     layout = given.get("env", {}).get("VLLM_KV_CACHE_LAYOUT") if isinstance(given.get("env"), Mapping) else None
+    found.setdefault("enforce_eager", True)  # plans, and starts of dummy weights: no decode step is captured
     return (
         found
         | ({"kv_cache_layout": layout} if layout else {})

@@ -89,7 +89,8 @@ def predict(
     refusal: NotPredicted | None = None
     for version in versions:
         for flags in options:
-            engine = Vllm.made(flags, version)
+            # what was printed comes before decode steps are captured, and few records tell how many requests were asked for
+            engine = Vllm.made({"enforce_eager": True, **flags}, version)
             try:
                 on = engine.on(model)
             except KvplanError as problem:
