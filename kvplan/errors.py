@@ -87,11 +87,11 @@ def written(value: object, most: int = 80) -> str:
         return shown(value)
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known name that looks most like `name`, if one is close enough."""
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(name[:80], list(known), n=1, cutoff=0.6)), None)
+    return next(iter(get_close_matches(name[:80], list(known), n=1, cutoff=cutoff)), None)
 
 
 def keyword(name: str, value: str) -> str:

@@ -16,13 +16,17 @@ PRICED_AT: Final = Workload(batch_size=1, seq_len=8192)
 
 
 def entries(pattern: str = "") -> Iterator[Entry]:
-    """Each model whose name has `pattern` in it (or matches it, where it has a `*`), by name.
+    """Each model whose name has `pattern` in it (or matches it, where it has a `*`), by name; else a part of its hub id.
 
     They come from the listing that `make index` keeps, because working out all of them is most of a second; one that
     it lacks is worked out.
     """
     known = listed()
-    for name in matching(pattern):
+    found = list(matching(pattern))
+    wanted = pattern.lower()
+    if wanted and not found:  # a part of a hub id
+        found = [name for name, entry in known.items() if wanted in (entry.hub or "").lower()]
+    for name in found:
         yield known.get(name) or worked_out(name)
 
 

@@ -54,7 +54,7 @@ def compare(
     rewrites = o.listed(variants, "--variant") if variants else []
     compared_models = [model for original in originals for model in (original, *(variant(original, text) for text in rewrites))]
     asked: dict[str, Any] = {
-        "engines": o.listed(engines, "--engine"),
+        "engines": o.listed_engines(engines),
         "kv_dtypes": o.listed(kv_dtypes, "--kv-dtype"),
         "options": o.engine_options(settings, kv_dtype="auto", tensor_parallel=tensor_parallel),
         "baseline": baseline,

@@ -137,6 +137,19 @@ def listed(text: str, what: str) -> list[str]:
     return list(dict.fromkeys(parts))
 
 
+def listed_engines(text: str) -> list[str]:
+    """Engines with commas between; `all` is every one that is predicted.
+
+    Raises:
+        OptionError: an empty part.
+    """
+    if text.strip().lower() != "all":
+        return listed(text, "--engine")
+    from kvplan.engines import PREDICTED
+
+    return list(PREDICTED)
+
+
 def remark_on_lists(*texts: str) -> None:
     """Say on stderr how a list was read that could also be one number, such as `8,192`."""
     from kvplan.cli.output import remark

@@ -60,7 +60,7 @@ def sweep(
         seq_lens=parse_counts(with_longest(seq_lens, loaded, "--seq-len"), what="--seq-len"),
         batch_sizes=parse_counts(batch_sizes, what="--batch-size"),
         kv_dtypes=o.listed(kv_dtypes, "--kv-dtype"),
-        engines=o.listed(engines, "--engine"),
+        engines=o.listed_engines(engines),
         tensor_parallels=parse_counts(devices, what="--tensor-parallel"),
         encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
         options=o.engine_options(settings, kv_dtype="auto", tensor_parallel=1),

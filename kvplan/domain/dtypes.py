@@ -137,6 +137,14 @@ ALIASES: Final[dict[str, str]] = {
     "fp32": "float32", "f32": "float32", "float": "float32", "bf16": "bfloat16", "fp16": "float16", "f16": "float16",
     "half": "float16", "16-bit": "bfloat16", "fp8": "fp8_e4m3", "fp8e4m3": "fp8_e4m3", "float8_e4m3fn": "fp8_e4m3",
     "float8_e5m2": "fp8_e5m2", "fp8e5m2": "fp8_e5m2", "i8": "int8", "i4": "int4", "fp4": "nvfp4",
+    "fp8_e4m3fn": "fp8_e4m3", "float8_e4m3": "fp8_e4m3", "e4m3": "fp8_e4m3", "e4m3fn": "fp8_e4m3", "e5m2": "fp8_e5m2",
+}  # fmt: skip
+#: What is typed and may be several types -> which.
+_MEANT: Final[dict[str, str]] = {
+    "float8": "`fp8` (e4m3) or `fp8_e5m2`", "bfloat": "`bf16`",
+    "8bit": "`fp8`, `int8` or `q8_0`", "8-bit": "`fp8`, `int8` or `q8_0`",
+    "4bit": "`int4`, `q4_0` or `nvfp4`", "4-bit": "`int4`, `q4_0` or `nvfp4`", "2bit": "`hqq_int2`", "int2": "`hqq_int2`",
+    "16bit": "`bf16` or `fp16`", "q8": "`q8_0`", "q6": "`q6_0`", "q5": "`q5_0` or `q5_1`", "q4": "`q4_0` or `q4_1`",
 }  # fmt: skip
 #: State tensors and model weights may have these types too; they are never cache element types.
 STATE_ITEM_BYTES: Final[dict[str, int]] = {"float64": 8, "int64": 8, "int32": 4}
@@ -151,13 +159,21 @@ def lookup(name: str, *, what: str = "kv_dtype") -> DType:
     key = name.strip().lower().removeprefix("torch.")
     row = DTYPES.get(ALIASES.get(key, key))
     if row is None:
-        near = nearest(key, [*DTYPES, *ALIASES])
+        bits = _bits(key)  # another width is never what was meant
+        near = nearest(key, [known for known in (*DTYPES, *ALIASES) if _bits(known) == bits])
+        meant = _MEANT.get(key) or (f"`{near}`" if near else "")
         raise OptionError(
             f"{what}: unknown dtype `{name[:40]}`",
-            hint=f"did you mean `{near}`?" if near else "see `kvplan dtypes` for all of them",
+            hint=f"did you mean {meant}?" if meant else "see `kvplan dtypes` for all of them",
             option=what.strip("«»"),
         )
     return row
+
+
+def _bits(name: str) -> str:
+    """The first number in a name."""
+    digits = "".join(c if c.isdigit() else " " for c in name[:80]).split()
+    return digits[0] if digits else ""
 
 
 def item_bytes(name: str) -> int:

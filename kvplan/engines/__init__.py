@@ -66,6 +66,8 @@ def about(spec: str) -> About:
     found = ABOUTS.get(name)
     if found is None:
         near = nearest(name, ABOUTS)
+        if name == "all":
+            raise OptionError("unknown engine `all`", hint="`kvplan compare MODEL -e all` shows every engine")
         raise OptionError(
             f"unknown engine `{spec.partition('@')[0][:60]}`",
             hint=f"did you mean `{near}`?" if near else f"available: {', '.join(PREDICTED)}",

@@ -4,7 +4,7 @@ First match wins, and the error lists what was tried: a YAML spec, a GGUF file, 
 catalogue (also by hub id), a repository on the hub, a GGUF file on the hub.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +139,32 @@ def _load_remote(text: str, *, infer: bool) -> Model:
         from kvplan.loading.hub import load_from_hub
 
         return load_from_hub(text, infer=infer)
-    near = nearest(text.lower(), names())
+    near = like_name(text, names())
     raise UnknownModel(
         f"no model `{text[:120]}`: not a file or folder, not in the catalogue, not a hub id (owner/name)",
-        hint=(f"did you mean `{near}`? " if near else "") + "`kvplan models` lists the catalogue",
+        hint=(f"did you mean {near}? " if near else "") + "`kvplan models` lists the catalogue",
     )
+
+
+def like_name(text: str, known: Sequence[str], most: int = 4) -> str:
+    """Names that whoever typed `text` may have meant, in words; another family or size is never meant.
+
+    >>> like_name("lama-3.1-8b", ["llama-3.1-8b", "llama-13b"]), like_name("gpt-4", ["gpt2"])
+    ('`llama-3.1-8b`', '')
+    >>> like_name("llama3", ["llama-13b", "llama-3-8b", "llama-3.1-8b"])
+    '`llama-3-8b` or `llama-3.1-8b`'
+    """
+    plain, wanted = _squashed(text), _numbers(text)
+    begun = [name for name in known if len(plain) > 3 and _squashed(name).startswith(plain)]
+    if begun:
+        return " or ".join(f"`{name}`" for name in begun[:most])
+    near = nearest(text.lower(), [name for name in known if _numbers(name) == wanted], cutoff=0.75)
+    return f"`{near}`" if near else ""
+
+
+def _squashed(name: str) -> str:
+    return "".join(c for c in name.lower()[:120] if c.isalnum())
+
+
+def _numbers(name: str) -> list[str]:
+    return "".join(c if c.isdigit() else " " for c in name[:120]).split()

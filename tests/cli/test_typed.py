@@ -5,12 +5,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from kvplan import __version__
 from kvplan.cli.app import COMMANDS, GROUPS, SUMMARY, main
 from kvplan.cli.usage import SYNONYMS
+from kvplan.engines import PREDICTED
 
 Run = Callable[[str], tuple[int, str, str]]
 
@@ -184,3 +186,61 @@ def test_max_is_each_models_own_limit(run: Run) -> None:
         code, out, err = run(f"{line} -s max")
         assert (code, out) == (2, "")
         assert words in err
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "never"),
+    [
+        ("estimate gpt2 --kv-dtype float8", "`fp8` (e4m3) or `fp8_e5m2`", "`float`"),
+        ("estimate gpt2 --kv-dtype 4bit", "`int4`, `q4_0` or `nvfp4`", "16-bit"),
+        ("estimate gpt2 --kv-dtype q5", "`q5_0` or `q5_1`", "q4"),
+        ("estimate gpt2 --kv-dtype int3", "see `kvplan dtypes`", "int8"),
+        ("estimate gpt-4", "`kvplan models` lists", "gpt2"),
+        ("estimate llama3", "`llama-3-8b`", "13b"),
+        ("estimate bert-base-uncased", "`kvplan models` lists", "bart"),
+        ("estimate lama-3.1-8b", "did you mean `llama-3.1-8b`?", "13b"),
+        ("estimate gpt2 -e all", "`kvplan compare MODEL -e all`", "did you mean"),
+        ("fit gpt2 --gpu mi300", "mi300x-192gb", "gb300"),
+        ("committee", "kvplan committee --example", "Traceback"),
+    ],
+)
+def test_hints_stay_in_the_family(line: str, said: str, never: str, run: Run) -> None:
+    code, out, err = run(line)
+    assert (code, out) == (2, "")
+    hint = err.partition("hint: ")[2]
+    assert said in hint
+    assert never not in hint
+
+
+def test_a_plan_to_begin_with_runs(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "plan.yaml"
+    assert run(f"committee --example -o {path}")[0] == 0
+    assert path.read_text() == run("committee --example")[1]
+    code, out, _ = run(f"committee {path}")
+    assert code == 0
+    assert out.startswith("FITS on rtx-4090-24gb")
+
+
+def test_a_plan_and_a_description_name_each_others_command(tmp_path: Path, run: Run) -> None:
+    plan, spec = tmp_path / "plan.yaml", tmp_path / "spec.yaml"
+    run(f"committee --example -o {plan}")
+    run(f"spec gpt2 -o {spec}")
+    assert "this is a plan of several models: `kvplan committee FILE`" in run(f"estimate {plan}")[2]
+    assert "this describes a model: `kvplan estimate FILE`" in run(f"committee {spec}")[2]
+
+
+def test_lists_take_a_part_of_a_name(run: Run) -> None:
+    for line, name in (
+        ("models meta-llama", "llama-3.1-8b"),
+        ("gpus 'NVIDIA H100 80GB HBM3'", "h100-sxm-80gb"), ("dtypes fp8_e4m3fn", "fp8_e4m3"),
+        ("engines vllm", "max_model_len"),
+    ):  # fmt: skip
+        code, out, _ = run(f"{line} -f csv")
+        assert code == 0
+        assert name in out
+
+
+def test_every_engine_is_compared(run: Run) -> None:
+    code, out, _ = run("compare gpt2 -s 1k -e all -f csv")
+    assert code == 0
+    assert {line.split(",")[1] for line in out.splitlines()[1:]} == set(PREDICTED)

@@ -37,6 +37,11 @@ from kvplan.units import parse_count, parse_size
 T = TypeVar("T")
 
 _PLAN_KEY: Final = re.compile(rb"^(members|include)\s*:", re.MULTILINE)
+#: What the description of a model has on top.
+_MODEL: Final = (
+    frozenset({"layers", "attention", "config", "pattern", "model_type", "hub", "num_hidden_layers"}),
+    "this describes a model: `kvplan estimate FILE`",
+)
 _TOP: Final = ("gpu", "memory", "reserve", "include", "members", "notes")
 _MEMBER: Final = (
     "name", "model", "engine", "context", "users", "share", "tensor_parallel", "cards", "weights", "weights_dtype", "reserve",
@@ -74,7 +79,9 @@ def load_plan(source: str | Path | Mapping[str, Any], overrides: Mapping[str, st
         root = parse_yaml(read_bounded(path, MAX_BYTES, SpecError, "a YAML plan"), str(path))
         name, files, folder = str(path), PlanFiles(path), path.parent
     changes = dict(overrides or {})
-    top = Fields(_overridden(root, {key: changes.pop(key) for key in ("gpu", "memory") if key in changes}), name, "", _TOP)
+    top = Fields(
+        _overridden(root, {key: changes.pop(key) for key in ("gpu", "memory") if key in changes}), name, "", _TOP, other=_MODEL
+    )
     members = _members(files.members(top, folder), top, changes)
     card, gpus, memory = _cards(top)
     reserve = _size(top, "reserve", minimum=0)
@@ -236,7 +243,8 @@ def _model_and_weights(f: Fields, models: dict[str, Model]) -> tuple[Model | Non
     try:
         line = find_weights(source, model, given_bytes=given, dtype=dtype)
     except OptionError as problem:
-        raise SpecError(f"{f.where(key)}: {problem}", hint="add `weights: 16GB`, or `weights_dtype: fp8`") from problem
+        hint = "add `weights: 16GB`" + ("" if dtype else ", or `weights_dtype: fp8`")
+        raise SpecError(f"{f.where(key)}: {str(problem).replace('weights_dtype=', '`weights_dtype` ')}", hint=hint) from problem
     except KvplanError as problem:
         raise problem.at(f.where(key), SpecError) from problem
     if given is not None:

@@ -15,11 +15,23 @@ _PLAIN_DTYPES: Final = frozenset({name for name, row in DTYPES.items() if row.bl
 
 
 class Fields:
-    """One mapping of a spec, at `path` inside `source`; keys that it does not know are refused at once."""
+    """One mapping of a spec, at `path` inside `source`; keys that it does not know are refused at once.
+
+    `other` are keys of another kind of file, and what to say of it.
+    """
 
     __slots__ = ("_facts", "_lines", "entries", "line", "path", "source")
 
-    def __init__(self, node: Node, source: str, path: str, known: Iterable[str], facts: list[Fact] | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        source: str,
+        path: str,
+        known: Iterable[str],
+        facts: list[Fact] | None = None,
+        *,
+        other: tuple[frozenset[str], str] = (frozenset(), ""),
+    ) -> None:
         self.source = source
         self.path = path
         self.line = node.line
@@ -33,6 +45,8 @@ class Fields:
             if key not in names:
                 near = nearest(key, names)
                 hint = f"did you mean `{near}`?" if near else f"known here: {', '.join(names)}"
+                if not other[0].isdisjoint(node.entries):
+                    hint = other[1]
                 raise SpecError(f"{at(source, node.lines[key])}: unknown key `{self.name(key)[:80]}`", hint=hint)
 
     def name(self, key: str) -> str:

@@ -24,6 +24,8 @@ from kvplan.loading.yaml_spec.nodes import MAX_BYTES, ListNode, MapNode, Node, S
 if TYPE_CHECKING:
     from kvplan.loading.yaml_spec.layers import Template
 
+#: What a plan has on top.
+_PLAN: Final = (frozenset({"members", "gpu", "include"}), "this is a plan of several models: `kvplan committee FILE`")
 _COMMON: Final = ("name", "hub", "source", "notes", "dtype", "max_tokens", "weights_bytes", "parameters")
 _EXPLICIT: Final = (
     "layers", "pattern", "attention", "cross_layer_sharing", "attention_heads", "drafts", "loop", "model_type", "inferred",
@@ -67,7 +69,7 @@ def model_from_data(data: Mapping[str, Any], source: str = "dict", *, infer: boo
 
 def _model(root: Node, source: str, name: str, *, infer: bool) -> Model:
     facts: list[Fact] = []
-    top = Fields(root, source, "", (*_COMMON, "config", *_EXPLICIT), facts)
+    top = Fields(root, source, "", (*_COMMON, "config", *_EXPLICIT), facts, other=_PLAN)
     name = top.text("name", limit=200) if top.has("name") else name
     for key in ("hub", "source"):
         if top.has(key):
