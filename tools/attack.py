@@ -288,6 +288,8 @@ def make_words(r: random.Random) -> list[str]:
         "--memory",
         "--mix",
         "--table",
+        "--dp",
+        "--ep",
     )
     return [r.choice(commands), r.choice(values), *(r.choice((*flags, *values)) for _ in range(r.randrange(6)))]
 

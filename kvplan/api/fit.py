@@ -291,6 +291,8 @@ def questions_of(
         "machine": "" if machine is None else str(machine),
     }
     ranks = data_parallel if data_parallel in {None, "all"} else _count(data_parallel or 0, "«data_parallel»")
+    if isinstance(ranks, int):
+        _positive(ranks, "«data_parallel»")
     return list(_questions(base, gpu, gpus, tensor_parallel, Wanted(ranks, expert_parallel)))
 
 

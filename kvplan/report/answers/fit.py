@@ -156,16 +156,22 @@ def rows_table(fit: Fit) -> Table:
 
 
 def tried_table(fit: Fit) -> Table:
-    """The GPUs that were compared, least memory first; `->` is the smallest that serves."""
+    """The GPUs that were compared, least memory first, and what each serves; `->` is the smallest that does."""
+    q = fit.question
+    served_columns: dict[str, Column] = {
+        "batch": Column(title="requests", key="batch_size", kind="count"),
+        "context": Column(title="tokens", key="context", kind="count"),
+    }
+    found = served_columns.get(q.asked)  # of a target it is the same in every row
     columns = (
         Column(title="", key="mark", kind="mark"),
         Column(title="gpu", key="gpu", kind="name"),
         Column(title="GPUs", key="gpus", kind="count"),
         Column(title="memory of all", key="memory", kind="bytes"),
         Column(title="for the cache", key="budget", kind="bytes"),
+        *([found] if found else []),
         Column(title="serves", key="fits", kind="verdict"),
     )
-    q = fit.question
 
     def is_best(other: Fit) -> bool:
         return (other.question.gpu, other.question.gpus) == (q.gpu, q.gpus)
@@ -180,6 +186,7 @@ def tried_table(fit: Fit) -> Table:
             other.question.gpus,
             other.budget.memory.bytes * other.question.gpus,
             other.budget.cache_bytes * other.question.gpus,
+            *([None if other.not_predicted else getattr(other, found.key)] if found else []),
             "yes" if other.fits else "not predicted" if other.not_predicted else "no",
         )
         for other in shown

@@ -175,3 +175,13 @@ def test_a_mix_and_an_average_are_two_answers() -> None:
     with pytest.raises(OptionError, match="longer than"):
         kvplan.fit("llama-3.1-8b", "h100", mix="100% 4k", context="2k")
     assert Mix(parse_mix("60% 1k, 40% 2k").parts).average == 1434
+
+
+def test_of_several_gpus_each_says_what_it_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("fit", "llama-3.1-8b", "--gpu", "l4,h100", "-e", "vllm")
+    found = {cell.gpu: cell.requests for cell in kvplan.capacity("llama-3.1-8b", "l4,h100", engine="vllm", context="8k").cells}
+    _, out = run(capsys, *asked, "--context", "8k")
+    lines = [line.split() for line in out.splitlines()]
+    assert {words[-6]: int(words[-2]) for words in lines if words[-6:-5] in (["l4-24gb"], ["h100-sxm-80gb"])} == found
+    _, out = run(capsys, *asked, "--target", "2 users at 8k")
+    assert "requests" not in next(line for line in out.splitlines() if " GPUs " in line)

@@ -111,6 +111,7 @@ def test_data_ranks_are_offered_as_a_fix_and_the_command_fits(capsys: pytest.Cap
         ("llama.cpp", {"data_parallel": 2}, "no data ranks"),
         ("vllm", {"data_parallel": 3}, "not a multiple"),
         ("vllm", {"data_parallel": 0}, "at least 1"),
+        ("vllm", {"data_parallel": 10**11}, "from 1 to 65,536"),
         ("vllm", {"data_parallel": "many"}, "whole number"),
         ("vllm", {"data_parallel": 8, "options": {"data_parallel_size": 4}}, "given twice"),
     ],
