@@ -45,6 +45,12 @@ AUDIT_CASES: Final = 10_000  # of one file that are listed one by one
 AUDIT_RANGES: Final = 10_000  # of layers, in one record
 AUDIT_STARTS: Final = 100  # of servers, in one log
 
+REPLAY_STEPS: Final = 100_000  # of a recorded scenario
+REPLAY_PROMPT_BLOCKS: Final = 1_000_000  # of all prompts of one, in units of the prefix cache
+REPLAY_POOL_BLOCKS: Final = 2_000_000
+#: Requests looked at in steps, and blocks looked up for those that wait: some ten seconds.
+REPLAY_WORK: Final = 10_000_000
+
 HUB_SECONDS: Final = 30.0  # a question
 HUB_REDIRECTS: Final = 5
 

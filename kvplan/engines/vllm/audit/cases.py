@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
-from kvplan.engines.vllm.audit import memory
+from kvplan.engines.vllm.audit import memory, scheduler
 from kvplan.engines.vllm.engine import Vllm
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes
@@ -50,6 +50,8 @@ _DEVICES: Final[dict[str, dict[str, Any]]] = {
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The plan, and each budget's pool or refusal, as `memory[i].…`; a single real run has them without an index."""
+    if scheduler.is_scenario(case):
+        return scheduler.recorded(expected)
     if memory.is_memory(case, expected):
         return memory.recorded(case, expected)
     facts = {name: expected[name] for name in (*_PLAN, *_POOL) if name in expected}
@@ -75,6 +77,8 @@ def _entries(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The memory budgets on each worker, and the lengths of requests that are asked about."""
+    if scheduler.is_scenario(case):
+        return scheduler.asked(expected)
     if memory.is_memory(case, expected):
         return memory.asked(case, expected)
     found = [entry.get("available_memory") for entry in _entries(expected)]
@@ -93,6 +97,8 @@ def _budget(value: object) -> tuple[int, ...]:
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     """The facts of the `vllm` engine at the record's release."""
+    if scheduler.is_scenario(case):
+        return scheduler.predict(case, asked)
     if "runs" in asked:
         return memory.predict(case, asked, read)
     model = read(case.config, "")

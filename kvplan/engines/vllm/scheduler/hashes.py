@@ -1,4 +1,4 @@
-"""Names of prefixes: two prefixes have one name if, and only if, they are the same tokens. Exact, where the engine uses SHA-256."""
+"""Names of prefixes: two have one name if, and only if, they are the same tokens; the engine uses SHA-256."""
 
 from collections.abc import Hashable, Sequence
 
@@ -21,8 +21,8 @@ class Names:
 class Tokens:
     """A request's tokens as they become known, and a name for each whole unit of them.
 
-    A prompt is made of segments `(name, length)`, each the first `length` tokens of what that name stands for; equal names are equal
-    tokens. Output is told by its place.
+    A prompt is made of segments `(name, length)`, each the first `length` tokens of what that name stands for; equal
+    names are equal tokens. Output is told by its place.
     """
 
     def __init__(self, names: Names, unit: int, segments: Sequence[tuple[Hashable, int]], output: Hashable) -> None:

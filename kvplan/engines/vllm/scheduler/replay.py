@@ -11,7 +11,8 @@ from msgspec import Struct, field
 from kvplan.engines.vllm.scheduler.hashes import Names, Tokens
 from kvplan.engines.vllm.scheduler.request import Request
 from kvplan.engines.vllm.scheduler.scheduler import Scheduled, Scheduler
-from kvplan.engines.vllm.scheduler.settings import Settings
+from kvplan.engines.vllm.scheduler.settings import Settings, check_release
+from kvplan.errors import Refused
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -48,13 +49,18 @@ class Replayed(Struct, kw_only=True):
         return max(self.used_blocks, default=0)
 
 
-def replay(settings: Settings, asked: Sequence[Asked], *, most_steps: int = 100_000) -> Replayed:
+def replay(settings: Settings, asked: Sequence[Asked], *, most_steps: int, most_work: int) -> Replayed:
     """Run a workload to its end.
 
     Args:
         asked: the requests; those of one tick arrive in their order here.
-        most_steps: ticks after which it is given up.
+        most_steps: ticks after which it is left as it is.
+        most_work: requests looked at in steps, and units of prefixes looked up, after which it is given up.
+
+    Raises:
+        Refused: a release whose steps are not written down, or more work.
     """
+    check_release(settings)
     names, scheduler, trace = Names(), Scheduler(settings), Replayed()
     trace.requests = [
         Request(i, Tokens(names, settings.hash_block_size, r.prompt, f"out:{i}"), r.max_tokens, r.priority)
@@ -73,6 +79,8 @@ def replay(settings: Settings, asked: Sequence[Asked], *, most_steps: int = 100_
                 trace.refused.append(request.index)
                 left -= 1
         step = scheduler.schedule()
+        if scheduler.work > most_work:
+            raise Refused(f"after {trace.steps:,} steps the scheduler has looked at more than kvplan follows")
         trace.used_blocks.append(scheduler.cache.blocks.used)
         trace.running.append(len(scheduler.running))
         trace.waiting.append(len(scheduler.waiting))

@@ -1,4 +1,7 @@
-"""A step of the scheduler: the running requests first, then those that wait. Source: `sched/scheduler.py`, `async_scheduler.py`."""
+"""A step of the scheduler: the running requests first, then those that wait.
+
+Source: `sched/scheduler.py`, `async_scheduler.py`.
+"""
 
 from collections import deque
 from heapq import heappop, heappush
@@ -79,6 +82,7 @@ class Scheduler:
         self.cache = Cache(settings)
         self.running: list[Request] = []
         self.waiting = Queue(by_priority=settings.policy == "priority")
+        self.work = 0  # requests looked at, and units of prefixes looked up
         release = settings.release
         self._lone_request, self._goes_on = LONE_REQUEST.at(release), GOES_ON.at(release)
         self._tail_before_end = TAIL_BEFORE_END.at(release)
@@ -100,6 +104,7 @@ class Scheduler:
         tokens: dict[Request, int] = {}
         preempted: list[Request] = []
         self.cache.new_step()
+        self.work += 1 + len(self.running)
         threshold = self._threshold()
         budget = self._run(tokens, preempted, threshold)
         if not preempted:
@@ -172,6 +177,7 @@ class Scheduler:
                 passed_over.append(self.waiting.pop())
                 continue
             hit = self.cache.lookup(request)
+            self.work += len(request.tokens.units)
             new = request.known - hit[1]
             if 0 < threshold < new:
                 new = threshold

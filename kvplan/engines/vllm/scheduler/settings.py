@@ -5,6 +5,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from kvplan.engines.kernel.releases import Quirk, quirk
+from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
 _S: Final = "vllm/v1/core/sched/scheduler.py"
@@ -121,6 +122,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     def alignment(self) -> int:
         """Hits are multiples of so many tokens."""
         return self.hash_block_size if self.fine_hits else self.scheduler_block_size
+
+
+def check_release(settings: Settings) -> None:
+    """Refuse a release whose steps are not written down.
+
+    Raises:
+        Refused: before 0.29, or before 0.31 with states.
+    """
+    first = FIRST_WITH_STATES if any(spec.kind == "mamba" for spec in settings.groups) else FIRST
+    if settings.release < first:
+        what = "groups of states" if first == FIRST_WITH_STATES else "any groups"
+        raise Refused(f"the steps of vLLM's scheduler are known from {'.'.join(map(str, first))} on with {what}")
 
 
 def checkpoint_before(tokens: int, unit: int) -> int:
