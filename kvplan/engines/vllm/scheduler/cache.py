@@ -98,6 +98,8 @@ class Cache:
         """
         rows, tokens = hit if hit is not None else ([[] for _ in self.groups], 0)
         start = min(request.computed + tokens, self.settings.max_model_len)
+        if hit is None and start + new <= request.quiet_until:
+            return True
         kept_back = self.watermark_blocks if others and request.status != "running" else 0
         if whole:
             all_tokens = min(request.known, self.settings.max_model_len)
@@ -114,6 +116,9 @@ class Cache:
         for group in self.groups:
             group.take(request, end)
         self.publish(request, min(start + new, request.known))
+        decodes = hit is None and new == 1 and start > request.prompt + 1
+        processed = max(0, start - request.in_flight)
+        request.quiet_until = min(group.quiet_until(processed, end) for group in self.groups) if decodes else 0
         return True
 
     def _needed(self, request: Request, tokens: int, rows: Sequence[Sequence[int]], start: int, *, capped: bool = False) -> int:
@@ -125,6 +130,7 @@ class Cache:
 
     def free(self, request: Request) -> None:
         """Give back all blocks of a request."""
+        request.quiet_until = 0
         for group in self.groups:
             group.free(request)
 

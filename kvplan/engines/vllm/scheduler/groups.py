@@ -10,7 +10,7 @@ from kvplan.engines.vllm.scheduler.blocks import NULL, Blocks
 from kvplan.engines.vllm.scheduler.hashes import Name
 from kvplan.engines.vllm.scheduler.request import Request
 from kvplan.engines.vllm.scheduler.settings import TAIL_BEFORE_END, GroupSpec, Settings
-from kvplan.units import ceil_div
+from kvplan.units import MAX_COUNT, ceil_div
 
 #: What a lookup found: a row of blocks for each group, and tokens.
 Found = tuple[list[list[int]], int]
@@ -104,6 +104,15 @@ class Group:
             row[column] = NULL
         self.blocks.release(dropped)
 
+    def quiet_until(self, processed: int, end: int) -> int:
+        """Tokens up to which decoding changes nothing here, when `end` have a block and `processed` are settled."""
+        full = ceil_div(end, self.size) * self.size
+        return min(end if end == full else full - 1, self.dropped_next(processed))
+
+    def dropped_next(self, processed: int) -> int:
+        """The tokens, those that have a block, up to which nothing more is given back."""
+        return MAX_COUNT
+
     def free(self, request: Request) -> None:
         """Give back the row, its last block first."""
         self.published.pop(request.index, None)
@@ -189,6 +198,10 @@ class Group:
 class Sliding(Group):
     """Layers that look at a window."""
 
+    def dropped_next(self, processed: int) -> int:
+        """Until the window has left the next block."""
+        return (self.spec.skipped(processed) // self.size + 1) * self.size + self.spec.window - 1
+
     def reachable(self, request: Request, first: int, last: int) -> set[int] | None:
         """The columns of each window that ends where a later request may go on."""
         size, alignment, interval = self.size, self.settings.alignment, self.settings.prefix_cache_retention_interval
@@ -238,6 +251,10 @@ class Sliding(Group):
 
 class Chunked(Group):
     """Layers that look at their own chunk."""
+
+    def dropped_next(self, processed: int) -> int:
+        """Until the next chunk begins."""
+        return (processed // self.spec.chunk + 1) * self.spec.chunk
 
     def lookup(self, units: Sequence[Name], limit: int, groups: Sequence[int]) -> Found:
         """Blocks before the chunk of `limit` need not be there; behind them, from the left until one is missing."""

@@ -10,7 +10,7 @@ class Request:
 
     __slots__ = (
         "admitted_at", "computed", "finished", "finished_at", "first_token_at", "hits", "in_flight", "index", "junction",
-        "max_tokens", "pending", "preemptions", "prefilling", "priority", "stale", "status", "tokens",
+        "max_tokens", "pending", "preemptions", "prefilling", "priority", "quiet_until", "stale", "status", "tokens",
     )  # fmt: skip
 
     def __init__(self, index: int, tokens: Tokens, max_tokens: int, priority: int) -> None:
@@ -20,6 +20,7 @@ class Request:
         self.pending = 0  # tokens that a step in flight will give
         self.stale = 0  # of those in flight, what was scheduled before the last preemption
         self.junction = 0  # where others' known prefix ends beyond this one's hit
+        self.quiet_until = 0  # up to so many tokens no block is taken, given back or made known
         self.prefilling = False
         self.finished = False
         self.status: Literal["waiting", "running", "preempted"] = "waiting"

@@ -265,7 +265,7 @@ class Scheduler:
             if self.settings.async_scheduling:
                 if not stale:
                     request.pending -= 1
-                if ran:
+                if ran and request.computed - request.pending > request.quiet_until:
                     self.cache.publish(request, request.computed - request.pending)
             if done:
                 request.finished = True

@@ -110,6 +110,10 @@ class States(Group):
         if before is not None and before < ceil_div(processed, self.size) - 1:
             self._give_back(row, [before])
 
+    def dropped_next(self, processed: int) -> int:
+        """Until the next block of tokens is full."""
+        return ceil_div(processed, self.size) * self.size
+
     def _give_back(self, row: list[int], columns: Sequence[int]) -> None:
         dropped = [row[column] for column in columns if row[column] != NULL]
         for column in columns:
