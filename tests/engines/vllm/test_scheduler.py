@@ -1,4 +1,4 @@
-"""vLLM's scheduler, step by step: every recorded scenario, the page's examples by hand, what holds for any workload, and refusals."""
+"""vLLM's scheduler: every recorded scenario, the page's examples by hand, what holds for any workload, and refusals."""
 
 from typing import Any
 
