@@ -243,3 +243,28 @@ def test_a_makers_name_is_a_filter_and_all_are_those_of_the_engine(tmp_path: Pat
         tried = kvplan.fit("llama-3.1-8b", word, **asked).tried
         assert {fit.question.gpu.vendor for fit in tried} == vendors
     assert {fit.question.gpu.vendor for fit in kvplan.fit("llama-3.1-8b", "apple", target="1 user at 8k").tried} == {"apple"}
+
+
+# What a checkpoint and a card decide where nothing is typed.
+
+FP8_CACHE = {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True}
+
+
+def test_auto_is_the_cache_that_the_checkpoint_asks_for() -> None:
+    config = dict(kvplan.load("llama-3.1-8b").origin.config)  # type: ignore[union-attr]
+    asks = config | {"quantization_config": {"quant_method": "compressed-tensors", "kv_cache_scheme": FP8_CACHE}}
+    own, plain = (kvplan.estimate(one, seq_len=8192, engine="vllm") for one in (asks, config))
+    told = kvplan.estimate(config, seq_len=8192, engine="vllm", kv_dtype="fp8")
+    assert (own.kv_dtype, own.total_bytes) == (told.kv_dtype, told.total_bytes) == ("fp8", plain.total_bytes // 2)
+    assert any("the checkpoint asks for it" in note for note in own.notes)
+    assert kvplan.estimate(asks, seq_len=8192, engine="vllm", kv_dtype="bf16").total_bytes == plain.total_bytes
+
+
+def test_a_card_without_bfloat16_runs_in_float16_and_refuses_the_other_in_the_engines_words() -> None:
+    fit = kvplan.fit("llama-3.1-8b", "t4:2", context="4k")
+    assert fit.allocation is not None
+    assert fit.allocation.kv_dtype == "float16"
+    assert fit.flags.endswith("--dtype half")
+    refused = kvplan.fit("llama-3.1-8b", "t4:2", context="4k", dtype="bfloat16")
+    assert "Bfloat16 is only supported on GPUs with compute capability of at least 8.0" in refused.not_predicted
+    assert "--dtype" not in kvplan.fit("llama-3.1-8b", "h100", context="4k").flags

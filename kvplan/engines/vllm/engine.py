@@ -145,7 +145,9 @@ class VllmOn(Served):
         if _shares(model) and any(t.ignores_sharing for t in any_traits(model)):
             found.append("vLLM does not read the sharing of this model: every layer caches (models/registry.py)")
         if self.engine.options.kv_cache_dtype == "auto" and quantised_cache(model):
-            found.append("the checkpoint asks for an fp8 cache, which vLLM then uses: add --kv-dtype fp8")
+            found.append("auto is an fp8 cache here: the checkpoint asks for it")
+        if self.engine.options.dtype == "auto" and not self.engine.options.has_bfloat16 and plan.model_dtype != model.dtype:
+            found.append("runs in float16: cards before compute capability 8.0 have no bfloat16 (vLLM falls back to it)")
         ranks, devices = self.engine.options.data_parallel_size, self.tensor_parallel
         if ranks > 1:
             found.append(f"one of {ranks} data ranks, each of which serves requests of its own")

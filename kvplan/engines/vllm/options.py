@@ -16,6 +16,7 @@ from kvplan.units import GIB
 _GPU_TOTAL: Final = 80 * GIB
 #: Drafting methods under which the scheduler still runs ahead of the GPU. Source: config/vllm.py.
 _ASYNC_METHODS: Final = frozenset({"", "eagle", "eagle3", "mtp", "draft_model", "ngram_gpu", "dflash"})  # ngram: see releases
+_BFLOAT16: Final = 80  # sm_80
 _OUTERMOST: Final = frozenset({"BLHNC", "BLNHC", "BHLNC"})
 _PARALLEL: Final = (
     "tensor_parallel_size",
@@ -175,6 +176,11 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
                 hint="such as '{\"image\": 2}'",
             )
         return number
+
+    @property
+    def has_bfloat16(self) -> bool:
+        """Whether the card computes in bfloat16. Source: `platforms/cuda.py:supported_dtypes`."""
+        return self.device != "cuda" or self.compute_capability >= _BFLOAT16
 
     @property
     def block_outermost(self) -> bool:

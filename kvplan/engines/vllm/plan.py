@@ -28,7 +28,15 @@ from kvplan.engines.vllm.layers import (
     layer_caches,
     sparse_mla,
 )
-from kvplan.engines.vllm.models import any_traits, described_by_hand, item_tokens, state_chunk, text_traits, trained_length
+from kvplan.engines.vllm.models import (
+    any_traits,
+    described_by_hand,
+    item_tokens,
+    quantised_cache,
+    state_chunk,
+    text_traits,
+    trained_length,
+)
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.releases import (
     ALIGNED_TO_GIVEN,
@@ -114,18 +122,26 @@ def model_length(model: Model, options: VllmOptions) -> int:
 
 
 def model_dtype(model: Model, options: VllmOptions) -> str:
-    """The dtype of the activations: float32 checkpoints run in bfloat16 unless the flag says otherwise.
+    """The dtype of the activations: float32 checkpoints run in bfloat16 unless the flag says otherwise, and where a card has no
+    bfloat16, in float16.
 
-    Source: `config/model.py:_resolve_auto_dtype`.
+    Source: `config/model.py:_resolve_auto_dtype`, `platforms/cuda.py:supported_dtypes`.
     """
     if options.dtype != "auto":
         return lookup(options.dtype, what="dtype").name
-    return "bfloat16" if model.dtype == "float32" else model.dtype
+    wanted = "bfloat16" if model.dtype == "float32" else model.dtype
+    return "float16" if wanted == "bfloat16" and not options.has_bfloat16 else wanted
 
 
 def resolved_cache_dtype(model: Model, options: VllmOptions) -> str:
-    """`kv_cache_dtype` as the attention backends take it: sparse latents have a row format of their own for fp8."""
+    """`kv_cache_dtype` as the attention backends take it: "auto" is what the checkpoint asks for, and sparse latents have a row
+    format of their own for fp8.
+
+    Source: `utils/torch_utils.py:resolve_kv_cache_dtype_string`, `model_executor/layers/attention/attention.py` (llm-compressor).
+    """
     name = dt.cache_dtype(options.kv_cache_dtype)
+    if name == "auto" and quantised_cache(model):
+        name = "fp8"
     if name == "auto" and text_traits(model).fp8_on_blackwell and options.compute_capability >= _BLACKWELL:
         name = "fp8_e4m3"
     if compressed(model) and (name == "auto" or name in dt.FP8):

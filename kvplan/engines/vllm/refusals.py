@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Cross, Latent, Memory, Model, Recurrent, Softmax, Window
 from kvplan.engines.vllm.backends import SINCE, Heads, takers
 from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS, cache_dtype
@@ -86,6 +87,12 @@ def _heads(model: Model, memories: set[Memory]) -> Iterator[Heads]:
 
 def _cache(model: Model, options: VllmOptions, version: tuple[int, ...], memories: set[Memory]) -> Iterator[str]:
     dtype, capability = cache_dtype(options.kv_cache_dtype), options.compute_capability
+    if options.dtype != "auto" and lookup(options.dtype, what="dtype").name == "bfloat16" and not options.has_bfloat16:
+        yield (
+            "Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your GPU has compute capability "
+            f"{capability // 10}.{capability % 10}. You can use float16 instead by explicitly setting the `dtype` flag in CLI, "
+            "for example: --dtype=half."
+        )
     latent = any(isinstance(memory, Latent) for memory in memories)
     since = SINCE.get(dtype, (0,))
     if version < since:

@@ -28,6 +28,8 @@ _SIZES: Final = (0, 14)  # `--cudagraph-capture-sizes`; before, a key of the com
 def flags(options: VllmOptions, given: Collection[str], release: tuple[int, ...], *, use: str) -> Iterator[str]:
     """Flags beside those of every command, in the order of the options."""
     yield from own_flags(options, given, beside=_BESIDE, negated=True)
+    if options.dtype == "auto" and not options.has_bfloat16:
+        yield "--dtype half"  # what it falls back to
     if options.limit_mm_per_prompt.strip():
         yield f"--limit-mm-per-prompt {_json(_limits(options.limit_mm_per_prompt))}"
     compiled = _compiled(options, release)
