@@ -207,6 +207,9 @@ NAMED = {
 #: Options by an engine's own name outside its folder: public names of an answer. (`validate --against` calls a library.)
 OPTIONS_NAMED = {
     "domain/storage/schemes.py": {"q_group_size"},  # a key of a quantization_config
+    "loading/yaml_spec/read.py": {"max_tokens"},  # of a model
+    "loading/yaml_spec/write.py": {"max_tokens"},
+    "report/answers/models.py": {"max_tokens"},
     "questions/audit/fieldlog.py": {"num_gpu_blocks"},
     "questions/explain/explanation.py": {"layer_map"},
     "questions/fit/question.py": {"max_model_len"},

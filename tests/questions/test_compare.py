@@ -104,8 +104,11 @@ def test_savings_give_bytes_scales_and_flags_to_machines(llama: str, capsys: pyt
         assert row["flags"] == {x.name: x.cache_dtypes[d.name] for x in ABOUTS.values() if d.name in x.cache_dtypes}
         assert row["scales"] == d.scales
     by_name = {row["kv_dtype"]: row for row in rows}
-    assert by_name["int8"]["flags"] == {"tensorrt-llm": "--int8_kv_cache (checkpoint conversion)"}
-    assert set(by_name["bfloat16"]["flags"]) == {"vllm", "sglang", "llama.cpp", "transformers", "mlx-lm", "lmdeploy"}
+    assert by_name["int8"]["flags"] == {}
+    assert by_name["nvfp4"]["flags"]["tensorrt-llm"] == "kv_cache_config.dtype: nvfp4"
+    assert set(by_name["bfloat16"]["flags"]) == {
+        "vllm", "sglang", "tensorrt-llm", "llama.cpp", "transformers", "mlx-lm", "lmdeploy",
+    }  # fmt: skip
     assert by_name["q8_0"]["relative"] == 34 / 64
 
 

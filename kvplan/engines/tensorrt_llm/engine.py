@@ -55,7 +55,8 @@ class TensorrtLlm(Engine):
         try:
             return TrtllmOn(self, model, settle(model, self.options, self.release))
         except Refused as problem:
-            raise Refused(f"TensorRT-LLM {self.version} does not serve {model.name} so: {problem.reason}", problem.see) from problem
+            said = f"TensorRT-LLM {self.version} does not serve {model.name} so: {problem.reason}"
+            raise Refused(said, problem.see) from problem
 
 
 class _Alike(Struct, frozen=True):
@@ -97,7 +98,8 @@ class TrtllmOn(Served):
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Keys and values of each layer, its scales and its index keys, then states."""
-        size, blocks_of = self.settled.tokens_per_block, {}
+        size = self.settled.tokens_per_block
+        blocks_of: dict[int | None, Count] = {}
         for alike in self._alike:
             one = alike.kept
             if one.cross:
@@ -108,16 +110,16 @@ class TrtllmOn(Served):
                     blocks_of[one.window] = held_blocks(self.settled, one.window, at.seq_len) * at.batch_size
                 blocks, kept = blocks_of[one.window], kept_tokens(_of_window(one), at.seq_len)
             kept = kept * at.batch_size
-            for name, each, dtype, shape in self._parts(one):
+            for name, each, dtype, block in self._parts(one):
                 padded = blocks * (size * each)
                 if one.drafts:
-                    yield _drafter(len(alike.layers), name, (blocks, *shape), dtype, kept * each, padded)
+                    yield _drafter(len(alike.layers), name, _shape(blocks, block), dtype, kept * each, padded)
                     continue
                 yield Piece(
                     layers=alike.layers,
                     name=name,
                     kind=alike.kind,
-                    shape=(blocks, *shape),
+                    shape=_shape(blocks, block),
                     dtype=dtype,
                     payload=at_most(kept * each, padded),
                     padded=padded,
@@ -152,7 +154,7 @@ class TrtllmOn(Served):
                     layers=tuple(layers),
                     name=name,
                     kind=kind,
-                    shape=(slots, *shape),
+                    shape=_shape(slots, shape),
                     dtype=dtype,
                     payload=at.batch_size * each + at.seq_len * 0,
                     padded=slots * each,
@@ -247,10 +249,8 @@ class TrtllmOn(Served):
 
     def _lowered(self, tokens: int) -> Iterator[str]:
         limit = self.settled.longest
-        if limit is not None and limit > tokens and self.settled.backend == "pytorch":
-            yield (
-                f"Attention window size {limit} exceeds upper bound {tokens} for available blocks. Reducing to {tokens}."
-            )
+        if limit is not None and limit > tokens and self.settled.backend == "pytorch" and not self.settled.windowed:
+            yield f"Attention window size {limit} exceeds upper bound {tokens} for available blocks. Reducing to {tokens}."
 
     def _longest(self, parts: tuple[Any, ...]) -> int:
         """The longest request that every pool holds."""
@@ -330,15 +330,17 @@ def _of_window(one: Kept) -> Reach:
     return Window(one.window)
 
 
-def _drafter(
-    layers: int, name: str, shape: tuple[int | Count, ...], dtype: str, payload: Count, padded: Count
-) -> Piece[Count]:
+def _shape(count: Any, rest: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (count, *rest)
+
+
+def _drafter(layers: int, name: str, shape: tuple[Any, ...], dtype: str, payload: Count, padded: Count) -> Piece[Count]:
     """A drafter's tensor: of no layer of the model."""
     return Piece(
         layers=(),
         name=f"drafter's {name}",
         kind="drafter",
-        shape=(layers, *shape),
+        shape=_shape(layers, shape),
         dtype=dtype,
         payload=at_most(payload, padded) * layers,
         padded=padded * layers,

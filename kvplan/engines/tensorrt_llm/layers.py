@@ -196,7 +196,8 @@ def _drafted(model: Model, sharing: Sharing, wide: int) -> list[Kept]:
     """The drafter's layers: the model's own, each as its last layer; or those of another model, of the same tokens."""
     last, found = len(model.layers), []
     if sharing.drafted:
-        own = next((i for i in reversed(range(last)) if any(isinstance(m, Softmax | Latent) for m in models.memories(model, i))), None)
+        attention = (i for i in reversed(range(last)) if any(isinstance(m, Softmax | Latent) for m in models.memories(model, i)))
+        own = next(attention, None)
         if own is None:
             raise Refused("its drafter's layers are not known")
         for number in range(sharing.drafted):

@@ -48,9 +48,12 @@ def ledger(settled: Settled, machine: Machine, tensors: Described) -> Ledger:
     """
     options = settled.options
     several = options.tp_size * options.pp_size > 1
-    known = machine.learned if machine.learned.tensor_parallel in {None, options.tp_size} else Learned(total=machine.learned.total)
+    known = machine.learned
+    if known.tensor_parallel not in {None, options.tp_size}:  # only the total is true of any number
+        known = Learned(total=known.total, source=known.source, basis=known.basis)
     total = _total(machine, known)
     lines = [_context(machine, known, total, several=several), *_loaded(settled, tensors), _activations(settled, tensors)]
+    best, low, high = (int(amount * GIB) for amount in _GRAPHS)
     return Ledger(
         total=total,
         requested=Line(
@@ -58,7 +61,7 @@ def ledger(settled: Settled, machine: Machine, tensors: Described) -> Ledger:
             source=f"all of it: the fraction is of what is left ({_MEASURED})",
         ),
         lines=tuple(lines),
-        beside=(band(GRAPHS, *(int(amount * GIB) for amount in _GRAPHS), "captured after the cache, in what the fraction leaves", "assumed"),),
+        beside=(band(GRAPHS, best, low, high, "captured after the cache, in what the fraction leaves", "assumed"),),
     )  # fmt: skip
 
 

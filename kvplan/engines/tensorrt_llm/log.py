@@ -99,9 +99,7 @@ def yaml(options: TrtllmOptions) -> str:
     if options.disable_overlap_scheduler:
         told["disable_overlap_scheduler"] = "true"
     if options.num_nextn_predict_layers:
-        told["speculative_config"] = _line(
-            {"decoding_type": "MTP", "num_nextn_predict_layers": options.num_nextn_predict_layers}
-        )
+        told["speculative_config"] = _line({"decoding_type": "MTP", "num_nextn_predict_layers": options.num_nextn_predict_layers})
     return _line(told) if told else ""
 
 

@@ -6,6 +6,7 @@ Source: TensorRT-LLM 1.4.0rc4, `commands/serve.py`, `llmapi/llm_args.py:KvCacheC
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 from msgspec import Struct
@@ -20,7 +21,7 @@ DTYPES: Final = {
     "fp32": "float32", "float32": "float32", "float": "float32",
 }  # fmt: skip
 _STATES: Final = {"auto": "", "bfloat16": "bfloat16", "float16": "float16", "float32": "float32"}
-_YES: Final = {"auto": None, "true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+_YES: Final = {"auto": None, "true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _LIST: Final = re.compile(r"\s*\[?\s*([\d.\s,]{0,4000})\]?\s*", re.ASCII)
 _LIMIT: Final = 2**40
 
@@ -144,11 +145,10 @@ def _parts(options: TrtllmOptions, name: str, *, whole: bool) -> list[str]:
 _MOST_PARTS: Final = 512
 
 
-def _one_of(options: TrtllmOptions, name: str, known: object) -> None:
+def _one_of(options: TrtllmOptions, name: str, known: Collection[str]) -> None:
     value = getattr(options, name).strip().lower()
-    if value not in tuple(known):  # type: ignore[call-overload]
-        words = ", ".join(tuple(known))  # type: ignore[call-overload]
-        raise OptionError(f"{name} must be one of {words}, got `{value[:40]}`", option=name)
+    if value not in known:
+        raise OptionError(f"{name} must be one of {', '.join(known)}, got `{value[:40]}`", option=name)
 
 
 def _within(options: TrtllmOptions, name: str, least: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from kvplan.domain.pool import Pool
-from kvplan.engines.kernel.tensors import Count, at_most, whole_blocks
+from kvplan.engines.kernel.tensors import Count, at_least, at_most, whole_blocks
 from kvplan.engines.tensorrt_llm import releases
 from kvplan.engines.tensorrt_llm.layers import Kept, Stage
 from kvplan.engines.tensorrt_llm.settle import Settled
@@ -74,8 +74,7 @@ def held_blocks(settled: Settled, window: int | None, tokens: Count) -> Count:
     if window is None:
         return blocks
     if settled.second:
-        gone = tokens - window
-        return blocks - (max(gone, 0) if isinstance(gone, int) else gone.clip(min=0)) // size
+        return blocks - at_least(tokens - window, 0) // size
     return at_most(blocks, ceil_div(window, size) + _EXTRA)
 
 
@@ -164,10 +163,9 @@ def window_pools(settled: Settled, stage: Stage, amount: int) -> tuple[tuple[Par
     for window, share, told in zip(windows, shares, lowered, strict=True):
         kept = by_window[window]
         blocks = int(amount * share / kv_bytes(kept) // size)
-        if window is not None or told < _size(window, settled):
-            window = told
+        limit = window if window is None and told >= _size(window, settled) else told
         each = size * sum(one.token_bytes for one in kept)
-        parts.append(Part(name=_named(window, size), blocks=blocks, block_bytes=each, windows=(window,)))
+        parts.append(Part(name=_named(limit, size), blocks=blocks, block_bytes=each, windows=(limit,)))
     longest = parts[-1].blocks * size if parts[-1].windows == (None,) else lowered[-1]
     return tuple(parts), longest, "" if all(part.blocks for part in parts) else NO_BLOCKS
 

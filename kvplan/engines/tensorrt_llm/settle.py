@@ -79,7 +79,7 @@ def settle(model: Model, options: TrtllmOptions, release: Release, *, any_model:
     Raises:
         Refused: what the engine says instead of starting.
     """
-    backend = releases.BACKEND.at(release) if options.backend == "auto" else options.backend
+    backend = _backend(options, release)
     if backend == "pytorch" and not any_model:
         models.refuse(model)
     dtype = options.dtype or models.stored_dtype(model)
@@ -99,6 +99,8 @@ def settle(model: Model, options: TrtllmOptions, release: Release, *, any_model:
     found = stages(model, sharing)
     if any(stage.states for stage in found) and backend == "tensorrt":
         raise Refused("kvplan has not read how compiled engines keep recurrent states")
+    if any(stage.states for stage in found) and not second and len(set(options.windows)) > 1:
+        raise Refused("kvplan has not read how the first manager keeps windows of several sizes beside states")
     longest = _longest(model, options)
     block, note = _block(model, options, release, backend)
     return Settled(
@@ -114,6 +116,13 @@ def settle(model: Model, options: TrtllmOptions, release: Release, *, any_model:
         longest=longest,
         notes=note,
     )
+
+
+def _backend(options: TrtllmOptions, release: Release) -> releases.Backend:
+    told = options.backend.strip().lower()
+    if told == "auto":
+        return releases.BACKEND.at(release)
+    return "pytorch" if told == "pytorch" else "tensorrt"
 
 
 def _second(model: Model, options: TrtllmOptions, release: Release, backend: str) -> bool:

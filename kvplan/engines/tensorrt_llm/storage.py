@@ -292,4 +292,3 @@ def _too_small(settled: Settled, stage: Stage, quota: int) -> str:
                 f"got {quota} bytes, need at least {least} bytes."
             )
     return ""
-

@@ -2,7 +2,7 @@
 
 The engine is the first word of `engine_version`; its `About` names the reader, which has
 `predict(case, asked, read) -> dict[name, value] | NotPredicted`, where a value is bytes as a Fraction, an int or several
-values of which the record may name any, and may have `asked(case, expected)`.
+values of which the record may name any; it may have `asked(case, expected)`, and `EXACT`, names of further exact counts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ _UNITS: Final = {"mib": "MiB", "gib": "GiB", "gb": "GiB"}  # vLLM, SGLang and Te
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Every printed number, and the counts that are exact; numbers by length are spelled out."""
     facts: dict[str, Any] = {}
+    exact = (*_EXACT, *getattr(_reader(case), "EXACT", ()))
     for name, value in expected.items():
         if name.startswith("weights_"):  # not of the cache
             continue
         if isinstance(value, Mapping) and (name.endswith("_printed") or name == "max_concurrency"):
             facts |= {f"{name}[{key}]": inner for key, inner in value.items()}
-        elif (name.endswith("_printed") and isinstance(value, int | float) and not isinstance(value, bool)) or name in _EXACT:
+        elif (name.endswith("_printed") and isinstance(value, int | float) and not isinstance(value, bool)) or name in exact:
             facts[name] = value
     return facts
 
