@@ -1,8 +1,8 @@
 """`ideal` is the least: no engine that stores the same elements at the same width allocates less.
 
-Some habits are not like for like, and are named here: vLLM, SGLang and LMDeploy store an indexer's keys in 8 bits whatever
-the cache dtype is; vLLM keeps SSM states in the model's dtype where the reference implementation keeps float32, and runs
-float32 checkpoints in 16 bits. All are granted to the theory before it is compared.
+Some habits are not like for like, and are named here: vLLM, SGLang, LMDeploy and TensorRT-LLM store an indexer's keys in 8
+bits whatever the cache dtype is; vLLM and TensorRT-LLM keep SSM states in the model's dtype where the reference implementation
+keeps float32, and vLLM runs float32 checkpoints in 16 bits. All are granted to the theory before it is compared.
 """
 
 import pytest
@@ -24,15 +24,16 @@ OWN_STATES |= {("sglang", "bailing_hybrid"), ("exllamav3", "bailing_hybrid"), ("
 #: What an engine says of a model whose states it keeps nowhere: its fallback stores keys and values only.
 WITHOUT_STATES = "keeps no states"
 #: Answers to compare (two a model), where an engine serves fewer than half of the catalogue's models so.
-FEWEST = {"exllamav3": 340, "lmdeploy": 280}
-EIGHT_BIT_INDEX = {"vllm", "sglang", "lmdeploy"}
+FEWEST = {"exllamav3": 340, "lmdeploy": 280, "tensorrt-llm": 330}
+EIGHT_BIT_INDEX = {"vllm", "sglang", "lmdeploy", "tensorrt-llm"}
+STATES_AS_MODEL = {"vllm", "tensorrt-llm"}
 PUBLISHED = [name for name in names() if "/" not in name]
 
 
 def as_stored(memory: Memory, engine: str) -> Memory:
     if isinstance(memory, Index):
         return replace(memory, dtype="fp8_e4m3")
-    if isinstance(memory, Recurrent) and engine == "vllm":
+    if isinstance(memory, Recurrent) and engine in STATES_AS_MODEL:
         return replace(memory, states=tuple(replace(s, dtype=None if s.dtype == "float32" else s.dtype) for s in memory.states))
     return memory
 

@@ -32,6 +32,7 @@ from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, allowance, settle
 from kvplan.engines.sglang.facts import SglangFacts
 from kvplan.engines.sglang.layers import layout
+from kvplan.engines.sglang.models import folds_layers
 from kvplan.engines.sglang.options import SglangOptions
 from kvplan.engines.sglang.pool import Reserved, share_out
 from kvplan.engines.sglang.refusals import refuse
@@ -235,6 +236,12 @@ class SglangOn(Served):
             found.append(f"the pipeline stage of {args.options.pp_size} that stores most for a token, number {self.rank + 1}")
         if args.options.attention_groups > 1:
             found.append(f"one of {args.options.attention_groups} attention groups, each of which serves requests of its own")
+        if folds_layers(self.model):
+            count = len(self.model.layers)
+            found.append(
+                f"SGLang {ABOUT.latest} takes every second of the {count} layers for attention and skips the weights that it has "
+                f"no names for; its later source keeps keys and values for all {count}, twice these bytes (configs/zaya.py)"
+            )
         if self.engine.release != (0, 5, 23):
             found.append(f"the rules are those of SGLang {ABOUT.latest}; what other releases do differently is not in them")
         return tuple(found)

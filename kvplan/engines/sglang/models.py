@@ -234,6 +234,19 @@ def _ling_state(text: Mapping[str, Any]) -> Recurrent:
     return Recurrent(kind="kda", states=(State(name="conv", shape=(3 * heads * width,), kernel=kernel), matrix))
 
 
+def folds_layers(model: Model) -> bool:
+    """Whether a ZAYA config is in transformers' own form, each of whose layers is attention and experts.
+
+    0.5.23 knows Zyphra's older form only, whose layers alternate, and reads this one as if it were that. Source: 0.5.23
+    `configs/zaya.py:full_attention_layer_ids`, `models/zaya.py:load_weights`; later source has `checkpoint_format`.
+    """
+    if model.text_type != "zaya" or model.origin is None:
+        return False
+    text = model.origin.text_config
+    older = any(text.get(key) for key in ("activation_func", "ffn_hidden_size", "zaya_layers"))
+    return not older and any(text.get(key) for key in ("layer_types", "moe_intermediate_size"))
+
+
 def _attention(model: Model, arch: str, text: Mapping[str, Any]) -> tuple[int, ...]:
     """`full_attention_layer_ids` of a hybrid's config class."""
     if model.text_type == "zaya":

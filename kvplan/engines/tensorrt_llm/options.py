@@ -21,7 +21,6 @@ DTYPES: Final = {
     "fp32": "float32", "float32": "float32", "float": "float32",
 }  # fmt: skip
 _STATES: Final = {"auto": "", "bfloat16": "bfloat16", "float16": "float16", "float32": "float32"}
-_YES: Final = {"auto": None, "true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _LIST: Final = re.compile(r"\s*\[?\s*([\d.\s,]{0,4000})\]?\s*", re.ASCII)
 _LIMIT: Final = 2**40
 
@@ -49,7 +48,7 @@ class TrtllmOptions(Struct, frozen=True, kw_only=True):
     max_gpu_total_bytes: int = 0  # 0: the fraction alone
     host_cache_size: int = 0  # bytes
     cross_kv_cache_fraction: float | None = None
-    use_kv_cache_manager_v2: str = "auto"  # or true, false
+    use_kv_cache_manager_v2: bool | str = "auto"  # the model's own choice
     avg_seq_len: int | None = None
     enable_block_reuse: bool = True
     periodic_snapshot_interval: int | None = None  # tokens between states that are kept for reuse
@@ -64,7 +63,8 @@ class TrtllmOptions(Struct, frozen=True, kw_only=True):
         _one_of(self, "backend", ("auto", "pytorch", "tensorrt"))
         _one_of(self, "kv_cache_dtype", DTYPES)
         _one_of(self, "mamba_ssm_cache_dtype", _STATES)
-        _one_of(self, "use_kv_cache_manager_v2", _YES)
+        if isinstance(self.use_kv_cache_manager_v2, str):
+            _one_of(self, "use_kv_cache_manager_v2", ("auto",))
         for name in ("tp_size", "pp_size", "max_num_tokens", "compute_capability"):
             _within(self, name, 1)
         for name in ("max_gpu_total_bytes", "host_cache_size", "num_nextn_predict_layers", "max_draft_len"):
@@ -105,7 +105,7 @@ class TrtllmOptions(Struct, frozen=True, kw_only=True):
     @property
     def second_manager(self) -> bool | None:
         """Whether the second manager is asked for; None: not said."""
-        return _YES[self.use_kv_cache_manager_v2.strip().lower()]
+        return self.use_kv_cache_manager_v2 if isinstance(self.use_kv_cache_manager_v2, bool) else None
 
     @property
     def windows(self) -> tuple[int, ...]:

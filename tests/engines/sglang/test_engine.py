@@ -519,3 +519,9 @@ def test_odd_keys_of_a_config_cost_a_sentence_at_most(base: str, change: dict[st
         except KvplanError as problem:
             said.append(problem.render())
     assert all(len(text) < 2000 for text in said)
+
+
+def test_zaya_in_transformers_own_form_is_said_to_be_read_as_the_older_one() -> None:
+    found = kvplan.estimate("zaya1-8b", engine="sglang", seq_len=4096)
+    assert isinstance(found, kvplan.Allocation)
+    assert any("takes every second of the 40 layers" in note for note in found.notes)

@@ -235,10 +235,10 @@ def _compared(start: Start, settled: Settled) -> Iterator[ComparedFact]:
             yield ComparedFact(name=f"total_gib_printed[{tokens}]", predicted=_gib(total, printed), recorded=printed)
         if exact is not None:
             yield ComparedFact(name=f"kv_bytes[{tokens}]", predicted=total, recorded=exact)
-        blocks = tokens // settled.tokens_per_block
-        if start.blocks and not settled.windowed and start.block is not None:
-            seen = blocks if blocks in start.blocks else start.blocks[-1]
-            yield ComparedFact(name=f"num_blocks_printed[{tokens}]", predicted=blocks, recorded=seen)
+    if start.allocated and not settled.windowed and start.block is not None:
+        counts = [tokens // settled.tokens_per_block for tokens, _, _ in start.allocated]
+        for seen in start.blocks:
+            yield ComparedFact(name=f"num_blocks_printed[{seen}]", predicted=seen if seen in counts else counts[-1], recorded=seen)
     available, stage = left(start.memory), settled.worst
     for name, value in start.shown.items():
         if name == "kv_bytes_per_token_printed":
