@@ -10,6 +10,7 @@ from kvplan.domain.dtypes import lookup
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, about
 from kvplan.questions.compare import Comparison, Row
+from kvplan.report.answers.differences import engines_table, is_of_engines
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.blocks import Block, Rows, View
 
@@ -43,7 +44,7 @@ class CompareAnswer(Struct, frozen=True):
 
     def blocks(self, view: View) -> list[Block]:
         """One table a workload."""
-        return [savings_table(c) if c.savings else compare_table(c) for c in self.every]
+        return [_table(c) for c in self.every]
 
 
 def compare_table(c: Comparison) -> Table:
@@ -88,6 +89,22 @@ def compare_table(c: Comparison) -> Table:
         notes=notes,
         marked=() if c.baseline is None or len(c.rows) < 2 else (c.baseline,),
     )
+
+
+def _table(c: Comparison) -> Table:
+    if c.savings:
+        return savings_table(c)
+    return engines_answer(c) if is_of_engines(c) else compare_table(c)
+
+
+def engines_answer(c: Comparison) -> Table:
+    """Engines of one model, with what each wastes and why it differs."""
+    first = c.rows[0]
+    several_dtypes = len({row.kv_dtype for row in c.rows}) > 1
+    parts = [first.model.name, *([] if several_dtypes else [first.kv_dtype]), _workload_words(c)]
+    words = _prevailing(c, "evidence")
+    notes = (*_baseline_note(c), *([f"evidence: {words}"] if words else []), *_row_notes(c))
+    return engines_table(c, " · ".join(parts), notes)
 
 
 def _prevailing(c: Comparison, name: str) -> str:
