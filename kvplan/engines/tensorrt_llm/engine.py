@@ -55,7 +55,7 @@ class TensorrtLlm(Engine):
         try:
             return TrtllmOn(self, model, settle(model, self.options, self.release))
         except Refused as problem:
-            said = f"TensorRT-LLM {self.version} does not serve {model.name} so: {problem.reason}"
+            said = f"TensorRT-LLM {self.version} refuses {model.name}: {problem.reason}"
             raise Refused(said, problem.see) from problem
 
 
@@ -172,7 +172,6 @@ class TrtllmOn(Served):
         return (*self.model.notes, *self._notes(workload))
 
     def _notes(self, workload: Workload) -> Iterator[str]:
-        yield from self.settled.notes
         options, settled = self.options, self.settled
         if options.max_seq_len is not None and workload.seq_len > options.max_seq_len:
             yield f"requests of more than {options.max_seq_len:,} tokens (max_seq_len) are refused by the server"
@@ -189,6 +188,10 @@ class TrtllmOn(Served):
             yield "of the pipeline rank whose layers take most"
         if settled.backend == "pytorch" and self.engine.release < (1, 0):
             yield "the PyTorch backend before 1.0 was not studied"
+
+    def log(self, workload: Workload) -> tuple[str, ...]:
+        """What it says where it changes what was asked."""
+        return self.settled.said
 
     def facts(self, workload: Workload) -> TrtllmFacts:
         """The manager, its blocks and its slots."""
@@ -313,8 +316,8 @@ class TrtllmOn(Served):
         )
 
     def typed(self, workload: Workload) -> str:
-        """The server's command line without the model."""
-        return self.command(Serving(model="", context=workload.seq_len, batch_size=workload.batch_size))
+        """The server's command line."""
+        return self.command(self.asked(workload))
 
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Where one rank's memory goes before the pools get their share."""

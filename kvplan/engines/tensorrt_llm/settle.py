@@ -39,7 +39,7 @@ class Settled(Struct, frozen=True, kw_only=True):
     tokens_per_block: int
     stages: tuple[Stage, ...]
     longest: int | None  # tokens of the manager's longest request; None: the model says none
-    notes: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()  # where it changes what was asked
 
     @property
     def windowed(self) -> bool:
@@ -102,7 +102,7 @@ def settle(model: Model, options: TrtllmOptions, release: Release, *, any_model:
     if any(stage.states for stage in found) and not second and len(set(options.windows)) > 1:
         raise Refused("kvplan has not read how the first manager keeps windows of several sizes beside states")
     longest = _longest(model, options)
-    block, note = _block(model, options, release, backend)
+    block, said = _block(model, options, release, backend)
     return Settled(
         options=options,
         release=release,
@@ -114,7 +114,7 @@ def settle(model: Model, options: TrtllmOptions, release: Release, *, any_model:
         tokens_per_block=block,
         stages=tuple(_with_windows(stage, model, options, release, second, longest) for stage in found),
         longest=longest,
-        notes=note,
+        said=said,
     )
 
 

@@ -20,8 +20,8 @@ def engines_table(c: Comparison, title: str, notes: tuple[str, ...]) -> Table:
     several_dtypes = len({row.kv_dtype for row in c.rows}) > 1
     base = c.rows[c.baseline].answer if c.baseline is not None else None
     columns = [
-        Column(title="engine", key="engine"),
-        *([Column(title="kv dtype", key="kv_dtype")] if several_dtypes else []),
+        Column(title="engine", key="engine", kind="name"),
+        *([Column(title="kv dtype", key="kv_dtype", kind="name")] if several_dtypes else []),
         Column(title="bytes", key="total_bytes", kind="count"),
         Column(title="ratio", key="relative", kind="ratio"),
         Column(title="waste", key="waste", kind="count"),

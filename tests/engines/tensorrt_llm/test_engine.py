@@ -301,7 +301,7 @@ def test_a_ledger_has_bands_with_a_basis() -> None:
     found = on("llama-3.1-8b").ledger(Machine(gpu=gpu("h100-sxm-80gb")), tensors)
     assert found is not None
     assert [line.name for line in found.lines] == ["context", "weights", "activations"]
-    assert {line.name: line.basis for line in found.lines} == {"context": "assumed", "weights": "derived", "activations": "assumed"}
+    assert [line.basis for line in found.lines] == ["assumed", "derived", "assumed"]
     assert all(line.low <= line.bytes <= line.high for line in found.lines)
 
 

@@ -1,4 +1,4 @@
-"""Published starts of TensorRT-LLM: right to the printed digits wherever the model is named, and no prediction sees its record."""
+"""Published starts of TensorRT-LLM: right to the printed digits wherever the model is named, and other numbers differ."""
 
 from copy import deepcopy
 

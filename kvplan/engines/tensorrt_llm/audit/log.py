@@ -238,7 +238,8 @@ def _compared(start: Start, settled: Settled) -> Iterator[ComparedFact]:
     if start.allocated and not settled.windowed and start.block is not None:
         counts = [tokens // settled.tokens_per_block for tokens, _, _ in start.allocated]
         for seen in start.blocks:
-            yield ComparedFact(name=f"num_blocks_printed[{seen}]", predicted=seen if seen in counts else counts[-1], recorded=seen)
+            predicted = seen if seen in counts else counts[-1]
+            yield ComparedFact(name=f"num_blocks_printed[{seen}]", predicted=predicted, recorded=seen)
     available, stage = left(start.memory), settled.worst
     for name, value in start.shown.items():
         if name == "kv_bytes_per_token_printed":
