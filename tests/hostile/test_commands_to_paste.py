@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from doors import SMALL, answered, here, refused
 
-ENGINES = ("llama.cpp", "vllm", "sglang", "transformers")
+ENGINES = ("llama.cpp", "vllm", "sglang", "tensorrt-llm", "transformers")
 NAMES = ("m; touch pwned #", "$(touch pwned)", "`touch pwned`", "a b'c", "-x --evil")
 
 
