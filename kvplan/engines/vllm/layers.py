@@ -111,6 +111,8 @@ def draft_caches(model: Model, drafter: Model | None, method: str, storage: Stor
     """
     if method == "mtp":
         layers, source = model.drafts, model
+        if text_traits(model).one_window_draft:
+            layers = tuple(layer for layer in model.layers if any(_is_window(memory) for memory in layer.memories))[:1]
         if not any(layer.memories for layer in layers):
             raise Refused("the config has no multi-token-prediction layers to draft with")
     elif drafter is not None:
@@ -141,6 +143,10 @@ def _specs(
     for i in order:
         for name, spec in _memory(memories[i], model, storage, block_size, sparse=sparse):
             yield (i if not name.endswith("compressor state") else -1), name, spec
+
+
+def _is_window(memory: Memory) -> bool:
+    return isinstance(getattr(memory, "reach", None), Window)
 
 
 def _plain_window(memory: Memory) -> bool:

@@ -26,6 +26,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     every_block_states: bool = False  # its class can keep a state for every block (`SupportsMambaPrefixCaching`)
     states_in_config: bool = False  # `mamba_ssm_cache_dtype` is the dtype of its states: models/config.py
     scaled_already: bool = False  # the config's length has the rope scaling in it: Gemma 3
+    one_window_draft: bool = False  # its first MTP layer alone is served, with the heads of its sliding layers: mimo_v2_mtp.py
     item_tokens: int = 0  # of the largest item, where images attend both ways and none may be cut: models/gemma4_mm.py
     undescribed: str = ""  # served, and no rule here describes what its layers keep
     gone_since: tuple[int, ...] | None = None  # the first release without it
@@ -72,6 +73,7 @@ MODELS: Final[dict[str, Traits]] = {
     "inkling_text": Traits(undescribed="its convolutions keep windows of a few tokens with widened heads"),
     "kimi_k3": Traits(exports_checkpoints=True),
     "mbart": _NO_V0,
+    **dict.fromkeys(("mimo_v2", "mimo_v2_flash"), Traits(one_window_draft=True)),
     "minicpm3": Traits(expands_latents=True),
     "minimax": _MINIMAX_01,
     "minimax_text_01": _MINIMAX_01,

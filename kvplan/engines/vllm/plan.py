@@ -55,6 +55,7 @@ from kvplan.engines.vllm.releases import (
     LATENT_EXPANDED,
     NEMOTRON_STATES,
     PACKED_LAYOUTS,
+    SPARSE_ROWS_UNASKED,
     STATE_MODES,
     TUPLES,
     UNIFIED_PAGES,
@@ -133,7 +134,7 @@ def model_dtype(model: Model, options: VllmOptions) -> str:
     return "float16" if wanted == "bfloat16" and not options.has_bfloat16 else wanted
 
 
-def resolved_cache_dtype(model: Model, options: VllmOptions) -> str:
+def resolved_cache_dtype(model: Model, options: VllmOptions, version: Release) -> str:
     """`kv_cache_dtype` as the attention backends take it: "auto" is what the checkpoint asks for, and sparse latents have a row
     format of their own for fp8.
 
@@ -146,7 +147,8 @@ def resolved_cache_dtype(model: Model, options: VllmOptions) -> str:
         name = "fp8_e4m3"
     if compressed(model) and (name == "auto" or name in dt.FP8):
         return "fp8_ds_mla"
-    return "fp8_ds_mla" if sparse_mla(model) and name in dt.FP8 else name
+    own_rows = name in dt.FP8 or (name == "auto" and SPARSE_ROWS_UNASKED.at(version))
+    return "fp8_ds_mla" if sparse_mla(model) and own_rows else name
 
 
 def prefix_caching(model: Model, options: VllmOptions, version: Release) -> bool:
@@ -295,7 +297,7 @@ def _storage(model: Model, options: VllmOptions, version: Release, mode: StateMo
     drafted = ALL_STATES_DRAFTED if mode == "all" else STATE_MODES
     return Storage(
         dtype=dtype,
-        cache=resolved_cache_dtype(model, options),
+        cache=resolved_cache_dtype(model, options, version),
         tensor_parallel=options.tensor_parallel_size,
         conv_dtype=conv,
         state_dtype=state if state == "auto" else lookup(state, what="mamba_ssm_cache_dtype").name,

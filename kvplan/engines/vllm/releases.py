@@ -111,6 +111,11 @@ BALANCED_GROUPS: Final[Quirk[float]] = quirk(
     ((0, 12), 1.25, f"{_KU}:_get_kv_cache_groups_uniform_page_size, 0.12.0 to 0.17.1"),
     ((0, 18), 1.5, f"{_KU}:_get_kv_cache_groups_uniform_page_size, 0.18.1"),
 )
+# sparse latents: the fp8 row format where nobody asks for a dtype
+SPARSE_ROWS_UNASKED: Final[Quirk[bool]] = quirk(
+    ((0,), True, "vllm/model_executor/models/config.py:DeepseekV32ForCausalLM, 0.11.0"),
+    ((0, 12), False, "vllm/model_executor/models/config.py:DeepseekV32ForCausalLM, 0.12.0"),
+)
 # layers of different page sizes: an error; later blocks are lengthened or pages padded
 UNIFIED_PAGES: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_KU}:get_kv_cache_groups raises NotImplementedError, 0.11.2"),

@@ -100,3 +100,29 @@ def test_the_budget_of_fit_is_that_of_the_command_that_it_prints() -> None:
     default = kvplan.fit("llama-3.1-8b", "h100-80gb", engine="vllm", context="8k", weights="15GiB", max_num_seqs=1024)
     assert answer.budget.cache_bytes == again.budget.cache_bytes > default.budget.cache_bytes
     assert answer.batch_size == again.batch_size == told
+
+
+def test_mimo_v2_drafts_with_its_first_layer_alone() -> None:
+    import json
+
+    from golden import CONFIGS
+
+    from kvplan import architectures
+
+    config = json.loads((CONFIGS / "hf" / "XiaomiMiMo__MiMo-V2-Flash.json").read_text(encoding="utf-8"))
+    for tokens in (1, 3):
+        options = {"speculative_config": json.dumps({"method": "mtp", "num_speculative_tokens": tokens})}
+        engine = make_engine("vllm", options)
+        assert isinstance(engine, Vllm)
+        drafts = [held for held in engine.on(architectures.read(config)).plan.caches if held.draft]
+        assert [held.spec.kind for held in drafts] == ["sliding"]
+
+
+def test_sparse_latents_are_rows_of_fp8_unasked_in_0_11_alone() -> None:
+    model = kvplan.load("deepseek-v3.2")
+    dtypes = {}
+    for version in ("0.11.0", "0.12.0", "0.33.0"):
+        engine = make_engine(f"vllm@{version}", {})
+        assert isinstance(engine, Vllm)
+        dtypes[version] = engine.on(model).plan.cache_dtype
+    assert dtypes == {"0.11.0": "fp8_ds_mla", "0.12.0": "auto", "0.33.0": "auto"}
