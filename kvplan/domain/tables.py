@@ -28,6 +28,7 @@ class Column(Struct, frozen=True, kw_only=True):
         instead: what a note says where the column is left out; None names the column, "" says nothing.
         once: a value that the row above has, too, is not repeated on a terminal.
         quiet: stands beside the answer and is dim on a terminal.
+        tone: what it means where a cell counts something.
         room: what prose may be folded to before another column is left out for it.
     """
 
@@ -39,6 +40,7 @@ class Column(Struct, frozen=True, kw_only=True):
     once: bool = False
     quiet: bool = False
     room: int = 18
+    tone: Literal["", "good", "bad"] = ""
 
 
 class Table(Struct, frozen=True, kw_only=True):

@@ -45,10 +45,10 @@ def engine_table(audit: Audit) -> Table:
     columns = (
         Column(title="engine", key="engine"),
         Column(title="cases", key="cases", kind="count"),
-        Column(title="exact", key="exact", kind="count"),
-        Column(title="differing", key="differs", kind="count"),
+        Column(title="exact", key="exact", kind="count", tone="good"),
+        Column(title="differing", key="differs", kind="count", tone="bad"),
         Column(title="not predicted", key="not_predicted", kind="count"),
-        Column(title="invalid", key="invalid", kind="count"),
+        Column(title="invalid", key="invalid", kind="count", tone="bad"),
     )
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (engine, found.total(), *(found[s] for s in statuses)) for engine, found in counts.items()
@@ -68,7 +68,7 @@ def difference_table(audit: Audit) -> Table:
         if not fact.agrees
     ]
     columns = (
-        Column(title="case", key="id"),
+        Column(title="case", key="id", kind="name"),
         Column(title="fact", key="name"),
         Column(title="predicted", key="predicted"),
         Column(title="recorded", key="recorded"),
@@ -122,8 +122,8 @@ def reason_table(audit: Audit) -> Table:
     columns = (
         Column(title="status", key="status"),
         Column(title="cases", key="cases", kind="count"),
-        Column(title="first", key="first"),
-        Column(title="reason", key="reason"),
+        Column(title="first", key="first", room=26),
+        Column(title="reason", key="reason", room=30),
     )
     notes = (f"{len(rows) - MAX_ROWS:,} more reasons: `-f json` has them all",) if len(rows) > MAX_ROWS else ()
     return Table(title="remarks", columns=columns, rows=tuple(rows[:MAX_ROWS]), notes=notes)

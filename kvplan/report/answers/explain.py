@@ -97,7 +97,7 @@ def facts_table(e: Explanation) -> Table:
     """Which config keys gave the numbers."""
     columns = (
         Column(title="key", key="key", kind="name"),
-        Column(title="value", key="value"),
+        Column(title="value", key="value", room=14),
         Column(title="from", key="origin", quiet=True),
     )
     rows = tuple((fact.key, _value(fact.value), fact.origin.rpartition("/")[2]) for fact in e.model.provenance)

@@ -32,7 +32,7 @@ _RIGHT: Final = {"bytes", "tokens", "count", "ratio"}
 _PROSE: Final = 100  # columns: longer lines are hard to read
 _GUTTER: Final = 2
 _HEADING: Final = 12  # columns of a heading over numbers before it is folded
-_NAME: Final = 40  # columns of a name, before one of several words is folded between them
+_NAME: Final = 44  # columns of a name, before one of several words is folded between them
 _LEAST_BAR: Final = 8
 _NOTE: Final = "note: "
 _CAPITALS: Final = re.compile(r"[A-Z]+(?: [A-Z]+)*(?=[ :])")
@@ -77,7 +77,7 @@ def _block(block: Block, view: View) -> list[str]:
         case Command():
             return [f"{paint('type:', _BOLD)} {printable(block.text)}", *(f"      {printable(line)}" for line in block.needs)]
         case Steps():
-            return [printable(line if isinstance(line, str) else ": ".join(line)) for line in block.lines]
+            return [_step(printable(line if isinstance(line, str) else ": ".join(line)), paint) for line in block.lines]
         case Fixes():
             return [
                 line
@@ -126,6 +126,12 @@ class _Painter(NamedTuple):
 
     def __call__(self, text: str, *codes: str) -> str:
         return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self.color and text and codes else text
+
+
+def _step(line: str, paint: _Painter) -> str:
+    """A line whose first words end in a colon: these stand out."""
+    first, colon, rest = line.partition(":")
+    return f"{paint(first + colon, _BOLD)}{rest}" if colon and not line.startswith(" ") else line
 
 
 def _painter(color: bool) -> _Painter:
@@ -250,12 +256,12 @@ class _Layout:
         body = [
             line
             for number, row in enumerate(self.shown.rows)
-            for line in self._row(row, *([_BOLD] if self.table.stands_out(number) else []))
+            for line in self._row(row, *([_BOLD] if self.table.stands_out(number) else []), odd=bool(number % 2))
         ]
         total = [line for row in self.total for line in ("", *self._row(row, _BOLD))]
         return [*self._row(self.shown.headers, low=True), rule, *body, *total]
 
-    def _row(self, row: list[str], *codes: str, low: bool = False) -> list[str]:
+    def _row(self, row: list[str], *codes: str, low: bool = False, odd: bool = False) -> list[str]:
         """A row in as many lines as its highest cell needs; `low` puts the others at the bottom."""
         cells = [row[i] for i in self.keep]
         columns = [self.table.columns[i] for i in self.keep]
@@ -264,7 +270,7 @@ class _Layout:
         ]
         high = max(map(len, pieces), default=0)
         filled = [[*[""] * (high - len(p)), *p] if low else [*p, *[""] * (high - len(p))] for p in pieces]
-        styles = [() if low else self._style(column, cell, codes) for column, cell in zip(columns, cells, strict=True)]
+        styles = [() if low else self._style(column, cell, codes, odd=odd) for column, cell in zip(columns, cells, strict=True)]
         return [self._joined(line, columns, styles) for line in zip(*filled, strict=True)]
 
     def _cell(self, cell: str, column: Column, width: int, *, heading: bool) -> list[str]:
@@ -274,11 +280,13 @@ class _Layout:
 
         return folded(cell, width, name=heading or column.kind != "text", measure=self.measure)
 
-    def _style(self, column: Column, cell: str, codes: tuple[str, ...]) -> tuple[str, ...]:
+    def _style(self, column: Column, cell: str, codes: tuple[str, ...], *, odd: bool) -> tuple[str, ...]:
         if not self.view.color:
             return ()
         if column.kind == "bar":
-            return (_CYAN,)
+            return (_DIM, _CYAN) if odd else (_CYAN,)  # neighbours touch
+        if column.tone and cell.strip() not in {"", "0"}:
+            return (*codes, _GREEN if column.tone == "good" else _RED)
         tone = _TONES.get(cell.strip()) if column.kind in {"verdict", "text"} or column.quiet else None
         return (*codes, tone) if tone else codes or ((_DIM,) if column.quiet else ())
 
