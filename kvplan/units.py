@@ -36,8 +36,9 @@ _MOST_PLACES: Final = 7  # decimals of a number that people read
 _WHOLE: Final = "[0-9]{1,18}|[0-9]{1,3}(?:_[0-9]{3}){1,5}"
 _NUMBER: Final = re.compile(rf"({_WHOLE}|[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,5}})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})")
 _SIZE: Final = re.compile(rf"({_WHOLE})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})")
-#: A list that could also be one number whose digits are grouped.
+#: A list that could also be one number: its digits grouped by thousands, or a comma for the decimal point.
 _GROUPED: Final = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
+_DECIMAL: Final = re.compile(r"[0-9]{1,3},[0-9]{1,2}[kmg]", re.IGNORECASE)
 
 
 def ceil_div(amount: int, size: int) -> int:
@@ -95,13 +96,16 @@ def _typed(text: str) -> str:
     return f"`{text.strip()[:40]}`"
 
 
-def ambiguous_list(text: str) -> bool:
-    """Whether a list of counts could also be read as one number, as `8,192` could.
+def as_one_number(text: str) -> str:
+    """A list of counts as the one number that it could also be; empty where it cannot.
 
-    >>> ambiguous_list("8,192"), ambiguous_list("1,2,4"), ambiguous_list("4096,8192")
-    (True, False, False)
+    >>> as_one_number("8,192"), as_one_number("1,5k"), as_one_number("1,2,4"), as_one_number("4096,8192")
+    ('8192', '1.5k', '', '')
     """
-    return _GROUPED.fullmatch(text.strip()) is not None
+    plain = text.strip()
+    if _GROUPED.fullmatch(plain):
+        return plain.replace(",", "")
+    return plain.replace(",", ".") if _DECIMAL.fullmatch(plain) else ""
 
 
 def parse_counts(text: str, *, what: str = "count", most: int = 10**7) -> tuple[int, ...]:
@@ -118,7 +122,7 @@ def parse_counts(text: str, *, what: str = "count", most: int = 10**7) -> tuple[
     values: list[int] = []
     for part in text.split(","):
         start, colon, rest = part.partition(":")
-        if len(start.strip()) > 1 and start.strip().startswith("0") and start.strip().isdecimal():
+        if re.match(r"\s*0[0-9]", start):
             raise OptionError(
                 f"{what}: {_typed(text)} is a list here, and `{part.strip()[:20]}` in it begins with 0",
                 hint=f"one number is written without commas: `{text.strip().replace(',', '')[:20]}`",

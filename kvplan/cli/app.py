@@ -95,7 +95,12 @@ class LazyCommands(TyperGroup):
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         function = getattr(import_module(f"kvplan.cli.{found.module}"), found.function)
         single.command(cmd_name, epilog=examples(found.examples))(function)
-        return typer.main.get_command(single)
+        built = typer.main.get_command(single)
+        if any(name.endswith("_COMPLETE") for name in os.environ):
+            from kvplan.cli.completion import completes
+
+            completes(built)
+        return built
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The commands by what people want, each in one line."""

@@ -153,10 +153,12 @@ def listed_engines(text: str) -> list[str]:
 def remark_on_lists(*texts: str) -> None:
     """Say on stderr how a list was read that could also be one number, such as `8,192`."""
     from kvplan.cli.output import remark
-    from kvplan.units import ambiguous_list
+    from kvplan.units import as_one_number
 
-    for text in filter(ambiguous_list, texts):
-        remark(f"note: `{text}` is a list, {text.replace(',', ' and ')}; as one number it is `{text.replace(',', '')}`")
+    for text in texts:
+        number = as_one_number(text)
+        if number:
+            remark(f"note: `{text}` is a list, {text.replace(',', ' and ')}; as one number it is `{number}`")
 
 
 def workload(seq_len: str, batch_size: str, encoder_len: str, *models: "Model") -> "Workload":
