@@ -8,7 +8,29 @@ from kvplan.errors import ConfigError
 
 _RWKV: Final = {"num_hidden_layers": 1, "hidden_size": 64}
 #: Types that a bare config does not show: they need more keys, or assume no layer of the kind that they are known for.
+_SAID: Final = {"num_hidden_layers": 1, "num_attention_heads": 8, "hidden_size": 64}
 _ALSO: Final[dict[str, dict[str, Any]]] = {
+    **dict.fromkeys(
+        (
+            "Keye",
+            "KeyeVL1_5",
+            "PanguEmbedded",
+            "gear",
+            "k2_horizon",
+            "kimi_audio",
+            "llada2_moe",
+            "molmo",
+            "pangu_ultra_moe",
+            "param2moe",
+            "phi4-siglip",
+            "sdar",
+            "sdar_moe",
+            "solar",
+            "step1",
+            "teleflm",
+        ),
+        _SAID,
+    ),
     "alice_ai": {
         "num_hidden_layers": 1,
         "num_attention_heads": 16,
@@ -29,7 +51,8 @@ _ALSO: Final[dict[str, dict[str, Any]]] = {
 }
 
 NO_CACHE: Final = frozenset(architectures.FAMILIES["cacheless"])
-TEXT_TYPES: Final = frozenset(t for types in architectures.FAMILIES.values() for t in types) - NO_CACHE
+ENCODERS: Final = frozenset({"modernbert", "new", "nomic_bert"})  # keep nothing
+TEXT_TYPES: Final = frozenset(t for types in architectures.FAMILIES.values() for t in types) - NO_CACHE - ENCODERS
 
 
 def _kinds(model_type: str) -> set[type]:

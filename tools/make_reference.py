@@ -58,7 +58,9 @@ def engines_page() -> str:
 
 
 def architectures_page() -> str:
-    """Every model type that a config may name."""
+    """Every model type that a config may name, and what engines name."""
+    from registries import page as registries
+
     from kvplan.architectures import FAMILIES, WRAPPERS
 
     lines = [
@@ -72,7 +74,7 @@ def architectures_page() -> str:
     ]
     lines += [f"| {module} | {', '.join(f'`{t}`' for t in sorted(types))} |\n" for module, types in sorted(FAMILIES.items())]
     lines.append(f"\nWrappers, read through their text part: {', '.join(f'`{t}`' for t in sorted(WRAPPERS))}.\n")
-    return "".join(lines)
+    return "".join([*lines, *registries()])
 
 
 def transformers_page() -> str:

@@ -20,6 +20,7 @@ from kvplan.errors import ConfigError, UnknownArchitecture, shown
 
 __all__ = ["FAMILIES", "WRAPPERS", "known_model_types", "read", "read_config", "reader_of", "text_part"]
 
+_DESCRIBE: Final = "describe what it keeps in YAML (docs/guides/specs.md)"
 _DTYPES: Final = {
     "float32": "float32", "fp32": "float32", "float16": "float16", "fp16": "float16", "half": "float16",
     "bfloat16": "bfloat16", "bf16": "bfloat16", "float64": "float32", "float8_e4m3fn": "bfloat16", "auto": "bfloat16",
@@ -52,7 +53,7 @@ def read_config(outer: Config, *, name: str = "", infer: bool = False) -> Model:
     source = outer.source
     model_type = outer.text("model_type", default="") or _from_architectures(outer)
     text, text_type = text_part(outer, model_type)
-    family, inferred = _reader(text_type, source, infer=infer)
+    family, inferred = _reader(text_type, outer, infer=infer)
     try:
         decoder = family.read(text)
         return _model(outer, text, (model_type, text_type), decoder, name=name or model_type, inferred=inferred)
@@ -60,11 +61,20 @@ def read_config(outer: Config, *, name: str = "", infer: bool = False) -> Model:
         raise ConfigError(f"{source}: {error}", hint="check the config's sizes and its layer map") from error
 
 
-def _from_architectures(c: Config) -> str:
-    """A config without a model type may still name its class; without either there is nothing to go by."""
+def _from_architectures(c: Config) -> str:  # noqa: RET503 (a refusal ends it)
+    """A config without a model type is read by the class that it names; without either there is nothing to go by."""
     if not c.data:
         c.refuse("model_type", "is missing: the config is empty", hint="give a model's real config.json")
     names = c.items("architectures") or []
+    for name in names[:1]:
+        if isinstance(name, str):
+            from kvplan.architectures.classes import REFUSED, TYPE_OF
+
+            if name in TYPE_OF:
+                c.note("model_type", TYPE_OF[name], f"of the class `{name}`")
+                return TYPE_OF[name]
+            if name in REFUSED:
+                c.refuse("architectures", f"names {name}, which is {REFUSED[name]}", hint=_DESCRIBE)
     said = f" (architectures: {shown(names[0])})" if names else ""
     c.refuse(
         "model_type",
@@ -93,12 +103,17 @@ def reader_of(model_type: str, source: str = "config.json") -> Reader:
     raise UnknownArchitecture(model_type, known_model_types(), source)
 
 
-def _reader(model_type: str, source: str, *, infer: bool) -> tuple[Reader, bool]:
+def _reader(model_type: str, outer: Config, *, infer: bool) -> tuple[Reader, bool]:
     """The family's reader, or by shape on request; and whether it is that."""
     try:
-        return reader_of(model_type, source), False
+        return reader_of(model_type, outer.source), False
     except UnknownArchitecture:
         if not infer:
+            from kvplan.architectures.classes import REFUSED
+
+            for name in (outer.items("architectures") or [])[:1]:
+                if isinstance(name, str) and name in REFUSED:
+                    outer.refuse("architectures", f"names {name}, which is {REFUSED[name]}", hint=_DESCRIBE)
             raise
     from kvplan.architectures.infer import by_shape
 

@@ -10,11 +10,11 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "axk": ("axk1", "axk2",),
     "baichuan": ("baichuan_m1",),
     "bert": (
-        "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
-        "modernbert-decoder", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm", "xlm-roberta",
-        "xlm-roberta-xl", "xmod",
+        "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "modernbert",
+        "modernbert-decoder", "new", "nomic_bert", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm",
+        "xlm-roberta", "xlm-roberta-xl", "xmod",
     ),
-    "cacheless": ("bark", "blt", "fastspeech2_conformer_with_hifigan", "reformer", "vits", "xlnet",),
+    "cacheless": ("bark", "blt", "fastspeech2_conformer", "fastspeech2_conformer_with_hifigan", "reformer", "vits", "xlnet",),
     "cohere": ("cohere", "cohere2", "cohere2_moe", "cohere_asr", "cohere_compass_text",),
     "deepseek": (
         "deepseek", "deepseek_ocr2_text", "deepseek_ref", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4",
@@ -52,7 +52,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "kimi": ("kimi_k2", "kimi_linear",),
     "lara": ("lara_mini",),
     "lfm": ("lfm2", "lfm2_moe", "lfm3",),
-    "ling": ("bailing_hybrid", "bailing_moe", "bailing_moe_linear",),
+    "ling": ("bailing_hybrid", "bailing_moe", "bailing_moe_linear", "bailing_moe_v3",),
     "llama": ("llama", "llama-cla", "llama4_text", "mllama_text_model",),
     "longcat": ("longcat_flash", "longcat_flash_ngram",),
     "mamba": ("bamba", "jamba", "mamba", "mamba2", "zamba", "zamba2",),
@@ -76,6 +76,7 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "unlimited_ocr_text", "xglm", "xverse", "youtu", "youtu_llm",
     ),
     "ouro": ("ouro",),
+    "pangu": ("PanguEmbedded", "pangu_ultra_moe",),
     "phi": (
         "mixformer-sequential", "phi", "phi-msft", "phi3", "phi3_v", "phi3small", "phi4", "phi4_multimodal", "phi4flash",
         "phi4mm", "phimoe",
@@ -85,9 +86,13 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "qwen", "qwen2", "qwen2_5_omni_text", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text", "qwen3", "qwen3_5_moe_text",
         "qwen3_5_text", "qwen3_moe", "qwen3_next", "qwen3_omni_moe_text", "qwen3_vl_moe_text", "qwen3_vl_text", "qwen4_exp_text",
     ),
+    "remote": (
+        "Keye", "KeyeVL1_5", "gear", "k2_horizon", "kimi_audio", "llada2_moe", "molmo", "moondream3_text", "param2moe",
+        "phi4-siglip", "phixtral", "sdar", "sdar_moe", "solar", "step1", "teleflm",
+    ),
     "rwkv": ("rwkv", "rwkv5", "rwkv6", "rwkv7",),
     "sarvam": ("sarvam_mla", "sarvam_moe",),
-    "step": ("step3_text", "step3p5",),
+    "step": ("step3_text", "step3p5", "step5",),
     "xlstm": ("xlstm",),
     "zaya": ("zaya",),
 }

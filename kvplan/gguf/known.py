@@ -67,6 +67,12 @@ INDEXED: Final = frozenset(
 #: Built-in indexer layers of GLM-5.2 (78 trunk layers): the first three, then every fourth.
 GLM52_INDEXED: Final = frozenset({0, 1, 2, *range(6, 78, 4)})
 
+#: Architectures of llama.cpp's table that are not read -> why.
+UNREAD: Final = {
+    "clip": "the projector of a multimodal model, which goes beside it",
+    "pockettts": "a speech model whose codec keeps a cache of its own, which was not studied",
+    "qwen3tts": "a speech model whose codec keeps a cache of its own, which was not studied",
+}
 # fmt: off
 #: Architectures that llama.cpp loads (`LLM_ARCH_NAMES` in `src/llama-arch.cpp`); others need `--infer`.
 KNOWN_ARCHITECTURES: Final = frozenset(

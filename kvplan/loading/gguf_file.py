@@ -13,7 +13,7 @@ from typing import Final
 from kvplan.domain.model import Fact, Model
 from kvplan.errors import GgufError, UnknownArchitecture
 from kvplan.gguf.header import GgufHeader, read_header
-from kvplan.gguf.known import KNOWN_ARCHITECTURES
+from kvplan.gguf.known import KNOWN_ARCHITECTURES, UNREAD
 from kvplan.gguf.memories import model_from_keys
 from kvplan.limits import GGUF_HEADER_BYTES, GGUF_PARTS, WEIGHTS_BYTES
 from kvplan.units import human_bytes
@@ -48,6 +48,9 @@ class Prefix:
             self._budget.left -= end - have
             self._buffer += self._read(have, end)
         return self._buffer
+
+
+_DESCRIBE: Final = "describe what it keeps in YAML (docs/guides/specs.md)"
 
 
 def load_gguf(path: Path, *, infer: bool = False) -> Model:
@@ -153,6 +156,8 @@ def _architecture(header: GgufHeader, source: str, *, infer: bool) -> str:
         raise GgufError(
             f"{source}: holds a projector or an adapter, which keeps no cache of its own", hint="give the language model's file"
         )
+    if arch in UNREAD and not infer:
+        raise GgufError(f"{source}: `general.architecture` is {arch}: {UNREAD[arch]}", hint=_DESCRIBE)
     if arch not in KNOWN_ARCHITECTURES and not infer:
         raise UnknownArchitecture(arch, KNOWN_ARCHITECTURES, source)
     return arch

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.kit.heads import MHA, Names, Row, read_heads
+from kvplan.architectures.kit.heads import GPT, MHA, Names, Row, read_heads
 from kvplan.architectures.kit.layers import CHUNKED, FULL, SLIDING, decoder, layer_types, read_window
 from kvplan.architectures.kit.plain import plain
 from kvplan.architectures.kit.reader import Decoder, Reader, reader
@@ -45,6 +45,12 @@ def _either(c: Config, row: Row) -> Decoder:
     return replace(found, layers=[()] * len(found.layers), notes=(*found.notes, "encoder only: keeps no cache"))
 
 
+@reader
+def _encoder(c: Config, row: Row) -> Decoder:
+    """An encoder alone."""
+    return Decoder(layers=[()] * read_heads(c, row).layers, notes=("encoder only: keeps no cache",))
+
+
 ROWS: Final[dict[str, Reader]] = {
     "bert": _either(_BERT),
     "bert-generation": _either(Row(24, 16, 1024, names=MHA)),
@@ -53,6 +59,9 @@ ROWS: Final[dict[str, Reader]] = {
     "data2vec-text": _either(_BERT),
     "electra": _either(Row(12, 4, 256, names=MHA)),
     "ernie": _either(_BERT),
+    "modernbert": _encoder(Row(22, 12, 768, names=MHA)),
+    "new": _encoder(Row(12, 12, 768, names=MHA)),
+    "nomic_bert": _encoder(Row(12, 12, 768, names=GPT)),
     "megatron-bert": _either(Row(24, 16, 1024, names=MHA)),
     "modernbert-decoder": _modernbert(Row(22, 12, 768, names=MHA)),
     "rembert": _either(Row(32, 18, 1152, names=MHA)),

@@ -13,6 +13,7 @@ _SPEECH: Final = "makes the whole waveform at once and keeps no keys and values"
 _REASONS: Final = {
     "bark": "is three models that run in turn (`semantic_config`, `coarse_acoustics_config`, `fine_acoustics_config`)",
     "blt": "keeps keys and values of bytes and not of its patches, whose number depends on the text",
+    "fastspeech2_conformer": _SPEECH,
     "fastspeech2_conformer_with_hifigan": _SPEECH,
     "reformer": "keeps hashed buckets of hidden states, not keys and values",
     "vits": _SPEECH,

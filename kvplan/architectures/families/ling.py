@@ -52,8 +52,10 @@ def _moe_linear(c: Config, row: Row) -> Decoder:
     return Decoder(layers=layers, heads=heads.query)
 
 
+_HYBRID: Final = kda(lenient(42, 32, 2560, drafts=1), Mla(), _attending, linear=_linear)
 ROWS: Final[dict[str, Reader]] = {
-    "bailing_hybrid": kda(lenient(42, 32, 2560, drafts=1), Mla(), _attending, linear=_linear),
+    "bailing_hybrid": _HYBRID,
     "bailing_moe": plain(Row(28, 16, 2048)),
+    "bailing_moe_v3": _HYBRID,  # mlx-lm's name for the later ones
     "bailing_moe_linear": _moe_linear(Row(20, 16, 2048)),
 }

@@ -51,5 +51,6 @@ def _other_setting(c: Config, heads: Heads) -> Heads:
 
 ROWS: Final[dict[str, Reader]] = {
     "step3_text": plain(Row(61, 64, 7168, 1, 256, names=_GROUPS)),
+    "step5": _step(Row(48, 40, 5120, 8, names=_GROUPS)),
     "step3p5": _step(Row(45, 64, 4096, 8, 128, names=_GROUPS, refuses_null=("kv_heads", "head_dim"))),
 }

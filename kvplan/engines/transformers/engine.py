@@ -212,6 +212,7 @@ class TransformersOn(Prepared):
             state_in_model_dtype=STATE_DTYPE.at(kind, self.engine.release) == "model",
             conv_columns_less=int(less),
             conv_is_view=less,
+            one_is_a_step=kind == "recurrent_gemma",  # RecurrentGemmaRecurrentBlock.forward looks at the number of tokens alone
         )
 
     def _windows(self, model: Model, built: str) -> Any:

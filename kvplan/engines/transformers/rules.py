@@ -38,6 +38,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     state_in_model_dtype: bool = False
     conv_columns_less: int = 0
     conv_is_view: bool = False
+    one_is_a_step: bool = False  # a prompt of one token goes the way of a decode step
 
     def max_cache_len(self, seq_len: Count) -> Count:
         """Tokens that a preallocated layer has room for."""

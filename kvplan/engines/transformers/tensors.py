@@ -249,14 +249,15 @@ class Layers(Generic[Count]):
             dtype = self.rules.state_dtype(state)
             each = self.at.batch_size * item_bytes(dtype)
             zero = self.at.seq_len * 0
+            after = self.at.after_one if self.rules.one_is_a_step else self.at.after
             payload = each * elements + zero
             # a view of the last inputs has one more column behind it, after a decode step
-            padded = payload + each * self.at.after_one(zero, zero + extra) if extra else payload
+            padded = payload + each * after(zero, zero + extra) if extra else payload
             yield Piece(
                 layers=self.layers,
                 name=name,
                 kind=memory_words(memory, self.heads),
-                shape=(self.at.batch_size, *kept[:-1], self.at.after_one(zero + kept[-1], zero + kept[-1] + (extra > 0))),
+                shape=(self.at.batch_size, *kept[:-1], after(zero + kept[-1], zero + kept[-1] + (extra > 0))),
                 dtype=torch_name(dtype),
                 payload=payload,
                 padded=padded,
