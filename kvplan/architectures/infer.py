@@ -8,6 +8,8 @@ unknown class may assume anything. Keys of recurrent states are refused, because
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.kit.heads import (
     MAX_HEADS,
@@ -20,6 +22,7 @@ from kvplan.architectures.kit.heads import (
     width,
 )
 from kvplan.architectures.kit.layers import CHUNKED, FULL, SLIDING, draft_count, layer_types, reach, read_window
+from kvplan.architectures.kit.loops import MAX_PASSES, looped
 from kvplan.architectures.kit.reader import Decoder, reader
 from kvplan.domain.model import Latent, Memory, Reach, Softmax
 
@@ -46,6 +49,9 @@ _STATES: Final = (
     "index_head_dim",
 )  # fmt: skip
 
+#: Words in the names of keys that count how often layers run.
+_REPEATS: Final = ("num_loop", "n_loop", "loop_num", "_loops", "_passes", "ut_steps", "recurrent_loops", "num_recur")
+
 
 @reader
 def by_shape(c: Config, model_type: str) -> Decoder:
@@ -70,12 +76,24 @@ def by_shape(c: Config, model_type: str) -> Decoder:
     memories: dict[str, tuple[Memory, ...]] = {
         kind: (_memory(c, heads, reach(c, kind, window, chunk)),) for kind in dict.fromkeys(kinds)
     }
-    return Decoder(
-        layers=[memories[kind] for kind in kinds],
-        heads=heads,
-        drafts=[memories[kinds[-1]]] * draft_count(c, default=None),
-        notes=(f"`{model_type[:60]}` is unknown: read by the shape of its keys",),
-    )
+    key, passes = _passes(c)
+    found = looped(c, key, [memories[kind] for kind in kinds], passes, heads=heads)
+    drafts = [memories[kinds[-1]]] * draft_count(c, default=None)
+    note = f"`{model_type[:60]}` is unknown: read by the shape of its keys"
+    return replace(found, drafts=drafts, notes=(note, *found.notes))
+
+
+def _passes(c: Config) -> tuple[str, int]:
+    """The most that a key of loops could mean: every layer runs so often, and each time keeps a cache of its own."""
+    most = ("num_loops", 1)
+    for section in (c, c.section("loop_config") if isinstance(c.data.get("loop_config"), Mapping) else c):
+        for key in section.data:
+            if isinstance(key, str) and any(word in key for word in _REPEATS) and isinstance(section.data[key], int):
+                passes = section.integer(key, default=1, minimum=0)
+                most = max(most, (key, passes), key=lambda pair: pair[1])
+    if most[1] > MAX_PASSES:
+        c.refuse(most[0], f"of {most[1]:,} passes is more than {MAX_PASSES:,}")
+    return most
 
 
 def _text_section(c: Config) -> Config:

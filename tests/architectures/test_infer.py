@@ -69,3 +69,11 @@ def test_states_and_indexers_are_not_guessed(key: str) -> None:
     with pytest.raises(ConfigError, match=key) as caught:
         architectures.read({**SHAPE, key: 16}, infer=True)
     assert "YAML" in caught.value.hint
+
+
+def test_a_key_of_loops_multiplies_every_layer_as_the_most_that_it_can_mean() -> None:
+    keys = {"model_type": "nobody", "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 8, "hidden_size": 32}
+    for more in ({"n_recurrent_loops": 3}, {"total_ut_steps": 3}, {"loop_config": {"core_start": 1, "num_passes": 3}}):
+        model = architectures.read(keys | more, infer=True)
+        assert len(model.layers) == 9
+        assert model.inferred
