@@ -133,7 +133,7 @@ def test_a_kv_dtype_sets_both_cache_types(kind: str) -> None:
 def test_keys_and_values_may_differ() -> None:
     mixed = planned(LLAMA, cache_type_k="q8_0")
     assert mixed.kv_dtype == "q8_0/float16"
-    assert mixed.typed == "llama-server -m FILE.gguf -c 8192 -np 1 -ctk q8_0 -ctv f16"
+    assert mixed.typed == f"llama-server -m {mixed.model.gguf} -c 8192 -np 1 -ctk q8_0 -ctv f16"
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_options_that_llama_cpp_does_not_have_are_refused(options: dict[str, Any
 
 def test_the_flags_give_the_same_context() -> None:
     assert planned(LLAMA, 8192, 4, kv_dtype="q4_0", ubatch_size=1024).typed == (
-        "llama-server -m FILE.gguf -c 32768 -np 4 -ctk q4_0 -ctv q4_0 -ub 1024"
+        f"llama-server -m {LLAMA.gguf} -c 32768 -np 4 -ctk q4_0 -ctv q4_0 -ub 1024"
     )
     assert planned(LLAMA, frontend="python", kv_dtype="q8_0", flash_attn="on").typed == (
         "Llama(n_ctx=8192, type_k=8, type_v=8, flash_attn=True)"
     )
     assert planned(LLAMA, frontend="library", kv_unified=True).typed == "n_ctx = 8192, n_seq_max = 1, kv_unified = true"
-    assert planned(LLAMA, ctx_size=0, parallel=-1).typed == "llama-server -m FILE.gguf -c 0"
+    assert planned(LLAMA, ctx_size=0, parallel=-1).typed == f"llama-server -m {LLAMA.gguf} -c 0"
 
 
 def test_payload_is_what_the_tokens_need() -> None:
