@@ -214,8 +214,8 @@ def test_a_layer_map_has_a_cache_for_each_occurrence() -> None:
 def test_what_to_type_is_what_was_predicted() -> None:
     prepared = on(model_of(FULL), cache_mode="8,4", chunk_size=512, tensor_parallel=2, gpu_split="20,24", sysmem_kv_cache=4096)
     assert prepared.typed(Workload(seq_len=5000, batch_size=3)) == (
-        "python main.py --model-name m --max-seq-len 5000 --cache-size 15360 --max-batch-size 3 --cache-mode 8,4 --chunk-size 512 "
-        "--tensor-parallel true --gpu-split 20 24 --sysmem-kv-cache 4096"
+        "python main.py --model-name m --max-seq-len 5000 --cache-size 15360 --max-batch-size 3 --cache-mode 8,4 "
+        "--chunk-size 512 --tensor-parallel true --gpu-split 20 24 --sysmem-kv-cache 4096"
     )
     serving = Serving(model="turboderp/Llama 3", context=300, batch_size=1)
     assert on(model_of(FULL)).command(serving) == (
