@@ -17,19 +17,20 @@ _PLAIN: Final = frozenset({
     "rtx", "rx", "apple", "arc", "radeon", "sxm", "jetson", "tpu", "ascend", "gaudi", "dgx", "spark", "gb10", "strix", "halo",
 })  # fmt: skip
 _LONGEST: Final = 200  # characters
-_SIZE: Final = re.compile(r"([1-9][0-9]{0,3})(?:g|gb|gib)")
+#: Patterns are compiled when a name is read, not when kvplan starts.
+_SIZE: Final = r"([1-9][0-9]{0,3})(?:g|gb|gib)"
 _GLUED: Final = (
-    (re.compile(r"\b(rtx|gtx|rx|arc|tpu|apple|geforce|tesla|radeon|quadro)-?(?=[a-z]?\d)"), r"\1 "),  # rtx4090
-    (re.compile(r"\b(\d{4})-?(super|ti|xtx|xt|gre|d)\b"), r"\1 \2"),  # 4090d
-    (re.compile(r"\b(ti)(super)\b"), r"\1 \2"),
-    (re.compile(r"\b(m\d)(pro|max|ultra)\b"), r"\1 \2"),  # m4max
-    (re.compile(r"\b([a-z]{1,2}\d{2,3}s?)(sxm|pcie|nvl)(?=\d?\b)"), r"\1 \2"),  # h100sxm
-    (re.compile(r"\b(sxm)\d\b"), r"\1"),  # sxm4
-    (re.compile(r"\bmax[- ]q\b"), "maxq"),
-    (re.compile(r"\b(\d{1,4}) (g|gb|gib)\b"), r"\1\2"),  # 80 GB
+    (r"\b(rtx|gtx|rx|arc|tpu|apple|geforce|tesla|radeon|quadro)-?(?=[a-z]?\d)", r"\1 "),  # rtx4090
+    (r"\b(\d{4})-?(super|ti|xtx|xt|gre|d)\b", r"\1 \2"),  # 4090d
+    (r"\b(ti)(super)\b", r"\1 \2"),
+    (r"\b(m\d)(pro|max|ultra)\b", r"\1 \2"),  # m4max
+    (r"\b([a-z]{1,2}\d{2,3}s?)(sxm|pcie|nvl)(?=\d?\b)", r"\1 \2"),  # h100sxm
+    (r"\b(sxm)\d\b", r"\1"),  # sxm4
+    (r"\bmax[- ]q\b", "maxq"),
+    (r"\b(\d{1,4}) (g|gb|gib)\b", r"\1\2"),  # 80 GB
 )
-_BEFORE: Final = re.compile(r"(?P<count>[0-9]{1,5})\s*[x×*]\s*(?P<name>\S.*)", re.IGNORECASE)
-_AFTER: Final = re.compile(r"(?P<name>.*\S)\s*[x×*]\s*(?P<count>[0-9]{1,5})", re.IGNORECASE)
+_BEFORE: Final = r"(?P<count>[0-9]{1,5})\s*[x×*]\s*(?P<name>\S.*)"
+_AFTER: Final = r"(?P<name>.*\S)\s*[x×*]\s*(?P<count>[0-9]{1,5})"
 
 
 class Words(Struct, frozen=True):
@@ -51,10 +52,10 @@ def words(name: str) -> Words:
     text = re.sub(r"\((?:r|tm)\)", " ", name[:_LONGEST].lower())
     text = " ".join(re.sub(r"[^a-z0-9.]+", " ", text).split())
     for pattern, replacement in _GLUED:
-        text = pattern.sub(replacement, text)
+        text = re.sub(pattern, replacement, text)
     size, kept = None, []
     for word in text.split():
-        match = _SIZE.fullmatch(word)
+        match = re.fullmatch(_SIZE, word)
         if match is not None:
             size = int(match[1])
         else:
@@ -82,6 +83,6 @@ def counts(name: str) -> list[tuple[str, int]]:
     """
     if len(name) > _LONGEST:
         return []
-    found = (pattern.fullmatch(name.strip()) for pattern in (_BEFORE, _AFTER))
+    found = (re.fullmatch(pattern, name.strip(), re.IGNORECASE) for pattern in (_BEFORE, _AFTER))
     read = [(match["name"], int(match["count"])) for match in found if match is not None]
     return read + [(f"{rest}x", count) for rest, count in read if rest[-1:].isdigit()]  # mi300x8 has one x too few
