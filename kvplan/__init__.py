@@ -10,27 +10,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kvplan.api import estimate as estimate
     from kvplan.api import sweep as sweep
+    from kvplan.api import try_estimate as try_estimate
     from kvplan.api.audit import audit as audit
     from kvplan.api.committee import committee as committee
+    from kvplan.api.compare import compare as compare
+    from kvplan.api.explain import explain as explain
+    from kvplan.api.explain import try_explain as try_explain
     from kvplan.api.fit import capacity as capacity
     from kvplan.api.fit import fit as fit
+    from kvplan.api.fit import try_fit as try_fit
+    from kvplan.api.lists import dtypes as dtypes
+    from kvplan.api.lists import gpus as gpus
+    from kvplan.api.lists import models as models
     from kvplan.api.receipt import receipt as receipt
     from kvplan.api.reserve import reserve as reserve
+    from kvplan.api.reserve import try_reserve as try_reserve
+    from kvplan.api.validate import validate as validate
+    from kvplan.api.variant import variant as variant
     from kvplan.domain.allocation import Allocation as Allocation
     from kvplan.domain.allocation import Buffer as Buffer
     from kvplan.domain.allocation import NotPredicted as NotPredicted
     from kvplan.domain.model import Model as Model
     from kvplan.domain.pool import Pool as Pool
-    from kvplan.domain.variants import variant as variant
     from kvplan.domain.workload import Workload as Workload
     from kvplan.errors import EnvironmentMissing as EnvironmentMissing
     from kvplan.errors import InputError as InputError
     from kvplan.errors import KvplanError as KvplanError
     from kvplan.errors import Mismatch as Mismatch
+    from kvplan.errors import Refused as Refused
     from kvplan.loading import load as load
     from kvplan.questions.committee.result import Committee as Committee
+    from kvplan.questions.compare import Comparison as Comparison
+    from kvplan.questions.explain.explanation import Explanation as Explanation
     from kvplan.questions.fit.question import Fit as Fit
     from kvplan.questions.receipt import Receipt as Receipt
+    from kvplan.questions.validate.compare import Validation as Validation
 
 __version__ = "0.1.0"
 
@@ -39,7 +53,9 @@ _HOMES = {
     "Allocation": "domain.allocation",
     "Buffer": "domain.allocation",
     "Committee": "questions.committee.result",
+    "Comparison": "questions.compare",
     "EnvironmentMissing": "errors",
+    "Explanation": "questions.explain.explanation",
     "Fit": "questions.fit.question",
     "InputError": "errors",
     "KvplanError": "errors",
@@ -48,17 +64,29 @@ _HOMES = {
     "NotPredicted": "domain.allocation",
     "Pool": "domain.pool",
     "Receipt": "questions.receipt",
+    "Refused": "errors",
+    "Validation": "questions.validate.compare",
     "Workload": "domain.workload",
     "audit": "api.audit",
     "capacity": "api.fit",
     "committee": "api.committee",
+    "compare": "api.compare",
+    "dtypes": "api.lists",
     "estimate": "api",
+    "explain": "api.explain",
     "fit": "api.fit",
+    "gpus": "api.lists",
     "load": "loading",
+    "models": "api.lists",
     "receipt": "api.receipt",
     "reserve": "api.reserve",
     "sweep": "api",
-    "variant": "domain.variants",
+    "try_estimate": "api",
+    "try_explain": "api.explain",
+    "try_fit": "api.fit",
+    "try_reserve": "api.reserve",
+    "validate": "api.validate",
+    "variant": "api.variant",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605  (one table, not three lists)

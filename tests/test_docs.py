@@ -1,5 +1,7 @@
 """Documentation that cannot rot: its commands run, its outputs are what they print, its generated pages are current."""
 
+import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -66,6 +68,23 @@ def test_python_examples_run() -> None:
             continue
         for block in PYTHON.findall(page.read_text(encoding="utf-8")):
             exec(compile(block, str(page), "exec"), {})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mypy") is None, reason="mypy is not installed")
+def test_python_examples_pass_the_strictest_type_checks(tmp_path: Path) -> None:
+    files = []
+    for page in PAGES:
+        if page.name == "contributing.md":
+            continue
+        for n, block in enumerate(PYTHON.findall(page.read_text(encoding="utf-8"))):
+            files.append(tmp_path / f"{page.stem.replace('-', '_').lower()}_{n}.py")
+            files[-1].write_text(block, encoding="utf-8")
+    assert len(files) >= 5
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", *files],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "MYPYPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 def test_generated_pages_are_current() -> None:

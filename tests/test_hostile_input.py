@@ -32,7 +32,7 @@ def survive(source: Any, action: Any) -> bool:
     """Whether it loaded; anything but a KvplanError fails the test with the input that caused it."""
     try:
         model = action(source)
-        answer = kvplan.estimate(model, seq_len=4097, batch_size=3)
+        answer = kvplan.try_estimate(model, seq_len=4097, batch_size=3)
         assert isinstance(answer, kvplan.NotPredicted) or answer.total_bytes >= 0
     except KvplanError as refused:
         problem_lines = str(refused).splitlines()

@@ -14,10 +14,10 @@ import pytest
 from golden import ROOT as REPOSITORY
 
 import kvplan
+from kvplan.api.validate import ON_A_DEVICE
 from kvplan.architectures import FAMILIES
 from kvplan.architectures.parameters.index import MODULES as MODULES_OF_PARAMETERS
 from kvplan.cli.app import COMMANDS
-from kvplan.cli.validate import _ON_A_DEVICE
 
 ROOT = Path(kvplan.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -39,12 +39,13 @@ PUT_TOGETHER = {
     "kvplan": {f"kvplan.{home}" for home in kvplan._HOMES.values()},
     "kvplan.architectures": {f"kvplan.architectures.families.{name}" for name in FAMILIES},
     "kvplan.architectures.parameters": {f"kvplan.architectures.parameters.{name}" for name in MODULES_OF_PARAMETERS},
-    "kvplan.cli.validate": {f"kvplan.questions.validate.{module}" for module, _ in _ON_A_DEVICE.values()},
+    "kvplan.api.validate": {f"kvplan.questions.validate.{module}" for module, _ in ON_A_DEVICE.values()},
     "kvplan.cli.app": {f"kvplan.cli.{module}" for module, *_ in COMMANDS.values()},
 }
 #: Where a name that came from elsewhere is imported: the texts themselves are checked wherever they are written.
 HANDED_ON = {
     "kvplan.engines": "`located`, for the texts of an About",
+    "kvplan.engines.kernel.evidence": "an About's `recorded`",
     "kvplan.questions.audit": "an auditor, named by an About or in `_OTHERS`",
     "kvplan.questions.audit.fieldlog": "an About's `field_logs`",
     "kvplan.questions.audit.logs": "an About's `logs`",
@@ -52,6 +53,7 @@ HANDED_ON = {
     "kvplan.report.answers.estimate": "an About's `tables`",
     "kvplan.report.answers.reserve": "an About's `tables`",
     "kvplan.report.formats": "a row of FORMATS",
+    "kvplan.report.notebook": "what `displayed` is told",
 }
 #: Package -> the packages and modules where it may be imported.
 HOMES = {

@@ -1,60 +1,85 @@
 """The Python API: the same questions as the command line, the same answers."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from kvplan.api.given import Count, Counts, Names, Source, answered, count, counts, names, sources, workload
+from kvplan.api.given import options as given_options
 from kvplan.domain.allocation import Allocation, NotPredicted
-from kvplan.domain.model import Model
-from kvplan.domain.workload import Workload, with_longest
+from kvplan.domain.workload import with_longest
 from kvplan.loading import load
 from kvplan.questions.estimate import plan
-from kvplan.report import notebook as _displays  # noqa: F401  (puts them on)
+from kvplan.report.notebook import displayed
 
 if TYPE_CHECKING:
     from kvplan.questions.sweep.grid import Sweep
 
-Source = str | Path | Mapping[str, Any] | Model
-Counts = int | str | Iterable[int]
-Names = str | Iterable[str]
+displayed(Allocation, "kvplan.report.answers.estimate:EstimateAnswer")
 
 
 def estimate(
     model: Source,
     *,
-    seq_len: int = 8192,
-    batch_size: int = 1,
+    seq_len: Count = 8192,
+    batch_size: Count = 1,
     kv_dtype: str = "auto",
     engine: str = "ideal",
-    encoder_len: int = 0,
+    tensor_parallel: Count | None = None,
+    encoder_len: Count = 0,
     infer: bool = False,
     **options: Any,
-) -> Allocation | NotPredicted:
+) -> Allocation:
     """The bytes of one workload's cache.
 
     Args:
         model: anything that `kvplan.load` takes.
-        seq_len: tokens per sequence, prompt and output together.
+        seq_len: tokens per sequence, prompt and output together; counts are whole numbers of any kind, or `"32k"`.
         batch_size: sequences held at once.
-        kv_dtype: cache dtype (`bf16`, `fp8`, `q8_0` …); `auto` is the model's own.
+        kv_dtype: cache dtype (`bf16`, `fp8`, `q8_0` …); `auto` is what the checkpoint asks for, else the model's own.
         engine: `NAME` or `NAME@VERSION`.
+        tensor_parallel: devices that split the heads; the answer is one device's.
         encoder_len: encoder output (or image) tokens, for cross-attention.
         infer: read an unknown architecture by shape.
-        options: `tensor_parallel`, or any option of the engine by its own name.
+        options: any option of the engine by its own name.
 
     Returns:
-        An `Allocation`: `.total_bytes`, `.bytes_per_token`, `.layers`, `.groups`, `.to_dict()`;
-        or `NotPredicted` with the reason.
+        An `Allocation`: `.total_bytes`, `.bytes_per_token`, `.layers`, `.groups`, `.to_dict()`.
+
+    Raises:
+        Refused: the engine does not serve that, or kvplan cannot tell; `try_estimate` returns that as a value.
+        KvplanError: a bad model, option or value; see `kvplan.errors`.
+
+    >>> estimate("llama-3.1-8b", seq_len="8k", batch_size=4).total_bytes
+    4294967296
+    """
+    loaded = load(model, infer=infer)
+    chosen = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
+    return answered(plan(loaded, workload(seq_len, batch_size, encoder_len, loaded), engine, **chosen))
+
+
+def try_estimate(
+    model: Source,
+    *,
+    seq_len: Count = 8192,
+    batch_size: Count = 1,
+    kv_dtype: str = "auto",
+    engine: str = "ideal",
+    tensor_parallel: Count | None = None,
+    encoder_len: Count = 0,
+    infer: bool = False,
+    **options: Any,
+) -> Allocation | NotPredicted:
+    """As `estimate`; a refusal is a value, `NotPredicted` with its `reason`.
 
     Raises:
         KvplanError: a bad model, option or value; see `kvplan.errors`.
 
-    >>> estimate("llama-3.1-8b", seq_len=8192, batch_size=4).total_bytes
-    4294967296
+    >>> try_estimate("bloom-560m", engine="llama.cpp", seq_len=1024).total_bytes
+    100663296
     """
-    workload = Workload(batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len)
-    shared = {} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}  # an engine's own word for it may be among the options
-    return plan(load(model, infer=infer), workload, engine, **shared, **options)
+    loaded = load(model, infer=infer)
+    chosen = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
+    return plan(loaded, workload(seq_len, batch_size, encoder_len, loaded), engine, **chosen)
 
 
 def sweep(
@@ -65,7 +90,7 @@ def sweep(
     kv_dtype: Names = "auto",
     engine: Names = "ideal",
     tensor_parallel: Counts = 1,
-    encoder_len: int = 0,
+    encoder_len: Count = 0,
     infer: bool = False,
     **options: Any,
 ) -> "Sweep":
@@ -92,32 +117,16 @@ def sweep(
         KvplanError: a bad model, option or value, or a cell that does not fit 64 bits.
     """
     from kvplan.questions.sweep.grid import Sweep
-    from kvplan.report.notebook import show_sweeps
 
-    show_sweeps()
-    sources = [models] if isinstance(models, str | Path | Mapping | Model) else list(models)
-    loaded = tuple(load(source, infer=infer) for source in sources)
+    displayed(Sweep, "kvplan.report.answers.sweep:SweepAnswer", several=False)
+    loaded = tuple(load(source, infer=infer) for source in sources(models))
     return Sweep(
         models=loaded,
-        seq_lens=_counts(with_longest(seq_len, loaded, "seq_len") if isinstance(seq_len, str) else seq_len, "seq_len"),
-        batch_sizes=_counts(batch_size, "batch_size"),
-        kv_dtypes=_names(kv_dtype),
-        engines=_names(engine),
-        tensor_parallels=_counts(tensor_parallel, "tensor_parallel"),
-        encoder_len=encoder_len,
-        options=dict(options),
+        seq_lens=counts(with_longest(seq_len, loaded, "seq_len") if isinstance(seq_len, str) else seq_len, "seq_len"),
+        batch_sizes=counts(batch_size, "batch_size"),
+        kv_dtypes=names(kv_dtype, "kv_dtype"),
+        engines=names(engine, "engine"),
+        tensor_parallels=counts(tensor_parallel, "tensor_parallel"),
+        encoder_len=count(encoder_len, "encoder_len", 0),
+        options=given_options(options),
     )
-
-
-def _counts(given: Counts, what: str) -> tuple[int, ...]:
-    """One count, several, or the command line's spelling of them."""
-    from kvplan.units import parse_counts
-
-    if isinstance(given, str):
-        return parse_counts(given, what=what)
-    return tuple(given) if isinstance(given, Iterable) else (given,)
-
-
-def _names(given: Names) -> tuple[str, ...]:
-    """One name, several, or several with commas between."""
-    return tuple(part.strip() for part in given.split(",")) if isinstance(given, str) else tuple(given)

@@ -12,6 +12,9 @@ from kvplan.loading import load
 from kvplan.questions.audit.judge import judge
 from kvplan.questions.audit.learn import learned_from
 from kvplan.questions.audit.logs import judge_log, left_out, reader_of
+from kvplan.report.notebook import displayed
+
+displayed(Audit, "kvplan.report.answers.audit:AuditAnswer", several=False)
 
 
 def audit(

@@ -16,6 +16,9 @@ from kvplan.loading.plan.read import load_plan, overridden
 from kvplan.questions.committee.answer import answered, parse_scale
 from kvplan.questions.committee.changes import changes
 from kvplan.questions.committee.result import Committee
+from kvplan.report.notebook import displayed
+
+displayed(Committee, "kvplan.report.answers.committee:CommitteeAnswer", several=False)
 
 
 def committee(

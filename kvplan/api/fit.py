@@ -1,10 +1,12 @@
 """`kvplan.fit` and `kvplan.capacity`: from what people type or pass to the questions that are answered."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from kvplan.api.given import Count, Counts, Source, checked, count, counts, size, sources
 from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, counted, gpu, gpus
 from kvplan.domain.ledger import Line
@@ -13,7 +15,7 @@ from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
 from kvplan.domain.workload import with_longest
 from kvplan.engines import about, data_ranks, default_engine, option_names, pipeline_stages
-from kvplan.errors import InputError, OptionError, shown, written
+from kvplan.errors import InputError, OptionError, Refused, written
 from kvplan.limits import CELLS
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
@@ -24,17 +26,19 @@ from kvplan.questions.fit.capacity import Asked, Capacity
 from kvplan.questions.fit.capacity import capacity as answered
 from kvplan.questions.fit.fixes import with_fixes
 from kvplan.questions.fit.question import Fit, Question
+from kvplan.report.notebook import displayed
 from kvplan.units import parse_count, parse_counts, parse_size, short_count
 
-Source = str | Path | Mapping[str, Any] | Model
-Count = int | str
+displayed(Fit, "kvplan.report.answers.fit:FitAnswer")
+displayed(Capacity, "kvplan.report.answers.capacity:CapacityAnswer", several=False)
+
 _TARGET: Final = re.compile(
     r"\s*([\d_,.]+[kKmM]?)\s*(?:users?|requests?|sequences?)?\s*(?:at|x|@)\s*([\d_,.]+[kKmM]?)\s*(?:tokens)?\s*"
 )
 _SPLITS: Final = (1, 2, 4, 8)
 
 
-def fit(
+def try_fit(
     model: Source,
     gpu: str | None = None,
     *,
@@ -42,8 +46,8 @@ def fit(
     context: Count | None = None,
     batch_size: Count | None = None,
     target: str | None = None,
-    gpus: int | None = None,
-    tensor_parallel: int | None = None,
+    gpus: Count | None = None,
+    tensor_parallel: Count | None = None,
     data_parallel: Count | None = None,
     expert_parallel: bool = False,
     kv_dtype: str = "auto",
@@ -61,6 +65,8 @@ def fit(
     **options: Any,
 ) -> Fit:
     """What a GPU can serve: the largest batch at a context, the longest context of a batch, or whether a target fits.
+
+    Where the engine refuses the model, `fit` raises `Refused` and `try_fit` returns a `Fit` that says so: `.not_predicted`.
 
     Args:
         model: anything that `kvplan.load` takes.
@@ -95,7 +101,7 @@ def fit(
         OptionError: a bad value, an unknown GPU or engine, or weights that nobody knows.
         KvplanError: a model that cannot be read; see `kvplan.errors`.
 
-    >>> fit("llama-3.1-8b", "h100-80gb", engine="ideal", context="32k").batch_size
+    >>> try_fit("llama-3.1-8b", "h100-80gb", engine="ideal", context="32k").batch_size
     15
     """
     if target is not None:
@@ -133,14 +139,14 @@ def fit(
 
 
 def capacity(
-    models: Source | Sequence[Source],
+    models: Source | Iterable[Source],
     gpu: str,
     *,
-    context: Count | Sequence[Count] | None = None,
+    context: Counts | None = None,
     mix: str | None = None,
     engine: str | None = None,
-    gpus: int | None = None,
-    tensor_parallel: int | None = None,
+    gpus: Count | None = None,
+    tensor_parallel: Count | None = None,
     data_parallel: Count | None = None,
     expert_parallel: bool = False,
     kv_dtype: str = "auto",
@@ -177,14 +183,14 @@ def capacity(
     >>> [cell.requests for cell in capacity("llama-3.1-8b", "h100-80gb", engine="ideal", context="8k,32k").cells]
     [62, 15]
     """
-    sources: list[Source] = [models] if isinstance(models, str | Path | Mapping | Model) else list(models)
-    read = [load(source, infer=infer) for source in sources]
+    listed = sources(models)
+    read = [load(source, infer=infer) for source in listed]
     lengths = _lengths(context, read)
     mixed = None if mix is None else parse_mix(mix)
     if not lengths and mixed is None:
         raise OptionError("a table of capacities needs lengths", hint="«context 8k,32k,128k», or «mix TEXT»")
     asked = []
-    for source, loaded in zip(sources, read, strict=True):
+    for source, loaded in zip(listed, read, strict=True):
         unknown = None
         try:
             line = known_weights(source, loaded, weights, weights_dtype)
@@ -217,12 +223,12 @@ def capacity(
     return answered(asked, lengths, mixed, lambda done: advance(done, number))
 
 
-def _lengths(context: Count | Sequence[Count] | None, models: Sequence[Model]) -> tuple[int, ...]:
+def _lengths(context: Counts | None, models: Sequence[Model]) -> tuple[int, ...]:
     """The contexts of a table, each once, in the order given."""
     if context is None:
         return ()
-    if isinstance(context, list | tuple):
-        return tuple(dict.fromkeys(_count(value, "«context»") for value in context))
+    if not isinstance(context, str):
+        return tuple(dict.fromkeys(counts(context, "«context»")))
     text = with_longest(written(context, 400), models, "«context»")
     return tuple(dict.fromkeys(parse_counts(text, what="«context»", most=CELLS)))
 
@@ -237,8 +243,8 @@ def questions_of(
     engine: str | None = None,
     context: Count | None = None,
     batch_size: Count | None = None,
-    gpus: int | None = None,
-    tensor_parallel: int | None = None,
+    gpus: Count | None = None,
+    tensor_parallel: Count | None = None,
     data_parallel: Count | None = None,
     expert_parallel: bool = False,
     kv_dtype: str = "auto",
@@ -269,7 +275,8 @@ def questions_of(
         )
     makers = {entry.vendor for name in gpu.split(",") for entry in _named(counted(name)[0])}
     maker = makers.pop() if len(makers) == 1 else ""
-    chosen = engine or default_engine(str(source), gguf=bool(loaded.gguf), maker=maker)
+    typed = str(source) if isinstance(source, str | PathLike) else ""
+    chosen = engine or default_engine(typed, gguf=bool(loaded.gguf), maker=maker)
     base = {
         "model": loaded,
         "weights": weights,
@@ -286,14 +293,30 @@ def questions_of(
         "reserve_bytes": None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
         "utilization": None if utilization is None else utilization_from(utilization),
         "options": {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options},
-        "source": "" if isinstance(source, Model | Mapping) else str(source),
+        "source": typed,
         "weights_flag": weights_flag,
         "machine": "" if machine is None else str(machine),
     }
+    given = ((gpus, "«gpus»"), (tensor_parallel, "«tensor_parallel»"))
     ranks = data_parallel if data_parallel in {None, "all"} else _count(data_parallel or 0, "«data_parallel»")
     if isinstance(ranks, int):
         _positive(ranks, "«data_parallel»")
-    return list(_questions(base, gpu, gpus, tensor_parallel, Wanted(ranks, expert_parallel)))
+    cards, split = (None if n is None else count(n, what) for n, what in given)
+    return list(_questions(base, gpu, cards, split, Wanted(ranks, expert_parallel)))
+
+
+def _served(found: Fit) -> Fit:
+    """An answer that is one.
+
+    Raises:
+        Refused: the engine does not serve the model, or kvplan cannot tell.
+    """
+    if found.not_predicted:
+        raise Refused(found.not_predicted, "; ".join(f"{fix.change}: {fix.command}" for fix in found.fixes[:1]))
+    return found
+
+
+fit = checked(try_fit, _served, "fit")
 
 
 def any_card(memory: Count | None) -> str:
@@ -304,7 +327,7 @@ def any_card(memory: Count | None) -> str:
     """
     if memory is None:
         raise OptionError("say what it is to run on: «gpu NAME», or «memory SIZE» for any card", hint="`kvplan gpus` lists them")
-    return f"{memory}B" if isinstance(memory, int) else memory
+    return memory if isinstance(memory, str) else f"{size(memory, '«memory»')}B"
 
 
 def known_weights(source: Source, loaded: Model, given: Count | None, dtype: str | None) -> Line:
@@ -324,8 +347,8 @@ def free_bytes(value: Count | Sequence[Count] | None) -> tuple[int, ...]:
     """
     if value is None:
         return ()
-    parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, int) else list(value)
-    return tuple(part if isinstance(part, int) else parse_size(str(part), what="«free»") for part in parts)
+    parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, Sequence) else [value]
+    return tuple(parse_size(part, what="«free»") if isinstance(part, str) else size(part, "«free»", 0) for part in parts)
 
 
 def parse_target(text: str) -> tuple[int, int]:
@@ -475,21 +498,13 @@ def _sized(entry: Gpu) -> bool:
 
 
 def _count(value: Count, what: str, minimum: int = 1) -> int:
-    return parse_count(written(value, 400), what=what, minimum=minimum)
+    return count(value, what, minimum)
 
 
-def size_of(value: Count, what: str, minimum: int = 1) -> int:
-    """Bytes: a text with its unit, or an int."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        amount = value
-    else:  # nothing is nothing in every unit
-        amount = 0 if written(value, 400).strip() == "0" and not minimum else parse_size(written(value, 400), what=what)
-    if not minimum <= amount <= 2**60:
-        raise OptionError(f"{what}: {shown(amount)} bytes cannot be", hint="sizes are above 0 and below 2**60 bytes")
-    return amount
+size_of = size
 
 
 def _weights_flag(weights: Count | None, dtype: str | None) -> str:
     if weights is not None:
-        return f"--weights {weights}B" if isinstance(weights, int) else f"--weights {weights.replace(' ', '')}"
+        return f"--weights {weights.replace(' ', '')}" if isinstance(weights, str) else f"--weights {size(weights, 'weights')}B"
     return f"--weights-dtype {dtype}" if dtype else ""

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kvplan.api.fit import Count, Source, free_bytes, known_weights, size_of
+from kvplan.api.fit import free_bytes, known_weights, size_of
+from kvplan.api.given import Count, Source
+from kvplan.api.given import options as given_options
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
 from kvplan.engines import about
@@ -16,7 +18,10 @@ from kvplan.questions.fit.budget import utilization_from
 from kvplan.questions.fit.question import Question
 from kvplan.questions.receipt import Receipt
 from kvplan.questions.receipt import receipt as asked
+from kvplan.report.notebook import displayed
 from kvplan.units import parse_count
+
+displayed(Receipt, "kvplan.report.answers.receipt:ReceiptAnswer")
 
 
 def receipt(
@@ -24,6 +29,8 @@ def receipt(
     gpu: str,
     *,
     engine: str = "vllm",
+    kv_dtype: str = "auto",
+    tensor_parallel: Count | None = None,
     weights: Count | None = None,
     weights_dtype: str | None = None,
     reserve: Count | None = None,
@@ -40,9 +47,10 @@ def receipt(
         model: anything that `kvplan.load` takes.
         gpu: a card of the catalogue.
         engine: `NAME` or `NAME@VERSION` of a server.
+        kv_dtype, tensor_parallel: as `kvplan.estimate` takes them.
         weights, weights_dtype, reserve, memory, utilization, free, machine: as `kvplan.fit` takes them.
         infer: read an unknown architecture by shape.
-        options: `kv_dtype`, `tensor_parallel`, or any option of the engine by its own name.
+        options: any option of the engine by its own name.
 
     Returns:
         A `Receipt`: `.starts`, `.budget.ledger`, `.pool`, `.lines`, `.refused`, `.to_dict()`.
@@ -51,6 +59,7 @@ def receipt(
         OptionError: a bad value, or an unknown GPU or engine.
     """
     loaded = load(model, infer=infer)
+    options = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     split = _split(engine, options)
     base: dict[str, Any] = {"model": loaded, "gpu": device(gpu), "engine": engine, "tensor_parallel": split, "options": options}
     weights_line = known_weights(model, loaded, weights, weights_dtype)

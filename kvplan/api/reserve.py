@@ -6,7 +6,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from kvplan.api.fit import Count, Source, free_bytes, known_weights, size_of
+from kvplan.api.fit import free_bytes, known_weights, size_of
+from kvplan.api.given import Count, Source, answered, checked
+from kvplan.api.given import options as given_options
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
@@ -17,17 +19,22 @@ from kvplan.loading.machine import read_machine
 from kvplan.questions.fit.budget import budget_of, told_options, utilization_from
 from kvplan.questions.fit.question import Question
 from kvplan.questions.reserve import reserved
+from kvplan.report.notebook import displayed
+
+displayed(Pool, "kvplan.report.answers.reserve:ReserveAnswer")
 
 
-def reserve(
+def try_reserve(
     model: Source,
     *,
-    memory: int | str | None = None,
+    memory: Count | None = None,
     gpu: str | None = None,
     engine: str = "vllm",
-    weights: int | str | None = None,
+    kv_dtype: str = "auto",
+    tensor_parallel: Count | None = None,
+    weights: Count | None = None,
     weights_dtype: str | None = None,
-    reserve: int | str | None = None,
+    reserve: Count | None = None,
     utilization: float | str | None = None,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
@@ -36,22 +43,25 @@ def reserve(
 ) -> Pool | NotPredicted:
     """Blocks, tokens and concurrency as the server computes and prints them, or its refusal.
 
+    Where nothing is predicted, `reserve` raises `Refused` and `try_reserve` returns `NotPredicted` with the reason.
+
     Args:
         model: anything that `kvplan.load` takes.
         memory: bytes for the cache on each device (`Available KV cache memory` of vLLM's log), an int or `16GiB`.
         gpu: or a GPU of the catalogue, whose budget is worked out as `kvplan.fit` does.
         engine: `NAME` or `NAME@VERSION` of a server.
+        kv_dtype, tensor_parallel: as `kvplan.estimate` takes them.
         weights, weights_dtype, reserve, utilization, free, machine: parts of the GPU's budget, as `kvplan.fit` takes them.
         infer: read an unknown architecture by shape.
-        options: `kv_dtype`, `tensor_parallel`, or any option of the engine by its own name.
+        options: any option of the engine by its own name.
 
     Returns:
-        A `Pool`: `.num_blocks`, `.num_tokens`, `.concurrency`, `.refused`, `.log`; or `NotPredicted`.
+        A `Pool`: `.num_blocks`, `.num_tokens`, `.concurrency`, `.refused`, `.log`, `.to_dict()`; or `NotPredicted`.
 
     Raises:
         OptionError: neither or both of `memory` and `gpu`, or a bad value.
 
-    >>> reserve("llama-3.1-8b", memory="20GiB").num_tokens
+    >>> try_reserve("llama-3.1-8b", memory="20GiB").num_tokens
     163840
     """
     if (memory is None) == (gpu is None):
@@ -60,6 +70,7 @@ def reserve(
             hint="`«memory 20GiB»` is what the server's log calls available; `«gpu h100-sxm-80gb»` works it out",
         )
     loaded = load(model, infer=infer)
+    options = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     if memory is not None:
         given = (weights, weights_dtype, reserve, utilization, free, machine)
         if any(value is not None for value in given):
@@ -87,3 +98,10 @@ def reserve(
     if isinstance(pool, NotPredicted):
         return pool
     return replace(pool, budget=budget.lines, refused=budget.refused or pool.refused)
+
+
+def _told(found: Pool | NotPredicted) -> Pool:
+    return answered(found)
+
+
+reserve = checked(try_reserve, _told, "reserve")

@@ -10,9 +10,9 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
     "axk": ("axk1", "axk2",),
     "baichuan": ("baichuan_m1",),
     "bert": (
-        "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert", "modernbert",
-        "modernbert-decoder", "new", "nomic_bert", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm",
-        "xlm-roberta", "xlm-roberta-xl", "xmod",
+        "bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert",
+        "modernbert-decoder", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm", "xlm-roberta",
+        "xlm-roberta-xl", "xmod",
     ),
     "cacheless": ("bark", "blt", "fastspeech2_conformer", "fastspeech2_conformer_with_hifigan", "reformer", "vits", "xlnet",),
     "cohere": ("cohere", "cohere2", "cohere2_moe", "cohere_asr", "cohere_compass_text",),
@@ -28,6 +28,10 @@ FAMILIES: Final[dict[str, tuple[str, ...]]] = {
         "nllb-moe", "pegasus", "pegasus_x", "pix2struct_text_model", "plbart", "pop2piano", "pp_formulanet_text", "prophetnet",
         "seamless_m4t", "seamless_m4t_v2", "speech_to_text", "speecht5", "switch_transformers", "t5", "trocr", "udop", "umt5",
         "whisper",
+    ),
+    "encoders": (
+        "albert", "clip_text_model", "clip_vision_model", "deberta", "deberta-v2", "dinov2", "distilbert", "esm", "hubert",
+        "modernbert", "mpnet", "new", "nomic_bert", "siglip_text_model", "siglip_vision_model", "vit", "wav2vec2",
     ),
     "ernie": ("ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe_text",),
     "exaone": ("exaone", "exaone4", "exaone4_5_text", "exaone_moe",),

@@ -19,6 +19,11 @@ from kvplan.units import ceil_div
 #: A list whose count is further from the known one comes from a config whose widths were left out.
 CLOSE: Final = 0.01
 _ROW: Final = 4096  # a matrix of usual size
+#: What people mean who name only the bits.
+_USUAL: Final = {
+    "q2": "q2_k", "q3": "q3_k_m", "q4": "q4_k_m", "q5": "q5_k_m", "q6": "q6_k", "q8": "q8_0", "q4_k": "q4_k_m", "4bit": "int4",
+    "8bit": "int8", "bnb": "bnb-4bit", "nf4": "bnb-4bit",
+}  # fmt: skip
 _PLAIN: Final = {"float32", "bfloat16", "float16"}
 
 
@@ -89,7 +94,8 @@ def check_format(dtype: str) -> None:
     from kvplan.gguf.mixes import DEFAULTS, mix_of
 
     if _plain(dtype) is None and mix_of(dtype) is None and named_scheme(dtype) is None:
-        near = nearest(dtype.strip().lower(), [*DEFAULTS, *NAMES, *_PLAIN, *ALIASES])
+        asked = dtype.strip().lower()
+        near = _USUAL.get(asked) or nearest(asked, [*DEFAULTS, *NAMES, *_PLAIN, *ALIASES])
         raise OptionError(
             f"«weights_dtype»: unknown format `{dtype[:40]}`",
             hint=f"did you mean `{near}`?" if near else "bf16, fp8, int4, awq, gptq, nvfp4, mxfp4, bnb-4bit, q4_k_m, q8_0 …",

@@ -87,7 +87,7 @@ def fit(
     table. Exit 1 when it does not fit.
     """
     from kvplan.api.fit import any_card
-    from kvplan.api.fit import fit as asked
+    from kvplan.api.fit import try_fit as asked
     from kvplan.cli.output import show
     from kvplan.cli.progress import progress
     from kvplan.domain.allocation import NotPredicted

@@ -39,7 +39,7 @@ def reserve(
 
     In the server's own words; exit 1 when it would refuse to start.
     """
-    from kvplan.api.reserve import reserve as reserved
+    from kvplan.api.reserve import try_reserve as reserved
     from kvplan.cli.output import show
     from kvplan.domain.pool import Pool
     from kvplan.report.answers.reserve import ReserveAnswer

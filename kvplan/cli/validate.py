@@ -38,11 +38,6 @@ class Library(str, Enum):
     exllamav3 = "exllamav3"
 
 
-#: Libraries whose caches are tensors on a device -> the module that runs each, and its function.
-_ON_A_DEVICE: Final = {
-    Library.transformers: ("against_transformers", "validate_against_library"),
-    Library.exllamav3: ("against_exllamav3", "validate_against_exllamav3"),
-}
 DeviceOpt = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:0, mps or xpu")]
 Limit = Annotated[str | None, typer.Option("--limit", metavar="SIZE", help="Take at most this much: 2GiB")]
 ProbeMax = Annotated[bool, typer.Option("--probe-max", help="Find the largest batch that really fits under --limit")]
@@ -188,14 +183,13 @@ def _run_library(
     limit_bytes: int | None,
 ) -> "list[Validation]":
     """One process runs the library's own model and cache."""
-    from importlib import import_module
+    from kvplan.api.validate import run_library
 
     if group.ranks.several:
         raise InputError("--against runs in one process", hint="start it without torchrun")
     place = opened()
     with _touching(group.ranks, 0):
-        module, function = _ON_A_DEVICE[library]
-        return [getattr(import_module(f"kvplan.questions.validate.{module}"), function)(model, workload, engine, place)]
+        return [run_library(library.value, model, workload, engine, place)]
 
 
 def _run_mlx_lm(

@@ -1,14 +1,15 @@
 """What an engine says: buffers that equal real tensors, and their sums."""
 
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import asdict, force_setattr
 
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.errors import printable
 from kvplan.limits import HINT, MESSAGE
+from kvplan.units import human_bytes
 
 Per = Literal["token", "block", "sequence", "encoder"]
 #: What stands behind a number; `kvplan.engines.kernel.evidence` says what each means, and decides.
@@ -38,6 +39,10 @@ class Buffer(Struct, frozen=True, kw_only=True):
     padded_bytes: int  # all `count` tensors
     per: Per
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, every bytes value an exact int."""
+        return {**asdict(self), "layers": list(self.layers), "shape": list(self.shape), "count": self.count}
+
     @property
     def count(self) -> int:
         """How many such tensors there are."""
@@ -51,6 +56,10 @@ class LayerBytes(Struct, frozen=True, kw_only=True):
     kind: str
     bytes: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return asdict(self)
+
 
 class Group(Struct, frozen=True, kw_only=True):
     """Layers of one kind together."""
@@ -59,6 +68,10 @@ class Group(Struct, frozen=True, kw_only=True):
     layers: tuple[int, ...]
     count: int
     bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"kind": self.kind, "layers": list(self.layers), "count": self.count, "bytes": self.bytes}
 
 
 class Allocation(Struct, frozen=True, kw_only=True):
@@ -84,6 +97,14 @@ class Allocation(Struct, frozen=True, kw_only=True):
     log: tuple[str, ...] = ()  # the lines that the engine prints of it
     typed: str = ""  # what to type to get exactly this
     needs: tuple[str, ...] = ()  # what must be there for that
+
+    def __hash__(self) -> int:
+        return hash((self.model.name, self.engine, self.engine_version, self.workload, self.kv_dtype, self.total_bytes))
+
+    def __repr__(self) -> str:
+        w = self.workload
+        what = f"{self.model.name} · {self.engine} · {self.kv_dtype} · {w.batch_size:,} x {w.seq_len:,} tokens"
+        return f"<Allocation {what}: {human_bytes(self.total_bytes)}>"
 
     @property
     def details(self) -> dict[str, Any]:
@@ -157,14 +178,14 @@ class Allocation(Struct, frozen=True, kw_only=True):
             "bytes_per_token": self.bytes_per_token,
             "state_bytes": self.state_bytes,
             "evidence": self.evidence,
-            "groups": [{"kind": g.kind, "layers": list(g.layers), "count": g.count, "bytes": g.bytes} for g in self.groups],
+            "groups": [group.to_dict() for group in self.groups],
             "notes": list(self.notes),
         }
         details = self.details
         if details:
             answer["details"] = details
         if per_layer:
-            answer["layers"] = [{"index": x.index, "kind": x.kind, "bytes": x.bytes} for x in self.layers]
+            answer["layers"] = [layer.to_dict() for layer in self.layers]
         return answer
 
 
@@ -180,3 +201,29 @@ class NotPredicted(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name, most in (("reason", MESSAGE), ("see", HINT)):
             force_setattr(self, name, printable(getattr(self, name), most))
+
+    def __repr__(self) -> str:
+        what = " · ".join(filter(None, (self.model, f"{self.engine} {self.engine_version}".strip())))
+        return f"<NotPredicted{' ' if what else ''}{what}: {self.reason}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: what was asked, why there is no answer, and where to look."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "engine_version": self.engine_version,
+            "not_predicted": self.reason,
+            "see": self.see,
+        }
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """An answer's fields are asked of what is none: the reason says why.
+
+            Raises:
+                AttributeError: always.
+            """
+            if name.startswith("_"):
+                raise AttributeError(name)
+            raise AttributeError(f"not predicted, so there is no `{name[:60]}`: {self.reason}")

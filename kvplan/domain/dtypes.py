@@ -3,7 +3,7 @@
 Adding a type is adding a row to `DTYPES`.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -24,6 +24,22 @@ class DType(Struct, frozen=True, kw_only=True):
     head_scale_bytes: int = 0  # bytes per head and token
     torch: str = "uint8"
     scales: str = ""  # where the scales are, in words
+
+    def __repr__(self) -> str:
+        return f"<DType {self.name}: {self.block} elements in {self.block_bytes} bytes>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: a block's elements and bytes, the bits of a bare element, and where scales are."""
+        bits = self.block_bytes * 8 / self.block
+        return {
+            "name": self.name,
+            "block_elements": self.block,
+            "block_bytes": self.block_bytes,
+            "bits_per_element": int(bits) if bits.is_integer() else bits,
+            "head_scale_bytes": self.head_scale_bytes,
+            "torch": self.torch,
+            "scales": self.scales,
+        }
 
     @property
     def packed(self) -> bool:

@@ -47,6 +47,29 @@ class Gpu(Struct, frozen=True, kw_only=True):
     driver_name: str = ""  # as its driver prints it, of a device that was asked itself
     unverified: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Gpu {self.id} · {self.sizes}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, as `kvplan gpus -f json` shows it."""
+        return {
+            "id": self.id,
+            "vendor": self.vendor,
+            "arch": self.arch,
+            "memory_kind": self.memory_kind,
+            "marketed_gb": list(self.marketed_gb),
+            "reported_bytes": self.reported_bytes,
+            "reported_by": self.reported_by,
+            "cuda_total_bytes": self.cuda_total_bytes,
+            "bandwidth_gb_s": self.bandwidth_gb_s,
+            "bf16_dense_tflops": self.bf16_dense_tflops,
+            "compute_capability": self.compute_capability,
+            "interconnect": self.interconnect,
+            "note": self.note,
+            "unverified": list(self.unverified),
+            "sources": list(self.sources),
+        }
+
     @property
     def capability(self) -> int:
         """`9.0` as 90, the way CUDA names architectures; 0 when it is not known."""

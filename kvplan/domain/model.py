@@ -8,7 +8,7 @@ sharded) is an engine's business, in `kvplan.engines`.
 import re
 from typing import Any, Final, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, field, to_builtins
 from msgspec.structs import replace
 
 from kvplan.domain.latest import latest
@@ -268,6 +268,8 @@ def use_of(name: str) -> Use:
     return "rerank" if words & _RERANKERS else "embed" if words & _EMBEDDERS else "generate"
 
 
+#: Fields of a model that its JSON form has in another shape, or has not.
+_PLAIN: Final = frozenset({"layers", "drafts", "notes", "origin"})
 #: Fields of a model that never decide equality.
 _BESIDE: Final = frozenset({"notes", "provenance", "origin"})
 
@@ -389,8 +391,14 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     def __hash__(self) -> int:
         return hash(self._known())
 
-    def __rich_repr__(self) -> Any:
-        yield from ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in _BESIDE)
+    def __repr__(self) -> str:
+        kinds = f", {self.parameters:,} parameters" if self.parameters else ""
+        return f"<Model {self.name} · {self.model_type} · {len(self.layers)} layers · {self.dtype}{kinds}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: what each layer remembers, and what is known beside; `kvplan spec` writes what loads again."""
+        shown: dict[str, Any] = to_builtins({name: getattr(self, name) for name in self.__struct_fields__ if name not in _PLAIN})
+        return shown | {"layers": _layers(self.layers), "drafts": _layers(self.drafts), "notes": list(self.notes)}
 
     def collapsed(self) -> dict[tuple[Memory, ...], tuple[int, ...]]:
         """Equal layers together: memories -> the indices of the layers that hold them, in first-seen order."""
@@ -403,3 +411,16 @@ def _collapsed(model: Model) -> dict[tuple[Memory, ...], tuple[int, ...]]:
     for layer in model.layers:
         groups.setdefault(layer.memories, []).append(layer.index)
     return {memories: tuple(indices) for memories, indices in groups.items()}
+
+
+def _layers(layers: tuple[Layer, ...]) -> list[dict[str, Any]]:
+    """Layers with the kind of each memory, and of what it reaches, by name."""
+    return [{"index": layer.index, "memories": [_named(memory) for memory in layer.memories]} for layer in layers]
+
+
+def _named(value: Struct) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": type(value).__name__.lower()}
+    for name in value.__struct_fields__:
+        part = getattr(value, name)
+        found[name] = _named(part) if isinstance(part, Struct) else to_builtins(part)
+    return found

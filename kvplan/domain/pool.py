@@ -34,6 +34,36 @@ class Pool(Struct, frozen=True, kw_only=True):
     log: tuple[str, ...] = ()  # the lines that the engine prints
     budget: tuple[Line, ...] = ()  # where `budget_bytes` comes from, if that was worked out
 
+    def __hash__(self) -> int:
+        return hash(
+            (self.model, self.engine, self.engine_version, self.budget_bytes, self.num_blocks, self.block_bytes, self.refused)
+        )
+
+    def __repr__(self) -> str:
+        said = f"refused: {self.refused}" if self.refused else f"{self.num_blocks:,} blocks, {self.num_tokens:,} tokens"
+        return f"<Pool {self.model} · {self.engine} {self.engine_version}: {said}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form (docs/reference/formats.md), every bytes value an exact int."""
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "engine_version": self.engine_version,
+            "budget_bytes": self.budget_bytes,
+            "block_bytes": self.block_bytes,
+            "num_blocks": self.num_blocks,
+            "null_blocks": self.null_blocks,
+            "allocated_bytes": self.allocated_bytes,
+            "num_tokens": self.num_tokens,
+            "max_model_len": self.max_model_len,
+            "concurrency": self.concurrency,
+            "refused": self.refused,
+            "estimated_max_model_len": self.estimated_max_model_len,
+            "budget": [line.to_dict() for line in self.budget],
+            "lines": list(self.log),
+            "groups": [dict(group) for group in self.groups],
+        }
+
     @property
     def allocated_bytes(self) -> int:
         """What the blocks take, and what lies beside them."""

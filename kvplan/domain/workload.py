@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import asdict, force_setattr
 
 from kvplan.domain.lengths import trained_tokens
 from kvplan.domain.model import Model
@@ -28,12 +29,27 @@ class Workload(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
+            if not isinstance(value, int) and getattr(value, "ndim", 1) == 0 and hasattr(value, "__index__"):
+                value = _whole(value)
+                force_setattr(self, name, value)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
                 raise OptionError(
                     f"{name} must be a whole number from 0 to 2**53, got {shown(value)}",
                     hint="counts are tokens or sequences; on the command line `8k` is 8,192",
                     option=name,
                 )
+
+    def to_dict(self) -> dict[str, int]:
+        """The JSON form."""
+        return asdict(self)
+
+
+def _whole(value: Any) -> Any:
+    """A whole number of another library's (numpy's, torch's) as Python's; what is none stays as it is."""
+    try:
+        return value.__index__()
+    except TypeError:
+        return value
 
 
 def with_longest(text: str, models: Iterable[Model], what: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvplan.engines import exllamav3, ideal, llama_cpp, lmdeploy, mlx_lm, ollama, sglang, tensorrt_llm, transformers, vllm
 from kvplan.engines.kernel.about import SHARED, About, Share, number_of
-from kvplan.errors import OptionError, nearest
+from kvplan.errors import OptionError, nearest, shown
 
 if TYPE_CHECKING:
     from kvplan.engines.kernel.engine import Engine
@@ -62,6 +62,8 @@ def about(spec: str) -> About:
     Raises:
         OptionError: no such engine; the message names the nearest.
     """
+    if not isinstance(spec, str):
+        raise OptionError(f"«engine»: a name is needed, got {shown(spec)}", hint=f"one of {', '.join(PREDICTED)}")
     name = engine_name(spec)
     found = ABOUTS.get(name)
     if found is None:
@@ -157,8 +159,8 @@ def make_engine(spec: str, options: Mapping[str, Any]) -> "Engine":
     """
     from kvplan.engines.kernel.releases import parse_version
 
-    version = spec.partition("@")[2]
     cls = engine_class(spec)
+    version = spec.partition("@")[2]
     if version:
         parse_version(version)
     return cls.made(options, version or None)

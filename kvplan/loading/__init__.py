@@ -4,21 +4,39 @@ First match wins, and the error lists what was tried: a YAML spec, a GGUF file, 
 catalogue (also by hub id), a repository on the hub, a GGUF file on the hub.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 from kvplan.domain.model import Model
-from kvplan.errors import UnknownModel, nearest
+from kvplan.errors import UnknownModel, nearest, shown
 from kvplan.files import expanded
 
+#: Addresses of the hub's pages, and of its mirrors'.
+_HUBS: Final = frozenset({"huggingface.co", "hf.co", "hf-mirror.com"})
+_NO_MODELS: Final = frozenset({"datasets", "spaces", "papers", "docs", "collections"})
+_ADDRESS: Final = re.compile(
+    r"(?:https?://(?P<host>[^/\s]+)|(?P<bare>(?:www\.)?(?:huggingface\.co|hf\.co)))(?P<path>/\S*)?", re.IGNORECASE
+)
 
-def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = False) -> Model:
+
+class HasConfig(Protocol):
+    """A config object, as transformers has them."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of its config.json."""
+        ...
+
+
+def load(source: "str | PathLike[str] | Mapping[str, Any] | Model | HasConfig", *, infer: bool = False) -> Model:
     """Load a model.
 
     Args:
         source: a catalogue name (`llama-3.1-8b`), a hub id (`meta-llama/Llama-3.1-8B`), a path to a YAML spec,
-            a config.json or its folder, a dict (a hub config, or a spec), or a `Model` (returned as it is).
+            a config.json or its folder, a dict (a hub config, or a spec), a config object of transformers, or a `Model`
+            (returned as it is).
         infer: read an unknown architecture by the shape of its config; the result is marked `inferred`.
 
     Raises:
@@ -30,10 +48,14 @@ def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = Fals
         return source
     if isinstance(source, Mapping):
         return _load_mapping(source, infer=infer)
-    text = str(source)
+    if not isinstance(source, str | PathLike):
+        return _load_object(source, infer=infer)
+    text = hub_name(source) if isinstance(source, str) else fspath(source)
+    if not isinstance(text, str):
+        raise UnknownModel("a path is text, not bytes", hint="decode it first")
     if not text or len(text) > 4096 or "\0" in text:
         raise UnknownModel("a model name or path of 1 to 4,096 characters is needed", hint="try `kvplan models`")
-    found = _load_file(text, infer=infer) if isinstance(source, Path) or _looks_like_path(text) else None
+    found = _load_file(text, infer=infer) if not isinstance(source, str) or _looks_like_path(text) else None
     if found is not None:
         return found
     from kvplan.loading.catalogue import find, load_entry
@@ -47,6 +69,32 @@ def load(source: "str | Path | Mapping[str, Any] | Model", *, infer: bool = Fals
     if found is not None:
         return found
     return _load_remote(text, infer=infer)
+
+
+def hub_name(text: str) -> str:
+    """A page of the hub as the name that it is of: `owner/name`, or `owner/name/file.gguf`; other texts as they are.
+
+    Raises:
+        UnknownModel: an address of another site, or a page of something else.
+
+    >>> hub_name("https://huggingface.co/Qwen/Qwen3-8B/tree/main")
+    'Qwen/Qwen3-8B'
+    """
+    address = _ADDRESS.fullmatch(text.strip())
+    if address is None:
+        return text
+    host, path = (address["host"] or address["bare"]).lower(), re.split("[?#]", address["path"] or "")[0].strip("/")
+    parts = path.split("/")
+    if (
+        host.removeprefix("www.") not in _HUBS
+        or len(parts) < 2
+        or parts[0] in {"datasets", "spaces", "papers", "docs", "collections"}
+    ):
+        raise UnknownModel(
+            f"`{text[:120]}` is not the page of a model on the hub", hint="give `owner/name`, or a downloaded file or folder"
+        )
+    file = parts[4:] if len(parts) > 4 and parts[2] in {"blob", "resolve", "raw"} else []
+    return "/".join([*parts[:2], *file] if file and file[-1].lower().endswith(".gguf") else parts[:2])
 
 
 def _looks_like_path(text: str) -> bool:
@@ -65,7 +113,25 @@ def _load_mapping(data: Mapping[str, Any], *, infer: bool) -> Model:
         from kvplan.loading.yaml_spec.read import model_from_data
 
         return model_from_data(data, source="dict", infer=infer)
-    return architectures.read(data, source="dict", infer=infer)
+    from kvplan.loading.foreign import as_hub_config
+
+    return architectures.read(as_hub_config(data, "dict"), source="dict", infer=infer)
+
+
+def _load_object(source: object, *, infer: bool) -> Model:
+    """A config object, by its `to_dict()`; its name is the repository's that it was read from, where it says so."""
+    from kvplan import architectures
+
+    asked = getattr(source, "to_dict", None)
+    data = asked() if callable(asked) else None
+    if not isinstance(data, Mapping):
+        raise UnknownModel(
+            f"{shown(source)} ({type(source).__name__[:60]}) is no model",
+            hint="a name, a path, a dict, a config with `to_dict()`, or a `Model`",
+        )
+    said = getattr(source, "name_or_path", "")
+    name = said.rstrip("/").rpartition("/")[2] if isinstance(said, str) else ""
+    return architectures.read(data, source=type(source).__name__, name=name, infer=infer)
 
 
 def _is_spec(data: Mapping[str, Any]) -> bool:
@@ -90,14 +156,16 @@ def _load_file(text: str, *, infer: bool) -> Model | None:
 
 
 def _load_folder(path: Path, *, infer: bool) -> Model:
+    from kvplan.loading.folders import config_in
+
+    found = config_in(path)
+    if found.suffix.lower() == ".gguf":
+        from kvplan.loading.gguf_file import load_gguf
+
+        return load_gguf(found, infer=infer)
     from kvplan.loading.config_json import load_config
 
-    config = path / "config.json"
-    if not config.is_file():
-        raise UnknownModel(
-            f"`{path}` is a folder without a config.json", hint="give the folder of a downloaded model, or a config.json"
-        )
-    return load_config(config, infer=infer)
+    return load_config(found, infer=infer)
 
 
 def _load_by_suffix(path: Path, *, infer: bool) -> Model:
@@ -111,7 +179,9 @@ def _load_by_suffix(path: Path, *, infer: bool) -> Model:
 
         return load_spec(path, infer=infer)
     from kvplan.loading.config_json import load_config
+    from kvplan.loading.foreign import refuse_file
 
+    refuse_file(path)
     return load_config(path, infer=infer)
 
 

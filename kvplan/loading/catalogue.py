@@ -15,7 +15,7 @@ from kvplan.domain.model import Model
 #: What a hub id adds to a model's name without changing its layers: storage formats, then tuning, then dates and versions.
 _FORMATS: Final = frozenset({
     "bf16", "fp16", "fp8", "nvfp4", "mxfp4", "fp4", "int4", "int8", "awq", "gptq", "gguf", "mlx", "4bit", "8bit", "bnb", "hf",
-    "w4a16", "w8a8", "dynamic", "static", "pertensor", "quantized",
+    "w4a16", "w8a8", "w8a16", "dwq", "dynamic", "static", "pertensor", "quantized",
 })  # fmt: skip
 _TUNINGS: Final = frozenset({"instruct", "chat", "it", "base", "pt", "thinking", "inst", "dpo", "sft"})
 _DATE: Final = re.compile(r"\d{4}")
@@ -85,7 +85,7 @@ def candidates(name: str) -> Iterator[str]:
     >>> list(candidates("meta-llama-3.1-8b-instruct-fp8"))
     ['llama-3.1-8b-instruct-fp8', 'llama-3.1-8b-instruct', 'llama-3.1-8b']
     """
-    plain = re.sub(r"(?<=\d)_(?=\d)", ".", name.lower()).replace("_", "-").replace(".inst", "-inst")
+    plain = re.sub(r"(?<=\d)_(?=\d)", ".", name.lower()).replace("_", "-").replace(".inst", "-inst").replace("quantized.w", "w")
     for prefix in _VENDOR_PREFIXES:
         plain = plain.removeprefix(prefix)
     words = plain.split("-")

@@ -9,6 +9,7 @@ from kvplan.domain.model import Model
 from kvplan.errors import ConfigError
 from kvplan.files import read_bounded
 from kvplan.limits import CONFIG_BYTES
+from kvplan.loading.foreign import as_hub_config
 
 #: Above this, parts of `quantization_config` that nobody reads (a line for each layer) are checked but not built.
 _LARGE: Final = 64 * 2**10
@@ -22,7 +23,7 @@ def load_config(path: Path, *, infer: bool = False, name: str = "") -> Model:
         UnknownArchitecture: no family claims it.
     """
     data = parse_config(read_bounded(path, CONFIG_BYTES, ConfigError, "a config.json"), str(path))
-    return architectures.read(data, source=str(path), name=name or _name_of(path, data), infer=infer)
+    return architectures.read(as_hub_config(data, str(path)), source=str(path), name=name or _name_of(path, data), infer=infer)
 
 
 def parse_config(raw: bytes, source: str, what: str = "a model's config.json") -> dict[str, Any]:
@@ -99,6 +100,6 @@ def _slimmed(raw: bytes) -> bytes:
 
 def _name_of(path: Path, data: dict[str, Any]) -> str:
     resolved = path.resolve()
-    if path.name == "config.json":
+    if path.name in {"config.json", "params.json"}:
         return resolved.parent.name or "config"
     return resolved.stem.split("__")[-1] or str(data.get("model_type", "model"))

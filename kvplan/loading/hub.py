@@ -5,6 +5,7 @@ from kvplan.domain.model import Model
 from kvplan.limits import CONFIG_BYTES
 from kvplan.loading.config_json import parse_config
 from kvplan.loading.fetch import HubFile
+from kvplan.loading.foreign import as_hub_config
 
 
 def load_from_hub(repo_id: str, *, infer: bool = False) -> Model:
@@ -19,4 +20,5 @@ def load_from_hub(repo_id: str, *, infer: bool = False) -> Model:
     """
     raw = HubFile(repo_id, "config.json").whole(CONFIG_BYTES)
     source = f"{repo_id}/config.json"
-    return architectures.read(parse_config(raw, source), source=source, name=repo_id.rpartition("/")[2], infer=infer)
+    data = as_hub_config(parse_config(raw, source), source)
+    return architectures.read(data, source=source, name=repo_id.rpartition("/")[2], infer=infer)

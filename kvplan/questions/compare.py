@@ -26,6 +26,15 @@ class Row(Struct, frozen=True, kw_only=True):
     answer: Allocation | NotPredicted
     relative: float | None = None
 
+    @property
+    def total_bytes(self) -> int | None:
+        """The cache; None where it is not predicted."""
+        return self.answer.total_bytes if isinstance(self.answer, Allocation) else None
+
+    def __repr__(self) -> str:
+        said = "not predicted" if self.relative is None else f"{self.relative:.2f}x"
+        return f"<Row {self.model.name} · {self.engine} · {self.kv_dtype}: {said}>"
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, every bytes value an exact int (docs/reference/formats.md)."""
         if isinstance(self.answer, NotPredicted):
@@ -42,6 +51,14 @@ class Comparison(Struct, frozen=True, kw_only=True):
     workload: Workload
     baseline: int | None
     savings: bool = False  # every cache dtype, each row against its own model's dtype
+
+    def __repr__(self) -> str:
+        w = self.workload
+        return f"<Comparison of {len(self.rows):,} rows · {w.batch_size:,} x {w.seq_len:,} tokens>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: the rows in order, and which of them is the baseline (None: each against its own dtype)."""
+        return {"baseline": self.baseline, "rows": [row.to_dict() for row in self.rows]}
 
 
 def compare(

@@ -33,6 +33,15 @@ class Receipt(Struct, frozen=True, kw_only=True):
     not_predicted: str = ""
     notes: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        q = self.question
+        return hash((q.model.name, q.engine, q.gpu.id, q.gpus, self.starts, self.lines, self.refused))
+
+    def __repr__(self) -> str:
+        q = self.question
+        said = "starts" if self.starts else f"does not start: {self.refused or self.not_predicted}"
+        return f"<Receipt {q.model.name} · {q.engine} on {q.gpu.id}: {said}>"
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form (docs/reference/formats.md), every bytes value an exact int."""
         q, found = self.question, self.budget.ledger

@@ -118,13 +118,7 @@ class Answer(Protocol):
 
 def not_predicted_dict(answer: NotPredicted) -> dict[str, Any]:
     """The JSON form of an answer that is not known: what was asked, why not, and where to look."""
-    return {
-        "model": answer.model,
-        "engine": answer.engine,
-        "engine_version": answer.engine_version,
-        "not_predicted": answer.reason,
-        "see": answer.see,
-    }
+    return answer.to_dict()
 
 
 def not_predicted_title(answer: NotPredicted) -> str:

@@ -1,52 +1,44 @@
-"""How answers look where Python shows them: as on a terminal with rich, as HTML in a notebook.
+"""How answers look where Python shows them: as the command's report on a terminal (`rich.print`), as HTML in a notebook.
 
-The values lie below and know no tables; `shown` puts the displays on, once, when an answer is first made.
+The values lie below and know no report; `displayed` puts the displays on a class, when answers of that kind are first made.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from kvplan.domain.allocation import Allocation
-from kvplan.report.blocks import Answer, View
-
-
-def _estimate(answer: Any) -> Answer:
-    from kvplan.report.answers.estimate import EstimateAnswer
-
-    return EstimateAnswer([answer])
+if TYPE_CHECKING:
+    from kvplan.report.blocks import Answer
 
 
-def _sweep(answer: Any) -> Answer:
-    from kvplan.report.answers.sweep import SweepAnswer
+def displayed(kind: type, where: str, *, several: bool = True) -> None:
+    """Let values of `kind` show what their command shows.
 
-    return SweepAnswer(answer)
+    Args:
+        kind: the class of a value.
+        where: `module:class` of what shows it.
+        several: that class takes a list of such values.
+    """
 
-
-def shown(kind: type, report: Callable[[Any], Answer]) -> None:
-    """Let `kind` be shown as the report that `report` makes of it."""
+    def answer(value: Any) -> "Answer":
+        module, _, name = where.partition(":")
+        made: Answer = getattr(import_module(module), name)([value] if several else value)
+        return made
 
     def on_console(self: Any, console: Any, options: Any) -> Iterator[Any]:
         from rich.text import Text
 
+        from kvplan.report.blocks import View
         from kvplan.report.formats.table import text
 
         view = View(width=options.max_width, color=console.is_terminal and not console.no_color)
-        yield Text.from_ansi(text(report(self), view).rstrip("\n"))
+        yield Text.from_ansi(text(answer(self), view).rstrip("\n"))
 
     def as_html(self: Any) -> str:
+        from kvplan.report.blocks import View
         from kvplan.report.formats.html import body
 
-        return body(report(self), View())
+        return body(answer(self), View())
 
     kind.__rich_console__ = on_console  # type: ignore[attr-defined]
     kind._repr_html_ = as_html  # type: ignore[attr-defined]
-
-
-shown(Allocation, _estimate)
-
-
-def show_sweeps() -> None:
-    """As above for sweeps, whose class costs numpy."""
-    from kvplan.questions.sweep.grid import Sweep
-
-    shown(Sweep, _sweep)

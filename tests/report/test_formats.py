@@ -76,10 +76,10 @@ def answers() -> Iterator[Answer]:
     yield SweepAnswer(Sweep(models=[model], seq_lens=[1024, 2048], batch_sizes=[1, 2]))
     for engine in ("vllm", "llama.cpp", "ideal"):
         for context in ("2k", "9M"):
-            yield FitAnswer([kvplan.fit(model, "rtx-4090", engine=engine, context=context, weights="16GB")])
+            yield FitAnswer([kvplan.try_fit(model, "rtx-4090", engine=engine, context=context, weights="16GB")])
     yield FitAnswer([kvplan.fit(model, "l4,h100-80gb", target="8 users at 32k", weights="16GB")])
     yield CapacityAnswer(kvplan.capacity([model, "gpt-oss-20b"], "rtx-4090,h100-80gb", context=["2k", "8k"]))
-    yield ReserveAnswer([kvplan.reserve(model, memory="20GiB"), kvplan.reserve(model, memory="20GiB", kv_dtype="nvfp4")])
+    yield ReserveAnswer([kvplan.try_reserve(model, memory="20GiB"), kvplan.try_reserve(model, memory="20GiB", kv_dtype="nvfp4")])
     releases = ("vllm@0.26", "vllm@0.8")
     yield ReceiptAnswer([kvplan.receipt(model, "h200", engine=engine, max_model_len=8192) for engine in releases])
     yield ReceiptAnswer([kvplan.receipt(model, "h200", kv_dtype="nvfp4"), kvplan.receipt(model, "l4", free="1GiB")])

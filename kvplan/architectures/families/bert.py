@@ -1,24 +1,20 @@
 """BERT and its kin: one KV head for each query head, where they are decoders. ModernBERT's decoder slides.
 
-Most checkpoints of these types are encoders (embedders, rerankers, classifiers): `architectures` names a class that generates
-nothing and `is_decoder` is not set. They keep no cache.
+Most checkpoints of these types are encoders (embedders, rerankers, classifiers), which keep no cache: `kit/encoder.py`.
 
 Source: `configuration_*.py` of transformers 5.23.
 """
 
 from typing import Final
 
-from msgspec.structs import replace
-
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.kit.heads import GPT, MHA, Names, Row, read_heads
+from kvplan.architectures.kit.encoder import either
+from kvplan.architectures.kit.heads import MHA, Names, Row, read_heads
 from kvplan.architectures.kit.layers import CHUNKED, FULL, SLIDING, decoder, layer_types, read_window
 from kvplan.architectures.kit.plain import plain
 from kvplan.architectures.kit.reader import Decoder, Reader, reader
 from kvplan.architectures.kit.sliding import first_of
 
-#: Words in the name of a class that generates.
-_GENERATES: Final = ("CausalLM", "LMHead", "Generation", "Decoder")
 _BERT: Final = Row(12, 12, 768, names=MHA)
 _XLM: Final = Names(("n_layers", "num_hidden_layers"), ("n_heads", "num_attention_heads"), (), (), ("emb_dim", "hidden_size"))
 
@@ -36,41 +32,27 @@ def _modernbert(c: Config, row: Row) -> Decoder:
     return decoder(c, heads, kinds, window)
 
 
-@reader
-def _either(c: Config, row: Row) -> Decoder:
-    """The decoder, or an encoder of as many layers, which reads a text at once and remembers nothing."""
-    found, classes = plain(row).read(c), [str(name) for name in c.items("architectures") or ()]
-    if not classes or c.flag("is_decoder") or any(word in name for name in classes for word in _GENERATES):
-        return found
-    return replace(found, layers=[()] * len(found.layers), notes=(*found.notes, "encoder only: keeps no cache"))
-
-
-@reader
-def _encoder(c: Config, row: Row) -> Decoder:
-    """An encoder alone."""
-    return Decoder(layers=[()] * read_heads(c, row).layers, notes=("encoder only: keeps no cache",))
+def _bert(row: Row) -> Reader:
+    return either(row, plain(row))
 
 
 ROWS: Final[dict[str, Reader]] = {
-    "bert": _either(_BERT),
-    "bert-generation": _either(Row(24, 16, 1024, names=MHA)),
-    "big_bird": _either(_BERT),
-    "camembert": _either(_BERT),
-    "data2vec-text": _either(_BERT),
-    "electra": _either(Row(12, 4, 256, names=MHA)),
-    "ernie": _either(_BERT),
-    "modernbert": _encoder(Row(22, 12, 768, names=MHA)),
-    "new": _encoder(Row(12, 12, 768, names=MHA)),
-    "nomic_bert": _encoder(Row(12, 12, 768, names=GPT)),
-    "megatron-bert": _either(Row(24, 16, 1024, names=MHA)),
+    "bert": _bert(_BERT),
+    "bert-generation": _bert(Row(24, 16, 1024, names=MHA)),
+    "big_bird": _bert(_BERT),
+    "camembert": _bert(_BERT),
+    "data2vec-text": _bert(_BERT),
+    "electra": _bert(Row(12, 4, 256, names=MHA)),
+    "ernie": _bert(_BERT),
+    "megatron-bert": _bert(Row(24, 16, 1024, names=MHA)),
     "modernbert-decoder": _modernbert(Row(22, 12, 768, names=MHA)),
-    "rembert": _either(Row(32, 18, 1152, names=MHA)),
-    "roberta": _either(_BERT),
-    "roberta-prelayernorm": _either(_BERT),
-    "roc_bert": _either(_BERT),
-    "roformer": _either(_BERT),
-    "xlm": _either(Row(12, 16, 2048, names=_XLM)),
-    "xlm-roberta": _either(_BERT),
-    "xlm-roberta-xl": _either(Row(36, 32, 2560, names=MHA)),
-    "xmod": _either(_BERT),
+    "rembert": _bert(Row(32, 18, 1152, names=MHA)),
+    "roberta": _bert(_BERT),
+    "roberta-prelayernorm": _bert(_BERT),
+    "roc_bert": _bert(_BERT),
+    "roformer": _bert(_BERT),
+    "xlm": _bert(Row(12, 16, 2048, names=_XLM)),
+    "xlm-roberta": _bert(_BERT),
+    "xlm-roberta-xl": _bert(Row(36, 32, 2560, names=MHA)),
+    "xmod": _bert(_BERT),
 }

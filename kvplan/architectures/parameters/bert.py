@@ -1,10 +1,13 @@
-"""BERT and its kin as decoders: biased attention, post-norms, tables of words, positions and types, a head of its own.
+"""BERT and its kin: biased attention, post-norms, tables of words, positions and types, and what the class puts on top.
 
-Source: `modeling_bert.py`, `modeling_roberta.py` and the other classes `*LMHeadModel`, `*ForCausalLM` of transformers 5.23.
+Source: `modeling_bert.py`, `modeling_roberta.py` and the other classes of transformers 5.23: `*LMHeadModel` and `*ForCausalLM` of
+decoders, `*Model`, `*ForSequenceClassification` and `*ForMaskedLM` of encoders.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from kvplan.architectures.kit.encoder import class_names, writes
 from kvplan.architectures.parameters.blocks import Tensors, linear, norm, over_layers, table, under, vector
 from kvplan.architectures.parameters.sizes import Sizes
 
@@ -53,7 +56,22 @@ def read(s: Sizes, root: str | None = None) -> Tensors:
     """The whole model."""
     row = ROWS[s.model_type]
     yield from under(row.root if root is None else root, _body(s, row))
-    yield from _head(s, row)
+    names = [] if writes(s.c) else class_names(s.c)
+    if any(name.endswith("Model") for name in names):  # alone: it pools the first token
+        yield from linear("pooler.dense", s.hidden, s.hidden, "other", component="head", bias=True)
+    elif any(name.endswith("ForSequenceClassification") for name in names):
+        yield from _classifier(s, row)
+    else:
+        yield from _head(s, row)
+
+
+def _classifier(s: Sizes, row: Row) -> Tensors:
+    """A score for each label: a layer before it, which BERT's kind calls a pooler."""
+    labels = s.c.data.get("id2label")
+    number = len(labels) if isinstance(labels, Mapping) and labels else s.number("num_labels", default=2, minimum=1)
+    before, last = ("classifier.dense", "classifier.out_proj") if row.head == "roberta" else ("bert.pooler.dense", "classifier")
+    yield from linear(before, s.hidden, s.hidden, "other", component="head", bias=True)
+    yield from linear(last, number, s.hidden, "other", component="head", bias=True)
 
 
 def _body(s: Sizes, row: Row) -> Tensors:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Cross, Index, Latent, Model, Reach, Recurrent, Shared, Softmax
+from kvplan.domain.storage.cache import checkpoint_cache
 from kvplan.domain.words import NO_ENGINE
 from kvplan.domain.workload import Workload
 from kvplan.engines.ideal.about import ABOUT
@@ -21,7 +22,7 @@ from kvplan.errors import OptionError
 
 
 class IdealOptions(Struct, frozen=True, kw_only=True):
-    """`kv_dtype` "auto" is the model's dtype; `tensor_parallel` devices split the KV heads."""
+    """`kv_dtype` "auto" is what the checkpoint asks for, else the model's dtype; `tensor_parallel` devices split the KV heads."""
 
     kv_dtype: str = "auto"
     tensor_parallel: int = 1
@@ -71,14 +72,21 @@ class IdealOn(Prepared):
     def __init__(self, engine: Ideal, model: Model) -> None:
         super().__init__(engine, model)
         asked = engine.options.kv_dtype
-        self.cache = lookup(model.dtype if asked == "auto" else asked)
+        own = checkpoint_cache(model.origin) if asked == "auto" else ""
+        self.cache = lookup(own or (model.dtype if asked == "auto" else asked))
+        self._own = own
         self.tensor_parallel = engine.options.tensor_parallel
         self._slopes: dict[int, Slopes] = {}
 
     @property
     def kv_dtype(self) -> str:
-        """The option, or the model's own dtype."""
+        """The option, or the checkpoint's or the model's own dtype."""
         return self.cache.name
+
+    def notes(self, workload: Workload) -> tuple[str, ...]:
+        """The model's, but for what they say of engines, and whose dtype it is."""
+        said = (f"the checkpoint asks for a cache in {self._own} (`auto`)",) if self._own else ()
+        return (*(note for note in self.model.notes if NO_ENGINE not in note), *said)
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Every tensor, one entry for each distinct memory."""
@@ -100,10 +108,6 @@ class IdealOn(Prepared):
         for reach, slope in slopes.by_reach.items():
             grown += (kept_tokens(reach, seq_len + slopes.period) - kept_tokens(reach, seq_len)) * slope
         return grown if slopes.period == 1 else -(-grown // slopes.period)
-
-    def notes(self, workload: Workload) -> tuple[str, ...]:
-        """The model's, but for what they say of engines."""
-        return tuple(note for note in self.model.notes if NO_ENGINE not in note)
 
     def slopes(self, encoder_len: int) -> Slopes:
         """What one more entry costs, read off the tensors once for each encoder length."""

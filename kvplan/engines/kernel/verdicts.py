@@ -36,6 +36,9 @@ class Result(Struct, frozen=True, kw_only=True):
     reason: str = ""
     is_log: bool = False  # every figure is shown, agreeing ones too
 
+    def __hash__(self) -> int:
+        return hash((self.id, self.engine, self.status, self.reason))
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form (docs/reference/audit.md)."""
         answer: dict[str, Any] = {"id": self.id, "engine": self.engine, "status": self.status}
@@ -54,6 +57,13 @@ class Audit(Struct, frozen=True, kw_only=True):
     """The verdicts on all cases, in the order of the files."""
 
     results: tuple[Result, ...]
+
+    def __hash__(self) -> int:
+        return hash(tuple((result.id, result.status) for result in self.results))
+
+    def __repr__(self) -> str:
+        exact = sum(result.status == "exact" for result in self.results)
+        return f"<Audit of {len(self.results):,} cases: {exact:,} exact>"
 
     @property
     def exact(self) -> bool:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from kvplan.domain.model import Model, Recurrent
 from kvplan.domain.origin import NO_SETTINGS, Settings
+from kvplan.domain.storage.cache import checkpoint_cache
 from kvplan.units import MAX_COUNT
 
 
@@ -139,10 +140,16 @@ def own_state_dtype(model: Model, memory: Recurrent, nemotron_states: str) -> st
 
 def quantised_cache(model: Model) -> bool:
     """Whether the checkpoint's quantisation asks for an fp8 cache. Source: `config/cache.py:resolve_kv_cache_dtype`."""
-    if model.origin is None or not isinstance(model.origin.config.get("quantization_config"), dict):
+    return bool(checkpoint_cache(model.origin))
+
+
+def mlx_checkpoint(model: Model) -> bool:
+    """Whether its weights are packed as mlx packs them, and so as no method of vLLM's does."""
+    if model.origin is None or not isinstance(model.origin.config.get("quantization"), dict):
         return False
-    c = model.origin.outer.section("quantization_config")
-    return str(c.data.get("kv_cache_quant_algo"))[:9].upper() == "FP8" or bool(c.data.get("kv_cache_scheme"))
+    config = model.origin.config
+    own = config.get("quantization_config")
+    return "bits" in config["quantization"] and not (isinstance(own, dict) and own.get("quant_method"))
 
 
 def described_by_hand(model: Model) -> bool:

@@ -14,7 +14,7 @@ from kvplan.domain.model import Cross, Latent, Memory, Model, Recurrent, Softmax
 from kvplan.engines.vllm.backends import SINCE, Heads, takers
 from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS, cache_dtype
 from kvplan.engines.vllm.layers import compressed, sparse_mla
-from kvplan.engines.vllm.models import any_traits, text_traits
+from kvplan.engines.vllm.models import any_traits, mlx_checkpoint, text_traits
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.errors import Refused
 
@@ -40,6 +40,8 @@ def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> It
             yield f"kvplan knows no rule for it: {traits.undescribed}"
     if compressed(model) and version < _V4_SINCE:
         yield "models with compressed entries (DeepSeek V4) are served from 0.20 on"
+    if mlx_checkpoint(model):
+        yield "an MLX checkpoint's `quantization` names no method that it has (config/model.py:_verify_quantization)"
     memories = {memory for group in model.collapsed() for memory in group}
     yield from _parallel(model, options, memories)
     if options.device == "cuda":

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from os import PathLike, fspath
 from typing import Any, Final
 
 from kvplan.architectures.weights import CLOSE, check_format, nominal_bytes, stored_weights, weights_at
@@ -11,12 +11,13 @@ from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.errors import OptionError
 from kvplan.files import expanded
+from kvplan.loading import HasConfig, hub_name
 from kvplan.loading.catalogue import find
 from kvplan.loading.weights.safetensors import TensorBytes, checkpoint_bytes
 
 #: A repository of GGUF files, by its name alone.
 _GGUF_COPY: Final = re.compile(r"^[^/]+/[^/]+-gguf$", re.IGNORECASE)
-Source = str | Path | Mapping[str, Any] | Model
+Source = str | PathLike[str] | Mapping[str, Any] | Model | HasConfig
 
 
 def find_weights(source: Source, model: Model, *, given_bytes: int | None = None, dtype: str | None = None) -> Line:
@@ -41,10 +42,10 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
     if checkpoint is not None:
         return Line(name="weights", bytes=checkpoint.bytes, basis="measured", source=checkpoint.source)
     if model.weights_bytes is not None:
-        gguf = str(source).lower().endswith(".gguf")
+        gguf = bool(model.gguf)
         said = "the tensors that the GGUF file lists" if gguf else "weights_bytes in its description"
         return Line(name="weights", bytes=model.weights_bytes, basis="measured" if gguf else "given", source=said)
-    if isinstance(source, str) and _GGUF_COPY.search(source):
+    if isinstance(source, str) and _GGUF_COPY.search(hub_name(source)):
         raise OptionError(
             f"`{source[:80]}` holds GGUF files of several sizes", hint="say which with «weights_dtype q4_k_m», or name the file"
         )
@@ -86,9 +87,10 @@ def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
 
 def _checkpoint(source: Source) -> TensorBytes | None:
     """The safetensors files beside a local config.json, or of a hub repository."""
-    if isinstance(source, Model | Mapping):
+    if not isinstance(source, str | PathLike):
         return None
-    path = expanded(source)
+    source = hub_name(source) if isinstance(source, str) else source
+    path = expanded(fspath(source))
     try:
         folder = path if path.is_dir() else path.parent if path.name == "config.json" and path.is_file() else None
     except OSError:

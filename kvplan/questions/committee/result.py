@@ -10,6 +10,7 @@ from kvplan.domain.ledger import Ledger, Line
 from kvplan.domain.plan import Member, Plan
 from kvplan.domain.pool import Pool
 from kvplan.questions.fit.question import Fix
+from kvplan.units import human_bytes
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -36,6 +37,12 @@ class Part(Struct, frozen=True, kw_only=True):
     needs: tuple[str, ...] = ()  # what must be there beside that
     meaning: str = ""
     environment: str = ""
+
+    def __hash__(self) -> int:
+        return hash((self.member.name, self.member.engine, self.bytes, self.users, self.cards))
+
+    def __repr__(self) -> str:
+        return f"<Part {self.member.name} · {self.member.engine}: {human_bytes(self.bytes)}>"
 
     @property
     def needed_bytes(self) -> int:
@@ -113,6 +120,13 @@ class Committee(Struct, frozen=True, kw_only=True):
     solved: bool = False
     exact: bool = True
     notes: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return hash((self.plan.source, self.plan.gpu.id, self.plan.gpus, self.order, self.scale, self.total_bytes))
+
+    def __repr__(self) -> str:
+        said = "fits" if self.fits else f"lacks {human_bytes(self.missing_bytes)}" if self.missing_bytes else "does not fit"
+        return f"<Committee of {len(self.parts)} on {self.plan.hardware}: {said}>"
 
     @property
     def cards(self) -> tuple[Card, ...]:

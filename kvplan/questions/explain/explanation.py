@@ -14,6 +14,7 @@ from kvplan.questions.estimate import plan
 from kvplan.questions.explain.formula import Line, formula
 from kvplan.questions.explain.layer_map import Run, layer_map
 from kvplan.questions.explain.rules import Rule, rules_for
+from kvplan.units import human_bytes
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -25,6 +26,13 @@ class Explanation(Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     layers: tuple[Run, ...]
     lines: tuple[Line, ...]
+
+    def __hash__(self) -> int:
+        return hash((self.model.name, self.engine, self.lines))
+
+    def __repr__(self) -> str:
+        said = f"not predicted: {self.answer.reason}" if isinstance(self.answer, NotPredicted) else human_bytes(self.total_bytes)
+        return f"<Explanation {self.model.name} · {self.engine}: {said}>"
 
     @property
     def total_bytes(self) -> int:

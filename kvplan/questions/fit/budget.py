@@ -30,7 +30,7 @@ from kvplan.engines.kernel.engine import Prepared
 from kvplan.errors import OptionError, Refused, shown
 from kvplan.questions.fit.question import Question
 from kvplan.questions.fit.room import Room
-from kvplan.units import ceil_div
+from kvplan.units import MAX_COUNT, ceil_div
 
 #: Lines that are loaded with the model.
 LOADED: Final = frozenset({"weights", "LoRA slots", "drafter"})
@@ -96,7 +96,7 @@ def prepared_of(q: Question, plain: Budget, sequences: int | None = None) -> Pre
     limit = about(q.engine).roles.get("context", "")
     told = about(q.engine).roles.get("sequences", "")
     most = sequences or q.each
-    if most and told in option_names(q.engine):
+    if most and most < MAX_COUNT and told in option_names(q.engine):  # a model without a cache has no most
         options.setdefault(told, most * q.inside)
     share = about(q.engine).roles.get("utilization", "")
     if q.context is not None and limit in option_names(q.engine):

@@ -54,6 +54,10 @@ class Cell(Struct, frozen=True, kw_only=True):
     tensor_parallel: int = 1
     reason: str = ""
 
+    def __repr__(self) -> str:
+        held = "" if self.requests is None else f"{self.requests:,} x "
+        return f"<Cell {self.model} · {self.engine} on {self.gpus} x {self.gpu}: {held}{self.context:,} tokens, {self.verdict}>"
+
     @property
     def fits(self) -> bool:
         """Whether one request surely fits."""
@@ -69,6 +73,9 @@ class Capacity(Struct, frozen=True, kw_only=True):
 
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Capacity of {len(self.cells):,} cells, {sum(cell.fits for cell in self.cells):,} fit>"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, every bytes value an exact int."""

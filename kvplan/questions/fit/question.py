@@ -188,6 +188,16 @@ class Fit(Struct, frozen=True, kw_only=True):
     fixes: tuple[Fix, ...] = ()
     tried: "tuple[Fit, ...]" = ()
 
+    def __hash__(self) -> int:
+        q = self.question
+        return hash((q.model.name, q.engine, q.gpu.id, q.gpus, q.asked, self.fits, self.context, self.batch_size))
+
+    def __repr__(self) -> str:
+        q = self.question
+        said = "not predicted" if self.not_predicted else "fits" if self.fits else "does not fit"
+        on = q.gpu.id if q.gpus == 1 else f"{q.gpus} x {q.gpu.id}"
+        return f"<Fit {q.model.name} · {q.engine} on {on}: {self.batch_size:,} x {self.context:,} tokens, {said}>"
+
     @property
     def cache_bytes(self) -> int:
         """The cache on one device at the answer; at the target where that does not fit."""

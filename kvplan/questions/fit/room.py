@@ -20,6 +20,8 @@ from kvplan.units import MAX_COUNT
 T = TypeVar("T")
 #: Requests at once of a server that is not told how many.
 _UNTOLD: Final = 0
+#: Starts after which a search goes by halves.
+_FEW: Final = 8
 
 
 def largest_batch(
@@ -149,7 +151,7 @@ class Room:
 
     def _start(self, batch_size: int, context: int) -> Prepared:
         more = {self._limit: context} if self._limit else {}
-        if self._sequences and batch_size != _UNTOLD:
+        if self._sequences and batch_size not in {_UNTOLD, MAX_COUNT}:  # a model without a cache has no most
             more[self._sequences] = batch_size * self._together
         return make_engine(self._spec, self._options | more).on(self.model)
 
@@ -242,7 +244,9 @@ class Room:
         if not self._sequences or guess >= MAX_COUNT:
             return min(guess, MAX_COUNT)
         guess = max(guess, 1)  # what it takes for many may leave nothing, where one would fit
+        starts = 0
         while guess > enough:
+            starts += 1
             try:
                 found = holds(*self._at(guess, context)[:2])
             except Refused:
@@ -257,6 +261,8 @@ class Room:
                 if too_many - enough <= 1:
                     return enough
                 guess = min(max(guess, enough + 1), too_many - 1)
+                if starts > _FEW:  # each answer is little less than what was told: halve what is left
+                    guess = (enough + too_many) // 2
         return enough
 
     def most_on_average(self, context: int, average: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.allocation import COLUMNS, NotPredicted
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
@@ -36,6 +36,7 @@ Block = dict[str, str | int | IntArray]
 #: The columns that are arrays; with the labels they are the columns of `kvplan estimate -f csv`.
 AXES: Final = ("batch_size", "seq_len")
 RESULTS: Final = ("payload_bytes", "allocated_bytes", "bookkeeping_bytes", "bytes_per_token", "state_bytes")
+LARGEST_DICT: Final = 10**6  # rows
 BLOCK_CELLS: Final = 2**16
 FEW_COLUMNS: Final = 8  # batch sizes
 BLOCK_TOKENS: Final = 2**14
@@ -105,6 +106,24 @@ class Sweep:
     def __repr__(self) -> str:
         shape = f"{len(self.combinations)} combinations x {len(self.seq_lens)} lengths x {len(self.batch_sizes)} batch sizes"
         return f"<kvplan.Sweep: {len(self):,} rows = {shape}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The grid by columns, the names of the CSV, every bytes value an exact int; `to_frame` and the writers hold more.
+
+        Raises:
+            OptionError: there are more than a million rows.
+        """
+        if len(self) > LARGEST_DICT:
+            raise OptionError(
+                f"{len(self):,} rows are too many for a dict", hint="use `to_frame`, `write_csv` or `write_parquet`"
+            )
+        found: dict[str, list[str | int]] = {name: [] for name in COLUMNS}
+        for block in self.batches():
+            rows = len(block["seq_len"])  # type: ignore[arg-type]
+            for name, column in found.items():
+                value = block[name]
+                column.extend(value.tolist() if isinstance(value, np.ndarray) else [value] * rows)
+        return {"columns": found, "notes": list(self.notes)}
 
     def columns(self, combination: Combination) -> dict[str, IntArray]:
         """One combination's axes and results as flat int64 arrays of `cells` entries; total and allocated are one array."""

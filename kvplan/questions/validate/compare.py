@@ -123,6 +123,10 @@ class Validation(Struct, frozen=True, kw_only=True):
     rank: int = 0
     world_size: int = 1
 
+    def __repr__(self) -> str:
+        said = "as predicted" if self.passed else self.failure()
+        return f"<Validation {self.allocation.model.name} · {self.allocation.engine} on {self.device_name}: {said}>"
+
     @property
     def passed(self) -> bool:
         """Whether every exact figure is equal, every buffer included."""

@@ -1,7 +1,6 @@
 """What `kvplan dtypes`, `engines` and `gpus` show: a table for people, rows of plain values for machines."""
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any, Final
 
 from msgspec import Struct
@@ -41,22 +40,14 @@ class Listing(Struct, frozen=True):
 
 def dtype_listing(dtypes: Sequence[DType]) -> Listing:
     """Every cache dtype: block, bits an element, scales, what to type."""
-    rows: list[dict[str, Any]] = []
-    for d in dtypes:
-        bits = Fraction(d.block_bytes * 8, d.block)
-        rows.append(
-            {
-                "name": d.name,
-                "block_elements": d.block,
-                "block_bytes": d.block_bytes,
-                "bits_per_element": int(bits) if bits.denominator == 1 else float(bits),
-                "head_scale_bytes": d.head_scale_bytes,
-                "torch": d.torch,
-                "scales": d.scales,
-                "flags": {name: found.cache_dtypes[d.name] for name, found in ABOUTS.items() if d.name in found.cache_dtypes},
-                "aliases": sorted(alias for alias, name in ALIASES.items() if name == d.name),
-            }
-        )
+    rows = [
+        {
+            **d.to_dict(),
+            "flags": {name: found.cache_dtypes[d.name] for name, found in ABOUTS.items() if d.name in found.cache_dtypes},
+            "aliases": sorted(alias for alias, name in ALIASES.items() if name == d.name),
+        }
+        for d in dtypes
+    ]
     columns = (
         Column(title="kv dtype", key="name", kind="name"),
         Column(title="block", key="block", kind="count"),
@@ -157,26 +148,7 @@ def _default(value: object) -> str:
 
 def gpu_listing(entries: Sequence[Gpu]) -> Listing:
     """Every GPU: memory on the box, memory as the driver reports it, and who says so."""
-    rows = [
-        {
-            "id": g.id,
-            "vendor": g.vendor,
-            "arch": g.arch,
-            "memory_kind": g.memory_kind,
-            "marketed_gb": list(g.marketed_gb),
-            "reported_bytes": g.reported_bytes,
-            "reported_by": g.reported_by,
-            "cuda_total_bytes": g.cuda_total_bytes,
-            "bandwidth_gb_s": g.bandwidth_gb_s,
-            "bf16_dense_tflops": g.bf16_dense_tflops,
-            "compute_capability": g.compute_capability,
-            "interconnect": g.interconnect,
-            "note": g.note,
-            "unverified": list(g.unverified),
-            "sources": list(g.sources),
-        }
-        for g in entries
-    ]
+    rows = [entry.to_dict() for entry in entries]
     columns = (
         Column(title="gpu", key="id", kind="name"),
         Column(title="marketed", key="marketed"),

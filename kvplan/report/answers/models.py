@@ -48,6 +48,9 @@ class Entry(Struct, frozen=True, kw_only=True):
             hub=hub or None,
         )
 
+    def __repr__(self) -> str:
+        return f"<Entry {self.model} · {' '.join(self.layout)} · {self.layers} layers>"
+
     def to_dict(self) -> dict[str, Any]:
         """The row for machines; `layout` is a list of words."""
         return asdict(self) | {"layout": list(self.layout)}

@@ -10,7 +10,7 @@ from kvplan.domain.pool import Pool
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, located
 from kvplan.report.answers.lines import line_row, lines_table
-from kvplan.report.blocks import Block, Rows, View, not_predicted_dict
+from kvplan.report.blocks import Block, Rows, View
 from kvplan.units import human_bytes
 
 #: The columns of the CSV, one row a pool (docs/reference/formats.md).
@@ -45,26 +45,7 @@ class ReserveAnswer(Struct, frozen=True):
 
 def pool_dict(pool: Pool | NotPredicted) -> dict[str, Any]:
     """The JSON form of a pool, every bytes value an exact int."""
-    if isinstance(pool, NotPredicted):
-        return not_predicted_dict(pool)
-    return {
-        "model": pool.model,
-        "engine": pool.engine,
-        "engine_version": pool.engine_version,
-        "budget_bytes": pool.budget_bytes,
-        "block_bytes": pool.block_bytes,
-        "num_blocks": pool.num_blocks,
-        "null_blocks": pool.null_blocks,
-        "allocated_bytes": pool.allocated_bytes,
-        "num_tokens": pool.num_tokens,
-        "max_model_len": pool.max_model_len,
-        "concurrency": pool.concurrency,
-        "refused": pool.refused,
-        "estimated_max_model_len": pool.estimated_max_model_len,
-        "budget": [line.to_dict() for line in pool.budget],
-        "lines": list(pool.log),
-        "groups": [dict(group) for group in pool.groups],
-    }
+    return pool.to_dict()
 
 
 def pool_table(pool: Pool) -> Table:

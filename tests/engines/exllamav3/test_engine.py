@@ -190,14 +190,14 @@ def test_hostile_options_are_refused_in_one_sentence(options: dict[str, Any], wo
     ],
 )
 def test_refusals_are_the_engines_own(model: str, options: dict[str, Any], words: str) -> None:
-    answer = kvplan.estimate(model, engine="exllamav3", seq_len=256, **options)
+    answer = kvplan.try_estimate(model, engine="exllamav3", seq_len=256, **options)
     assert isinstance(answer, kvplan.NotPredicted)
     assert words in answer.reason
     assert answer.reason.startswith("ExLlamaV3 1.6.5 does not load ")
 
 
 def test_experts_chosen_by_groups_are_refused() -> None:
-    answer = kvplan.estimate("deepseek-v3", engine="exllamav3", seq_len=256)
+    answer = kvplan.try_estimate("deepseek-v3", engine="exllamav3", seq_len=256)
     assert isinstance(answer, kvplan.NotPredicted)
     assert "Group-limited expert routing (n_group = 8, topk_group = 4) is not supported" in answer.reason
 

@@ -151,7 +151,7 @@ def test_a_request_that_is_cut_short_does_not_fit() -> None:
 def test_an_unknown_vocabulary_leaves_the_pool_unknown() -> None:
     by_hand = model_of(FULL)
     assert kvplan.estimate(by_hand, engine="lmdeploy", seq_len=64).total_bytes == 64 * 2 * 2 * 64 * 2  # type: ignore[union-attr]
-    answer = kvplan.reserve(by_hand, memory="1GiB", engine="lmdeploy")
+    answer = kvplan.try_reserve(by_hand, memory="1GiB", engine="lmdeploy")
     assert isinstance(answer, kvplan.NotPredicted)
     assert "vocabulary" in answer.reason
 
@@ -218,7 +218,7 @@ def test_hostile_options_are_refused_in_one_sentence(options: dict[str, Any], wo
     ],
 )
 def test_refusals_are_the_engines_own(model: str, options: dict[str, Any], words: str) -> None:
-    answer = kvplan.estimate(model, engine="lmdeploy", seq_len=256, **options)
+    answer = kvplan.try_estimate(model, engine="lmdeploy", seq_len=256, **options)
     assert isinstance(answer, kvplan.NotPredicted)
     assert words in answer.reason
     assert answer.reason.startswith("LMDeploy ")

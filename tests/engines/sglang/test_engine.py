@@ -202,7 +202,7 @@ def test_the_theory_is_the_least_where_sglang_keeps_everything() -> None:
     compared = 0
     for name in PUBLISHED:
         model = kvplan.load(name)
-        real = kvplan.estimate(model, seq_len=5000, batch_size=2, engine="sglang")
+        real = kvplan.try_estimate(model, seq_len=5000, batch_size=2, engine="sglang")
         if isinstance(real, NotPredicted) or any("SGLang has no class" in note or "no states" in note for note in real.notes):
             continue
         if model.model_type in {"zaya", "bailing_hybrid"} or real.kv_dtype not in {"bfloat16", "float16"}:
@@ -374,7 +374,7 @@ def test_refusals_are_the_engines_own(model: str, options: dict[str, Any], words
 def test_memory_that_does_not_do_is_refused_in_the_pool(model: str, options: dict[str, Any], budget: int, words: str) -> None:
     pool = on(model, **options).pool(budget)
     assert words in pool.refused
-    assert isinstance(kvplan.reserve(model, memory=budget, engine="sglang", **options), Pool)
+    assert isinstance(kvplan.try_reserve(model, memory=budget, engine="sglang", **options), Pool)
 
 
 def test_a_config_that_asks_for_an_fp8_cache_gets_one() -> None:

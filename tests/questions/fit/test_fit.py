@@ -60,7 +60,7 @@ def holds(name: str, engine: str, budget_bytes: int, batch_size: int, context: i
     roles, names = about(engine).roles, option_names(engine)
     told: dict[str, Any] = {"memory": budget_bytes, "context": context, "sequences": batch_size, "utilization": share_of(engine)}
     options = {roles[role]: value for role, value in told.items() if roles.get(role) in names}
-    estimated = kvplan.estimate(MODELS[name], seq_len=context, batch_size=batch_size, engine=engine, **options)
+    estimated = kvplan.try_estimate(MODELS[name], seq_len=context, batch_size=batch_size, engine=engine, **options)
     if isinstance(estimated, kvplan.NotPredicted):  # llama.cpp holds at most 256 sequences
         assert "n_seq_max" in estimated.reason
         return False

@@ -1,0 +1,64 @@
+"""`kvplan.compare`: models, what-if variants, engines and cache dtypes side by side."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from kvplan.api.given import Count, Names, Source, names, sources, workload
+from kvplan.api.given import options as given_options
+from kvplan.domain.variants import variant
+from kvplan.loading import load
+from kvplan.questions.compare import Comparison
+from kvplan.questions.compare import compare as compared
+from kvplan.report.notebook import displayed
+
+displayed(Comparison, "kvplan.report.answers.compare:CompareAnswer", several=False)
+
+
+def compare(
+    models: Source | Iterable[Source],
+    *,
+    variant: Names = (),
+    seq_len: Count = 8192,
+    batch_size: Count = 1,
+    kv_dtype: Names = "auto",
+    engine: Names = "ideal",
+    tensor_parallel: Count | None = None,
+    encoder_len: Count = 0,
+    baseline: Count | None = None,
+    infer: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Every combination beside each other, each against a baseline.
+
+    Args:
+        models: one or several of what `kvplan.load` takes.
+        variant: each model also rewritten: `mha`, `gqa=4`, `mqa`, `mla=512+64`, `window=4096`, `full`, `cla=2`, `mqa+cla=2`.
+        seq_len, batch_size, tensor_parallel, encoder_len, infer: as `kvplan.estimate` takes them.
+        kv_dtype: cache dtypes; `all` shows what each one saves.
+        engine: each `NAME` or `NAME@VERSION`.
+        baseline: the row that is 1.00x: a model's name or a row's number; the first that is predicted when None.
+        options: engine options by their own names; one that only some of the engines have is given to those.
+
+    Returns:
+        A `Comparison`: `.rows`, each with `.model`, `.engine`, `.kv_dtype`, `.relative` and `.answer`, which is an
+        `Allocation`, or `NotPredicted` with the reason (then `.total_bytes` of the row is None); `.to_dict()`.
+
+    Raises:
+        KvplanError: a bad model, option, value or baseline, or no combination is possible.
+
+    >>> [row.total_bytes for row in compare("llama-3.1-8b", variant="mqa+cla=2").rows]
+    [1073741824, 67108864]
+    """
+    originals = [load(source, infer=infer) for source in sources(models)]
+    rewrites = names(variant, "variant") if variant else ()
+    return compared(
+        [model for original in originals for model in (original, *(_rewritten(original, text) for text in rewrites))],
+        workload(seq_len, batch_size, encoder_len, *originals),
+        engines=names(engine, "engine"),
+        kv_dtypes=names(kv_dtype, "kv_dtype"),
+        options=given_options(options, tensor_parallel=tensor_parallel),
+        baseline=None if baseline is None else str(baseline),
+    )
+
+
+_rewritten = variant

@@ -1,0 +1,77 @@
+"""`kvplan.explain`: what is kept, why, the sum with its numbers, and the sources."""
+
+from typing import Any
+
+from kvplan.api.given import Count, Source, answered, workload
+from kvplan.api.given import options as given_options
+from kvplan.loading import load
+from kvplan.questions.explain import Explanation
+from kvplan.questions.explain import explain as explained
+from kvplan.report.notebook import displayed
+
+displayed(Explanation, "kvplan.report.answers.explain:ExplainAnswer", several=False)
+
+
+def explain(
+    model: Source,
+    *,
+    seq_len: Count = 8192,
+    batch_size: Count = 1,
+    kv_dtype: str = "auto",
+    engine: str = "ideal",
+    tensor_parallel: Count | None = None,
+    encoder_len: Count = 0,
+    infer: bool = False,
+    **options: Any,
+) -> Explanation:
+    """What a model's cache holds: why, in which layers, the sum with its numbers, the config keys and the sources.
+
+    Args:
+        model, seq_len, batch_size, kv_dtype, engine, tensor_parallel, encoder_len, infer, options: as `kvplan.estimate`
+            takes them.
+
+    Returns:
+        An `Explanation`: `.rules`, `.layers`, `.lines` (which sum to `.total_bytes`), `.sources`, `.answer`, `.to_dict()`.
+
+    Raises:
+        Refused: the engine does not serve that; `try_explain` returns what is known without it.
+        KvplanError: a bad model, option or value; see `kvplan.errors`.
+
+    >>> [line.bytes for line in explain("llama-3.1-8b").lines]
+    [1073741824]
+    """
+    found = try_explain(
+        model,
+        seq_len=seq_len,
+        batch_size=batch_size,
+        kv_dtype=kv_dtype,
+        engine=engine,
+        tensor_parallel=tensor_parallel,
+        encoder_len=encoder_len,
+        infer=infer,
+        **options,
+    )
+    answered(found.answer)
+    return found
+
+
+def try_explain(
+    model: Source,
+    *,
+    seq_len: Count = 8192,
+    batch_size: Count = 1,
+    kv_dtype: str = "auto",
+    engine: str = "ideal",
+    tensor_parallel: Count | None = None,
+    encoder_len: Count = 0,
+    infer: bool = False,
+    **options: Any,
+) -> Explanation:
+    """As `explain`; where the engine refuses, `.answer` is `NotPredicted` and `.lines` are empty.
+
+    Raises:
+        KvplanError: a bad model, option or value; see `kvplan.errors`.
+    """
+    chosen = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
+    loaded = load(model, infer=infer)
+    return explained(loaded, workload(seq_len, batch_size, encoder_len, loaded), engine, **chosen)
