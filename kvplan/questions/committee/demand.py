@@ -79,13 +79,19 @@ class Demand:
             member.model,
             member.cache_bytes,
             member.context,
+            member.users,
             member.tensor_parallel,
             member.encoder_len,
             options,
         )
 
     def _ledger(self, prepared: Prepared, model: Model, plan: Plan) -> Ledger | None:
-        """Every line of its process, where the engine's are known."""
+        """Every line of its process, where the engine's are known: of one that is told to run its users at once."""
+        if self.member.users and "sequences" in ABOUTS[engine_name(self.member.engine)].roles:
+            try:
+                prepared = _engine(self.member, plan, self.member.users).on(model)
+            except Refused:
+                return None
         tensors = describe(model, getattr(prepared.engine.options, "draft", None))
         given = plan.memory.bytes if plan.memory.basis == "given" else None
         machine = Machine(gpu=plan.gpu, given=given, learned=plan.learned)
@@ -196,8 +202,8 @@ def member_options(member: Member, plan: Plan) -> dict[str, Any]:
     return {**member.options, **machine, **split}
 
 
-def _engine(member: Member, plan: Plan) -> Engine:
-    """The member's engine; complaints about its name and options get the plan's line."""
+def _engine(member: Member, plan: Plan, sequences: int | None = None) -> Engine:
+    """The member's engine, told to run so many requests at once; complaints about its name and options get the plan's line."""
     if not member.engine:
         raise SpecError(f"{member.where('')}: {member.name} needs `engine`", hint=f"one of {', '.join(PREDICTED)}")
     try:
@@ -226,6 +232,8 @@ def _engine(member: Member, plan: Plan) -> Engine:
     options = member_options(member, plan)
     if "context" in known_of.roles:
         options.setdefault(known_of.roles["context"], member.context)
+    if sequences is not None:
+        options.setdefault(known_of.roles["sequences"], sequences)
     try:
         return make_engine(member.engine, options)
     except OptionError as problem:
