@@ -93,7 +93,7 @@ def _part(demand: Demand, wanted: int | None) -> Part:
     share = demand.member.share
     users = wanted or 0
     if share is not None and demand.engine is not None:
-        most = demand.most_users(demand.part_bytes(0))
+        most = demand.most_of_share()
         users = most if wanted is None else min(wanted, most)
     shown = users if users or wanted is None else wanted
     found = demand.footprint(max(shown, 1)) if demand.engine is not None else None

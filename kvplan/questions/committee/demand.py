@@ -39,6 +39,7 @@ class Demand:
     def __init__(self, member: Member, plan: Plan, *, like: "Demand | None" = None) -> None:
         """`like` is a member that differs in nothing that the engine sees: what it has found out holds here too."""
         self.member = member
+        self._plan = plan
         self.total_bytes = plan.memory.bytes
         self._maker = plan.gpu.vendor
         self.weights = share_of_weights(member.weights, member.devices)
@@ -52,7 +53,7 @@ class Demand:
         else:
             self.engine = None if member.model is None or member.cache_bytes is not None else self._prepared(member.model, plan)
             if self.engine is not None and member.model is not None:
-                self.ledger = self._ledger(self.engine, member.model, plan)
+                self.ledger = self._ledger(self.engine, member.model, plan, member.users)
         if self.ledger is not None:
             self._by_ledger(self.ledger)
         self.aside_bytes = 0  # what its server keeps free itself, a part of its reserve
@@ -85,17 +86,34 @@ class Demand:
             options,
         )
 
-    def _ledger(self, prepared: Prepared, model: Model, plan: Plan) -> Ledger | None:
+    def _ledger(self, prepared: Prepared, model: Model, plan: Plan, users: int | None) -> Ledger | None:
         """Every line of its process, where the engine's are known: of one that is told to run its users at once."""
-        if self.member.users and "sequences" in ABOUTS[engine_name(self.member.engine)].roles:
+        if users and "sequences" in ABOUTS[engine_name(self.member.engine)].roles:
             try:
-                prepared = _engine(self.member, plan, self.member.users).on(model)
+                prepared = _engine(self.member, plan, users).on(model)
             except Refused:
                 return None
         tensors = describe(model, getattr(prepared.engine.options, "draft", None))
         given = plan.memory.bytes if plan.memory.basis == "given" else None
         machine = Machine(gpu=plan.gpu, given=given, learned=plan.learned)
         return prepared.ledger(machine, tensors) if tensors is not None else None
+
+    def most_of_share(self) -> int:
+        """The most users that its share holds, of a server that is told to run as many."""
+        most = self.most_users(self.part_bytes(0))
+        if self.engine is None or self.member.model is None or self.member.users is not None or self.ledger is None:
+            return most
+        for _ in range(4):  # what it holds hardly depends on what it is told
+            found = self._ledger(self.engine, self.member.model, self._plan, most)
+            if found is None:
+                return most
+            self.ledger = found
+            self._by_ledger(found)
+            again = self.most_users(self.part_bytes(0))
+            if again == most:
+                break
+            most = again
+        return most
 
     def _by_ledger(self, found: Ledger) -> None:
         """Weights and reserve as the ledger has them, where nobody gave others.
