@@ -339,7 +339,7 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     def use(self) -> Use:
         """What it is for, by its class and its name: text, a vector of a text, or a score of two."""
         named = self.origin.config.get("architectures") if self.origin is not None else None
-        classes = [str(name) for name in named] if isinstance(named, list | tuple) else []
+        classes = [name for name in named if isinstance(name, str)] if isinstance(named, list | tuple) else []
         if any(name.endswith("ForSequenceClassification") for name in classes):
             return "rerank"
         if any(name.endswith(("EmbeddingModel", "ForEmbedding")) for name in classes):
