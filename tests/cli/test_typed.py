@@ -220,6 +220,24 @@ def test_a_plan_to_begin_with_runs(tmp_path: Path, run: Run) -> None:
     assert out.startswith("FITS on rtx-4090-24gb")
 
 
+def test_an_encoder_is_started_for_one_pass_and_has_no_groups(tmp_path: Path, run: Run) -> None:
+    """A BERT generates nothing: `model.generate(…)` would not run, and a table of its cache's groups has no row."""
+    plan = tmp_path / "plan.yaml"
+    members = ("bge-m3", "AutoModel"), ("bge-reranker-v2-m3", "AutoModelForSequenceClassification")
+    rows = (f"  - {{name: {name}, model: {name}, engine: transformers, context: 512, users: 8}}\n" for name, _ in members)
+    plan.write_text("gpu: h100-80gb\nmembers:\n" + "".join(rows), encoding="utf-8")
+    code, out, err = run(f"committee {plan}")
+    assert code == 0, err
+    assert "generate(" not in out
+    assert "CausalLM" not in out
+    for name, loads in members:
+        assert f"model = {loads}.from_pretrained('BAAI/{name}'); model(**inputs)  # at most 8 sequences" in out
+    code, out, err = run("estimate bge-m3 -e vllm -s 512")
+    assert code == 0, err
+    assert "groups of one request" not in out
+    assert "encoder only: keeps no cache" in out
+
+
 def test_a_plan_and_a_description_name_each_others_command(tmp_path: Path, run: Run) -> None:
     plan, spec = tmp_path / "plan.yaml", tmp_path / "spec.yaml"
     run(f"committee --example -o {plan}")

@@ -115,14 +115,23 @@ class TransformersOn(Prepared):
         self.rules = self._rules()
 
     def command(self, serving: Serving) -> str:
-        """Python that holds this workload: the model in its dtype, then the cache or the call that makes it."""
+        """Python that holds this workload: the model in its dtype, then the cache or the call that makes it.
+
+        An encoder generates nothing: one pass is its whole work (`modeling_auto.py`: `AutoModel`, or the class with its head).
+        """
         options = self.engine.options
         told = [repr(serving.model)]
         told += [f'dtype="{self.kv_dtype}"'] if {"kv_dtype", "dtype"} & serving.options.keys() else []
         quantised = weights_flag(self.engine.about, serving)
         told += [f"quantization_config=BitsAndBytesConfig({quantised})"] if quantised else []
-        loaded = f"model = AutoModelForCausalLM.from_pretrained({', '.join(told)})"
-        if options.cache == "static":
+        encoder = not any(layer.memories for layer in self.model.layers)
+        loads = "AutoModelForCausalLM"
+        if encoder:  # a reranker is its encoder with the head that scores
+            loads = "AutoModelForSequenceClassification" if self.model.use == "rerank" else "AutoModel"
+        loaded = f"model = {loads}.from_pretrained({', '.join(told)})"
+        if encoder:
+            made = "model(**inputs)"
+        elif options.cache == "static":
             length = options.max_cache_len or serving.context
             made = f"cache = StaticCache(model.config, max_cache_len={length})"
         else:

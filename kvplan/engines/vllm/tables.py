@@ -25,9 +25,11 @@ _ALIKE: Final = ("kind", "block_size", "page_bytes", "content_bytes", "request_b
 
 
 def tables(a: Allocation) -> tuple[Table, ...]:
-    """The groups of one request, and the split of what it takes."""
+    """The groups of one request, and the split of what it takes; nothing of an encoder, which has no groups."""
     facts: VllmFacts = a.facts
     groups = [group.to_dict() for group in facts.cache_groups]
+    if not groups:
+        return (waste_table(a),) if any(facts.waste.values()) else ()
     shown = group_table(groups, facts.block_bytes, notes=_notes(facts))
     return (shown, waste_table(a)) if any(facts.waste.values()) else (shown,)
 
