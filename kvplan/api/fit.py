@@ -59,6 +59,7 @@ def try_fit(
     encoder_len: Count = 0,
     average: Count | None = None,
     mix: str | None = None,
+    max_seqs: bool = False,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
     infer: bool = False,
@@ -89,6 +90,7 @@ def try_fit(
         encoder_len: encoder output (or image) tokens of a request.
         average: tokens that a request really holds on average; a server with a shared pool then holds more (`.typical`).
         mix: or how many requests hold how many: `70% 4k, 25% 32k, 5% 128k`; without `context`, the longest is the limit.
+        max_seqs: also find the most requests at once that the server can be told and starts (`.seqs`).
         free: bytes that other tenants leave on each device, one value or one a rank.
         machine: a file that `kvplan audit LOG --save` wrote: what only that machine knows.
         infer: read an unknown architecture by shape.
@@ -131,6 +133,7 @@ def try_fit(
         encoder_len=encoder_len,
         average=average,
         mix=mix,
+        max_seqs=max_seqs,
         free=free,
         machine=machine,
         options=options,
@@ -254,6 +257,7 @@ def questions_of(
     encoder_len: Count = 0,
     average: Count | None = None,
     mix: str | None = None,
+    max_seqs: bool = False,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
     options: Mapping[str, Any],
@@ -289,6 +293,7 @@ def questions_of(
         "encoder_len": _count(encoder_len, "«encoder_len»", minimum=0),
         "average": None if average is None else _count(average, "«average»"),
         "mix": mixed,
+        "max_seqs": bool(max_seqs),
         "memory_bytes": None if memory is None else size_of(memory, "«memory»"),
         "reserve_bytes": None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
         "utilization": None if utilization is None else utilization_from(utilization),

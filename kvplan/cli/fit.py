@@ -36,6 +36,9 @@ Average = Annotated[
     typer.Option("--average", metavar="TOKENS", help="What a request holds on average: how many fit a shared pool then?"),
 ]
 Mix = Annotated[str | None, typer.Option("--mix", metavar="TEXT", help='Requests of several lengths: "70% 4k, 25% 32k, 5% 128k"')]
+MaxSeqs = Annotated[
+    bool, typer.Option("--max-seqs", help="Also the most requests at once that the server can be told and starts")
+]
 AsTable = Annotated[bool, typer.Option("--table", help="Each model on each GPU, also of one context")]
 Gpus = Annotated[int | None, typer.Option("--gpus", min=1, metavar="N", hidden=True, help="How many GPUs (as NAME:N)")]
 Split = Annotated[
@@ -60,6 +63,7 @@ def fit(
     target: Target = None,
     average: Average = None,
     mix: Mix = None,
+    max_seqs: MaxSeqs = False,
     table: AsTable = False,
     gpus: Gpus = None,
     tensor_parallel: Split = None,
@@ -118,9 +122,16 @@ def fit(
         **options,
     }
     if table or (context is not None and any(mark in context for mark in ",:")):
-        _table(models, gpu, context, {"batch": batch_size, "target": target, "average": average}, shared, (fmt, output, unit))
+        alone = {"batch": batch_size, "target": target, "average": average, "max_seqs": "" if max_seqs else None}
+        _table(models, gpu, context, alone, shared, (fmt, output, unit))
         return
-    one: dict[str, Any] = {"context": context, "batch_size": batch_size, "target": target, "average": average}
+    one: dict[str, Any] = {
+        "context": context,
+        "batch_size": batch_size,
+        "target": target,
+        "average": average,
+        "max_seqs": max_seqs,
+    }
     answers: list[Fit | NotPredicted] = []
     problems: list[InputError] = []
     with progress(f"trying the GPUs of `{gpu[:40]}`", None, of="", shown=_many(gpu) or len(models) > 1):

@@ -17,7 +17,7 @@ SYNONYMS: Final = {
 #: What people type where another option, or none, is meant -> what to type.
 _MEANT: Final = {
     "max-model-len": "-s TOKENS is a request's length; --set max_model_len=… the server's limit",
-    "max-num-seqs": "-b N is how many requests there are; --set max_num_seqs=… the server's limit",
+    "max-num-seqs": "-b N is how many requests there are; --set max_num_seqs=… the server's limit; fit --max-seqs finds it",
     "max-tokens": "-s TOKENS, prompt and output together",
     "dtype": "--kv-dtype DTYPE is the cache's; --weights-dtype (of fit, reserve, receipt) the weights'",
     "quantization": "--weights-dtype FORMAT of `kvplan fit`",

@@ -45,6 +45,8 @@ class Reserved(Struct, frozen=True, kw_only=True):
 
 def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
     """The pool of `budgets` bytes on each pipeline stage; one budget stands for all."""
+    if plan.scheduling.batch_tokens < plan.scheduling.max_num_seqs:
+        return _refused_step(plan)
     if not plan.groups:
         return Reserved(num_blocks=1, num_tokens=0, concurrency=0.0, max_model_len=plan.max_model_len, lines=())
     if V0.at(plan.version):
@@ -77,6 +79,15 @@ def reserve(plan: Plan, budgets: tuple[int, ...]) -> Reserved:
         max_model_len=length,
         lines=(*lines, *_size_lines(plan, tokens, concurrency, length)),
     )
+
+
+def _refused_step(plan: Plan) -> Reserved:
+    """A step gives every running request a token: no more of them than tokens. Source: `config/scheduler.py`."""
+    words = (
+        f"max_num_batched_tokens ({plan.scheduling.batch_tokens}) must be greater than or equal to max_num_seqs "
+        f"({plan.scheduling.max_num_seqs})."
+    )
+    return Reserved(num_blocks=0, num_tokens=0, concurrency=0.0, max_model_len=plan.max_model_len, lines=(), refused=words)
 
 
 def _too_few_states(plan: Plan, blocks: int) -> bool:

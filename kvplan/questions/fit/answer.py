@@ -9,13 +9,14 @@ from kvplan.architectures.weights import stored_weights
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
 from kvplan.domain.unified import working_set
-from kvplan.engines.kernel.engine import Serving
+from kvplan.engines import about, option_names
+from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.engines.kernel.remarks import beyond
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, Refused
 from kvplan.questions.commands import served_name
-from kvplan.questions.fit.budget import Budgets, room_of
-from kvplan.questions.fit.question import Fit, Limit, Question, Row
-from kvplan.questions.fit.room import Room
+from kvplan.questions.fit.budget import SIDES, Budgets, room_of
+from kvplan.questions.fit.question import Fit, Limit, Question, Row, Seqs
+from kvplan.questions.fit.room import MOST_TOLD, Room
 from kvplan.units import MAX_COUNT
 
 #: Contexts of a trade-off table start here.
@@ -35,6 +36,8 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
             f"«gpus {q.gpus}» is not a multiple of «tensor_parallel {q.tensor_parallel}»{stages}",
             hint="each replica of the model takes as many",
         )
+    if q.max_seqs:
+        _told_requests(q)
     budgets = Budgets(q)
     room = room_of(budgets)
     reason = room.refusal(q.each or 1, q.context or min(q.ceiling, _SHORTEST))
@@ -44,9 +47,48 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
     fits = each > 0 and context > 0 and room.fits(each, context)
     rows = () if brief else _rows(q, room, context, each, fits=fits)
     found = _answered(q, budgets, room, context, each, fits=fits, limited=limited, rows=rows, brief=brief)
+    if q.max_seqs and not brief:
+        found = replace(found, seqs=_seqs(q, budgets, room, max(context, 1)))
     if found.budget.refused:
         return replace(found, fits=False)
     return _over_band(found, room, context, each) if found.budget.cache.low != found.budget.cache.high else found
+
+
+def _told_requests(q: Question) -> str:
+    """The engine's option that says how many requests run at once, which the question leaves open.
+
+    Raises:
+        OptionError: it has no such option, or is told already.
+    """
+    option = about(q.engine).roles.get("sequences", "")
+    if not option or option not in option_names(q.engine):
+        raise OptionError(
+            f"«max_seqs»: {q.engine} is not told how many requests run at once, so no number is the largest", hint="`-e vllm` is"
+        )
+    if option in q.options:
+        raise OptionError(f"«max_seqs» finds {option}, and it is given", hint=f"leave out «set {option}»")
+    return option
+
+
+def _seqs(q: Question, budgets: Budgets, room: Room, context: int) -> Seqs:
+    """The largest number with which the server starts for requests of `context` tokens.
+
+    Raises:
+        OptionError: the engine reserves nothing when it starts, so that any number starts.
+    """
+    option = _told_requests(q)
+    try:
+        served = isinstance(room.prepared(1, context), Served)
+    except Refused:
+        served = True  # it says why below
+    if not served:
+        raise OptionError(f"«max_seqs»: {q.engine} reserves no pool here when it starts", hint="`-e vllm` does")
+    cut = budgets.first.refused
+    found = [0 if cut else room_of(budgets, side).most_told(context) for side in SIDES]
+    most = found[0]
+    stops = cut or (room.not_started(most + 1, context) if most < MOST_TOLD // q.inside else "")
+    most, low, high = (n * q.inside for n in found)
+    return Seqs(option=option, most=most, low=low, high=high, stops=stops)
 
 
 def _over_band(found: Fit, room: Room, context: int, each: int) -> Fit:

@@ -36,6 +36,7 @@ from kvplan.units import MAX_COUNT, ceil_div
 LOADED: Final = frozenset({"weights", "LoRA slots", "drafter"})
 _CONTRADICTION: Final = 0.1
 Side = Literal["bytes", "low", "high"]
+SIDES: Final[tuple[Side, ...]] = ("bytes", "low", "high")
 
 
 def budget_of(q: Question, sequences: int | None = None) -> Budget:

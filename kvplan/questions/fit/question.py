@@ -39,6 +39,7 @@ class Question(Struct, frozen=True, kw_only=True):
     encoder_len: int = 0
     average: int | None = None  # tokens that a request holds on average, for servers with a shared pool
     mix: Mix | None = None  # or how many requests hold how many
+    max_seqs: bool = False  # the most requests at once that the server can be told, and still start, are wanted too
     memory_bytes: int | None = None
     reserve_bytes: int | None = None
     utilization: float | None = None
@@ -158,6 +159,24 @@ class Fix(Struct, frozen=True, kw_only=True):
         return {"change": self.change, "result": self.result, "command": self.command}
 
 
+class Seqs(Struct, frozen=True, kw_only=True):
+    """The most requests at once that a server can be told (`option`, its own name) with which it starts.
+
+    `low` and `high` are the same at both ends of what may be left for the cache; 0: it starts with none. `stops` is what the
+    engine says to one more, empty where no number that was tried is too large.
+    """
+
+    option: str
+    most: int
+    low: int
+    high: int
+    stops: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"option": self.option, "most": self.most, "low": self.low, "high": self.high, "stops": self.stops}
+
+
 class Fit(Struct, frozen=True, kw_only=True):
     """The answer to a `Question`.
 
@@ -180,6 +199,7 @@ class Fit(Struct, frozen=True, kw_only=True):
     typical: int | None = None  # requests of `average` tokens, or of the mix, where a pool is shared
     typical_span: tuple[int, int] | None = None  # fewest and most of them
     evidence: str = ""  # what stands behind the cache's bytes
+    seqs: Seqs | None = None  # where the question asks for it
     flags: str = ""
     needs: tuple[str, ...] = ()  # what must be there beside the command: what no flag does
     not_predicted: str = ""
@@ -231,6 +251,7 @@ class Fit(Struct, frozen=True, kw_only=True):
             "budget": [line.to_dict() for line in self.budget.lines],
             "pool": _pool_dict(self.pool),
             "evidence": self.evidence,
+            "max_seqs": self.seqs.to_dict() if self.seqs else None,
             "flags": self.flags,
             "needs": list(self.needs),
             "rows": [row.to_dict() for row in self.rows],

@@ -20,6 +20,8 @@ from kvplan.units import MAX_COUNT
 T = TypeVar("T")
 #: Requests at once of a server that is not told how many.
 _UNTOLD: Final = 0
+#: The most requests at once that a server is told in a search.
+MOST_TOLD: Final = 2**20
 #: Starts after which a search goes by halves.
 _FEW: Final = 8
 
@@ -264,6 +266,22 @@ class Room:
                 if starts > _FEW:  # each answer is little less than what was told: halve what is left
                     guess = (enough + too_many) // 2
         return enough
+
+    def most_told(self, context: int) -> int:
+        """The most requests at once that the server can be told, and still starts for requests of `context` tokens.
+
+        0 when it starts with no number, MOST_TOLD when none is too large.
+        """
+        return largest(lambda sequences: self._starts(sequences, context), ceiling=MOST_TOLD // self._together)
+
+    def _starts(self, sequences: int, context: int) -> bool:
+        pool = self.pool(sequences, context)
+        return pool is not None and not pool.refused
+
+    def not_started(self, sequences: int, context: int) -> str:
+        """What the engine says instead of starting, told so many requests at once; empty where it starts."""
+        pool = self.pool(sequences, context)
+        return self.refusal(sequences, context) if pool is None else pool.refused
 
     def most_on_average(self, context: int, average: int) -> int:
         """The most requests of `average` tokens in a server that is started for `context`; MAX_COUNT when none limits."""

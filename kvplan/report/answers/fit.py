@@ -221,7 +221,23 @@ def _tables(fit: Fit) -> Iterator[Table]:
         yield alternatives_table(fit)
 
 
+def _seqs_words(fit: Fit) -> Iterator[str]:
+    found = fit.seqs
+    if found is None:
+        return
+    if not found.most:
+        yield f"no {found.option} is small enough to start at {fit.context:,} tokens"
+    elif not found.stops:
+        yield f"no {found.option} up to {found.most:,} keeps {fit.question.engine} from starting, by the rules known of it"
+    else:
+        span = f" ({found.low:,} to {found.high:,} over what may be left for the cache)" if found.low != found.high else ""
+        where = f"requests of up to {fit.context:,} tokens"
+        yield f"the largest {found.option} that starts for {where} is {found.most:,}{span}"
+        yield f"with one more {fit.question.engine} would say: {found.stops}"
+
+
 def _notes(fit: Fit) -> Iterator[str]:
+    yield from _seqs_words(fit)
     if fit.pool is not None and not fit.pool.refused:
         pool = fit.pool
         yield (
