@@ -223,12 +223,12 @@ class Room:
         """The most requests of `context` tokens; 0 when not even one fits, MAX_COUNT when the cache does not grow."""
         at = At(context, 1, self._encoder_len)
         try:
-            prepared = self._at(_UNTOLD, context)[0]
+            prepared = self._made(_UNTOLD, context)
             prepared.check(at)
+            if self._linear(prepared) and prepared.most_bytes(at) == prepared.totals(at).allocated:
+                return self._settled(context, lambda started, limit: _held(started, context, self._encoder_len, limit))
         except Refused:
             return 0
-        if self._linear(prepared) and prepared.most_bytes(at) == prepared.totals(at).allocated:
-            return self._settled(context, lambda started, limit: _held(started, context, self._encoder_len, limit))
         return largest(lambda batch_size: self.fits(batch_size, context))
 
     def _linear(self, prepared: Prepared) -> bool:
@@ -241,20 +241,18 @@ class Room:
         What it holds (`holds` of the server and its bytes) hardly depends on what it is told, so that the answer for one
         number is nearly the next one's, and the search ends after two or three starts.
         """
-        enough, guess = 0, holds(*self._at(_UNTOLD, context)[:2])
+        if not self._sequences:
+            return min(holds(*self._at(_UNTOLD, context)[:2]), MAX_COUNT)
+        enough, guess, starts = 0, 1, 0  # what a server takes for many may leave nothing, where one would fit
         too_many: int | None = None
-        if not self._sequences or guess >= MAX_COUNT:
-            return min(guess, MAX_COUNT)
-        guess = max(guess, 1)  # what it takes for many may leave nothing, where one would fit
-        starts = 0
         while guess > enough:
             starts += 1
             try:
                 found = holds(*self._at(guess, context)[:2])
             except Refused:
                 found = 0
-            if found == guess:
-                return guess
+            if found == guess or found >= MAX_COUNT:
+                return found
             if found > guess:
                 enough, guess = guess, found
             else:

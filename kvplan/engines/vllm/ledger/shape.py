@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from kvplan.domain.latest import latest
 from kvplan.domain.parameters import Parameter
 from kvplan.engines.vllm.ledger.families import ARCHITECTURES, HYBRIDS
 from kvplan.engines.vllm.models import item_tokens
@@ -95,6 +96,7 @@ class Shape(Struct, frozen=True, kw_only=True):
     item_tokens: int = 0
 
 
+@latest(4)  # a fit asks for many numbers of requests
 def shape_of(parameters: Sequence[Parameter], config: Mapping[str, Any], text: Mapping[str, Any], text_type: str) -> Shape:
     """The widths of the model that `parameters` describe.
 
