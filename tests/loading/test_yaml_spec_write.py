@@ -1,9 +1,12 @@
 """Any model as YAML and back."""
 
+import pytest
 from hypothesis import given, settings
 from strategies import models
 
+from kvplan import architectures
 from kvplan.domain.model import Layer, Model, Shared, Softmax, Window
+from kvplan.errors import KvplanError
 from kvplan.loading.yaml_spec.read import SHARING_NOTE, parse_spec
 from kvplan.loading.yaml_spec.text import scalar
 from kvplan.loading.yaml_spec.write import dump_spec
@@ -101,3 +104,30 @@ def test_a_hostile_name_stays_a_name() -> None:
 
 def test_words_that_some_reader_takes_for_another_type_are_quoted() -> None:
     assert [scalar(text) for text in ("yes", "null", "on", "1.5", "bf16")] == ['"yes"', '"null"', '"on"', '"1.5"', "bf16"]
+
+
+@pytest.mark.parametrize("kept", ["each", "last"])
+def test_a_loop_is_written_and_read_back(kept: str) -> None:
+    keys = {"num_hidden_layers": 8, "n_input_layers": 2, "n_output_layers": 2, "n_recurrent_loops": 3, "sliding_window": 8}
+    mode = "per_loop" if kept == "each" else "last_loop"
+    model = architectures.read({"model_type": "dory", "recurrent_kv_cache_mode": mode, **keys})
+    text = dump_spec(model)
+    assert f"loop: {{first: 2, stop: 6, passes: 3, kept: {kept}}}" in text
+    back = parse_spec(text.encode(), "looped.yaml")
+    assert (back.loop, back.layers) == (model.loop, model.layers)
+    assert back.looped(1).layers == model.own_layers
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "{first: 2, stop: 6, passes: 0, kept: each}", "{first: 6, stop: 2, passes: 2, kept: each}", "{first: 2, passes: 2}",
+        "{first: 2, stop: 6, passes: 99999999999, kept: each}", "{first: 2, stop: 6, passes: 3, kept: first}", "3",
+        "{first: 0, stop: 8, passes: 9, kept: each}", "{first: -1, stop: 6, passes: 3, kept: each}",
+    ],
+)  # fmt: skip
+def test_loops_that_a_model_cannot_have_are_refused(loop: str) -> None:
+    text = dump_spec(architectures.read({"model_type": "dory", "num_hidden_layers": 20}))
+    line = next(line for line in text.splitlines() if line.startswith("loop: "))
+    with pytest.raises(KvplanError):
+        parse_spec(text.replace(line, f"loop: {loop}").encode(), "looped.yaml")

@@ -30,7 +30,7 @@ def as_stored(model: Model, args: Arguments) -> Model:
         if kinds not in known:
             known[kinds] = tuple(_memories(args, *kinds))
         layers.append(Layer(index=index, memories=known[kinds]))
-    return replace(model, layers=tuple(layers))
+    return replace(model, layers=tuple(layers), loop=None)  # SGLang counts its own passes
 
 
 def _memories(args: Arguments, sliding: bool, attends: bool, indexes: bool, remembers: bool, sparse: bool) -> Iterator[Memory]:

@@ -32,6 +32,7 @@ from kvplan.engines.kernel.typed import Serving, weights_flag, written_command
 from kvplan.engines.vllm.about import ABOUT
 from kvplan.engines.vllm.facts import GroupFacts, VllmFacts
 from kvplan.engines.vllm.ledger.releases import UTILIZATION
+from kvplan.engines.vllm.loops import served
 from kvplan.engines.vllm.models import any_traits, described_by_hand, mixture, quantised_cache
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.plan import Plan, make_plan
@@ -65,8 +66,9 @@ class Vllm(Engine):
             OptionError: flags that do not fit the model.
         """
         try:
-            refuse(model, self.options, self.release)
-            return VllmOn(self, model, make_plan(model, self.options, self.release))
+            read = served(model)
+            refuse(read, self.options, self.release)
+            return VllmOn(self, read, make_plan(read, self.options, self.release))
         except Refused as problem:
             raise Refused(f"vLLM {self.version} refuses {model.name}: {problem.reason}", problem.see) from problem
 

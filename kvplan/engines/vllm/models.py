@@ -29,6 +29,7 @@ class Traits(Struct, frozen=True, kw_only=True):
     scaled_already: bool = False  # the config's length has the rope scaling in it: Gemma 3
     one_window_draft: bool = False  # its first MTP layer alone is served, with the heads of its sliding layers: mimo_v2_mtp.py
     item_tokens: int = 0  # of the largest item, where images attend both ways and none may be cut: models/gemma4_mm.py
+    one_device: str = ""  # what its class says to more devices
     undescribed: str = ""  # served, and no rule here describes what its layers keep
     gone_since: tuple[int, ...] | None = None  # the first release without it
     gone: str = ""  # why
@@ -68,6 +69,7 @@ MODELS: Final[dict[str, Traits]] = {
     **dict.fromkeys(("falcon_h1", "granitemoehybrid", "jamba", "mamba", "mamba2"), Traits(every_block_states=True)),
     "bart": _NO_V0,
     "deepseek_v41": Traits(undescribed="its layers pool tokens by other ratios than DeepSeek V4's"),
+    "dory": Traits(one_device="Dory currently supports tensor_parallel_size=1 only"),
     "glm5_next_text": Traits(undescribed="its indexer keeps rings of pooled keys, in groups of their own"),
     "glm_moe_dsa": Traits(fp8_on_blackwell=True),
     **dict.fromkeys(("hunyuan", "hunyuan_v1_moe", "hunyuan_v1_dense"), Traits(ignores_sharing=True)),
@@ -80,6 +82,7 @@ MODELS: Final[dict[str, Traits]] = {
     "minimax_text_01": _MINIMAX_01,
     "mllama": Traits(gone_since=(0, 11), gone="MllamaForConditionalGeneration went with the V0 engine"),
     **dict.fromkeys(("nemotron_h", "nemotron_h_puzzle"), Traits(states_in_config=True, every_block_states=True)),
+    "ouro": Traits(gone_since=(0, 27), gone="OuroForCausalLM was supported until v0.26.0"),
     "zamba": Traits(gone_since=(0,), gone="Zamba2 is served, the first Zamba is not"),
     "zamba2": Traits(attention_first=True, every_block_states=True),
 }  # fmt: skip

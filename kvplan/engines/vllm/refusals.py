@@ -36,6 +36,8 @@ def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> It
     for traits in any_traits(model):
         if traits.gone_since is not None and version >= traits.gone_since:
             yield traits.gone
+        if traits.one_device and options.tensor_parallel_size > 1:
+            yield traits.one_device
         if traits.undescribed:
             yield f"kvplan knows no rule for it: {traits.undescribed}"
     if compressed(model) and version < _V4_SINCE:

@@ -19,6 +19,7 @@ from kvplan.engines.vllm.ledger import build, graphs, machine
 from kvplan.engines.vllm.ledger.build import ledger
 from kvplan.engines.vllm.ledger.process import settings_of
 from kvplan.engines.vllm.ledger.settings import Card
+from kvplan.engines.vllm.loops import served
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.plan import make_plan
 from kvplan.units import GIB, MIB
@@ -104,7 +105,7 @@ def compared(
         return []
     total = printed.get("total_gib_printed")
     known = Learned(total=int(total * GIB)) if total else Learned()
-    settings = settings_of(options, make_plan(model, options, release), release)
+    settings = settings_of(options, make_plan(served(model), options, release), release)
     found, _ = ledger(tensors, settings, card, known)
     lines: dict[str, Line | None] = {
         "weights_gib_printed": _weights(found),
