@@ -9,6 +9,8 @@ config.json has. `tools/make_catalogue.py` adds the keys, and refuses a row afte
 from typing import Any, Final
 
 _TIED: Final[dict[str, Any]] = {"tie_word_embeddings": True}
+#: The copies are another project's keyword arguments, which say 163,840; the model cards say 128K, as the class's default does.
+_GEMMA_3: Final[dict[str, Any]] = {"text_config": {"max_position_embeddings": 131_072}}
 _QWEN2_VISION: Final[dict[str, Any]] = {"depth": 32, "embed_dim": 1280, "hidden_size": 3584, "num_heads": 16, "mlp_ratio": 4}
 _GLM_4: Final[dict[str, Any]] = {
     "intermediate_size": 12288, "moe_intermediate_size": 1536, "n_routed_experts": 160, "n_shared_experts": 1,
@@ -39,6 +41,15 @@ def _qwen3_5_vision(hidden: int, intermediate: int, depth: int, out: int) -> dic
     }  # fmt: skip
 
 
+#: Entry -> what its source says further: a key that was mended.
+MENDED: Final[dict[str, str]] = dict.fromkeys(
+    ("gemma-3-4b", "gemma-3-12b", "gemma-3-27b"),
+    "; its max_position_embeddings of 163,840 mended to the model card's 131,072",
+)
+#: Entry -> what is said beside its numbers.
+NOTES: Final[dict[str, str]] = dict.fromkeys(
+    ("llama-2-7b", "llama-2-13b", "llama-2-70b"), "the shipped config says 2,048 tokens; Llama 2 was trained for 4,096"
+)
 #: File -> keys to add; None takes a key's class default away.
 COMPLETED: Final[dict[str, dict[str, Any]]] = {
     "01-ai__Yi-1.5-34B-Chat": {"intermediate_size": 20480},
@@ -73,6 +84,9 @@ COMPLETED: Final[dict[str, dict[str, Any]]] = {
     "facebook__opt-13b": {"ffn_dim": 20480},
     "facebook__opt-30b": {"ffn_dim": 28672},
     "facebook__opt-6.7b": {"ffn_dim": 16384},
+    "google__gemma-3-12b-it": _GEMMA_3,
+    "google__gemma-3-27b-it": _GEMMA_3,
+    "google__gemma-3-4b-it": _GEMMA_3,
     "google__gemma-3n-E2B-it": {"text_config": {"intermediate_size": 8192}},
     "ibm-granite__granite-4.0-h-small": {"shared_intermediate_size": 1536, **_TIED},
     "inclusionAI__Ling-lite": {

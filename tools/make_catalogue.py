@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from catalogue_keys import ORIGINALS, UNEQUAL, completed
+from catalogue_keys import MENDED, NOTES, ORIGINALS, UNEQUAL, completed
 
 from kvplan import architectures
 from kvplan.architectures.kit.config import Config
@@ -366,7 +366,9 @@ def parameters_of(name: str, config: Mapping[str, Any], known: int | None) -> in
 
 def entry(name: str, hub: str, source: str, config: dict[str, Any], *, parameters: int | None = None) -> str:
     """The text of one spec."""
-    counted = {"parameters": parameters} if parameters else {}
+    counted: dict[str, Any] = {"notes": NOTES[name]} if name in NOTES else {}
+    counted |= {"parameters": parameters} if parameters else {}
+    source += MENDED.get(name, "")
     text = "".join(f"{line}\n" for line in block({"name": name, "hub": hub, "source": source, **counted, "config": config}))
     parse_spec(text.encode(), f"{name}.yaml")
     return text

@@ -27,11 +27,14 @@ def narrower_dtypes(engine: str) -> tuple[DType, ...]:
     return tuple(row for row in dtypes_of(engine) if row.block_bytes < 2 * row.block)
 
 
-def lighter_weights(model: Model | None, weights: Line, engine: str) -> Iterator[tuple[str, Line]]:
-    """(format, weights) of the engine's quantisations that make weights lighter, where the parameters are known."""
+def lighter_weights(model: Model | None, weights: Line, engine: str, card: Gpu) -> Iterator[tuple[str, Line]]:
+    """(format, weights) of the engine's quantisations that make weights lighter on a card, where the parameters are known."""
     if model is None or weights.basis not in {"derived", "rule"}:
         return
-    for dtype in about(engine).weight_formats:
+    known = about(engine)
+    for dtype in known.weight_formats:
+        if 0 < card.capability < known.weight_cards.get(dtype, 0):
+            continue
         found = _weights_at(model, dtype)
         if found is not None and found.bytes < weights.bytes:
             yield dtype, found

@@ -1,5 +1,6 @@
 """What is printed to be typed is taken by the server's own parser, and holds what it promises."""
 
+import json
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from kvplan.domain.workload import Workload
 from kvplan.engines import ABOUTS, PREDICTED, default_engine, make_engine, option_names
 from kvplan.engines.kernel.engine import Serving, footprint
 from kvplan.errors import KvplanError, Refused
+from kvplan.questions.changes import lighter_weights
 
 MODELS = [
     "llama-3.1-8b",
@@ -265,6 +267,31 @@ def test_a_card_without_bfloat16_runs_in_float16_and_refuses_the_other_in_the_en
     assert fit.allocation is not None
     assert fit.allocation.kv_dtype == "float16"
     assert fit.flags.endswith("--dtype half")
-    refused = kvplan.fit("llama-3.1-8b", "t4:2", context="4k", dtype="bfloat16")
-    assert "Bfloat16 is only supported on GPUs with compute capability of at least 8.0" in refused.not_predicted
+    with pytest.raises(Refused, match=r"Bfloat16 is only supported on GPUs with compute capability of at least 8\.0"):
+        kvplan.fit("llama-3.1-8b", "t4:2", context="4k", dtype="bfloat16")
     assert "--dtype" not in kvplan.fit("llama-3.1-8b", "h100", context="4k").flags
+
+
+@pytest.mark.parametrize(("card", "fp8"), [("v100-sxm-32gb", False), ("t4:2", True), ("a100-80gb", True)])
+def test_what_an_old_card_cannot_multiply_is_not_offered(card: str, fp8: bool, tmp_path: Path) -> None:
+    """vLLM's Marlin kernel takes fp8 weights from compute capability 7.5 on (a T4), and no card before 8.0 has bfloat16."""
+    done = run(tmp_path, *shlex.split(f"fit llama-3.1-8b --gpu {card} -e vllm --target '24 users at 24k'"))
+    assert done.returncode == 1, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert ("--kv-cache-dtype bfloat16" in shown) == (card == "a100-80gb" and "what to type" in shown)
+    done = run(tmp_path, *shlex.split(f"fit llama-3.1-8b --gpu {card} -e vllm --context 64k -f json"))
+    (fit,) = json.loads(done.stdout)["fits"]
+    offered = {row["kv_dtype"] for row in fit["alternatives"]}
+    assert ("bfloat16" in offered) == (card == "a100-80gb")
+    assert "fp8_e4m3" in offered
+    model = kvplan.load("llama-3.1-8b")
+    found = kvplan.fit(model, card, engine="vllm", context="24k", batch_size=9)
+    lighter = lighter_weights(model, found.question.weights, "vllm", found.question.gpu)
+    assert {dtype for dtype, _ in lighter} == ({"fp8", "int4"} if fp8 else {"int4"})
+
+
+def test_no_fix_is_in_weights_that_the_card_cannot_multiply(tmp_path: Path) -> None:
+    done = run(tmp_path, *shlex.split("fit qwen3-14b --gpu v100-sxm-32gb -e vllm --context 32k -b 1"))
+    assert done.returncode == 1, done.stdout
+    assert "--weights-dtype int4" in done.stdout
+    assert "--weights-dtype fp8" not in done.stdout

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 import kvplan
 from kvplan import architectures
 from kvplan.api import models
+from kvplan.cli.app import main
 from kvplan.domain.model import Model
 from kvplan.engines import PREDICTED
 from kvplan.loading.catalogue import candidates, find, folder, load_entry, names
@@ -198,3 +199,18 @@ def test_an_entry_that_the_listing_lacks_is_worked_out(monkeypatch: pytest.Monke
     monkeypatch.setattr(models, "listed", dict)
     assert list(models.entries("llama-3.1-*")) == kept
     assert kept[0].bytes_per_token > 0
+
+
+@pytest.mark.parametrize("size", ["4b", "12b", "27b"])
+def test_a_gemma_of_the_catalogue_takes_what_its_card_says(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The copy of its config is keyword arguments of another project, which say 163,840."""
+    assert main(["estimate", f"gemma-3-{size}", "-s", "max", "-f", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["estimates"][0]["seq_len"] == 131_072
+
+
+@pytest.mark.parametrize("size", ["7b", "13b", "70b"])
+def test_a_limit_of_a_shipped_config_that_the_model_exceeds_is_said(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", f"llama-2-{size}", "-s", "4k"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "model's own limit of 2,048" in out
+    assert "the shipped config says 2,048 tokens; Llama 2 was trained for 4,096" in out

@@ -74,7 +74,8 @@ class About(Struct, frozen=True, kw_only=True):
 
     `roles` name the engine's own option for kvplan's words, `also` further options that decide the same thing.
     `cache_dtypes` are kvplan's dtypes, the widest first, with what to type for each. `weight_formats` are lighter formats that
-    its users take weights in, the mildest first, `weight_flags` those that it makes of any checkpoint. `command`: pieces of its
+    its users take weights in, the mildest first, `weight_flags` those that it makes of any checkpoint, `weight_cards` the least
+    compute capability (75 is sm_75) of those that not every card multiplies. `command`: pieces of its
     command line: a piece whose value is missing is left out. `engine`, `audit`, `logs`, `field_logs` and `tables` say where
     things are, as `module` or `module:name`.
     """
@@ -89,6 +90,7 @@ class About(Struct, frozen=True, kw_only=True):
     cache_dtypes: Mapping[str, str] = field(default_factory=dict)
     weight_formats: tuple[str, ...] = ("fp8", "int4")
     weight_flags: Mapping[str, str] = field(default_factory=dict)  # format -> what loads any checkpoint in it
+    weight_cards: Mapping[str, int] = field(default_factory=dict)
     reserve: Reserve = Reserve(GIB, "activations, context")
     share: Share = Share(meaning="what its context needs")
     command: tuple[str, ...] = ()

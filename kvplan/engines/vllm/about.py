@@ -47,6 +47,8 @@ ABOUT: Final = About(
         "int4_per_token_head": _DTYPE + "int4_per_token_head",
     },
     weight_flags={"fp8_e4m3": "--quantization fp8", "bnb-4bit": "--quantization bitsandbytes"},
+    # Fp8Config.get_min_capability, marlin_utils_fp8.py:is_fp8_marlin_supported: 8.0 until 0.11, 7.5 in 0.30 and later
+    weight_cards={"fp8": 75},
     # 1.15 GiB in a recorded run with 2,048 batched tokens (tests/golden), more with more
     reserve=Reserve(2 * GIB, "activations, graphs, context"),
     share=Share(

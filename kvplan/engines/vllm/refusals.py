@@ -97,6 +97,8 @@ def _cache(model: Model, options: VllmOptions, version: tuple[int, ...], memorie
             f"{capability // 10}.{capability % 10}. You can use float16 instead by explicitly setting the `dtype` flag in CLI, "
             "for example: --dtype=half."
         )
+    if dtype == "bfloat16" and not options.has_bfloat16:
+        yield "a cache in bfloat16 needs compute capability 8.0 or later, as the activations do; leave it to follow them (auto)"
     latent = any(isinstance(memory, Latent) for memory in memories)
     since = SINCE.get(dtype, (0,))
     if version < since:

@@ -102,7 +102,7 @@ def _weights(answer: Committee) -> Iterator[Change]:
     found = [
         (dtype, -part.weights.bytes, part.member, line)
         for part in answer.parts
-        for dtype, line in lighter_weights(part.member.model, part.member.weights, part.member.engine)
+        for dtype, line in lighter_weights(part.member.model, part.member.weights, part.member.engine, answer.plan.gpu)
     ]
     order = {dtype: i for i, dtype in enumerate(dict.fromkeys(entry[0] for entry in found))}
     for dtype, _, member, line in sorted(found, key=lambda entry: (order[entry[0]], entry[1])):

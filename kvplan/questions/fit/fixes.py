@@ -117,7 +117,7 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
         "a larger GPU ({q.gpu.id})",
         (replace(q, gpu=card, memory_bytes=None, free=(), learned=NOTHING, machine="") for card in larger),
     )
-    lighter = lighter_weights(q.model, q.weights, q.engine)
+    lighter = lighter_weights(q.model, q.weights, q.engine, q.gpu)
     yield (
         "weights quantised ({q.weights_flag}{needs})",
         (replace(q, weights=line, weights_given=True, weights_flag=f"--weights-dtype {dtype}") for dtype, line in lighter),
