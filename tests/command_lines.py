@@ -12,9 +12,10 @@ FLAGS = GOLDEN / "flags"
 #: Engine -> the file of its options.
 FILES = {
     "vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama_cpp", "lmdeploy": "lmdeploy", "mlx-lm": "mlx_lm",
-    "exllamav3": "tabbyapi",
+    "exllamav3": "tabbyapi", "tensorrt-llm": "tensorrt_llm",
 }  # fmt: skip
 _NUMBERS: dict[str, Any] = {"int": int, "float": float}
+_FILE = re.compile(r"<\(echo (?:'[^']*'|[^'() ]+)\)")  # bash's: what is echoed, as a file
 _PAIR = re.compile(r"[2-8],[2-8]")  # TabbyAPI's cache modes beside its named ones
 
 
@@ -52,7 +53,7 @@ def known(engine: str, release: str | None, program: str) -> dict[str, dict[str,
 
 def problems(engine: str, command: str, release: str | None = None) -> list[str]:
     """What the engine's parser would say of a command line; empty where it takes it."""
-    words = shlex.split(command)
+    words = shlex.split(_FILE.sub("/dev/fd/63", command))
     if shlex.split(shlex.join(words)) != words:
         return ["it does not split into the words that it was made of"]
     while words and re.fullmatch(r"[A-Z][A-Z0-9_]*=.*", words[0], re.DOTALL):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command_lines import problems
 from golden import GOLDEN, ROOT
 
@@ -71,6 +72,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"cache_type_k": "q8_0", "swa_full": "true", "kv_unified": "true", "batch": "4096"},
     ],
     "lmdeploy": [{"kv_dtype": "int8", "tensor_parallel": 2, "enable_prefix_caching": "true", "max_prefill_token_num": "4096"}],
+    "tensorrt-llm": [
+        {"kv_dtype": "fp8", "tensor_parallel": 2, "tokens_per_block": "64", "max_num_tokens": "4096"},
+        {"pp_size": "2", "max_batch_size": "5", "max_seq_len": "2048", "kv_cache_free_gpu_memory_fraction": "0.5"},
+    ],
     "mlx-lm": [{"kv_bits": "8", "prefill_step_size": "512"}, {"max_kv_size": "4096"}],
     "exllamav3": [{"kv_dtype": "q6_0", "chunk_size": "1024"}, {"cache_mode": "8,6", "gpu_split": "20,24", "tensor_parallel": 2}],
 }  # fmt: skip
@@ -295,3 +300,12 @@ def test_no_fix_is_in_weights_that_the_card_cannot_multiply(tmp_path: Path) -> N
     assert done.returncode == 1, done.stdout
     assert "--weights-dtype int4" in done.stdout
     assert "--weights-dtype fp8" not in done.stdout
+
+
+def test_what_trtllm_serve_has_no_flag_for_is_yaml_that_it_reads() -> None:
+    """Options of `KvCacheConfig` stand in the file of `--config`, which is echoed: bash and YAML give the same values back."""
+    (command,) = commands("tensorrt-llm", {"kv_dtype": "fp8", "tokens_per_block": "64", "enable_block_reuse": "false"}, MODELS[0])
+    words = shlex.split(command.partition("--config <(echo ")[2].removesuffix(")"))
+    assert yaml.safe_load(*words) == {"kv_cache_config": {"dtype": "fp8", "tokens_per_block": 64, "enable_block_reuse": False}}
+    assert problems("tensorrt-llm", command) == []
+    assert problems("tensorrt-llm", command.replace("--max_seq_len", "--max-seq-len")) != []
