@@ -40,7 +40,7 @@ def test_people_get_one_table_a_model_with_a_row_a_workload(capsys: pytest.Captu
     assert sum(line.split()[:2] == ["tokens", "requests"] for line in lines) == 2
     assert [line.split()[:2] for line in lines if line.split()[1:2] in (["1"], ["8"])] == [
         ["4,096", "1"], ["4,096", "8"], ["131,072", "1"], ["131,072", "8"],
-        ["4,096", "1"], ["4,096", "8"], ["163,840", "1"], ["163,840", "8"],
+        ["4,096", "1"], ["4,096", "8"], ["131,072", "1"], ["131,072", "8"],
     ]  # fmt: skip
 
 
