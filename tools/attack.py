@@ -290,6 +290,7 @@ def make_words(r: random.Random) -> list[str]:
         "--table",
         "--dp",
         "--ep",
+        "--example",
     )
     return [r.choice(commands), r.choice(values), *(r.choice((*flags, *values)) for _ in range(r.randrange(6)))]
 
@@ -330,6 +331,71 @@ def enter_machine(raw: bytes) -> object:
     return machine_text(read_machine(_file(raw, ".yaml")))
 
 
+LOOPED: dict[str, Any] = {
+    "name": "acme/looped", "dtype": "bfloat16", "pattern": 4, "loop": {"first": 1, "stop": 3, "passes": 3, "kept": "last"},
+    "layers": [{"type": "softmax", "kv_heads": 2, "key_dim": 64, "value_dim": 64}],
+}  # fmt: skip
+CARDS = (
+    "h100",
+    "8xh100",
+    "h100x8",
+    "NVIDIA H100 80GB HBM3",
+    "Tesla T4",
+    "Apple M4 Max 64GB",
+    "24GiB",
+    "rtx4090:2",
+    "nvidia",
+    "all",
+)
+
+
+def make_loop(r: random.Random) -> Any:
+    """A mutated description whose layers run several times, and an engine."""
+    return mutated(r, LOOPED), r.choice(_engines())
+
+
+def make_card(r: random.Random) -> str:
+    """A card's name, its characters changed, or put together of several."""
+    name = flipped(r, r.choice(CARDS).encode()).decode(errors="replace")
+    return name if r.random() < 0.7 else r.choice(("", " ", "x", ":", ",", "10000000000000")).join((name, r.choice(CARDS)))
+
+
+def enter_card(name: str) -> object:
+    """Ask what fits on it."""
+    import kvplan
+
+    return kvplan.fit("gpt2", name, engine="ideal", context=512, batch_size=1).to_dict()
+
+
+def make_stages(r: random.Random) -> Any:
+    """Layers of pipeline stages as they are typed, well or badly, and how many stages there are."""
+    parts = (r.choice(("1", "16", "12", "", "-3", "x", "9" * 30, "1e3", "\x1b")) for _ in range(r.choice((1, 2, 2, 3, 400))))
+    return r.choice((",".join(parts), "16,16", "[10,22]", r.choice(NASTY))), r.choice((1, 2, 2, 3, 400, *NASTY[:9]))
+
+
+def enter_stages(given: Any) -> object:
+    """Estimate with them."""
+    import kvplan
+
+    partition, stages = given
+    options = {"pp_layer_partition": partition, "pipeline_parallel_size": stages}
+    return kvplan.estimate("llama-3.1-8b", seq_len=4096, engine="vllm", **options)
+
+
+@cache
+def scenarios() -> list[dict[str, Any]]:
+    """The smallest recorded scenarios of vLLM's scheduler."""
+    rows = (GOLDEN / "vllm_scheduler.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(row) for row in sorted(rows, key=len)[:12]]
+
+
+def make_scenario(r: random.Random) -> Any:
+    """One of them, what the replay reads mutated more often than the rest."""
+    case = deepcopy(r.choice(scenarios()))
+    part = r.choice(("config", "workload", "options", "expected"))
+    return {**case, part: mutated(r, case[part])} if r.random() < 0.8 and part in case else mutated(r, case)
+
+
 DOORS: dict[str, Door] = {
     "config": Door(make_config, enter_config),
     "gguf": Door(make_gguf, enter_gguf),
@@ -340,9 +406,23 @@ DOORS: dict[str, Door] = {
     "log": Door(make_log, enter_log),
     "words": Door(make_words, enter_words),
     "machine": Door(make_machine, enter_machine),
+    "loop": Door(make_loop, enter_description),
+    "card": Door(make_card, enter_card),
+    "stages": Door(make_stages, enter_stages),
+    "scenario": Door(make_scenario, enter_case),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
-SHARES = {"config": 5, "gguf": 14, "safetensors": 1, "description": 2, "plan": 2, "case": 2, "log": 1, "words": 2, "machine": 1}
+SHARES = {
+    "config": 5,
+    "gguf": 14,
+    "safetensors": 1,
+    "description": 2,
+    "plan": 2,
+    "case": 2,
+    "log": 1,
+    "words": 2,
+    "machine": 1,
+} | dict.fromkeys(("loop", "card", "stages", "scenario"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 
