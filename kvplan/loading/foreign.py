@@ -43,7 +43,7 @@ def as_hub_config(data: Mapping[str, Any], source: str) -> Mapping[str, Any]:
         UnknownModel: it is the config of something else, and the message says of what.
         ConfigError: a key is missing or of the wrong type.
     """
-    if data.get("model_type") not in {None, "", "transformer"}:
+    if data.get("model_type") not in (None, "", "transformer"):
         return data
     if isinstance(data.get("pretrained_config"), Mapping):
         return _tensorrt(Settings(data, source).section("pretrained_config"))
