@@ -120,16 +120,16 @@ def common_unit(sizes: Iterable[Any]) -> str:
     """One unit for several sizes: the middle one's, GiB where that is a tenth of one and another is whole, and one that lets the
     largest be read.
 
-    >>> common_unit([2**27, 2**33, 2**40])
-    'GiB'
+    >>> common_unit([2**27, 2**33, 2**40]), common_unit([2**90])
+    ('GiB', 'PiB')
     """
     found = sorted(abs(size) for size in sizes if size)
     if not found:
         return "B"
     middle = found[len(found) // 2]
     unit = "GiB" if 10 * middle >= GIB > middle and found[-1] >= GIB else byte_unit(middle)
-    while found[-1] >= BYTE_UNITS[unit] * _LARGEST:
-        unit = byte_unit(BYTE_UNITS[unit] * 1024)
+    while found[-1] >= BYTE_UNITS[unit] * _LARGEST and (larger := byte_unit(BYTE_UNITS[unit] * 1024)) != unit:
+        unit = larger
     return unit
 
 
