@@ -83,8 +83,8 @@ def parse_count(text: str, *, what: str = "count", minimum: int = 1) -> int:
 
 
 def _count_hint(value: int | None, minimum: int) -> str:
-    if value is not None:
-        return "" if value < minimum else "the most is 2**53"
+    if value is not None and value >= minimum:
+        return "the most is 2**53"
     return "write `8192`, or with a suffix `8k` (8,192), `1M` (1,048,576)"
 
 

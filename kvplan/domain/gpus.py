@@ -119,6 +119,9 @@ def gpu(name: str) -> Gpu:
     found = _found(wanted)
     if len(found) == 1:
         return found[0]
+    not_sold = _not_sold(wanted)
+    if not_sold is not None:
+        raise not_sold
     if found:
         raise OptionError(f"`{name.strip()[:60]}` may be several GPUs", hint=f"one of {_listed(found)}")
     raise _unknown(name.strip(), wanted)
@@ -216,13 +219,26 @@ def _printed(name: str) -> tuple[Gpu, ...]:
     return tuple(card for card in (*gpus(), *more_gpus()) if card.id in ids)
 
 
+def _not_sold(name: str) -> OptionError | None:
+    """The error about a chip's own id with a size that it is not sold with; None for another name."""
+    chip, _, size = name.lower().rpartition("-")
+    amount = size.removesuffix("gb")
+    if not (size.endswith("gb") and amount.isascii() and amount.isdigit() and len(amount) <= 4):
+        return None
+    entry = next((card for card in gpus() if card.id == chip and len(card.marketed_gb) > 1), None)
+    if entry is None or int(amount) in entry.marketed_gb:
+        return None
+    said = f"{entry.id} is sold with {entry.sizes}, not with {int(amount):,} GB"
+    return OptionError(said, hint="`kvplan gpus` lists the sizes")
+
+
 def _unknown(name: str, wanted: str) -> OptionError:
     """The error about a name that means no card, with cards of the same family: a wrong brand helps nobody."""
     asked, cards = gpu_names.words(wanted), (*gpus(), *more_gpus())
     if asked.plain and asked.plain <= {"mac", "macbook", "pro", "air", "mini", "studio", "imac", "m"}:
         return OptionError(f"`{name[:60]}` may be any Mac", hint="name the chip and its memory: `m4-max-64gb`")
     hint = "`kvplan gpus` lists all of them; a size alone is any card, such as `24GiB`"
-    if asked.size:
+    if asked.size is not None:
         for entry in _nearest(replace(asked, size=None), cards):
             if len(entry.marketed_gb) > 1:
                 said = f"{entry.id} is sold with {entry.sizes}, not with {asked.size:,} GB"

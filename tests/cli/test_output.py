@@ -107,7 +107,8 @@ def test_a_grid_says_what_it_is_made_of(tmp_path: Path, capsys: pytest.CaptureFi
     command = ["sweep", "llama-3.1-8b", "gemma-3-27b", "-s", "1k:1M:x2", "-b", "1,2,4,8", "--kv-dtype", "bf16,fp8"]
     assert main([*command, "-o", str(tmp_path / "report.csv")]) == 0
     shape = "176 rows: 2 models x 2 kv dtypes x 11 lengths (1,024 to 1,048,576 tokens) x 4 batch sizes"
-    assert capsys.readouterr().err == f"wrote {tmp_path / 'report.csv'}: csv, {shape}\n"
+    beyond = "note: 1,048,576 tokens are more than the model's own limit of 131,072 (-s max)\n"
+    assert capsys.readouterr().err == f"{beyond}wrote {tmp_path / 'report.csv'}: csv, {shape}\n"
     assert len((tmp_path / "report.csv").read_text().splitlines()) == 177
 
 

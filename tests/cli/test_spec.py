@@ -23,7 +23,7 @@ def test_a_printed_spec_loads_as_the_same_model(capsys: pytest.CaptureFixture[st
     path.write_text(out, encoding="utf-8")
     assert code == 0
     assert kvplan.load(path) == kvplan.load(name)
-    assert run(capsys, "spec", name, "-o", str(path)) == (0, "", "")
+    assert run(capsys, "spec", name, "-o", str(path)) == (0, "", f"wrote {path}: yaml, {len(out.encode())} bytes\n")
     assert path.read_text(encoding="utf-8") == out
 
 

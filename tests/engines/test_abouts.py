@@ -114,8 +114,9 @@ PARTS = ["'", '"', " ", ";", "$(reboot)", "`id`", "\\", "\n", "{", "}", "{model}
 hostile = st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("".join) | st.text(min_size=1, max_size=30)
 
 
-#: Engines that are told a model's folder, whatever path or hub id it has.
+#: Engines that are told a model's folder, whatever path or hub id it has; one that is told a repository of GGUF files.
 BY_FOLDER = {"exllamav3"}
+BY_FILE = {"llama.cpp"}
 
 
 @pytest.mark.parametrize("about", ENGINES)
@@ -123,6 +124,7 @@ BY_FOLDER = {"exllamav3"}
 def test_a_command_keeps_a_hostile_name_together(about: About, name: str, context: int, batch_size: int, replicas: int) -> None:
     options = {role: value for role, value in (("kv_dtype", "bf16"), ("tensor_parallel", 2)) if role in about.roles}
     prepared = make_engine(about.name, options).on(LLAMA)
+    name = f"owner/{''.join(name.split('/'))}-GGUF" if about.name in BY_FILE else name
     command = prepared.command(
         Serving(model=name, context=context, batch_size=batch_size, utilization=0.9, replicas=replicas, options=options)
     )
@@ -147,8 +149,9 @@ def test_some_engines_are_started_by_a_command() -> None:
 @pytest.mark.parametrize("front", ["server", "cli", "python"])
 @given(name=hostile)
 def test_every_front_end_of_llama_cpp_keeps_a_hostile_name_together(front: str, name: str) -> None:
-    command = make_engine("llama.cpp", {"frontend": front}).on(LLAMA).command(Serving(model=name, context=100, batch_size=1))
-    assert name in shlex.split(command) if front != "python" else ast.parse(command)
+    prepared, hub = make_engine("llama.cpp", {"frontend": front}).on(LLAMA), f"owner/{''.join(name.split('/'))}-GGUF"
+    command = prepared.command(Serving(model=hub, context=100, batch_size=1))
+    assert hub in shlex.split(command) if front != "python" else ast.parse(command)
 
 
 TWICE = [(name, word) for name in PREDICTED for word in SHARED if ABOUTS[name].roles.get(word, word) != word]
@@ -184,9 +187,12 @@ def test_a_complaint_about_an_option_names_it(name: str, word: Role) -> None:
 #: Where an engine is named outside its folder: the default of a question, and what `validate --against` runs.
 NAMED = {
     "api/__init__.py": {"ideal"},
+    "api/compare.py": {"ideal"},
+    "api/explain.py": {"ideal"},
     "api/models.py": {"ideal"},
     "api/receipt.py": {"vllm"},
     "api/reserve.py": {"vllm"},
+    "api/validate.py": {"exllamav3", "ideal", "mlx-lm", "transformers"},
     "cli/compare.py": {"ideal"},
     "cli/estimate.py": {"ideal"},
     "cli/explain.py": {"ideal"},
@@ -207,6 +213,8 @@ NAMED = {
 #: Options by an engine's own name outside its folder: public names of an answer. (`validate --against` calls a library.)
 OPTIONS_NAMED = {
     "domain/storage/schemes.py": {"q_group_size"},  # a key of a quantization_config
+    "domain/pool.py": {"max_model_len"},
+    "loading/foreign.py": {"max_seq_len"},  # a key of a TensorRT-LLM config
     "loading/yaml_spec/read.py": {"max_tokens"},  # of a model
     "loading/yaml_spec/write.py": {"max_tokens"},
     "report/answers/models.py": {"max_tokens"},
@@ -247,18 +255,20 @@ def test_no_option_of_an_engine_is_named_outside_its_folder() -> None:
     assert found == OPTIONS_NAMED
 
 
-#: Who looks at a model's raw config: the model itself, the front ends that count and describe what it says, an engine's
-#: `models.py`, llama.cpp's converter, whether the checkpoint is quantised, copies whose format a hub id says, the report of a
-#: config's own keys, and the libraries that are built from a config.
+#: Who looks at a model's raw config: the model itself, the front ends that count and describe what it says, the lengths that a
+#: config says, an engine's `models.py`, llama.cpp's converter, whether the checkpoint is quantised, copies whose format a hub id
+#: says, the report of a config's own keys, and the libraries that are built from a config.
 READERS = {
     "architectures/describe.py",
     "architectures/weights.py",
+    "domain/lengths.py",
     "domain/model.py",
     "domain/variants.py",
     "engines/*/models.py",
     "engines/llama_cpp/convert/__init__.py",
     "loading/copies.py",
     "loading/weights/find.py",
+    "questions/validate/against.py",
     "questions/validate/against_*.py",
     "questions/validate/exllamav3_library.py",
     "report/answers/models.py",

@@ -31,7 +31,7 @@ def test_a_folders_name_is_one_word_of_the_command(
         words = shlex.split(command)
         assert "touch" not in words  # a word of its own would be a command of its own
         assert name.split()[0] not in words
-        assert any(name in word for word in words)
+        assert any(name in word for word in words) or (engine == "llama.cpp" and "FILE.gguf" in words)  # it takes no folder
 
 
 def commands(value: object) -> list[str]:

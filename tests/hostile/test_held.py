@@ -81,7 +81,7 @@ def test_a_members_name_is_text_everywhere(name: str, tmp_path: Path, capsys: py
         if fmt == "html":
             assert "<b>" not in end.out
         if fmt == "markdown":
-            assert not re.search(r"(?<!\\)\[a", end.out)
+            assert not re.search(r"(?<!\\)\[a", re.sub(r"`[^`\n]*`", "", end.out))  # in a code span it is text
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "loop", "/dev/zero", "/dev/tty"])

@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Cross, Index, Latent, Model, Reach, Recurrent, Shared, Softmax
-from kvplan.domain.storage.cache import checkpoint_cache
 from kvplan.domain.words import NO_ENGINE
 from kvplan.domain.workload import Workload
 from kvplan.engines.ideal.about import ABOUT
+from kvplan.engines.ideal.models import own_cache
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Prepared
 from kvplan.engines.kernel.retention import growth_period, kept_tokens
@@ -72,7 +72,7 @@ class IdealOn(Prepared):
     def __init__(self, engine: Ideal, model: Model) -> None:
         super().__init__(engine, model)
         asked = engine.options.kv_dtype
-        own = checkpoint_cache(model.origin) if asked == "auto" else ""
+        own = own_cache(model) if asked == "auto" else ""
         self.cache = lookup(own or (model.dtype if asked == "auto" else asked))
         self._own = own
         self.tensor_parallel = engine.options.tensor_parallel

@@ -135,3 +135,8 @@ def read(model: Model, max_kv_size: int | None) -> Reading | None:
     context = setting.whole("emb_neighbor_num", 4, least=1, most=1024) - 1 if module == "longcat_flash_ngram" else 0
     kept = entries(layers, traits, model.attention_heads, max_kv_size if traits.plain else None, context)
     return Reading(module=module, traits=traits, layers=layers, entries=kept)
+
+
+def text_of(model: Model) -> Settings:
+    """The text part of the model's config; nothing for a model without one."""
+    return NO_SETTINGS if model.origin is None else model.origin.text

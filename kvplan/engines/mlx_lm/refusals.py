@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kvplan.domain.model import Model
 from kvplan.engines.mlx_lm.layers import Chunked, Compressing, Entry, Growing, Rotating
-from kvplan.engines.mlx_lm.models import Reading
+from kvplan.engines.mlx_lm.models import Reading, text_of
 from kvplan.engines.mlx_lm.options import MlxLmOptions
 
 # fmt: off
@@ -32,9 +32,9 @@ def why_not_looped(reading: Reading, model: Model) -> str:
     passes = model.loop.passes if model.loop is not None else 1
     if reading.module == "iquestloopcoder" and passes != 2:
         return f"mlx-lm's iquestloopcoder runs its layers twice, and this model {passes} times"
-    if reading.module == "nanbeige" and model.origin is not None:
+    if reading.module == "nanbeige":
         for key in ("loop_share_kv", "enable_double_loop_split", "enable_depth_attention"):
-            if model.origin.text.flag(key):
+            if text_of(model).flag(key):
                 return f"mlx-lm's nanbeige does not take `{key}`"
     return ""
 

@@ -15,6 +15,7 @@ from kvplan.domain.latest import latest
 from kvplan.domain.model import MAX_LAYERS, Full, Layer, Loop, Model, Reach, Softmax, Window
 from kvplan.domain.origin import Settings
 from kvplan.domain.words import loop_words
+from kvplan.engines.vllm.models import text_of
 from kvplan.errors import Refused
 
 _MOST: Final = 2**24  # heads, elements of one, tokens of a window
@@ -30,8 +31,8 @@ def served(model: Model) -> Model:
     Raises:
         Refused: vLLM's class does not take its config.
     """
-    known = _CLASSES.get(model.text_type)
-    return model if known is None or model.origin is None or not model.origin.config else known(model, model.origin.text)
+    known, text = _CLASSES.get(model.text_type), text_of(model)
+    return model if known is None or text is None else known(model, text)
 
 
 def _once(model: Model, _: Settings) -> Model:

@@ -164,3 +164,8 @@ def mixture(model: Model) -> bool:
     """Whether its layers have routed experts, by which data ranks are joined (`config/model.py:is_moe`)."""
     found = (_settings(model).data.get(key) for key in _EXPERTS)
     return any(isinstance(value, list) or (isinstance(value, int) and value > 1) for value in found)
+
+
+def text_of(model: Model) -> Settings | None:
+    """The text part of the model's config; None for a model without one."""
+    return model.origin.text if model.origin is not None and model.origin.config else None

@@ -14,14 +14,11 @@ from golden import cases
 
 from kvplan import architectures
 from kvplan.domain.model import Model
-from kvplan.domain.words import memory_kinds
 from kvplan.engines.exllamav3 import audit
-from kvplan.engines.exllamav3.about import ABOUT
 from kvplan.engines.exllamav3.models import as_read
 from kvplan.engines.exllamav3.pool import pages, states
 from kvplan.engines.kernel.cases import record_from
 from kvplan.engines.kernel.verdicts import Result
-from kvplan.errors import KvplanError
 from kvplan.questions.audit.judge import judge
 
 FILES = {"exllamav3": 1270, "exllamav3_more": 1147}
@@ -105,17 +102,6 @@ def test_altering_a_record_leaves_the_prediction_alone() -> None:
         assert [f.predicted for f in other.facts] == [f.predicted for f in kept.facts], case["id"]
         differing += other.status == "differs"
     assert differing > 60
-
-
-def test_the_kinds_that_count_as_measured_are_those_of_the_recorded_models() -> None:
-    kinds = frozenset[str]()
-    for case in cases("exllamav3"):
-        if case["config"] and case["expected"].get("ok"):
-            try:
-                kinds |= memory_kinds(as_read(read(case["config"])))
-            except KvplanError:  # a drafter, which the engine alone reads
-                continue
-    assert [row.kinds for row in ABOUT.recorded] == [kinds]
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,13 @@ import pytest
 from golden import GOLDEN, cases
 
 import kvplan
-from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.cases import record_from
 from kvplan.engines.kernel.verdicts import Result
-from kvplan.engines.llama_cpp.about import ABOUT
 from kvplan.engines.llama_cpp.audit.cases import recorded
 from kvplan.engines.llama_cpp.context import Refusal, make_context
 from kvplan.engines.llama_cpp.log import log_lines
 from kvplan.engines.llama_cpp.memory import Params
 from kvplan.gguf.hparams import read_hparams
-from kvplan.gguf.memories import model_from_keys
 from kvplan.questions.audit.judge import judge
 
 CASES = cases("llama_cpp")
@@ -113,11 +110,3 @@ def test_broken_records_have_one_reason(changes: dict[str, Any], status: str) ->
 
 def test_no_config_is_invalid() -> None:
     assert judge(record_from({**GOOD, "config": {}}, where="x")).status == "invalid"
-
-
-def test_evidence_is_what_the_cases_cover() -> None:
-    covered: set[str] = set()
-    for case in [*CASES, *LIVE]:
-        if case["expected"]["ok"]:
-            covered |= memory_kinds(model_from_keys(case["config"], source="x", name="x"))
-    assert frozenset().union(*(row.kinds for row in ABOUT.recorded)) == covered

@@ -12,11 +12,9 @@ import pytest
 from golden import cases
 
 from kvplan import architectures
-from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.cases import record_from
 from kvplan.engines.kernel.verdicts import Result
 from kvplan.engines.lmdeploy import audit
-from kvplan.engines.lmdeploy.about import ABOUT
 from kvplan.engines.lmdeploy.layers import make_plan
 from kvplan.questions.audit.judge import judge
 from kvplan.units import ceil_div
@@ -84,12 +82,6 @@ def test_altering_a_record_leaves_the_prediction_alone() -> None:
         assert [f.predicted for f in other.facts] == [f.predicted for f in kept.facts], case["id"]
         differing += other.status == "differs"
     assert differing > 60
-
-
-def test_the_kinds_that_count_as_measured_are_those_of_the_recorded_models() -> None:
-    planned = [case["config"] for case in cases("lmdeploy") if case["config"] and case["expected"].get("ok")]
-    kinds = frozenset[str]().union(*(memory_kinds(architectures.read(config, source="x")) for config in planned))
-    assert [row.kinds for row in ABOUT.recorded] == [kinds]
 
 
 @pytest.mark.parametrize(

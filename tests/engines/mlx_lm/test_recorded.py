@@ -10,9 +10,7 @@ import pytest
 from golden import cases
 
 from kvplan import architectures
-from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.cases import record_from
-from kvplan.engines.mlx_lm.about import ABOUT
 from kvplan.engines.mlx_lm.growth import Calls
 from kvplan.engines.mlx_lm.layers import Moment, Storage, peak_bytes, pieces
 from kvplan.engines.mlx_lm.models import OWN, PLAIN, module_of, read
@@ -83,11 +81,6 @@ def test_the_peak_is_the_most_that_the_library_held_between_two_calls(case: dict
     moment = Moment(calls=calls, sequences=1)
     assert sum(p.padded * p.count for p in pieces(found.entries, storage, moment)) == case["total_bytes"]
     assert peak_bytes(found.entries, storage, moment) == case["peak_bytes"]
-
-
-def test_the_kinds_that_are_called_recorded_are_those_of_the_records() -> None:
-    kinds = frozenset[str]().union(*(memory_kinds(architectures.read(case["config"])) for name in FILES for case in cases(name)))
-    assert [row.kinds for row in ABOUT.recorded] == [kinds]
 
 
 def test_the_records_cover_most_modules() -> None:

@@ -6,16 +6,13 @@ import pytest
 from golden import cases
 
 from kvplan import architectures
-from kvplan.domain.words import memory_kinds
 from kvplan.engines.kernel.cases import record_from
 from kvplan.engines.kernel.options import build_options
-from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, settle
 from kvplan.engines.sglang.audit.configs import bare
 from kvplan.engines.sglang.log import lines
 from kvplan.engines.sglang.options import SglangOptions
 from kvplan.engines.sglang.pool import reserve
-from kvplan.engines.sglang.stored import as_stored
 from kvplan.questions.audit.judge import judge
 
 PLANS = cases("sglang_planning")
@@ -119,17 +116,6 @@ def test_a_log_with_another_size_differs() -> None:
             continue
         expected = {key: value + 1 if isinstance(value, float) else value for key, value in case["expected"].items()}
         assert judge(record_from({**case, "expected": expected}, where="test")).status == "differs", case["id"]
-
-
-def test_the_kinds_called_measured_are_those_of_the_recorded_models() -> None:
-    kinds: set[str] = set()
-    seen: set[str] = set()
-    for case in PLANS:
-        if case["model"] not in seen and not case["options"]:
-            seen.add(case["model"])
-            model = architectures.read(bare(case["config"]), source=case["id"], name="model")
-            kinds |= memory_kinds(as_stored(model, arguments(case)))
-    assert ABOUT.recorded[0].kinds == kinds
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_the_node_of_the_guide_says_where_everything_is(capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert out.startswith("FITS on 4 x h100-sxm-80gb")
     assert "CUDA_VISIBLE_DEVICES=0,1 vllm serve" in out
-    assert "on each card" in out
+    assert "figures of each card" in out
     assert main(["committee", str(NODE), "--gpu", "h100-80gb:1"]) == 2
     assert "chat takes 2 cards, and there is one card" in capsys.readouterr().err
 

@@ -28,6 +28,8 @@ def card(name: str, total: int | None = None, *, wddm: bool = False, source: str
     if found is None:
         try:
             entry = gpu(_words(name))
+            if not entry.vendor and entry.id != "".join(name.lower().split()):  # a size beside other words is no card's name
+                raise OptionError(f"unknown GPU `{name[:60]}`")
         except OptionError:
             if total is None:
                 raise
