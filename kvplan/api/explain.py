@@ -38,7 +38,7 @@ def explain(
         KvplanError: a bad model, option or value; see `kvplan.errors`.
 
     >>> [line.bytes for line in explain("llama-3.1-8b").lines]
-    [1073741824]
+    [536870912, 536870912]
     """
     found = try_explain(
         model,

@@ -184,7 +184,7 @@ def capacity(
         KvplanError: a model that cannot be read; see `kvplan.errors`.
 
     >>> [cell.requests for cell in capacity("llama-3.1-8b", "h100-80gb", engine="ideal", context="8k,32k").cells]
-    [62, 15]
+    [63, 15]
     """
     listed = sources(models)
     read = [load(source, infer=infer) for source in listed]

@@ -87,8 +87,8 @@ CLASSES = {
 def library() -> Any:
     reason = "transformers is not installed (dependency group `oracle`), so its caches cannot be looked at"
     transformers = pytest.importorskip("transformers", reason=reason)
-    if transformers.__version__ != "5.23.0":
-        pytest.skip(f"transformers is {transformers.__version__}, and the memories were written from 5.23.0")
+    if transformers.__version__ != "5.24.0":
+        pytest.skip(f"transformers is {transformers.__version__}, and the memories were written from 5.24.0")
     transformers.logging.set_verbosity_error()
     return transformers
 

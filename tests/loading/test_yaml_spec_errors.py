@@ -111,7 +111,7 @@ MISTAKES = {
     "an unknown dtype": (
         SHORT + "dtype: bfloat61\n",
         "x.yaml:3: `dtype` is not a dtype that kvplan knows: `bfloat61`",
-        "did you mean `bfloat16`?",
+        "see `kvplan dtypes` for all of them",
     ),
     "a state whose groups are too large": (
         "layers:\n  - {type: recurrent, states: [{name: s, shape: [4], groups: 2, group_elements: 3}]}\n",

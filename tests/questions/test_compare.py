@@ -149,7 +149,7 @@ def test_markdown_is_a_table(llama: str, capsys: pytest.CaptureFixture[str]) -> 
         (["--variant", "mqa,,cla=2"], "--variant: `mqa,,cla=2` has an empty part"),
         (["--baseline", "3"], "--baseline: there is no row 3"),
         (["--baseline", "lama"], "did you mean `llama`?"),
-        (["--kv-dtype", "bf17"], "did you mean `bf16`?"),
+        (["--kv-dtype", "bf17"], "see `kvplan dtypes` for all of them"),
         (["--kv-dtype", "all,bf16"], "`all` stands alone"),
         (["-e", "ideel"], "did you mean `ideal`?"),
         (["--set", "block_size=16"], "engine ideal has no option `block_size`"),

@@ -251,7 +251,7 @@ members:
     users: 4
 """
 BAD = [
-    ("model: llama-3.1-8b", "model: llama-3.1-9b", 4, "did you mean `llama-3.1-8b`"),
+    ("model: llama-3.1-8b", "model: lama-3.1-8b", 4, "did you mean `llama-3.1-8b`"),
     ("engine: vllm", "engine: vlm", 5, "did you mean `vllm`"),
     ("engine: vllm", "engine: ollama", 5, "can stand here with `cache: SIZE`"),
     ("    engine: vllm\n", "", 3, "needs `engine`"),
