@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from kvplan.api.validate import Library
 from kvplan.cli import options as o
 from kvplan.cli.progress import progress
 from kvplan.errors import InputError, KvplanError, Mismatch
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     Opener = Callable[[], Device]
 
 _MUCH_BYTES: Final = 512 * MIB
-
-
-class Library(str, Enum):
-    """Libraries whose own code can be run."""
-
-    transformers = "transformers"
-    mlx_lm = "mlx-lm"
-    exllamav3 = "exllamav3"
 
 
 DeviceOpt = Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:0, mps or xpu")]
@@ -189,7 +181,7 @@ def _run_library(
         raise InputError("--against runs in one process", hint="start it without torchrun")
     place = opened()
     with _touching(group.ranks, 0):
-        return [run_library(library.value, model, workload, engine, place)]
+        return [run_library(library, model, workload, engine, place)]
 
 
 def _run_mlx_lm(

@@ -199,7 +199,7 @@ NAMED = {
     "cli/receipt.py": {"vllm"},
     "cli/reserve.py": {"vllm"},
     "cli/sweep.py": {"ideal"},
-    "cli/validate.py": {"exllamav3", "ideal", "mlx-lm", "transformers"},
+    "cli/validate.py": {"ideal"},
     "engines/__init__.py": {"vllm"},
     "questions/compare.py": {"ideal"},
     "questions/estimate.py": {"ideal"},
