@@ -3,6 +3,7 @@
 Adding a type is adding a row to `DTYPES`.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec import Struct
@@ -175,8 +176,7 @@ def lookup(name: str, *, what: str = "kv_dtype") -> DType:
     key = name.strip().lower().removeprefix("torch.")
     row = DTYPES.get(ALIASES.get(key, key))
     if row is None:
-        bits = _bits(key)  # another width is never what was meant
-        near = nearest(key, [known for known in (*DTYPES, *ALIASES) if _bits(known) == bits])
+        near = alike(key, (*DTYPES, *ALIASES))
         meant = _MEANT.get(key) or (f"`{near}`" if near else "")
         raise OptionError(
             f"{what}: unknown dtype `{name[:40]}`",
@@ -184,6 +184,16 @@ def lookup(name: str, *, what: str = "kv_dtype") -> DType:
             option=what.strip("«»"),
         )
     return row
+
+
+def alike(name: str, known: Iterable[str]) -> str | None:
+    """The known dtype that looks most like `name`; one of another width is never what was meant.
+
+    >>> alike("fp8_e4m4", ("float32", "fp8_e4m3")), alike("float8", ("float32", "float16"))
+    ('fp8_e4m3', None)
+    """
+    bits = _bits(name)
+    return nearest(name, [each for each in known if _bits(each) == bits])
 
 
 def _bits(name: str) -> str:

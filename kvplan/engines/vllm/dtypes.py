@@ -10,8 +10,8 @@ from collections.abc import Callable
 from math import lcm
 from typing import Final
 
-from kvplan.domain.dtypes import item_bytes, lookup
-from kvplan.errors import OptionError, nearest
+from kvplan.domain.dtypes import alike, item_bytes, lookup
+from kvplan.errors import OptionError
 from kvplan.units import ceil_div
 
 FP8: Final = frozenset({"fp8", "fp8_e4m3", "fp8_e5m2", "fp8_inc"})
@@ -67,10 +67,10 @@ def cache_dtype(name: str) -> str:
         plain = ""
     if plain in NAMES:
         return plain
-    near = nearest(text, NAMES)
+    near = alike(text, NAMES)
     raise OptionError(
         f"engine vllm has no kv_cache_dtype `{name[:40]}`",
-        hint=f"did you mean `{near}`?" if near else f"one of {', '.join(NAMES)}",
+        hint=f"did you mean `{near}`?" if near else f"one of {', '.join(sorted(NAMES))}",
         option="kv_cache_dtype",
     )
 
