@@ -287,7 +287,7 @@ def test_an_indexed_latent_takes_blocks_of_64_and_rows_of_656_bytes_in_fp8() -> 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("kv_cache_dtype", "fp9", "did you mean"),
+        ("kv_cache_dtype", "fp9", "one of auto, bfloat16"),
         ("kv_cache_layout", "HNC", "unknown value"),
         ("speculative_config", "{", "JSON object"),
         ("speculative_config", '{"method": "mtp", "num_speculative_tokens": 0}', "num_speculative_tokens"),
