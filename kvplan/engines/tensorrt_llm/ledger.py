@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvplan.domain import gpu_totals
-from kvplan.domain.budget import gpu_memory
 from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger, Line, band, exact
 from kvplan.domain.machine import Learned, Machine
@@ -19,6 +17,7 @@ from kvplan.domain.origin import Settings
 from kvplan.domain.parameters import Parameter, in_order, on_rank
 from kvplan.domain.storage.formats import plain
 from kvplan.domain.storage.schemes import Scheme, scheme_of
+from kvplan.engines.kernel.totals import total_line
 from kvplan.engines.tensorrt_llm.layers import stage_layers
 from kvplan.engines.tensorrt_llm.settle import Settled
 from kvplan.units import GIB, MIB
@@ -51,7 +50,7 @@ def ledger(settled: Settled, machine: Machine, tensors: Described) -> Ledger:
     known = machine.learned
     if known.tensor_parallel not in {None, options.tp_size}:  # only the total is true of any number
         known = Learned(total=known.total, source=known.source, basis=known.basis)
-    total = _total(machine, known)
+    total = total_line(machine, known)
     lines = [_context(machine, known, total, several=several), *_loaded(settled, tensors), _activations(settled, tensors)]
     best, low, high = (int(amount * GIB) for amount in _GRAPHS)
     return Ledger(
@@ -63,19 +62,6 @@ def ledger(settled: Settled, machine: Machine, tensors: Described) -> Ledger:
         lines=tuple(lines),
         beside=(band(GRAPHS, best, low, high, "captured after the cache, in what the fraction leaves", "assumed"),),
     )  # fmt: skip
-
-
-def _total(machine: Machine, known: Learned) -> Line:
-    if machine.given is not None:
-        return exact("total", machine.given, "--memory", "given")
-    if known.total is not None:
-        return exact("total", known.total, known.source, known.basis)
-    facts = gpu_totals.totals(machine.gpu.id)
-    best, low, high, source = gpu_totals.band(facts, machine.gpu.reported_bytes) if facts is not None else (0, 0, 0, "")
-    if best:
-        return band("total", best, low, high, source)
-    found = gpu_memory(machine.gpu)
-    return exact("total", found.bytes, found.source, found.basis)
 
 
 def _context(machine: Machine, known: Learned, total: Line, *, several: bool) -> Line:

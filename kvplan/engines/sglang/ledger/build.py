@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvplan.domain import gpu_totals
-from kvplan.domain.budget import gpu_memory
 from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger, Line, band, exact
 from kvplan.domain.machine import Learned, Machine
+from kvplan.engines.kernel.totals import total_line
 from kvplan.engines.sglang.arguments import Arguments, allowance
 from kvplan.engines.sglang.fraction import pre_capture_reserve
 from kvplan.engines.sglang.ledger.weights import draft_bytes, loaded_bytes, stored_scheme, table_bytes
@@ -44,7 +43,7 @@ def ledger(args: Arguments, machine: Machine, tensors: Described) -> Ledger:
     """
     fraction = args.mem_fraction_static
     known = _fitting(machine.learned, args)
-    total, gone = _total(machine, known), _gone(machine, known, args)
+    total, gone = total_line(machine, known), _gone(machine, known, args)
     given = args.options.mem_fraction_static is not None
     requested = Line(
         name="requested",
@@ -80,19 +79,6 @@ def _fitting(learned: Learned, args: Arguments) -> Learned:
     return Learned(total=learned.total, source=learned.source, basis=learned.basis)
 
 
-def _total(machine: Machine, known: Learned) -> Line:
-    if machine.given is not None:
-        return exact("total", machine.given, "--memory", "given")
-    if known.total is not None:
-        return exact("total", known.total, known.source, known.basis)
-    facts = gpu_totals.totals(machine.gpu.id)
-    best, low, high, source = gpu_totals.band(facts, machine.gpu.most_bytes) if facts is not None else (0, 0, 0, "")
-    if best:
-        return band("total", best, low, high, source)
-    found = gpu_memory(machine.gpu)
-    return exact("total", found.bytes, found.source, found.basis)
-
-
 def _gone(machine: Machine, known: Learned, args: Arguments) -> Line:
     """What is not free any more when SGLang first measures: context, communication, and other tenants."""
     if known.context is not None:
@@ -102,7 +88,7 @@ def _gone(machine: Machine, known: Learned, args: Arguments) -> Line:
         found = band(CONTEXT, best, low, high, "smallest to largest of published starts", "assumed")
     if not machine.free:
         return found
-    others = max(0, _total(machine, known).bytes - min(machine.free))
+    others = max(0, total_line(machine, known).bytes - min(machine.free))
     return Line(
         name=found.name, bytes=found.bytes + others, low=found.low + others, high=found.high + others, basis=found.basis,
         source=f"{found.source}, and what other tenants hold",
