@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct, field
 
 from kvplan.domain.described import Described
-from kvplan.domain.model import Model
+from kvplan.domain.model import Layer, Model, Softmax
 from kvplan.errors import InputError
 from kvplan.files import expanded, open_regular
 from kvplan.limits import AUDIT_LINE_BYTES, DIGITS, LAYERS
@@ -17,6 +17,9 @@ from kvplan.units import MAX_COUNT
 
 #: A looped model has several entries a layer.
 _MAX_ENTRIES: Final = 8 * LAYERS
+
+#: KV heads, and elements of one, of a model that a record tells by its dimensions.
+_WIDEST: Final = 2**20
 
 _OWN: Final = frozenset({"id", "engine", "engine_version", "model", "config", "workload", "options", "how", "source", "expected"})
 
@@ -218,3 +221,18 @@ def _unwritable(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**DIGITS:
         return f"`expected` holds a number of more than {DIGITS} digits"
     return ""
+
+
+def of_equal_layers(name: str, layers: object, kv_heads: object, head_dim: object) -> Model:
+    """A model by its dimensions, for records whose model type no family knows: every layer keeps all keys and values.
+
+    Raises:
+        InvalidCase: a dimension is missing, or larger than any model's.
+    """
+    number, heads = whole(layers, "config.num_hidden_layers", 1), whole(kv_heads, "config.num_key_value_heads", 1)
+    width = whole(head_dim, "config.head_dim", 1)
+    if max(heads, width) > _WIDEST or number > LAYERS:
+        raise InvalidCase("the config's dimensions are out of range")
+    memory = Softmax(kv_heads=heads, key_dim=width, value_dim=width)
+    equal = tuple(Layer(index=index, memories=(memory,)) for index in range(number))
+    return Model(name=name or "model", model_type="explicit", layers=equal)

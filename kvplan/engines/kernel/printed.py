@@ -20,6 +20,19 @@ _POWER: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 Convention = Literal["decimal", "binary", "open"]
 
 
+class Between(Struct, frozen=True):
+    """Any whole number from `low` to `high`: what a rounded size leaves open."""
+
+    low: int
+    high: int
+
+    def like(self, recorded: Any) -> Any:
+        """The recorded value if it is one of them, else the nearest."""
+        if isinstance(recorded, bool) or not isinstance(recorded, int):
+            return self.low
+        return min(max(recorded, self.low), self.high)
+
+
 class Printed(Struct, frozen=True):
     """A printed number: its value in its own unit, the decimals shown, and the unit (`KB`, `GiB`, `K` or nothing)."""
 

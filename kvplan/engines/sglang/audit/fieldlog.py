@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.model import Layer, Model, Softmax
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.domain.model import Model
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, of_equal_layers, whole
 from kvplan.engines.kernel.options import build_options
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import settle
@@ -21,7 +21,6 @@ _SIZES: Final = ("k_gib_printed", "v_gib_printed", "kv_gib_printed")
 _FLAGS: Final = ("page_size", "mem_fraction_static", "swa_full_tokens_ratio")
 #: A model whose layers are all alike, by its dimensions.
 _DIMENSIONS: Final = ("num_hidden_layers", "num_key_value_heads", "head_dim")
-_WIDEST: Final = 2**20
 
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,15 +50,7 @@ def _model(case: Case, read: Read) -> Model:
     except UnknownArchitecture:
         if not all(name in case.config for name in _DIMENSIONS):
             raise
-    layers, heads, width = (whole(case.config[name], f"config.{name}", 1) for name in _DIMENSIONS)
-    if max(heads, width) > _WIDEST or layers > 10_000:
-        raise InvalidCase("the config's dimensions are out of range")
-    memory = Softmax(kv_heads=heads, key_dim=width, value_dim=width)
-    return Model(
-        name=case.model or "model",
-        model_type="explicit",
-        layers=tuple(Layer(index=index, memories=(memory,)) for index in range(layers)),
-    )
+    return of_equal_layers(case.model, *(case.config[name] for name in _DIMENSIONS))
 
 
 def _options(case: Case) -> Any:

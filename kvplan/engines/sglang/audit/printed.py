@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from msgspec import Struct
-
 from kvplan.engines.kernel.cases import InvalidCase
-from kvplan.engines.kernel.printed import read_printed
+from kvplan.engines.kernel.printed import Between, read_printed
 from kvplan.engines.sglang import states
 from kvplan.engines.sglang.arguments import Arguments
 from kvplan.engines.sglang.layers import layout
@@ -23,19 +21,6 @@ from kvplan.units import GIB
 
 #: Where records keep the sizes that a number of tokens is told from.
 _OF_ROWS: Final = ("kv_gib_printed", "k_gib_printed", "v_gib_printed", "total_gib_printed")
-
-
-class Between(Struct, frozen=True):
-    """Any whole number from `low` to `high`: what a rounded size leaves open."""
-
-    low: int
-    high: int
-
-    def like(self, recorded: Any) -> Any:
-        """The recorded value if it is one of them, else the nearest."""
-        if isinstance(recorded, bool) or not isinstance(recorded, int):
-            return self.low
-        return min(max(recorded, self.low), self.high)
 
 
 def sizes(args: Arguments, counts: Mapping[str, int]) -> dict[str, Fraction]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.model import Layer, Model, Softmax
-from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
+from kvplan.domain.model import Model
+from kvplan.engines.kernel.cases import Case, InvalidCase, Read, of_equal_layers, whole
 from kvplan.engines.kernel.options import build_options
 from kvplan.engines.kernel.printed import written_like
 from kvplan.engines.kernel.releases import parse_version
@@ -28,7 +28,6 @@ _SHOWN: Final = ("total_gib_printed", "kv_bytes", "num_blocks_printed")
 _MEMORY: Final = (
     "device_total_gib", "peak_gib", "temporary_kv_gib", "free_gpu_memory_fraction", "available_gib", "max_tokens",
 )  # fmt: skip
-_WIDEST: Final = 2**20
 
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,15 +103,8 @@ def _model(case: Case, read: Read) -> Model | NotPredicted:
         if not all(isinstance(config.get(name), int) for name in names):
             return NotPredicted(reason="the record holds no config that describes the model")
     layers, heads, hidden = (whole(config[name], f"config.{name}", 1) for name in names)
-    groups = whole(config.get("num_key_value_heads", heads), "config.num_key_value_heads", 1)
-    width = whole(config.get("head_dim") or hidden // heads, "config.head_dim", 1)
-    if max(groups, width) > _WIDEST or layers > 10_000:
-        raise InvalidCase("the config's dimensions are out of range")
-    memory = Softmax(kv_heads=groups, key_dim=width, value_dim=width)
-    return Model(
-        name=case.model or "model",
-        model_type="explicit",
-        layers=tuple(Layer(index=index, memories=(memory,)) for index in range(layers)),
+    return of_equal_layers(
+        case.model, layers, config.get("num_key_value_heads", heads), config.get("head_dim") or hidden // heads
     )
 
 

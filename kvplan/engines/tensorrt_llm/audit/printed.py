@@ -13,26 +13,13 @@ from typing import Any, Final
 from msgspec import Struct
 
 from kvplan.engines.kernel.cases import InvalidCase
-from kvplan.engines.kernel.printed import read_printed
+from kvplan.engines.kernel.printed import Between, read_printed
 from kvplan.engines.tensorrt_llm import releases
 from kvplan.engines.tensorrt_llm.layers import Stage
 from kvplan.engines.tensorrt_llm.settle import Settled
 from kvplan.units import GIB, ceil_div
 
 _NEAR: Final = Fraction(15, 1000)  # GiB: three figures that were rounded, of which a share is printed
-
-
-class Between(Struct, frozen=True):
-    """Any whole number from `low` to `high`: what a rounded size leaves open."""
-
-    low: int
-    high: int
-
-    def like(self, recorded: Any) -> Any:
-        """The recorded value if it is one of them, else the nearest."""
-        if isinstance(recorded, bool) or not isinstance(recorded, int):
-            return self.low
-        return min(max(recorded, self.low), self.high)
 
 
 class Near(Struct, frozen=True):
