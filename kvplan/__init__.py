@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from kvplan.api import sweep as sweep
     from kvplan.api import try_estimate as try_estimate
     from kvplan.api.audit import audit as audit
+    from kvplan.api.capacity import capacity as capacity
     from kvplan.api.committee import committee as committee
     from kvplan.api.compare import compare as compare
     from kvplan.api.explain import explain as explain
     from kvplan.api.explain import try_explain as try_explain
-    from kvplan.api.fit import capacity as capacity
     from kvplan.api.fit import fit as fit
     from kvplan.api.fit import try_fit as try_fit
     from kvplan.api.lists import dtypes as dtypes
@@ -68,7 +68,7 @@ _HOMES = {
     "Validation": "questions.validate.compare",
     "Workload": "domain.workload",
     "audit": "api.audit",
-    "capacity": "api.fit",
+    "capacity": "api.capacity",
     "committee": "api.committee",
     "compare": "api.compare",
     "dtypes": "api.lists",

@@ -1,36 +1,32 @@
-"""`kvplan.fit` and `kvplan.capacity`: from what people type or pass to the questions that are answered."""
+"""`kvplan.fit`: from what people type or pass to the questions that are answered."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from kvplan.api.given import Count, Counts, Source, checked, count, counts, size, sources
-from kvplan.domain.budget import gpu_memory
-from kvplan.domain.gpus import Gpu, counted, gpu, gpus
+from kvplan.api.cards import any_card, named, named_gpus
+from kvplan.api.given import Count, Source, checked, count, size
+from kvplan.api.memory import flag_of_weights, free_bytes, known_weights
+from kvplan.domain.gpus import counted
 from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING, Machine
 from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
 from kvplan.domain.workload import with_longest
 from kvplan.engines import about, data_ranks, default_engine, option_names, pipeline_stages
-from kvplan.errors import InputError, OptionError, Refused, written
-from kvplan.limits import CELLS
+from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
-from kvplan.loading.weights.find import find_weights
 from kvplan.questions.fit.answer import answer, smallest
 from kvplan.questions.fit.budget import utilization_from
-from kvplan.questions.fit.capacity import Asked, Capacity
-from kvplan.questions.fit.capacity import capacity as answered
 from kvplan.questions.fit.fixes import with_fixes
 from kvplan.questions.fit.question import Fit, Question
 from kvplan.report.notebook import displayed
-from kvplan.units import parse_count, parse_counts, parse_size, short_count
+from kvplan.units import parse_count, short_count
 
 displayed(Fit, "kvplan.report.answers.fit:FitAnswer")
-displayed(Capacity, "kvplan.report.answers.capacity:CapacityAnswer", several=False)
 
 _TARGET: Final = re.compile(
     r"\s*([\d_,.]+[kKmM]?)\s*(?:users?|requests?|sequences?)?\s*(?:at|x|@)\s*([\d_,.]+[kKmM]?)\s*(?:tokens)?\s*"
@@ -118,7 +114,7 @@ def try_fit(
         loaded,
         known_weights(model, loaded, weights, weights_dtype),
         gpu,
-        weights_flag=_weights_flag(weights, weights_dtype),
+        weights_flag=flag_of_weights(weights, weights_dtype),
         engine=engine,
         context=context,
         batch_size=batch_size,
@@ -139,101 +135,6 @@ def try_fit(
         options=options,
     )
     return with_fixes(answer(asked[0]) if len(asked) == 1 else smallest(asked))
-
-
-def capacity(
-    models: Source | Iterable[Source],
-    gpu: str,
-    *,
-    context: Counts | None = None,
-    mix: str | None = None,
-    engine: str | None = None,
-    gpus: Count | None = None,
-    tensor_parallel: Count | None = None,
-    data_parallel: Count | None = None,
-    expert_parallel: bool = False,
-    kv_dtype: str = "auto",
-    weights: Count | None = None,
-    weights_dtype: str | None = None,
-    reserve: Count | None = None,
-    memory: Count | None = None,
-    utilization: float | str | None = None,
-    encoder_len: Count = 0,
-    free: Count | Sequence[Count] | None = None,
-    machine: str | Path | None = None,
-    infer: bool = False,
-    advance: Callable[[int, int], None] = lambda done, of: None,
-    **options: Any,
-) -> Capacity:
-    """How many requests several models hold on several GPUs at several contexts: one cell each, what `fit` says there.
-
-    Args:
-        models: one or several of what `kvplan.load` takes.
-        gpu: as in `fit`; every one of them is a row.
-        context: tokens of a request: one, several, or a text such as `8k,32k` or `4k:128k:x2`.
-        mix: requests of several lengths: `70% 4k, 25% 32k, 5% 128k`; a column of its own.
-        advance: told of each cell that is done, and how many there are.
-        options: any option of the engine by its own name. The rest is as in `fit`.
-
-    Returns:
-        A `Capacity`: `.cells`, `.to_dict()`. A model whose weights are not known, or that the engine refuses, has cells
-        that say so.
-
-    Raises:
-        OptionError: a bad value, an unknown GPU or engine, too many cells, or none that has an answer.
-        KvplanError: a model that cannot be read; see `kvplan.errors`.
-
-    >>> [cell.requests for cell in capacity("llama-3.1-8b", "h100-80gb", engine="ideal", context="8k,32k").cells]
-    [63, 15]
-    """
-    listed = sources(models)
-    read = [load(source, infer=infer) for source in listed]
-    lengths = _lengths(context, read)
-    mixed = None if mix is None else parse_mix(mix)
-    if not lengths and mixed is None:
-        raise OptionError("a table of capacities needs lengths", hint="«context 8k,32k,128k», or «mix TEXT»")
-    asked = []
-    for source, loaded in zip(listed, read, strict=True):
-        unknown = None
-        try:
-            line = known_weights(source, loaded, weights, weights_dtype)
-        except InputError as problem:
-            line, unknown = Line(name="weights", bytes=0, basis="assumed", source="not known"), problem
-        questions = questions_of(
-            source,
-            loaded,
-            line,
-            gpu,
-            weights_flag=_weights_flag(weights, weights_dtype),
-            engine=engine,
-            gpus=gpus,
-            tensor_parallel=tensor_parallel,
-            data_parallel=data_parallel,
-            expert_parallel=expert_parallel,
-            kv_dtype=kv_dtype,
-            reserve=reserve,
-            memory=memory,
-            utilization=utilization,
-            encoder_len=encoder_len,
-            free=free,
-            machine=machine,
-            options=options,
-        )
-        asked.append(Asked(model=loaded, questions=questions, unknown=unknown))
-    number = sum(len(one.questions) for one in asked) * (len(lengths) + (mixed is not None))
-    if number > CELLS:
-        raise OptionError(f"{number:,} cells are too many for one table", hint=f"at most {CELLS:,}: fewer GPUs or contexts")
-    return answered(asked, lengths, mixed, lambda done: advance(done, number))
-
-
-def _lengths(context: Counts | None, models: Sequence[Model]) -> tuple[int, ...]:
-    """The contexts of a table, each once, in the order given."""
-    if context is None:
-        return ()
-    if not isinstance(context, str):
-        return tuple(dict.fromkeys(counts(context, "«context»")))
-    text = with_longest(written(context, 400), models, "«context»")
-    return tuple(dict.fromkeys(parse_counts(text, what="«context»", most=CELLS)))
 
 
 def questions_of(
@@ -272,12 +173,12 @@ def questions_of(
         raise OptionError("«mix» and «average» are two answers to one question", hint="give one of them")
     tokens = mixed.longest if mixed else None
     if context is not None:
-        tokens = _count(with_longest(written(context, 400), [loaded], "«context»"), "«context»")
+        tokens = count(with_longest(written(context, 400), [loaded], "«context»"), "«context»")
     if mixed is not None and tokens is not None and mixed.longest > tokens:
         raise OptionError(
             f"«mix»: requests of {mixed.longest:,} tokens are longer than «context {short_count(tokens)}»", hint="leave out one"
         )
-    makers = {entry.vendor for name in gpu.split(",") for entry in _named(counted(name)[0])}
+    makers = {entry.vendor for name in gpu.split(",") for entry in named(counted(name)[0])}
     maker = makers.pop() if len(makers) == 1 else ""
     typed = str(source) if isinstance(source, str | PathLike) else ""
     chosen = engine or default_engine(typed, gguf=bool(loaded.gguf), maker=maker)
@@ -289,13 +190,13 @@ def questions_of(
         "learned": NOTHING if machine is None else read_machine(machine),
         "engine": chosen,
         "context": tokens,
-        "batch_size": None if batch_size is None else _count(batch_size, "«batch_size»"),
-        "encoder_len": _count(encoder_len, "«encoder_len»", minimum=0),
-        "average": None if average is None else _count(average, "«average»"),
+        "batch_size": None if batch_size is None else count(batch_size, "«batch_size»"),
+        "encoder_len": count(encoder_len, "«encoder_len»", minimum=0),
+        "average": None if average is None else count(average, "«average»"),
         "mix": mixed,
         "max_seqs": bool(max_seqs),
-        "memory_bytes": None if memory is None else size_of(memory, "«memory»"),
-        "reserve_bytes": None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
+        "memory_bytes": None if memory is None else size(memory, "«memory»"),
+        "reserve_bytes": None if reserve is None else size(reserve, "«reserve»", minimum=0),
         "utilization": None if utilization is None else utilization_from(utilization),
         "options": {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options},
         "source": typed,
@@ -303,7 +204,7 @@ def questions_of(
         "machine": "" if machine is None else str(machine),
     }
     given = ((gpus, "«gpus»"), (tensor_parallel, "«tensor_parallel»"))
-    ranks = data_parallel if data_parallel in {None, "all"} else _count(data_parallel or 0, "«data_parallel»")
+    ranks = data_parallel if data_parallel in {None, "all"} else count(data_parallel or 0, "«data_parallel»")
     if isinstance(ranks, int):
         _positive(ranks, "«data_parallel»")
     cards, split = (None if n is None else count(n, what) for n, what in given)
@@ -322,38 +223,6 @@ def _served(found: Fit) -> Fit:
 
 
 fit = checked(try_fit, _served, "fit")
-
-
-def any_card(memory: Count | None) -> str:
-    """The card of which nothing is known but its memory, as `gpu` names it.
-
-    Raises:
-        OptionError: nor is that.
-    """
-    if memory is None:
-        raise OptionError("say what it is to run on: «gpu NAME», or «memory SIZE» for any card", hint="`kvplan gpus` lists them")
-    return memory if isinstance(memory, str) else f"{size(memory, '«memory»')}B"
-
-
-def known_weights(source: Source, loaded: Model, given: Count | None, dtype: str | None) -> Line:
-    """The weights: as given, as found beside the model, or counted from its config.
-
-    Raises:
-        OptionError: nobody knows them.
-    """
-    return find_weights(source, loaded, given_bytes=None if given is None else size_of(given, "«weights»"), dtype=dtype)
-
-
-def free_bytes(value: Count | Sequence[Count] | None) -> tuple[int, ...]:
-    """`--free`: one size, or one a rank with commas.
-
-    Raises:
-        OptionError: not sizes.
-    """
-    if value is None:
-        return ()
-    parts = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, Sequence) else [value]
-    return tuple(parse_size(part, what="«free»") if isinstance(part, str) else size(part, "«free»", 0) for part in parts)
 
 
 def parse_target(text: str) -> tuple[int, int]:
@@ -382,7 +251,7 @@ def _questions(
     base: dict[str, Any], names: str, count: int | None, tensor_parallel: int | None, wanted: Wanted
 ) -> Iterator[Question]:
     """One question for each GPU of the list and each way to split the model that is left open."""
-    listed = _gpus(names, about(base["engine"]).makers)
+    listed = named_gpus(names, about(base["engine"]).makers)
     splits = "tensor_parallel" in option_names(base["engine"])
     spread = wanted.ranks is not None or wanted.experts
     search = (
@@ -453,63 +322,3 @@ def _measured(machine: Machine, given: Mapping[str, Any]) -> dict[str, Any]:
 def _positive(amount: int, what: str) -> None:
     if not 1 <= amount <= 65_536:
         raise OptionError(f"{what} must be from 1 to 65,536, got {amount}")
-
-
-def _gpus(names: str, makers: tuple[str, ...]) -> list[tuple[Machine, int | None]]:
-    """The GPUs that a text names, each with its `:N`.
-
-    `all` are those of the makers whose devices the engine is predicted on, without those that are sold in several sizes; a
-    maker's name (`nvidia`, `apple`) are all of its own.
-    """
-    found: list[tuple[Machine, int | None]] = []
-    for part in names.split(","):
-        name, count = counted(part)
-        if name == "local":
-            from kvplan.questions.validate.local import local_machine
-
-            found.append((local_machine(), count))
-        elif name:
-            known = _named(name)
-            wanted = [entry for entry in known if entry.vendor in makers] if name == "all" and makers else known
-            found += [(Machine(gpu=entry), count) for entry in wanted]
-    if not found:
-        raise OptionError("no GPU was named", hint="«gpu NAME», «gpu A,B,C», «gpu nvidia» or «gpu all»; `kvplan gpus` lists them")
-    return found
-
-
-def _named(name: str) -> list[Gpu]:
-    """The cards of one word: a name, a maker's, or `all`; none for `local`, which asks the machine."""
-    if name in {"", "local"}:
-        return []
-    if name == "all":
-        return [entry for entry in gpus() if _sized(entry)]
-    of_maker = [entry for entry in gpus() if entry.vendor == name.lower()]
-    if of_maker:
-        return [card for entry in of_maker for card in _every_size(entry)]
-    return [gpu(name)]
-
-
-def _every_size(entry: Gpu) -> list[Gpu]:
-    """A card in each size that it is sold in."""
-    return [entry] if _sized(entry) else [gpu(f"{entry.id}-{size}gb") for size in entry.marketed_gb]
-
-
-def _sized(entry: Gpu) -> bool:
-    try:
-        gpu_memory(entry)
-    except OptionError:
-        return False
-    return True
-
-
-def _count(value: Count, what: str, minimum: int = 1) -> int:
-    return count(value, what, minimum)
-
-
-size_of = size
-
-
-def _weights_flag(weights: Count | None, dtype: str | None) -> str:
-    if weights is not None:
-        return f"--weights {weights.replace(' ', '')}" if isinstance(weights, str) else f"--weights {size(weights, 'weights')}B"
-    return f"--weights-dtype {dtype}" if dtype else ""

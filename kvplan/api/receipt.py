@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kvplan.api.fit import free_bytes, known_weights, size_of
-from kvplan.api.given import Count, Source
+from kvplan.api.given import Count, Source, size
 from kvplan.api.given import options as given_options
+from kvplan.api.memory import free_bytes, known_weights
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
 from kvplan.engines import about
@@ -69,8 +69,8 @@ def receipt(
         weights=weights_line,
         weights_given=weights is not None or weights_dtype is not None,
         gpus=split * stages,
-        reserve_bytes=None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
-        memory_bytes=None if memory is None else size_of(memory, "«memory»"),
+        reserve_bytes=None if reserve is None else size(reserve, "«reserve»", minimum=0),
+        memory_bytes=None if memory is None else size(memory, "«memory»"),
         utilization=None if utilization is None else utilization_from(utilization),
         free=free_bytes(free),
         learned=NOTHING if machine is None else read_machine(machine),

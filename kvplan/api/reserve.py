@@ -6,9 +6,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from kvplan.api.fit import free_bytes, known_weights, size_of
-from kvplan.api.given import Count, Source, answered, checked
+from kvplan.api.given import Count, Source, answered, checked, size
 from kvplan.api.given import options as given_options
+from kvplan.api.memory import free_bytes, known_weights
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
@@ -77,7 +77,7 @@ def try_reserve(
             raise OptionError(
                 "«memory» is what is left for the cache: weights, reserve, utilization, free and machine go with «gpu»"
             )
-        return reserved(loaded, engine, options, size_of(memory, "«memory»", minimum=0))
+        return reserved(loaded, engine, options, size(memory, "«memory»", minimum=0))
     shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
     question = Question(
         model=loaded,
@@ -88,7 +88,7 @@ def try_reserve(
         gpu=device(gpu or ""),
         engine=engine,
         gpus=shared["tensor_parallel"],
-        reserve_bytes=None if reserve is None else size_of(reserve, "«reserve»", minimum=0),
+        reserve_bytes=None if reserve is None else size(reserve, "«reserve»", minimum=0),
         utilization=None if utilization is None else utilization_from(utilization),
         options=options,
         **shared,

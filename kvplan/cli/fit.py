@@ -90,7 +90,7 @@ def fit(
     The most requests of a length, the longest context of a batch, or the smallest GPU; of several contexts a
     table. Exit 1 when it does not fit.
     """
-    from kvplan.api.fit import any_card
+    from kvplan.api.cards import any_card
     from kvplan.api.fit import try_fit as asked
     from kvplan.cli.output import show
     from kvplan.cli.progress import progress
@@ -167,7 +167,7 @@ def _table(
     Raises:
         OptionError: what only a question about one context can be asked.
     """
-    from kvplan.api.fit import capacity
+    from kvplan.api.capacity import capacity
     from kvplan.cli.output import show
     from kvplan.cli.progress import progress
     from kvplan.report.answers.capacity import CapacityAnswer

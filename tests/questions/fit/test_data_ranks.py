@@ -6,7 +6,8 @@ import shlex
 import pytest
 
 import kvplan
-from kvplan.api.fit import known_weights, questions_of
+from kvplan.api.fit import questions_of
+from kvplan.api.memory import known_weights
 from kvplan.cli.app import main
 from kvplan.errors import OptionError
 from kvplan.questions.fit.answer import answer

@@ -21,12 +21,12 @@ from kvplan.domain.described import Described
 from kvplan.domain.machine import Learned
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.options import build_options
-from kvplan.engines.kernel.printed import written_like
+from kvplan.engines.kernel.printed import Between, written_like
 from kvplan.engines.kernel.verdicts import ComparedFact, Result
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, settle
 from kvplan.engines.sglang.audit import startup
-from kvplan.engines.sglang.audit.printed import Between, sizes, tokens_of
+from kvplan.engines.sglang.audit.printed import sizes, tokens_of
 from kvplan.engines.sglang.layers import layout
 from kvplan.engines.sglang.options import SglangOptions
 from kvplan.engines.sglang.pool import capped

@@ -19,11 +19,11 @@ from kvplan.domain.machine import Learned
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.cases import InvalidCase
 from kvplan.engines.kernel.options import build_options
-from kvplan.engines.kernel.printed import written_like
+from kvplan.engines.kernel.printed import Between, written_like
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.kernel.verdicts import ComparedFact, Result
 from kvplan.engines.tensorrt_llm.about import ABOUT
-from kvplan.engines.tensorrt_llm.audit.printed import Between, Near, left, tokens_of
+from kvplan.engines.tensorrt_llm.audit.printed import Near, left, tokens_of
 from kvplan.engines.tensorrt_llm.layers import Stage
 from kvplan.engines.tensorrt_llm.options import TrtllmOptions
 from kvplan.engines.tensorrt_llm.settle import Settled, settle

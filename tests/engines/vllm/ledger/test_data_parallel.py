@@ -5,7 +5,8 @@ from math import prod
 import pytest
 
 import kvplan
-from kvplan.api.fit import known_weights, questions_of
+from kvplan.api.fit import questions_of
+from kvplan.api.memory import known_weights
 from kvplan.architectures.describe import describe
 from kvplan.engines.vllm.ledger.tensors import Rank, modules, whole_shared
 from kvplan.questions.fit.budget import budget_of
