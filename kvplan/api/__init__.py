@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from kvplan.api.given import Count, Counts, Names, Source, answered, count, counts, names, sources, workload
+from kvplan.api.given import Count, Counts, Names, Source, answered, checked, count, counts, names, sources, workload
 from kvplan.api.given import options as given_options
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.workload import with_longest
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 displayed(Allocation, "kvplan.report.answers.estimate:EstimateAnswer")
 
 
-def estimate(
+def try_estimate(
     model: Source,
     *,
     seq_len: Count = 8192,
@@ -28,8 +28,11 @@ def estimate(
     encoder_len: Count = 0,
     infer: bool = False,
     **options: Any,
-) -> Allocation:
+) -> Allocation | NotPredicted:
     """The bytes of one workload's cache.
+
+    Where the engine refuses the model, or kvplan cannot tell, `estimate` raises `Refused` and `try_estimate` returns
+    `NotPredicted` with its `reason`.
 
     Args:
         model: anything that `kvplan.load` takes.
@@ -46,40 +49,23 @@ def estimate(
         An `Allocation`: `.total_bytes`, `.bytes_per_token`, `.layers`, `.groups`, `.to_dict()`.
 
     Raises:
-        Refused: the engine does not serve that, or kvplan cannot tell; `try_estimate` returns that as a value.
         KvplanError: a bad model, option or value; see `kvplan.errors`.
 
-    >>> estimate("llama-3.1-8b", seq_len="8k", batch_size=4).total_bytes
+    >>> try_estimate("llama-3.1-8b", seq_len="8k", batch_size=4).total_bytes
     4294967296
-    """
-    loaded = load(model, infer=infer)
-    chosen = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
-    return answered(plan(loaded, workload(seq_len, batch_size, encoder_len, loaded), engine, **chosen))
-
-
-def try_estimate(
-    model: Source,
-    *,
-    seq_len: Count = 8192,
-    batch_size: Count = 1,
-    kv_dtype: str = "auto",
-    engine: str = "ideal",
-    tensor_parallel: Count | None = None,
-    encoder_len: Count = 0,
-    infer: bool = False,
-    **options: Any,
-) -> Allocation | NotPredicted:
-    """As `estimate`; a refusal is a value, `NotPredicted` with its `reason`.
-
-    Raises:
-        KvplanError: a bad model, option or value; see `kvplan.errors`.
-
     >>> try_estimate("bloom-560m", engine="llama.cpp", seq_len=1024).total_bytes
     100663296
     """
     loaded = load(model, infer=infer)
     chosen = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     return plan(loaded, workload(seq_len, batch_size, encoder_len, loaded), engine, **chosen)
+
+
+def _allocation(found: Allocation | NotPredicted) -> Allocation:
+    return answered(found)
+
+
+estimate = checked(try_estimate, _allocation, "estimate")
 
 
 def sweep(

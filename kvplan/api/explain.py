@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kvplan.api.given import Count, Source, answered, workload
+from kvplan.api.given import Count, Source, answered, checked, workload
 from kvplan.api.given import options as given_options
 from kvplan.loading import load
 from kvplan.questions.explain import Explanation
@@ -10,49 +10,6 @@ from kvplan.questions.explain import explain as explained
 from kvplan.report.notebook import displayed
 
 displayed(Explanation, "kvplan.report.answers.explain:ExplainAnswer", several=False)
-
-
-def explain(
-    model: Source,
-    *,
-    seq_len: Count = 8192,
-    batch_size: Count = 1,
-    kv_dtype: str = "auto",
-    engine: str = "ideal",
-    tensor_parallel: Count | None = None,
-    encoder_len: Count = 0,
-    infer: bool = False,
-    **options: Any,
-) -> Explanation:
-    """What a model's cache holds: why, in which layers, the sum with its numbers, the config keys and the sources.
-
-    Args:
-        model, seq_len, batch_size, kv_dtype, engine, tensor_parallel, encoder_len, infer, options: as `kvplan.estimate`
-            takes them.
-
-    Returns:
-        An `Explanation`: `.rules`, `.layers`, `.lines` (which sum to `.total_bytes`), `.sources`, `.answer`, `.to_dict()`.
-
-    Raises:
-        Refused: the engine does not serve that; `try_explain` returns what is known without it.
-        KvplanError: a bad model, option or value; see `kvplan.errors`.
-
-    >>> [line.bytes for line in explain("llama-3.1-8b").lines]
-    [536870912, 536870912]
-    """
-    found = try_explain(
-        model,
-        seq_len=seq_len,
-        batch_size=batch_size,
-        kv_dtype=kv_dtype,
-        engine=engine,
-        tensor_parallel=tensor_parallel,
-        encoder_len=encoder_len,
-        infer=infer,
-        **options,
-    )
-    answered(found.answer)
-    return found
 
 
 def try_explain(
@@ -67,11 +24,32 @@ def try_explain(
     infer: bool = False,
     **options: Any,
 ) -> Explanation:
-    """As `explain`; where the engine refuses, `.answer` is `NotPredicted` and `.lines` are empty.
+    """What a model's cache holds: why, in which layers, the sum with its numbers, the config keys and the sources.
+
+    Where the engine refuses the model, `explain` raises `Refused`; `try_explain` returns what is known without it: `.answer` is
+    `NotPredicted` and `.lines` are empty.
+
+    Args:
+        model, seq_len, batch_size, kv_dtype, engine, tensor_parallel, encoder_len, infer, options: as `kvplan.estimate`
+            takes them.
+
+    Returns:
+        An `Explanation`: `.rules`, `.layers`, `.lines` (which sum to `.total_bytes`), `.sources`, `.answer`, `.to_dict()`.
 
     Raises:
         KvplanError: a bad model, option or value; see `kvplan.errors`.
+
+    >>> [line.bytes for line in try_explain("llama-3.1-8b").lines]
+    [536870912, 536870912]
     """
     chosen = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     loaded = load(model, infer=infer)
     return explained(loaded, workload(seq_len, batch_size, encoder_len, loaded), engine, **chosen)
+
+
+def _answered(found: Explanation) -> Explanation:
+    answered(found.answer)
+    return found
+
+
+explain = checked(try_explain, _answered, "explain")
