@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from math import lcm
-from typing import Final, Literal
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from kvplan.domain.dtypes import item_bytes, lookup
 from kvplan.domain.latest import latest
-from kvplan.domain.model import Chunk, Cross, Index, Latent, Model, Recurrent, Softmax
+from kvplan.domain.model import Chunk, Cross, Index, Latent, Model, Softmax
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.kernel.tensors import Count
 from kvplan.engines.vllm import dtypes as dt
@@ -29,51 +29,37 @@ from kvplan.engines.vllm.layers import (
     sparse_mla,
 )
 from kvplan.engines.vllm.models import (
-    any_traits,
-    described_by_hand,
     item_tokens,
-    quantised_cache,
     state_chunk,
-    text_traits,
-    trained_length,
 )
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.releases import (
     ALIGNED_TO_GIVEN,
     ALL_STATES_DRAFTED,
-    ALL_STATES_GONE,
-    ALL_STATES_KNOWN,
-    ALL_STATES_UNASKED,
     BALANCED_GROUPS,
-    CHECKPOINTED,
     CHUNKS,
     HOPPER_MLA_BLOCK,
     HYBRID_GROUPS,
-    HYBRIDS_CACHE_PREFIXES,
     IN_FLIGHT_BATCHES,
     LATENT_BESIDE_STATES,
     LATENT_EXPANDED,
     NEMOTRON_STATES,
     PACKED_LAYOUTS,
-    SPARSE_ROWS_UNASKED,
     STATE_MODES,
     TUPLES,
     UNIFIED_PAGES,
     V0,
 )
+from kvplan.engines.vllm.resolved import StateMode, exported, model_dtype, model_length, resolved_cache_dtype, state_mode
 from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, Held, Rows, Scheduling, SlidingSpec, StateSpec
+from kvplan.engines.vllm.stages import stage_layers
 from kvplan.engines.vllm.states import Storage
-from kvplan.errors import OptionError
 from kvplan.units import ceil_div
 
-StateMode = Literal["none", "align", "all"]
 #: Drafting methods whose layers are EAGLE's to the planner. Source: config/speculative.py:use_eagle.
 _DRAFTING_LAYERS: Final = frozenset({"eagle", "eagle3", "mtp", "dflash"})
 _STATES: Final = {"none": 1, "align": 2, "all": 0}  # blocks of states a request, tokens aside
-_BLACKWELL: Final = 100  # sm_100
-_HOPPER: Final = 90  # sm_90
 _FLASHINFER_DELTA: Final = 64  # tokens: FlashInfer exports states of a gated delta rule at multiples of them
-_FLASHINFER_WIDTH: Final = 128  # elements of a key that its kernels for sm_10x and sm_12x take
 
 
 class Layout(Struct, frozen=True, kw_only=True):
@@ -109,102 +95,6 @@ class Plan(Layout, frozen=True, kw_only=True):
     def blocks(self, tokens: Count) -> Count:
         """Blocks of all groups together."""
         return sum(self.group_blocks(tokens), start=tokens * 0)
-
-
-def model_length(model: Model, options: VllmOptions) -> int:
-    """`max_model_len`: the flag's, else the config's with its rope scaling, else 2,048.
-
-    Source: `config/model.py:_get_and_verify_max_len`.
-    """
-    given = options.max_model_len
-    if given is not None and given != -1:
-        return given
-    return trained_length(model)
-
-
-def model_dtype(model: Model, options: VllmOptions) -> str:
-    """The dtype of the activations: float32 checkpoints run in bfloat16 unless the flag says otherwise, and where a card has no
-    bfloat16, in float16.
-
-    Source: `config/model.py:_resolve_auto_dtype`, `platforms/cuda.py:supported_dtypes`.
-    """
-    if options.dtype != "auto":
-        return lookup(options.dtype, what="dtype").name
-    wanted = "bfloat16" if model.dtype == "float32" else model.dtype
-    return "float16" if wanted == "bfloat16" and not options.has_bfloat16 else wanted
-
-
-def resolved_cache_dtype(model: Model, options: VllmOptions, version: Release) -> str:
-    """`kv_cache_dtype` as the attention backends take it: "auto" is what the checkpoint asks for, and sparse latents have a row
-    format of their own for fp8.
-
-    Source: `utils/torch_utils.py:resolve_kv_cache_dtype_string`, `model_executor/layers/attention/attention.py` (llm-compressor).
-    """
-    name = dt.cache_dtype(options.kv_cache_dtype)
-    if name == "auto" and quantised_cache(model):
-        name = "fp8"
-    if name == "auto" and text_traits(model).fp8_on_blackwell and options.compute_capability >= _BLACKWELL:
-        name = "fp8_e4m3"
-    if compressed(model) and (name == "auto" or name in dt.FP8):
-        return "fp8_ds_mla"
-    own_rows = name in dt.FP8 or (name == "auto" and SPARSE_ROWS_UNASKED.at(version))
-    return "fp8_ds_mla" if sparse_mla(model) and own_rows else name
-
-
-def prefix_caching(model: Model, options: VllmOptions, version: Release) -> bool:
-    """Whether prefixes are cached: by default in models with attention and without an encoder, later beside states too.
-
-    Source: `config/model.py:is_prefix_caching_supported`.
-    """
-    if options.enable_prefix_caching is not None:
-        return options.enable_prefix_caching
-    kinds = {type(memory) for memories in model.collapsed() for memory in memories}
-    hybrids = HYBRIDS_CACHE_PREFIXES.at(version) or not has_states(model)
-    return bool(kinds & {Softmax, Latent}) and Cross not in kinds and hybrids
-
-
-def state_mode(model: Model, options: VllmOptions, version: Release) -> StateMode:
-    """How states are cached: not at all, copied at block boundaries, or kept for every block.
-
-    `mamba_cache_mode` "none" is what the engine takes for "not said": only `enable_prefix_caching` turns caching off.
-    Source: `models/config.py:MambaModelConfig`.
-    """
-    asked = options.mamba_cache_mode
-    if asked == "all" and ALL_STATES_GONE.at(version):
-        raise OptionError(
-            "mamba_cache_mode: vLLM 0.32 and later have no `all`", hint="`align` or `none`", option="mamba_cache_mode"
-        )
-    known = any(traits.every_block_states for traits in any_traits(model)) or described_by_hand(model)
-    if not prefix_caching(model, options, version):
-        return "none"
-    if not STATE_MODES.at(version):
-        return "all" if known and ALL_STATES_KNOWN.at(version) else "none"
-    unasked = asked in {"auto", "none"} and ALL_STATES_UNASKED.at(version) and not described_by_hand(model)
-    return "all" if known and (asked == "all" or unasked) else "align"
-
-
-def exported(model: Model, options: VllmOptions, version: Release, mode: StateMode) -> frozenset[str]:
-    """Kinds of state whose prefill exports a checkpoint, in a block of its own.
-
-    Source: each layer class's `get_kv_cache_spec`; `mamba/gdn/qwen_gdn_linear_attn.py:_resolve_gdn_prefill_backend`.
-    """
-    if mode != "align":
-        return frozenset()
-    kinds = {memory.kind: memory for memories in model.collapsed() for memory in memories if isinstance(memory, Recurrent)}
-    exports = any(traits.exports_checkpoints for traits in any_traits(model))
-    found = {kind for kind in kinds if kind in CHECKPOINTED and CHECKPOINTED[kind].at(version) and (exports or kind == "mamba2")}
-    if "gated_delta" in found and not _flashinfer_delta(kinds["gated_delta"], options):
-        found.discard("gated_delta")
-    return frozenset(found)
-
-
-def _flashinfer_delta(memory: Recurrent, options: VllmOptions) -> bool:
-    """Whether FlashInfer computes the prefill of a gated delta rule: on Hopper, and on Blackwell where keys are 128 wide."""
-    if options.device != "cuda":
-        return False
-    family = options.compute_capability // 10
-    width = next((state.shape[-1] for state in memory.states if not state.kernel), 0)
-    return options.compute_capability == _HOPPER or (family in {10, 12} and width == _FLASHINFER_WIDTH)
 
 
 def make_plan(model: Model, options: VllmOptions, version: Release) -> Plan:
@@ -269,7 +159,7 @@ def _laid_out(model: Model, options: VllmOptions, version: Release) -> Layout:
         unified_pages=UNIFIED_PAGES.at(version),
     )
     groups = cache_groups(caches, rules)
-    layers = _stage_layers(model, options)
+    layers = _stages(model, options)
     stages = tuple(on_stage(groups, own) for own in layers)
     return Layout(
         rules=rules,
@@ -390,37 +280,7 @@ def _kernel_blocks(model: Model, options: VllmOptions, storage: Storage, version
     return sorted(found) or [dt.SMALLEST_BLOCK]
 
 
-def stage_sizes(count: int, options: VllmOptions) -> list[int]:
-    """How many of `count` layers each pipeline stage has. Source: `distributed/utils.py:get_pp_indices`.
-
-    Raises:
-        OptionError: a partition that is not of so many layers.
-    """
-    given, stages = options.stage_sizes, options.pipeline_parallel_size
-    if given is not None:
-        if sum(given) != count:
-            raise OptionError(
-                f"pp_layer_partition: {'+'.join(map(str, given))} layers are not the model's {count}", option="pp_layer_partition"
-            )
-        return list(given)
-    sizes = [count // stages] * stages
-    for back in range(2, count % stages + 2):
-        sizes[-back] += 1
-    return sizes
-
-
-def _stage_layers(model: Model, options: VllmOptions) -> tuple[range, ...]:
-    """The layers of each pipeline stage; what does not divide goes to the stages before the last, drafts to the last.
-
-    Source: `distributed/utils.py:get_pp_indices`.
-    """
-    count, stages = len(model.layers), options.pipeline_parallel_size
-    if stages > count:
-        raise OptionError(
-            f"pipeline_parallel_size {stages} is larger than the model's {count} layers", option="pipeline_parallel_size"
-        )
-    sizes = stage_sizes(count, options)
-    starts = [sum(sizes[:i]) for i in range(stages)]
-    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
-    ends[-1] = 2**40
-    return tuple(range(start, end) for start, end in zip(starts, ends, strict=True))
+def _stages(model: Model, options: VllmOptions) -> tuple[range, ...]:
+    """The layers of each pipeline stage; those of drafts, which are numbered behind the model's, are the last one's."""
+    found = stage_layers(len(model.layers), options.pipeline_parallel_size, options.stage_sizes or ())
+    return (*found[:-1], range(found[-1].start, 2**40))

@@ -20,6 +20,7 @@ from kvplan.engines.vllm.ledger.rotary import rotaries
 from kvplan.engines.vllm.ledger.settings import Batch, Card, Settings, resolve
 from kvplan.engines.vllm.ledger.shape import Shape, shape_of
 from kvplan.engines.vllm.ledger.tensors import Rank, whole_shared
+from kvplan.engines.vllm.stages import stage_layers
 from kvplan.units import MIB
 
 TOTAL: Final = "total"
@@ -54,17 +55,6 @@ def requested_memory(total_bytes: int, utilization: float, release: Release) -> 
     return ceil(product) if releases.REQUEST_ROUNDS_UP.at(release) else int(product)
 
 
-def stage_layers(layers: int, stages: int, stage: int, given: tuple[int, ...] = ()) -> range:
-    """The layers of one pipeline stage. Source: `distributed/utils.py:get_pp_indices`."""
-    if given:
-        return range(sum(given[:stage]), sum(given[: stage + 1]))
-    sizes = [layers // stages] * stages
-    for back in range(2, layers % stages + 2):
-        sizes[-back] += 1
-    start = sum(sizes[:stage])
-    return range(start, start + sizes[stage])
-
-
 def parts(model: Described, settings: Settings, card: Card, stage: int = 0) -> Parts:
     """Everything about one rank that follows from rules alone."""
     shape = shape_of(model.parameters, model.config, model.text, model.text_type)
@@ -73,7 +63,7 @@ def parts(model: Described, settings: Settings, card: Card, stage: int = 0) -> P
     item = 4 if settings.dtype == "float32" else 2
     rank = Rank(
         tensor_parallel=settings.tensor_parallel_size,
-        layers=stage_layers(shape.layers, stages, stage, settings.stage_layers),
+        layers=stage_layers(shape.layers, stages, settings.stage_layers)[stage],
         first=stage == 0,
         last=stage == stages - 1,
         item_bytes=item,
