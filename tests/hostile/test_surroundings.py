@@ -101,7 +101,8 @@ def test_ctrl_c_while_starting_is_an_interruption(delay: float, tmp_path: Path) 
         "o.csv",
         "-q",
     ]
-    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    # unbuffered: `communicate` reads the pipe itself, and half a line would stay behind in a buffer of ours
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     assert running.stderr is not None
     for line in running.stderr:
         if b"| kvplan" in line:
