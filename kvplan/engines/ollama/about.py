@@ -4,4 +4,8 @@ from typing import Final
 
 from kvplan.engines.kernel.about import About
 
-ABOUT: Final = About(name="ollama", rules="ollama llm/memory.go, and llama.cpp behind it")
+ABOUT: Final = About(
+    name="ollama",
+    rules="ollama llm/memory.go, and llama.cpp behind it",
+    audit="kvplan.engines.ollama.audit",
+)
