@@ -2,7 +2,8 @@
 
 The engine is the first word of `engine_version`; its `About` names the reader, which has
 `predict(case, asked, read) -> dict[name, value] | NotPredicted`, where a value is bytes as a Fraction, an int or several
-values of which the record may name any; it may have `asked(case, expected)`, and `EXACT`, names of further exact counts.
+values of which the record may name any; it may have `asked(case, expected)`, `EXACT`, names of further exact counts, and
+`printed(case)`, names of further printed numbers.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ _UNITS: Final = {"mib": "MiB", "gib": "GiB", "gb": "GiB"}  # vLLM, SGLang and Te
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Every printed number, and the counts that are exact; numbers by length are spelled out."""
     facts: dict[str, Any] = {}
-    exact = (*_EXACT, *getattr(_reader(case), "EXACT", ()))
+    reader = _reader(case)
+    exact = (*_EXACT, *getattr(reader, "EXACT", ()))
+    printed = reader.printed(case) if reader is not None and hasattr(reader, "printed") else ()
     for name, value in expected.items():
         if name.startswith("weights_"):  # not of the cache
             continue
-        if isinstance(value, Mapping) and (name.endswith("_printed") or name == "max_concurrency"):
+        if isinstance(value, Mapping) and (name.endswith("_printed") or name == "max_concurrency" or name in printed):
             facts |= {f"{name}[{key}]": inner for key, inner in value.items()}
-        elif (name.endswith("_printed") and isinstance(value, int | float) and not isinstance(value, bool)) or name in exact:
+        elif name in exact or (
+            (name.endswith("_printed") or name in printed) and isinstance(value, int | float) and not isinstance(value, bool)
+        ):
             facts[name] = value
     return facts
 

@@ -12,6 +12,7 @@ from kvplan.domain.dtypes import lookup
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.llama_cpp.about import ABOUT
+from kvplan.engines.llama_cpp.audit import devices, fitting
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part
@@ -32,7 +33,11 @@ _PART: Final = ("name", "cells", "streams", "n_layers")
 
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether the engine made the context, its totals, and each cache object."""
+    """Whether the engine made the context, its totals, and each cache object; by device, where devices were asked about."""
+    if fitting.is_fit(case):
+        return fitting.recorded(expected)
+    if devices.is_placement(case):
+        return devices.recorded(expected)
     facts = {name: expected[name] for name in ("ok", *_TOTALS) if expected.get(name) is not None}
     parts = expected.get("parts", [])
     if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
@@ -53,9 +58,14 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] 
         return {"ok": False}
     if h.arch in DRAFTERS:
         return NotPredicted(reason=f"a {h.arch} drafter works in another model's context, which was not studied")
-    context = make_context(h, _params(case, h))
+    params = _params(case, h)
+    if fitting.is_fit(case):
+        return fitting.predict(case, h, params)
+    context = make_context(h, params)
     if isinstance(context, Refusal):
         return {"ok": False}
+    if devices.is_placement(case):
+        return devices.predict(case, h, context)
     facts: dict[str, Any] = {"ok": True} | {name: getattr(context, name) for name in _TOTALS}
     for i, part in enumerate(context.parts):
         facts |= {f"parts[{i}].{name}": value for name, value in _part_facts(part, context).items()}

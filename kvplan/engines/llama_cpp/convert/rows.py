@@ -74,7 +74,7 @@ ROWS: Final[dict[str, Row]] = {
     "exaone4_5_text": Row(arch="exaone4", window="pattern", drafts=True),
     "exaone_moe": Row(arch="exaone-moe", window="pattern", drafts=True),
     "mimo_v2_flash": Row(arch="mimo2", build=b.mimo, window="pattern"),
-    "step3p5": Row(arch="step35", window="pattern"),
+    "step3p5": Row(arch="step35", window="pattern", drafts=True),
     **_alike("deepseek2", "deepseek_v2", "deepseek_v3", "kimi_k2", "youtu", build=latent.absorbed),
     "glm4_moe_lite": Row(arch="deepseek2", build=latent.absorbed, drafts=True),
     "minicpm3": Row(arch="minicpm3", build=latent.minicpm3),
