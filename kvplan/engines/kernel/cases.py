@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -109,6 +109,29 @@ def spelled_out(runs: object, name: str) -> list[Any]:
             raise InvalidCase(f"`expected.{name}` names more than {_MAX_ENTRIES:,} entries")
         spelled += [each] * times
     return spelled
+
+
+def of_budgets(expected: Mapping[str, Any], whole_case: Collection[str], entries: str, each: Collection[str]) -> dict[str, Any]:
+    """Facts of a case, and those of its list of `entries`, one a budget, as `entries[i].name`; words of a refusal count as true.
+
+    Raises:
+        InvalidCase: the entries are no list of objects.
+    """
+    found = {name: _plain(name, expected[name]) for name in whole_case if name in expected}
+    rows = expected.get(entries, [])
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise InvalidCase(f"`expected.{entries}` must be a list of objects")
+    for i, row in enumerate(rows):
+        for name in each:
+            if name in row and isinstance(row[name], Mapping):
+                found |= {f"{entries}[{i}].{name}.{key}": value for key, value in row[name].items()}
+            elif name in row:
+                found[f"{entries}[{i}].{name}"] = _plain(name, row[name])
+    return found
+
+
+def _plain(name: str, value: Any) -> Any:
+    return True if name == "off" and isinstance(value, str) else value
 
 
 class Record(Struct, frozen=True, kw_only=True):

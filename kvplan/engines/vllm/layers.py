@@ -188,7 +188,7 @@ def _softmax(memory: Softmax | Latent, kv_heads: int, key: int, value: int, stor
         case Full():
             return FullSpec(content=content, block_size=block_size, entry_bytes=entry)
         case Window(size=size):
-            return SlidingSpec(content=content, block_size=block_size, entry_bytes=entry, reach=size)
+            return SlidingSpec(content=content, block_size=block_size, entry_bytes=entry, reach=size + storage.wider_windows)
         case Chunk() if storage.whole_chunks:
             return FullSpec(content=content, block_size=block_size, entry_bytes=entry)
         case Chunk(size=size):

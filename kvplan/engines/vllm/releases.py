@@ -40,6 +40,11 @@ IN_FLIGHT_BATCHES: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_KI}:SlidingWindowSpec.max_memory_usage_bytes, 0.25.1"),
     ((0, 26), True, f"{_KI}:SlidingWindowSpec.max_admission_blocks_per_request, 0.26.0; PR 47728"),
 )
+# Cohere 2's window: the config's, later one token more (recorded: 4,096 in 0.11.0, 4,097 in 0.32.0 and 0.33.0)
+WIDER_COHERE_WINDOWS: Final[Quirk[bool]] = quirk(
+    ((0,), False, "vllm/model_executor/models/commandr.py, 0.11.0"),
+    ((0, 32), True, "vllm/model_executor/models/commandr.py, 0.32.0"),
+)
 # n-gram drafting lets the scheduler run ahead
 NGRAM_AHEAD: Final[Quirk[bool]] = quirk(
     ((0,), False, "vllm/config/vllm.py:max_concurrent_batches, 0.32.0"),

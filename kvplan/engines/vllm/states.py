@@ -38,6 +38,7 @@ class Storage(Struct, frozen=True, kw_only=True):
     nemotron_states: str = "float32"
     expand_latents: bool = False  # before MLA was served as such
     whole_windows: bool = False  # V0
+    wider_windows: int = 0  # tokens beside a window's own
     whole_chunks: bool = False  # before chunks had a spec of their own
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
-from kvplan.engines.vllm.audit import memory, scheduler
+from kvplan.engines.vllm.audit import memory, scheduler, tiers
 from kvplan.engines.vllm.engine import Vllm
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes
@@ -52,6 +52,8 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The plan, and each budget's pool or refusal, as `memory[i].…`; a single real run has them without an index."""
     if scheduler.is_scenario(case):
         return scheduler.recorded(expected)
+    if tiers.is_tier(case):
+        return tiers.recorded(expected)
     if memory.is_memory(case, expected):
         return memory.recorded(case, expected)
     facts = {name: expected[name] for name in (*_PLAN, *_POOL) if name in expected}
@@ -79,6 +81,8 @@ def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The memory budgets on each worker, and the lengths of requests that are asked about."""
     if scheduler.is_scenario(case):
         return scheduler.asked(expected)
+    if tiers.is_tier(case):
+        return {}
     if memory.is_memory(case, expected):
         return memory.asked(case, expected)
     found = [entry.get("available_memory") for entry in _entries(expected)]
@@ -104,6 +108,8 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     model = read(case.config, "")
     version = case.engine_version.split()[0] if case.engine_version.strip() else ""
     on = Vllm.made(options(case, read), version or None).on(model)
+    if tiers.is_tier(case):
+        return tiers.predict(case, on)
     pools = [on.reserved(budgets) for budgets in asked["budgets"]]
     facts = _plan_facts(on.plan, pools[0].max_model_len, asked["lengths"])
     facts |= _pool_facts(pools[0], "")
