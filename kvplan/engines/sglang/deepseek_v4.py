@@ -170,6 +170,21 @@ def held(args: Arguments, rank: int) -> tuple[Held, ...]:
     )
 
 
+def page_items(args: Arguments, rank: int) -> tuple[tuple[str, int, bool], ...]:
+    """What HiCache keeps of a page of 256 tokens on the host: its pool's name, bytes in all layers, whether only windows have it."""
+    stage, item, ring = _ratios(args, rank), _state_item(args), _rings(args)[0]
+    four, many, every = len(stage[_FOUR]), len(stage[_MANY]), len(stage_layers(args, rank))
+    few, more = page_bytes(PAGE // _FOUR), page_bytes(PAGE // _MANY)
+    return (
+        ("swa", page_bytes(PAGE) * every, True),
+        ("deepseek_v4_c4", few * four, False),
+        ("deepseek_v4_c4_indexer", _INDEX_PAGE * _INDEX_ENTRY * four, False),
+        ("deepseek_v4_c4_state", 4 * HEAD * item * ring * four, True),
+        ("deepseek_v4_c4_indexer_state", 4 * _INDEX * item * ring * four, True),
+        ("deepseek_v4_c128", more * many, False),
+    )
+
+
 def _rings(args: Arguments) -> tuple[int, int]:
     """Rows of a request's ring: of 4-token and of 128-token entries. Source: `get_compress_state_ring_size`."""
     return (16, 256) if args.speculation.tokens else (8, 128)

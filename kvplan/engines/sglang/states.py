@@ -200,6 +200,15 @@ def allocated(args: Arguments, one: State, size: int, requests: int, rank: int) 
     )
 
 
+def reported_bytes(args: Arguments, one: State, found: States, requests: int, rank: int) -> int:
+    """The states' bytes as their pool reports them: windows of drafted tokens that overlap in memory count each by itself.
+
+    Source: `mem_cache/memory_pool.py:MambaPool.get_kv_size_bytes` (elements of a strided view).
+    """
+    whole = one.conv_elements * _drafted(args) * _CONV_ITEM
+    return found.total - found.draft_conv + whole * _layers(args, rank) * (requests + args.extra_slots + 1)
+
+
 def slot_bytes(args: Arguments, one: State, rank: int) -> int:
     """One slot in all layers of a stage."""
     return one.layer_bytes * _layers(args, rank)

@@ -13,7 +13,7 @@ from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.options import build_options
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, settle
-from kvplan.engines.sglang.audit import pools
+from kvplan.engines.sglang.audit import pools, tiers
 from kvplan.engines.sglang.audit.configs import bare
 from kvplan.engines.sglang.engine import Sglang
 from kvplan.engines.sglang.options import SglangOptions
@@ -34,6 +34,8 @@ _ENVIRONMENT: Final = {
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The budget, the sizes, the bytes and the resolved flags that decide them; of a pool, every number."""
+    if tiers.is_tier(case):
+        return tiers.recorded(expected)
     if not _is_plan(case):
         return {name: value for name, value in expected.items() if _numbers(value)}
     facts = {name: expected[name] for name in _TOP if _numbers(expected.get(name))}
@@ -60,6 +62,7 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     """The same facts from config, flags and memory."""
     if not _is_plan(case):
         return pools.predict(case, read)
+    tier = tiers.is_tier(case)
     args = settle(read(bare(case.config), "model"), _options(case, read))
     if args.reading.unknown:
         raise Refused(args.reading.unknown)
@@ -67,6 +70,8 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     rank = case.count("rank", default=0) // args.options.tp_size
     if rank >= args.options.pp_size:
         raise InvalidCase(f"`workload.rank` is of pipeline stage {rank + 1} of {args.options.pp_size}")
+    if tier:
+        return tiers.predict(case, args, reserve(args, before, after, rank))
     return _facts(args, reserve(args, before, after, rank))
 
 
@@ -107,7 +112,7 @@ def _facts(args: Arguments, found: Reserved) -> dict[str, Any]:
 
 def _options(case: Case, read: Read) -> Any:
     """The record's flags, its environment, its card and its drafter."""
-    work, given = case.workload, dict(case.options)
+    work, given = case.workload, {name: value for name, value in case.options.items() if name not in tiers.OWN}
     environment = work.get("env", {})
     if not isinstance(environment, Mapping):
         raise InvalidCase("`workload.env` must be an object")
