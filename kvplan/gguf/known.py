@@ -67,6 +67,9 @@ INDEXED: Final = frozenset(
 #: Built-in indexer layers of GLM-5.2 (78 trunk layers): the first three, then every fourth.
 GLM52_INDEXED: Final = frozenset({0, 1, 2, *range(6, 78, 4)})
 
+#: Architectures whose tokens have several positions each (`llama_model_rope_type`: MROPE, IMROPE).
+MROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "paddleocr", "hunyuan_vl", "bailingmoe3"})
+
 #: Architectures of llama.cpp's table that are not read -> why.
 UNREAD: Final = {
     "clip": "the projector of a multimodal model, which goes beside it",

@@ -12,7 +12,7 @@ from kvplan.domain.dtypes import lookup
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.llama_cpp.about import ABOUT
-from kvplan.engines.llama_cpp.audit import devices, fitting
+from kvplan.engines.llama_cpp.audit import devices, fitting, tiers
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part
@@ -34,6 +34,8 @@ _PART: Final = ("name", "cells", "streams", "n_layers")
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Whether the engine made the context, its totals, and each cache object; by device, where devices were asked about."""
+    if tiers.is_tier(case):
+        return tiers.recorded(expected)
     if fitting.is_fit(case):
         return fitting.recorded(expected)
     if devices.is_placement(case):
@@ -63,7 +65,9 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] 
         return fitting.predict(case, h, params)
     context = make_context(h, params)
     if isinstance(context, Refusal):
-        return {"ok": False}
+        return {"refused": True} if tiers.is_tier(case) else {"ok": False}
+    if tiers.is_tier(case):
+        return tiers.predict(case, h, context)
     if devices.is_placement(case):
         return devices.predict(case, h, context)
     facts: dict[str, Any] = {"ok": True} | {name: getattr(context, name) for name in _TOTALS}
