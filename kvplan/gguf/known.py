@@ -68,7 +68,9 @@ INDEXED: Final = frozenset(
 GLM52_INDEXED: Final = frozenset({0, 1, 2, *range(6, 78, 4)})
 
 #: Architectures whose tokens have several positions each (`llama_model_rope_type`: MROPE, IMROPE).
-MROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "paddleocr", "hunyuan_vl", "bailingmoe3"})
+MROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "paddleocr", "bailingmoe3"})
+#: The same where `rope.dimension_sections` says so (`llama_hparams::use_mrope`).
+MROPE_BY_SECTIONS: Final = frozenset({"glm4", "glm4moe", "hunyuan_vl"})
 
 #: Architectures of llama.cpp's table that are not read -> why.
 UNREAD: Final = {

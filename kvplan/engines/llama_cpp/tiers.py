@@ -17,7 +17,7 @@ from kvplan.domain.dtypes import lookup
 from kvplan.engines.llama_cpp.context import Context
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Part, Tensor
 from kvplan.gguf.hparams import Hparams
-from kvplan.gguf.known import MROPE, PURE_RECURRENT
+from kvplan.gguf.known import MROPE, MROPE_BY_SECTIONS, PURE_RECURRENT
 
 _HEAD: Final = 8  # magic and version of a sequence's file
 _CELL: Final = 12  # position, number of sequences, one sequence
@@ -37,7 +37,7 @@ def saved(h: Hparams, context: Context[int], tokens: int) -> Saved:
     """The state of a sequence that has `tokens` tokens."""
     if h.arch == "deepseek4":
         return _compressed(h, context, tokens)
-    extra = _POSITIONS if h.arch in MROPE or h.p_elements else 0
+    extra = _POSITIONS if _several_positions(h) or h.p_elements else 0
     whole, part = _HEAD, 0
     for cache in context.parts:
         if cache.name == "recr":
@@ -51,6 +51,13 @@ def saved(h: Hparams, context: Context[int], tokens: int) -> Saved:
     if h.arch in PURE_RECURRENT or not part:
         return Saved(whole, whole if h.arch in PURE_RECURRENT else 0)
     return Saved(whole, _HEAD + part)
+
+
+def _several_positions(h: Hparams) -> bool:
+    """`llama_hparams::n_pos_per_embd`: M-RoPE, of some architectures only where the file splits the rotated dimensions."""
+    sections = h.keys.get(f"{h.arch}.rope.dimension_sections")
+    split = isinstance(sections, list | tuple) and len(sections) > 1 and all(isinstance(n, int) and n > 0 for n in sections[:2])
+    return h.arch in MROPE or (h.arch in MROPE_BY_SECTIONS and split)
 
 
 def _window(h: Hparams, tokens: int) -> int:

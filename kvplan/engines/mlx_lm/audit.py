@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, spelled_out, whole
 from kvplan.engines.kernel.tensors import At
+from kvplan.engines.mlx_lm import audit_tiers
 from kvplan.engines.mlx_lm.batches import batched_rows
 from kvplan.engines.mlx_lm.engine import MlxLm, MlxLmOn
 from kvplan.engines.mlx_lm.growth import Calls
@@ -23,6 +24,8 @@ _TOTALS: Final = ("total_bytes", "kv_bytes", "state_bytes")
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The totals, and the bytes of each entry; in the record, runs of equal entries are `[bytes, how many]`."""
+    if audit_tiers.is_tier(case):
+        return audit_tiers.recorded(expected)
     facts: dict[str, Any] = {name: expected[name] for name in _TOTALS if name in expected}
     runs = expected.get("per_layer_bytes")
     if runs is not None:
@@ -32,8 +35,11 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     """The facts of the `mlx-lm` engine for the recorded prompts."""
-    batched = "prompt_lens" in case.workload
+    tier = audit_tiers.is_tier(case)
+    batched = audit_tiers.batched(case) if tier else "prompt_lens" in case.workload
     on = MlxLm.made(_options(case, batched=batched), _release(case.engine_version)).on(read(case.config, ""))
+    if tier:
+        return audit_tiers.predict(case, on)
     moment = _batch(case, on) if batched else _alone(case, on)
     entries = [sum(p.padded * p.count for p in pieces((entry,), on.storage, moment)) for entry in on.reading.entries]
     states = [p.padded * p.count for p in pieces(on.reading.entries, on.storage, moment) if p.per == "sequence"]

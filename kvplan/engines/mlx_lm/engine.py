@@ -67,7 +67,7 @@ class MlxLmOn(Prepared):
         self.storage = Storage(
             dtype=self.kv_dtype, bits=options.kv_bits, group=options.kv_group_size, start=options.quantized_kv_start
         )
-        self._unquantised = why_not_quantised(self.reading, options)
+        self.unquantised = why_not_quantised(self.reading, options)
         self._unbatched = why_not_batched(self.reading, options)
         self.linear_in_batch = not self._unbatched
 
@@ -101,9 +101,9 @@ class MlxLmOn(Prepared):
 
     def check(self, at: At[int]) -> None:
         """Quantising fails in the call after which enough tokens are cached; some models run one sequence at a time."""
-        if self._unquantised is not None and self._unquantised.at(at.seq_len, self.storage.start):
+        if self.unquantised is not None and self.unquantised.at(at.seq_len, self.storage.start):
             below = f"leave out kv_bits, or stay below quantized_kv_start={self.storage.start:,} tokens"
-            raise Refused(f"mlx-lm: {self._unquantised.reason}", see=below)
+            raise Refused(f"mlx-lm: {self.unquantised.reason}", see=below)
         if self._unbatched and at.batch_size > 1:
             raise Refused(self._unbatched, see="ask for one sequence: «batch_size 1»")
 

@@ -1,0 +1,62 @@
+"""`mlx_lm.server`'s prompt cache: the caches of finished requests, kept beside the running ones.
+
+Source: mlx_lm/models/cache.py:LRUPromptCache; mlx_lm/server.py; mlx_lm/generate.py:BatchGenerator; 0.32.2.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvplan.engines.mlx_lm.batches import Rows
+from kvplan.engines.mlx_lm.engine import MlxLmOn
+from kvplan.engines.mlx_lm.growth import Calls
+from kvplan.engines.mlx_lm.layers import Arrays, Chunked, Compressing, Moment, Rotating, pieces
+from kvplan.errors import Refused
+
+ENTRIES: Final = 10  # --prompt-cache-size where nobody says
+
+
+def entry_bytes(on: MlxLmOn, prompt: int, generated: int, *, batched: bool) -> int:
+    """Bytes of one finished request's caches.
+
+    Args:
+        on: the library on a model.
+        prompt: tokens that were given.
+        generated: tokens that followed.
+        batched: the server's default; one request at a time leaves arrays as they have grown.
+
+    Raises:
+        Refused: in the library's words.
+    """
+    tokens = prompt + generated
+    members = [member for entry in on.reading.entries for member in entry.members]
+    rows = None
+    if batched:
+        if any(isinstance(member, Compressing) for member in members):
+            raise Refused("<class 'mlx_lm.models.deepseek_v41.LayerCache'> does not yet support batching with history")
+        if any(isinstance(member, Chunked) for member in members):
+            raise Refused("ChunkedKVCache does not yet support batching with history")
+        windows = {member.window: min(tokens, member.window) for member in members if isinstance(member, Rotating)}
+        rows = Rows(1, tokens, windows)
+    elif on.unquantised is not None and on.unquantised.at(tokens, on.storage.start):
+        raise Refused(on.unquantised.reason)
+    calls = Calls.of(tokens, prompt, on.engine.options.prefill_step_size)
+    at = Moment(calls=calls, sequences=1, batched=rows)
+    return sum(piece.padded * piece.count for piece in pieces(on.reading.entries, on.storage, at))
+
+
+def entries(size: int, limit_bytes: int | None, entry: int) -> int:
+    """Entries of equal size that stay: at most `size` (`--prompt-cache-size`), and what `--prompt-cache-bytes` allows."""
+    return size if limit_bytes is None or not entry else min(size, limit_bytes // entry)
+
+
+def trimmed(on: MlxLmOn, tokens: int) -> bool:
+    """Whether an entry of so many tokens can be cut back to a shorter prefix: then a longer one takes its place.
+
+    Windows that are full cannot, and neither can states: a conversation leaves one entry a turn.
+    """
+    members = [member for entry in on.reading.entries for member in entry.members]
+    return not any(
+        isinstance(member, Arrays | Compressing) or (isinstance(member, Rotating) and tokens >= member.window)
+        for member in members
+    )
