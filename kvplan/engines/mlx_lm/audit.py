@@ -47,8 +47,10 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     return {"total_bytes": total, "kv_bytes": total - state, "state_bytes": state, "per_layer_bytes": entries}
 
 
-def covers(case: Case, facts: Collection[str], read: Read) -> Covered:
-    """What a record holds: caches as the library made them, on a CPU."""
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
+    """What a record holds: caches as the library made them, on a CPU; of the server's prompt cache, nothing more."""
+    if audit_tiers.is_tier(case):
+        return None
     batched = "prompt_lens" in case.workload
     on = MlxLm.made(_options(case, batched=batched), _release(case.engine_version)).on(read(case.config, ""))
     return Covered(model=on.read, stored=on.stored, release=on.engine.release)

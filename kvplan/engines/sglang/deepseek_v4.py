@@ -171,7 +171,7 @@ def held(args: Arguments, rank: int) -> tuple[Held, ...]:
 
 
 def page_items(args: Arguments, rank: int) -> tuple[tuple[str, int, bool], ...]:
-    """What HiCache keeps of a page of 256 tokens on the host: its pool's name, bytes in all layers, whether only windows have it."""
+    """What HiCache keeps of a page of 256 tokens: its pool's name, bytes in all layers, whether windows alone have it."""
     stage, item, ring = _ratios(args, rank), _state_item(args), _rings(args)[0]
     four, many, every = len(stage[_FOUR]), len(stage[_MANY]), len(stage_layers(args, rank))
     few, more = page_bytes(PAGE // _FOUR), page_bytes(PAGE // _MANY)

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from kvplan.engines.sglang import classes, deepseek_v4, states
+from kvplan.engines.sglang import deepseek_v4, states
 from kvplan.engines.sglang.arguments import Arguments
 from kvplan.engines.sglang.layers import layout
 from kvplan.engines.sglang.pool import Reserved, index_rows
@@ -122,9 +122,7 @@ def host_pools(args: Arguments, found: Reserved, asked: Asked) -> HostPools:
         if limit is not None and size > limit:
             raise _too_large(size, limit)
         left = None if left is None else left - size
-        pools.append(
-            HostPool(name=source.name, slots=slots, slot_bytes=source.slot_bytes, bytes=size, outside=source.outside)
-        )
+        pools.append(HostPool(name=source.name, slots=slots, slot_bytes=source.slot_bytes, bytes=size, outside=source.outside))
     return HostPools(pools=tuple(pools), ratio=ratio)
 
 
@@ -232,8 +230,3 @@ def _compressed(args: Arguments, found: Reserved, sizes: deepseek_v4.Sizes, aske
             raise _too_large(size, available)
         pools.append(HostPool(name=name, slots=pages * page, slot_bytes=-(-item_bytes // page), bytes=size))
     return HostPools(pools=tuple(pools), ratio=asked.ratio)
-
-
-def stateful_without_keys(args: Arguments) -> bool:
-    """Whether the model keeps states and nothing else."""
-    return args.reading.architecture in classes.PURE_STATES

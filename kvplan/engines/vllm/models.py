@@ -27,7 +27,6 @@ class Traits(Struct, frozen=True, kw_only=True):
     every_block_states: bool = False  # its class can keep a state for every block (`SupportsMambaPrefixCaching`)
     states_in_config: bool = False  # `mamba_ssm_cache_dtype` is the dtype of its states: models/config.py
     scaled_already: bool = False  # the config's length has the rope scaling in it: Gemma 3
-    own_token_beside: bool = False  # its window is one token wider than the config's, from 0.32 on: models/commandr.py
     one_window_draft: bool = False  # its first MTP layer alone is served, with the heads of its sliding layers: mimo_v2_mtp.py
     item_tokens: int = 0  # of the largest item, where images attend both ways and none may be cut: models/gemma4_mm.py
     one_device: str = ""  # what its class says to more devices
@@ -69,7 +68,6 @@ MODELS: Final[dict[str, Traits]] = {
     ),
     **dict.fromkeys(("falcon_h1", "granitemoehybrid", "jamba", "mamba", "mamba2"), Traits(every_block_states=True)),
     "bart": _NO_V0,
-    "cohere2": Traits(own_token_beside=True),
     "deepseek_v41": Traits(undescribed="its layers pool tokens by other ratios than DeepSeek V4's"),
     "dory": Traits(one_device="Dory currently supports tensor_parallel_size=1 only"),
     "glm5_next_text": Traits(undescribed="its indexer keeps rings of pooled keys, in groups of their own"),

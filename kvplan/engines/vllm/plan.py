@@ -31,7 +31,6 @@ from kvplan.engines.vllm.layers import (
 from kvplan.engines.vllm.models import (
     item_tokens,
     state_chunk,
-    text_traits,
 )
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.releases import (
@@ -50,7 +49,7 @@ from kvplan.engines.vllm.releases import (
     TUPLES,
     UNIFIED_PAGES,
     V0,
-    WIDER_COHERE_WINDOWS,
+    WIDER_WINDOWS,
 )
 from kvplan.engines.vllm.resolved import StateMode, exported, model_dtype, model_length, resolved_cache_dtype, state_mode
 from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, Held, Rows, Scheduling, SlidingSpec, StateSpec
@@ -202,7 +201,7 @@ def _storage(model: Model, options: VllmOptions, version: Release, mode: StateMo
         expand_latents=LATENT_EXPANDED.at(version),
         whole_windows=V0.at(version),
         whole_chunks=CHUNKS.at(version) == "full",
-        wider_windows=1 if text_traits(model).own_token_beside and WIDER_COHERE_WINDOWS.at(version) else 0,
+        wider_windows=WIDER_WINDOWS.at(model.text_type, version),
     )
 
 

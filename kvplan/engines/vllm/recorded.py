@@ -87,5 +87,6 @@ CHANGES: Final[Any] = (
 )
 #: The same, of single model types.
 CHANGES_OF: Final[dict[str, Any]] = {
+    "cohere2": ((0,), (0, 32)),
 }
 # fmt: on

@@ -6,7 +6,7 @@ Every boundary was read in the releases on both sides of it (wheels of 0.9.1 to 
 
 from typing import Final, Literal
 
-from kvplan.engines.kernel.releases import Quirk, quirk
+from kvplan.engines.kernel.releases import ByType, Quirk, by_type, quirk
 
 _KU: Final = "vllm/v1/core/kv_cache_utils.py"
 _KI: Final = "vllm/v1/kv_cache_interface.py"
@@ -40,10 +40,9 @@ IN_FLIGHT_BATCHES: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_KI}:SlidingWindowSpec.max_memory_usage_bytes, 0.25.1"),
     ((0, 26), True, f"{_KI}:SlidingWindowSpec.max_admission_blocks_per_request, 0.26.0; PR 47728"),
 )
-# Cohere 2's window: the config's, later one token more (recorded: 4,096 in 0.11.0, 4,097 in 0.32.0 and 0.33.0)
-WIDER_COHERE_WINDOWS: Final[Quirk[bool]] = quirk(
-    ((0,), False, "vllm/model_executor/models/commandr.py, 0.11.0"),
-    ((0, 32), True, "vllm/model_executor/models/commandr.py, 0.32.0"),
+# tokens of a window beside the config's (recorded for Cohere 2: 4,096 in 0.11.0, 4,097 in 0.32.0 and 0.33.0)
+WIDER_WINDOWS: Final[ByType[int]] = by_type(
+    0, {("cohere2",): (((0,), 0, "vllm/model_executor/models/commandr.py, 0.11.0"), ((0, 32), 1, "the same, 0.32.0"))}
 )
 # n-gram drafting lets the scheduler run ahead
 NGRAM_AHEAD: Final[Quirk[bool]] = quirk(

@@ -77,7 +77,7 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
 
 def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
     """What a plan holds; a pool's class is no model."""
-    if not _is_plan(case):
+    if tiers.is_tier(case) or not _is_plan(case):
         return None
     on = Sglang(_options(case, read), case.engine_version or None).on(read(bare(case.config), "model"))
     return Covered(model=on.read, stored=on.stored, release=on.engine.release, maker="nvidia")  # the card that was emulated

@@ -148,7 +148,7 @@ def _pool_facts(pool: Reserved, prefix: str) -> dict[str, Any]:
 
 def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
     """What a record of blocks or bytes of a cache holds; None for one of weights and peaks alone."""
-    if not _OF_THE_CACHE & {name.rpartition(".")[2] for name in facts}:
+    if tiers.is_tier(case) or not _OF_THE_CACHE & {name.rpartition(".")[2] for name in facts}:
         return None
     if memory.is_memory(case, dict.fromkeys(facts)):
         engine, model = memory.asked_engine(case, read)

@@ -140,8 +140,6 @@ def _kept_bytes(plan: Plan, group: CacheGroup, held: Held, chunk_tokens: int) ->
     spec = held.spec
     if isinstance(spec, StateSpec):
         return spec.block_size * _state_row(spec)
-    if not isinstance(spec, Rows):
-        return 0
     tokens = min(chunk_tokens, spec.reach) if isinstance(spec, SlidingSpec) else chunk_tokens
     tokens //= plan.scheduling.context_parallel
     return tokens // spec.tokens_per_entry // _taken_for_compressed(plan, group, spec) * spec.entry_bytes
