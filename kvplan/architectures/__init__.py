@@ -89,6 +89,13 @@ def reader_of(model_type: str, source: str = "config.json") -> Reader:
     Raises:
         UnknownArchitecture: no family claims it.
     """
+    found = _found(model_type)
+    if found is None:
+        raise UnknownArchitecture(model_type, known_model_types(), source)
+    return found
+
+
+def _found(model_type: str) -> Reader | None:
     family = FAMILY_OF.get(model_type)
     if family is not None:
         found: Reader = import_module(f"kvplan.architectures.families.{family}").ROWS[model_type]
@@ -100,24 +107,25 @@ def reader_of(model_type: str, source: str = "config.json") -> Reader:
             module = point.load()
             rows: Mapping[str, Reader] | None = getattr(module, "ROWS", None)
             return rows[model_type] if rows is not None else reader(module.read)(model_type)
-    raise UnknownArchitecture(model_type, known_model_types(), source)
+    return None
 
 
 def _reader(model_type: str, outer: Config, *, infer: bool) -> tuple[Reader, bool]:
     """The family's reader, or by shape on request; and whether it is that."""
+    if infer:
+        from kvplan.architectures.infer import by_shape
+
+        found = _found(model_type)
+        return (found, False) if found is not None else (by_shape(model_type), True)
     try:
         return reader_of(model_type, outer.source), False
     except UnknownArchitecture:
-        if not infer:
-            from kvplan.architectures.classes import REFUSED
+        from kvplan.architectures.classes import REFUSED
 
-            for name in (outer.items("architectures") or [])[:1]:
-                if isinstance(name, str) and name in REFUSED:
-                    outer.refuse("architectures", f"names {name}, which is {REFUSED[name]}", hint=_DESCRIBE)
-            raise
-    from kvplan.architectures.infer import by_shape
-
-    return by_shape(model_type), True
+        for name in (outer.items("architectures") or [])[:1]:
+            if isinstance(name, str) and name in REFUSED:
+                outer.refuse("architectures", f"names {name}, which is {REFUSED[name]}", hint=_DESCRIBE)
+        raise
 
 
 def _model(outer: Config, text: Config, types: tuple[str, str], decoder: Decoder, *, name: str, inferred: bool) -> Model:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from kvplan.domain.model import Fact, Model
 from kvplan.errors import GgufError, UnknownArchitecture
@@ -135,6 +135,8 @@ def model_of(name: str, header_of: Callable[[str], tuple[GgufHeader, int] | None
             notes.append(f"{len(headers)} of {count} parts are here: the weights are not known, and llama.cpp would not load it")
     elif size < header.data_end:
         notes.append(f"the file ends before its weights do ({size:,} of {header.data_end:,} bytes): llama.cpp would not load it")
+    if arch not in KNOWN_ARCHITECTURES:
+        only_read(header.keys, arch, source)
     weights = sum(h.tensor_bytes for h in headers)
     if weights > WEIGHTS_BYTES:
         raise GgufError(f"{source}: its tensors take {weights:.1e} bytes together, which cannot be", hint="is the file damaged?")
@@ -161,6 +163,40 @@ def _architecture(header: GgufHeader, source: str, *, infer: bool) -> str:
     if arch not in KNOWN_ARCHITECTURES and not infer:
         raise UnknownArchitecture(arch, KNOWN_ARCHITECTURES, source)
     return arch
+
+
+#: Keys that decide the cache of an architecture that nobody knows, read as llama.cpp reads them for all; and those beside.
+_READ: Final = frozenset({
+    "block_count", "nextn_predict_layers", "context_length", "embedding_length", "feed_forward_length", "vocab_size",
+    "attention.head_count", "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.causal",
+    "attention.kv_lora_rank", "attention.key_length_mla", "attention.value_length_mla",
+})  # fmt: skip
+
+
+def only_read(keys: Mapping[str, Any], arch: str, source: str) -> None:
+    """Refuse an unknown architecture whose keys may mean more than plain attention of the heads that they name.
+
+    Raises:
+        GgufError: a key of a state, an indexer, a loop …, or sliding layers that are wider than the others.
+    """
+    from kvplan.architectures.unread import unread
+
+    own = {key.removeprefix(f"{arch}."): value for key, value in keys.items() if key.startswith(f"{arch}.")}
+    layers = own.get("block_count")
+    for part in ("key", "value"):
+        wide, all_of_them = own.get(f"attention.{part}_length_swa"), own.get(f"attention.{part}_length")
+        if wide is None or (isinstance(wide, int) and isinstance(all_of_them, int) and wide <= all_of_them):
+            continue
+        raise GgufError(f"{source}: `{arch[:40]}.attention.{part}_length_swa` is wider than the other layers'", hint=_DESCRIBE)
+    heads = own.get("attention.head_count_kv")
+    if isinstance(heads, list | tuple) and 0 in heads:
+        words = f"is 0 for some layers, and llama.cpp has no architecture `{arch[:40]}` to say what they keep"
+        raise GgufError(f"{source}: `{arch[:40]}.attention.head_count_kv` {words}", hint=_DESCRIBE)
+    windowed = bool(own.get("attention.sliding_window"))
+    for other in unread(own, _READ, layers if isinstance(layers, int) else 0):
+        if other.meaning != "bound" and not (other.meaning == "pattern" and windowed):
+            words = f"may decide the cache, and llama.cpp has no architecture `{arch[:40]}` to say how"
+            raise GgufError(f"{source}: `{arch[:40]}.{other.path[:60]}` {words}", hint=_DESCRIBE)
 
 
 def _with_facts(model: Model, headers: list[GgufHeader], arch: str, *, inferred: bool) -> Model:
