@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from msgspec import Struct, field
 
 from kvplan.domain.described import Described
+from kvplan.domain.media.processor import Processor
 from kvplan.domain.model import Layer, Model, Softmax
 from kvplan.errors import InputError
 from kvplan.files import expanded, open_regular
@@ -33,6 +34,10 @@ class Read(Protocol):
 
     def described(self, config: Mapping[str, Any]) -> Described:
         """The model's tensors, and its config with class defaults."""
+        ...
+
+    def processor(self, family: str, config: Mapping[str, Any], files: Mapping[str, Any]) -> Processor | None:
+        """The rules of a family's own preprocessing; None where no row is of that name."""
         ...
 
 

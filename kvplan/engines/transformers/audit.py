@@ -7,11 +7,13 @@ held by a module, a cache class's own lists) are recorded without a layer, and t
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from kvplan.domain.allocation import Allocation
+from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import MAX_LAYERS, Model
 from kvplan.domain.workload import Workload
+from kvplan.engines.kernel import media_cases
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.engine import footprint
+from kvplan.engines.transformers import media
 from kvplan.engines.transformers.engine import Transformers
 from kvplan.engines.transformers.models import positions_of_a_tile
 from kvplan.limits import AUDIT_RANGES
@@ -35,7 +37,9 @@ _OUTSIDE: Final = frozenset(
 
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
-    """The totals, and the bytes of each layer where the record places them."""
+    """The totals, and the bytes of each layer where the record places them; or what images and clips cost."""
+    if media_cases.is_media(case):
+        return media_cases.recorded(expected)
     facts: dict[str, Any] = {
         name: expected[name] for name in ("total_bytes", "storage_bytes", "bookkeeping_bytes") if name in expected
     }
@@ -74,11 +78,15 @@ def _entries(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Whether the record lists some tensors without a layer: which facts are asked for, never their values."""
+    if media_cases.is_media(case):
+        return {}
     return {"outside": any(entry["layers"][0] is None for entry in _entries(expected))}
 
 
-def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> Mapping[str, Any] | NotPredicted:
     """The facts of the `transformers` engine at the record's release, after all tokens and after the prompt."""
+    if media_cases.is_media(case):
+        return media.predict(case, read)
     model = read(case.config, "")
     prompt, tokens = case.count("prefill", minimum=1), case.count("seq_len", minimum=1)
     batch_size, encoder_len = case.count("batch", minimum=1), _encoder_len(case, model)
@@ -95,8 +103,10 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
     }
 
 
-def covers(case: Case, facts: Collection[str], read: Read) -> Covered:
-    """What a record holds: the layers as the library keeps them, on the CPU."""
+def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
+    """What a record holds: the layers as the library keeps them, on the CPU; one of images alone holds none."""
+    if media_cases.is_media(case):
+        return None
     prompt = case.count("prefill", minimum=1)
     on = Transformers.made({**_options(case), "prompt_len": prompt}, case.engine_version or None).on(read(case.config, ""))
     return Covered(model=on.read, stored=on.stored, release=on.engine.release)

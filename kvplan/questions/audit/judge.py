@@ -7,6 +7,7 @@ from kvplan import architectures
 from kvplan.architectures.describe import described
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.described import Described
+from kvplan.domain.media.processor import Processor
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.cases import Case, InvalidCase, Record
 from kvplan.engines.kernel.verdicts import ComparedFact, Result, Status
@@ -51,6 +52,13 @@ class Reader:
     def described(self, config: Mapping[str, Any]) -> Described:
         """Its tensors."""
         return described(config, self._case.id)
+
+    def processor(self, family: str, config: Mapping[str, Any], files: Mapping[str, Any]) -> Processor | None:
+        """The rules of a family's own preprocessing."""
+        from kvplan.architectures.media import family_of, processor  # few cases are about images
+
+        row = family_of(family)
+        return None if row is None else processor(row, config, files, self._case.id)
 
 
 def _predicted(case: Case, module: Any, asked: Mapping[str, Any]) -> Mapping[str, Any] | NotPredicted:

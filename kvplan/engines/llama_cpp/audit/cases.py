@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.dtypes import lookup
+from kvplan.engines.kernel import media_cases
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.llama_cpp.about import ABOUT
-from kvplan.engines.llama_cpp.audit import devices, fitting, tiers
+from kvplan.engines.llama_cpp.audit import devices, fitting, images, tiers
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part
@@ -40,6 +41,8 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
         return fitting.recorded(expected)
     if devices.is_placement(case):
         return devices.recorded(expected)
+    if media_cases.is_media(case):
+        return media_cases.recorded(expected)
     facts = {name: expected[name] for name in ("ok", *_TOTALS) if expected.get(name) is not None}
     parts = expected.get("parts", [])
     if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
@@ -51,8 +54,10 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] | NotPredicted:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> Mapping[str, Any] | NotPredicted:
     """The same facts from the keys and the parameters; only `ok` where the engine refuses."""
+    if media_cases.is_media(case):
+        return images.predict(case)
     keys = _keys(case, read)
     try:
         h = read_hparams(keys, case.id)

@@ -9,8 +9,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from kvplan.domain.allocation import NotPredicted
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
-from kvplan.engines.vllm.audit import memory, scheduler, tiers
+from kvplan.engines.kernel.media_cases import is_media
+from kvplan.engines.vllm.audit import images, memory, scheduler, tiers
 from kvplan.engines.vllm.engine import Vllm
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes
@@ -50,6 +52,8 @@ _DEVICES: Final[dict[str, dict[str, Any]]] = {
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The plan, and each budget's pool or refusal, as `memory[i].…`; a single real run has them without an index."""
+    if is_media(case):
+        return images.recorded(expected)
     if scheduler.is_scenario(case):
         return scheduler.recorded(expected)
     if tiers.is_tier(case):
@@ -79,6 +83,8 @@ def _entries(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The memory budgets on each worker, and the lengths of requests that are asked about."""
+    if is_media(case):
+        return {}
     if scheduler.is_scenario(case):
         return scheduler.asked(expected)
     if tiers.is_tier(case):
@@ -99,8 +105,10 @@ def _budget(value: object) -> tuple[int, ...]:
     return tuple(whole(one, "available_memory") for one in values)
 
 
-def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
+def predict(case: Case, asked: Mapping[str, Any], read: Read) -> Mapping[str, Any] | NotPredicted:
     """The facts of the `vllm` engine at the record's release."""
+    if is_media(case):
+        return images.predict(case, read)
     if scheduler.is_scenario(case):
         return scheduler.predict(case, asked)
     if "runs" in asked:
