@@ -26,6 +26,9 @@ ADVICE_SECONDS: Final = 2.0
 WORKLOADS: Final = 1_000  # lengths x batch sizes of an estimate or a comparison; `sweep` has no such bound
 CELLS: Final = 3_000  # of a table of capacities; each takes a hundredth of a second
 
+SERVERS_BYTES: Final = 4 * MIB  # of a file that starts servers
+SERVERS: Final = 2_000  # of one such file
+
 GGUF_HEADER_BYTES: Final = 128 * MIB  # of all parts together
 GGUF_KEYS: Final = 65_536
 GGUF_TENSORS: Final = 1_000_000

@@ -45,6 +45,9 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         ),
         "committee": Command("committee", "committee", ("committee --example > plan.yaml", "committee plan.yaml --solve")),
         "reserve": Command("reserve", "reserve", ("reserve llama-3.1-8b --memory 20GiB", "reserve llama-3.1-8b --gpu h100")),
+        "check": Command(
+            "check", "check", ("check docker-compose.yml --gpu h100", "check --gpu 4090 -- vllm serve Qwen/Qwen3-8B -tp 2")
+        ),
         "receipt": Command("receipt", "receipt", ("receipt llama-3.1-8b --gpu h100", "receipt qwen3-8b --gpu 4090 --offline")),
     },
     "Prove it": {

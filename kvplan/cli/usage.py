@@ -31,8 +31,9 @@ _MEANT: Final = {
 #: A command that people look for -> the one that does it.
 _COMMANDS: Final = {
     "est": "estimate", "calc": "estimate", "size": "estimate", "plan": "fit", "serve": "fit", "capacity": "fit", "list": "models",
-    "ls": "models", "scan": "fit", "check": "validate", "verify": "validate", "diff": "compare", "show": "explain",
-    "info": "explain", "model": "models", "engine": "engines", "dtype": "dtypes", "gpu": "gpus", "devices": "gpus",
+    "ls": "models", "scan": "fit", "verify": "validate", "diff": "compare", "show": "explain",
+    "info": "explain", "lint": "check", "parse": "check", "model": "models", "engine": "engines", "dtype": "dtypes",
+    "gpu": "gpus", "devices": "gpus",
 }  # fmt: skip
 
 
@@ -48,7 +49,11 @@ def spelled(name: str) -> str:
 
 def rewritten(arguments: Sequence[str]) -> list[str]:
     """A command line with what stands for options of the program itself put there: nothing, `help …`, `version`, `--debug`."""
-    words = [word for word in arguments if word != "--debug"]
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    words = [word for word in arguments[:end] if word != "--debug"]
+    if words[:1] == ["check"] and end < len(arguments):  # a second one stays: what follows is a command line, not files
+        return [*words, "--", *arguments[end:]]
+    words += arguments[end:]
     if not words:
         return ["--help"]
     if words[0] == "version":

@@ -41,4 +41,5 @@ ABOUT: Final = About(
     rules="exllamav3 cache/: CacheLayer_fp16, CacheLayer_quant; modules/: SWALayerState, GDNLayerState",
     audit="kvplan.engines.exllamav3.audit",
     tables="kvplan.engines.exllamav3.tables",
+    commands="kvplan.engines.exllamav3.commandline:COMMANDS",
 )

@@ -76,8 +76,8 @@ class About(Struct, frozen=True, kw_only=True):
     `cache_dtypes` are kvplan's dtypes, the widest first, with what to type for each. `weight_formats` are lighter formats that
     its users take weights in, the mildest first, `weight_flags` those that it makes of any checkpoint, `weight_cards` the least
     compute capability (75 is sm_75) of those that not every card multiplies. `command`: pieces of its
-    command line: a piece whose value is missing is left out. `engine`, `audit`, `logs`, `field_logs` and `tables` say where
-    things are, as `module` or `module:name`.
+    command line: a piece whose value is missing is left out. `engine`, `audit`, `logs`, `field_logs`, `tables` and `commands` say
+    where things are, as `module` or `module:name`.
     """
 
     name: str  # as typed: "llama.cpp"
@@ -105,6 +105,7 @@ class About(Struct, frozen=True, kw_only=True):
     logs: str = ""
     field_logs: str = ""
     tables: str = ""
+    commands: str = ""  # how its command lines are read
     suffixes: tuple[str, ...] = ()  # files that mean this engine: (".gguf",)
     owners: tuple[str, ...] = ()  # whose repositories mean it: ("mlx-community/",)
     default_on: tuple[str, ...] = ()  # makers of devices whose usual engine it is

@@ -31,4 +31,5 @@ ABOUT: Final = About(
     field_logs="kvplan.engines.llama_cpp.audit.fieldlog",
     suffixes=(".gguf",),
     default_on=("apple",),
+    commands="kvplan.engines.llama_cpp.commandline:COMMANDS",
 )

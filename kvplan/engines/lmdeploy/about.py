@@ -47,4 +47,5 @@ ABOUT: Final = About(
     audit="kvplan.engines.lmdeploy.audit",
     logs="kvplan.engines.lmdeploy.startup",
     tables="kvplan.engines.lmdeploy.tables",
+    commands="kvplan.engines.lmdeploy.commandline:COMMANDS",
 )

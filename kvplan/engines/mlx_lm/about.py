@@ -25,4 +25,5 @@ ABOUT: Final = About(
     owners=("mlx-community/",),
     audit="kvplan.engines.mlx_lm.audit",
     tables="kvplan.engines.mlx_lm.tables",
+    commands="kvplan.engines.mlx_lm.commandline:COMMANDS",
 )

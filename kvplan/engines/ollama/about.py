@@ -8,4 +8,5 @@ ABOUT: Final = About(
     name="ollama",
     rules="ollama llm/memory.go, and llama.cpp behind it",
     audit="kvplan.engines.ollama.audit",
+    commands="kvplan.engines.ollama.commandline:COMMANDS",
 )

@@ -79,4 +79,5 @@ ABOUT: Final = About(
     logs="kvplan.engines.sglang.audit.log",
     field_logs="kvplan.engines.sglang.audit.fieldlog",
     tables="kvplan.engines.sglang.tables",
+    commands="kvplan.engines.sglang.commandline:COMMANDS",
 )

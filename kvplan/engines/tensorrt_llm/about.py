@@ -40,4 +40,5 @@ ABOUT: Final = About(
     logs="kvplan.engines.tensorrt_llm.audit.log",
     field_logs="kvplan.engines.tensorrt_llm.audit.fieldlog",
     tables="kvplan.engines.tensorrt_llm.tables",
+    commands="kvplan.engines.tensorrt_llm.commandline:COMMANDS",
 )

@@ -33,4 +33,5 @@ ABOUT: Final = About(
     recorded="kvplan.engines.transformers.recorded",
     rules="transformers cache_utils.py: DynamicLayer.update, DynamicSlidingWindowLayer, StaticLayer, QuantizedLayer",
     audit="kvplan.engines.transformers.audit",
+    commands="kvplan.engines.transformers.commandline:COMMANDS",
 )

@@ -78,4 +78,5 @@ ABOUT: Final = About(
     logs="kvplan.engines.vllm.audit.log",
     field_logs="kvplan.engines.vllm.audit.fieldlog",
     tables="kvplan.engines.vllm.tables",
+    commands="kvplan.engines.vllm.commandline:COMMANDS",
 )

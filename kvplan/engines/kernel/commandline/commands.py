@@ -1,0 +1,113 @@
+"""What every engine says of its command lines: which are its own, what its images start, and how its words are read."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from kvplan.engines.kernel.commandline.flags import at_release, release_seen
+from kvplan.engines.kernel.commandline.told import Told
+from kvplan.engines.kernel.commandline.words import Call, Image, Word, image
+
+_RELEASE: Final = re.compile(r"v?(\d{1,4}\.\d{1,4}\.\d{1,4}(?:\.?(?:post|rc|dev)\d{1,4})?)(?![\d.]*\d)")
+_PYTHON: Final = re.compile(r"(?:python|pypy)[\d.]*w?")
+#: Of NVIDIA and AMD, and of packagers who number their own work: their tags name no release of the engine.
+_OTHER_NUMBERS: Final = ("nvcr.io/", "rocm/", "lmcache/", "docker.io/rocm/")
+#: Memory, whoever asks: the allocator's settings.
+ALLOCATOR: Final = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+
+
+class Commands:
+    """One engine's command lines; a subclass in its folder says how they are read."""
+
+    name: ClassVar[str]
+    #: The package that holds its table of flags.
+    folder: ClassVar[str]
+    #: Whether its releases compare with those of its table; builds by number do not.
+    numbered: ClassVar[bool] = True
+    #: The package that a pinned install names.
+    packages: ClassVar[tuple[str, ...]] = ()
+    #: Variables that change its memory and are no options of its own.
+    variables: ClassVar[tuple[str, ...]] = ()
+
+    def begins(self, words: Sequence[Word], call: Call) -> int:
+        """How many words name its server; 0 where they do not."""
+        raise NotImplementedError
+
+    def started(self, found: Image, words: Sequence[Word], version: str) -> tuple[str, ...] | None:
+        """What an image puts before these words; None where the image is not its own, or starts nothing."""
+        return None
+
+    def owns(self, found: Image) -> bool:
+        """Whether an image is one of this engine's."""
+        return False
+
+    def read(self, program: Sequence[Word], rest: Sequence[Word], call: Call, version: str) -> Told:
+        """What its parser makes of the words after the program."""
+        raise NotImplementedError
+
+    def file(self, keys: Mapping[str, Any]) -> bool:
+        """Whether a YAML file's keys are those of its own settings."""
+        return False
+
+    def settings(self, keys: Mapping[str, Any]) -> Told:
+        """What its own settings file says."""
+        raise NotImplementedError
+
+    def alone(self, environment: Mapping[str, Word]) -> bool:
+        """Whether an environment alone is meant for its server."""
+        return False
+
+    def serving(self, model: Word | None) -> tuple[Word, ...]:
+        """The words that start its server for a model, for manifests that name the engine and not the command."""
+        raise NotImplementedError
+
+    def knows(self, flag: str) -> bool:
+        """Whether it is the engine that operators hand such a flag to."""
+        return False
+
+    def seen(self, name: str) -> str:
+        """Which of the releases that were read have a name, in words; empty where all have it, or none."""
+        return release_seen(self.folder, name)
+
+    def names(self, version: str) -> Iterable[str]:
+        """Every name that is known, those of the release first."""
+        known = at_release(self.folder, version, self.numbered)
+        return [*known.names, *known.elsewhere]
+
+    def version(self, call: Call) -> str:
+        """The release that an image's tag or a pinned install names; empty where none does."""
+        if call.image:
+            found = image(call.image)
+            if self.owns(found) and not found.repository.startswith(_OTHER_NUMBERS):
+                said = self.tagged(found.tag)
+                if said:
+                    return said
+        return next((call.pinned[package] for package in self.packages if package in call.pinned), "")
+
+    def tagged(self, tag: str) -> str:
+        """The release that a tag names."""
+        found = _RELEASE.match(tag)
+        return found[1] if found else ""
+
+
+def program_name(word: Word) -> str:
+    """A program's name without its folder.
+
+    >>> program_name(Word("C:\\\\llama\\\\llama-server.exe"))
+    'llama-server'
+    """
+    last = re.split(r"[\\/]", word.text)[-1]
+    return last[:-4] if last.lower().endswith(".exe") else last
+
+
+def module_of(words: Sequence[Word]) -> tuple[str, int]:
+    """The module that `python -m MODULE` runs, and how many words that is; ("", 0) where it is none."""
+    if not words or not _PYTHON.fullmatch(program_name(words[0])):
+        return "", 0
+    for at in range(1, min(len(words), 8)):
+        text = words[at].text
+        if text == "-m" and at + 1 < len(words):
+            return words[at + 1].text, at + 2
+        if not text.startswith("-"):
+            return "", 0
+    return "", 0

@@ -1,0 +1,119 @@
+"""How trtllm-serve reads a command line and its YAML: click, underscores only; the YAML wins over the flags.
+
+Source: tensorrt_llm/commands/serve.py:serve, llmapi/llm_args.py:update_llm_args_with_extra_dict, BaseLlmArgs and
+KvCacheConfig (StrictBaseModel: extra keys are forbidden).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, program_name
+from kvplan.engines.kernel.commandline.flags import AtRelease, Named, at_release, flags_of, release_key
+from kvplan.engines.kernel.commandline.parser import Style, scan, store
+from kvplan.engines.kernel.commandline.settings import yaml_keys
+from kvplan.engines.kernel.commandline.told import Told
+from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Image, Word
+
+_FOLDER: Final = "kvplan.engines.tensorrt_llm"
+_STYLE: Final = Style(abbreviations=False, human=False)
+#: Keys of the YAML were forbidden by this table since about this release; older ones had others (pytorch_backend_config).
+_STRICT: Final = release_key("1.0.0")
+_NESTED: Final = ("kv_cache_config",)
+
+
+class TensorRtCommands(Commands):
+    """`trtllm-serve [serve] MODEL`."""
+
+    name: ClassVar[str] = "tensorrt-llm"
+    folder: ClassVar[str] = _FOLDER
+    packages: ClassVar[tuple[str, ...]] = ("tensorrt_llm", "tensorrt-llm")
+    variables: ClassVar[tuple[str, ...]] = ALLOCATOR
+
+    def begins(self, words: Sequence[Word], call: Call) -> int:
+        """The program; `serve` after it may stand or not, its other words are no servers."""
+        if not words or program_name(words[0]) != "trtllm-serve":
+            return 0
+        second = words[1].text if len(words) > 1 else ""
+        if second in {"disaggregated", "disaggregated_mpi_worker", "mm_embedding_serve"}:
+            return 0
+        return 2 if second == "serve" else 1
+
+    def owns(self, found: Image) -> bool:
+        """nvcr.io/nvidia/tensorrt-llm/release, and what others build of it."""
+        return any(name in found.repository.lower() for name in ("tensorrt-llm", "tensorrt_llm", "trtllm"))
+
+    def version(self, call: Call) -> str:
+        """NVIDIA's tags of this image do name its release."""
+        from kvplan.engines.kernel.commandline.words import image
+
+        found = image(call.image)
+        return self.tagged(found.tag) if call.image and self.owns(found) else super().version(call)
+
+    def read(self, program: Sequence[Word], rest: Sequence[Word], call: Call, version: str) -> Told:
+        """The words after the program, then the YAML where the same input writes it."""
+        told, known = Told(), _flags(version)
+        for found in scan(rest, known, _STYLE, told, named_release=bool(version)):
+            if not isinstance(found, Word):
+                store(found, told, _STYLE)
+            elif told.model is None:
+                told.model, told.lines["model"] = (found.text if found.known else UNRESOLVED), found.line
+            elif found.known:
+                told.refused.append(f"`{found.text}` is one word too many: the server refuses it")
+        named = told.options.get("extra_llm_api_options")
+        if isinstance(named, str) and named in call.files:
+            keys = yaml_keys(call.files[named])
+            if keys is not None:
+                line = told.lines["extra_llm_api_options"]
+                told.put("extra_llm_api_options", None)
+                _settings(keys, told, version, line)
+        return told
+
+    def file(self, keys: Mapping[str, Any]) -> bool:
+        """A file for `--extra_llm_api_options`: most keys are of its table, and one is of nobody else's."""
+        known = _keys()
+        ours = [key for key in keys if key in known]
+        return len(ours) * 2 >= len(keys) and any(
+            key in keys for key in ("kv_cache_config", "cuda_graph_config", "pytorch_backend_config", "disable_overlap_scheduler",
+                                    "enable_attention_dp", "moe_config", "attn_backend", "enable_iter_perf_stats")
+        )  # fmt: skip
+
+    def settings(self, keys: Mapping[str, Any]) -> Told:
+        """What the server makes of such a file."""
+        told = Told()
+        _settings(keys, told, "", 0)
+        return told
+
+
+def _flags(version: str) -> AtRelease:
+    """The flags alone; keys of the YAML are no flags."""
+    known = at_release(_FOLDER, version)
+    here, elsewhere = (
+        {name: flag for name, flag in part.items() if name.startswith("-")} for part in (known.names, known.elsewhere)
+    )
+    return AtRelease(here, elsewhere, known.release)
+
+
+def _keys() -> dict[str, Named]:
+    return {flag.key: Named(flag) for flag in flags_of(_FOLDER).flags if flag.key}
+
+
+def _settings(keys: Mapping[str, Any], told: Told, version: str, line: int) -> None:
+    """The YAML's keys, whole; those that the release forbids are unknown."""
+    known, strict = _keys(), not version or release_key(version) >= _STRICT
+    for key, value in keys.items():
+        named = known.get(key)
+        if named is None:
+            if strict:
+                told.miss(key, gone=False)
+            continue
+        if key in _NESTED and isinstance(value, dict) and strict:
+            for inner in value:
+                if f"{key}.{inner}" not in known:
+                    told.miss(f"{key}.{inner}", gone=False)
+        if named.flag.memory:
+            told.put(named.flag.dest, value, line)
+        if key == "kv_cache_config" and isinstance(value, dict) and "free_gpu_memory_fraction" in value:
+            told.put("free_gpu_memory_fraction", None)  # one and the same; the YAML wins
+
+
+COMMANDS: Final = TensorRtCommands()
