@@ -9,6 +9,7 @@ from kvplan.engines.kernel.about import SHARED, About, Share, number_of
 from kvplan.errors import OptionError, nearest, shown
 
 if TYPE_CHECKING:
+    from kvplan.engines.kernel.commandline.commands import Commands
     from kvplan.engines.kernel.engine import Engine
 
 #: Engine name -> what is known of it. A new engine is one folder and one name here.
@@ -127,6 +128,11 @@ def located(where: str) -> Any:
     module, _, name = where.partition(":")
     loaded = import_module(module)
     return getattr(loaded, name) if name else loaded
+
+
+def command_readers() -> "tuple[Commands, ...]":
+    """The readers of command lines, of every engine that has them, in the order of the engines."""
+    return tuple(located(found.commands) for found in ABOUTS.values() if found.commands)
 
 
 def engine_class(spec: str) -> "type[Engine]":
