@@ -120,6 +120,13 @@ def ledger_page() -> str:
     return page(NOTE)
 
 
+def host_memory_page() -> str:
+    """What 256 GB of host memory buys, on four models."""
+    from host_memory_page import page
+
+    return page(NOTE)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "architectures.md": architectures_page,
@@ -128,6 +135,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "engines.md": engines_page,
     "models.md": markdown_page("Catalogue", "Names for MODEL; hub ids and tuned variants resolve to them.", "models"),
     "ledger.md": ledger_page,
+    "host-memory.md": host_memory_page,
     "gpus.md": markdown_page("GPUs", "Memory as the driver reports it.", "gpus"),
 }
 

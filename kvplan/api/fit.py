@@ -9,11 +9,13 @@ from typing import Any, Final, NamedTuple
 from kvplan.api.cards import any_card, named, named_gpus
 from kvplan.api.given import Count, Source, checked, count, size
 from kvplan.api.memory import flag_of_weights, free_bytes, known_weights
+from kvplan.api.tiers import tiers_asked
 from kvplan.domain.gpus import counted
 from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING, Machine
 from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
+from kvplan.domain.tiers import TierAsk
 from kvplan.domain.workload import with_longest
 from kvplan.engines import about, data_ranks, default_engine, option_names, pipeline_stages
 from kvplan.errors import OptionError, Refused, written
@@ -58,6 +60,9 @@ def try_fit(
     max_seqs: bool = False,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
+    host: Count | None = None,
+    disk: Count | None = None,
+    sessions: str | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Fit:
@@ -89,6 +94,9 @@ def try_fit(
         max_seqs: also find the most requests at once that the server can be told and starts (`.seqs`).
         free: bytes that other tenants leave on each device, one value or one a rank.
         machine: a file that `kvplan audit LOG --save` wrote: what only that machine knows.
+        host, disk: bytes of host memory and of disk below the GPUs, of one server: how many tokens and sessions each of the
+            engine's tiers holds then (`.tiers`).
+        sessions: conversations that come back, and how long they are: `200 at 60k`.
         infer: read an unknown architecture by shape.
         options: any option of the engine by its own name.
 
@@ -106,6 +114,9 @@ def try_fit(
         if context is not None or batch_size is not None:
             raise OptionError("«target» says both the requests and the context", hint="leave out «context» and «batch_size»")
         batch_size, context = parse_target(target)
+    below = tiers_asked(host, disk, sessions)
+    if below is not None and below.tokens and context is None and batch_size is None and mix is None:
+        context = below.tokens
     if gpu is None:
         gpu, memory = any_card(memory), None
     loaded = load(model, infer=infer)
@@ -132,6 +143,7 @@ def try_fit(
         max_seqs=max_seqs,
         free=free,
         machine=machine,
+        below=below,
         options=options,
     )
     return with_fixes(answer(asked[0]) if len(asked) == 1 else smallest(asked))
@@ -161,6 +173,7 @@ def questions_of(
     max_seqs: bool = False,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
+    below: TierAsk | None = None,
     options: Mapping[str, Any],
 ) -> list[Question]:
     """What was typed or passed, as questions: one for each GPU of the list and each way to split the model left open.
@@ -177,6 +190,10 @@ def questions_of(
     if mixed is not None and tokens is not None and mixed.longest > tokens:
         raise OptionError(
             f"«mix»: requests of {mixed.longest:,} tokens are longer than «context {short_count(tokens)}»", hint="leave out one"
+        )
+    if below is not None and tokens is not None and below.tokens > tokens:
+        raise OptionError(
+            f"«sessions»: {below.tokens:,} tokens are more than «context {short_count(tokens)}»", hint="leave out «context»"
         )
     makers = {entry.vendor for name in gpu.split(",") for entry in named(counted(name)[0])}
     maker = makers.pop() if len(makers) == 1 else ""
@@ -202,6 +219,7 @@ def questions_of(
         "source": typed,
         "weights_flag": weights_flag,
         "machine": "" if machine is None else str(machine),
+        "below": below,
     }
     given = ((gpus, "«gpus»"), (tensor_parallel, "«tensor_parallel»"))
     ranks = data_parallel if data_parallel in {None, "all"} else count(data_parallel or 0, "«data_parallel»")

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from kvplan.api.given import Count, Source, answered, checked, size
 from kvplan.api.given import options as given_options
 from kvplan.api.memory import free_bytes, known_weights
+from kvplan.api.tiers import tiers_asked
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
@@ -38,6 +39,9 @@ def try_reserve(
     utilization: float | str | None = None,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
+    host: Count | None = None,
+    disk: Count | None = None,
+    sessions: str | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Pool | NotPredicted:
@@ -52,6 +56,7 @@ def try_reserve(
         engine: `NAME` or `NAME@VERSION` of a server.
         kv_dtype, tensor_parallel: as `kvplan.estimate` takes them.
         weights, weights_dtype, reserve, utilization, free, machine: parts of the GPU's budget, as `kvplan.fit` takes them.
+        host, disk, sessions: budgets below the device, and who comes back, as `kvplan.fit` takes them (`.tiers`).
         infer: read an unknown architecture by shape.
         options: any option of the engine by its own name.
 
@@ -69,6 +74,7 @@ def try_reserve(
             "say what memory there is: «memory SIZE» for the cache, or «gpu NAME»",
             hint="`«memory 20GiB»` is what the server's log calls available; `«gpu h100-sxm-80gb»` works it out",
         )
+    below = tiers_asked(host, disk, sessions)
     loaded = load(model, infer=infer)
     options = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     if memory is not None:
@@ -77,7 +83,7 @@ def try_reserve(
             raise OptionError(
                 "«memory» is what is left for the cache: weights, reserve, utilization, free and machine go with «gpu»"
             )
-        return reserved(loaded, engine, options, size(memory, "«memory»", minimum=0))
+        return reserved(loaded, engine, options, size(memory, "«memory»", minimum=0), below)
     shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
     question = Question(
         model=loaded,
@@ -94,7 +100,7 @@ def try_reserve(
         **shared,
     )
     budget = budget_of(question)
-    pool = reserved(loaded, engine, told_options(question, budget), max(0, budget.cache_bytes))
+    pool = reserved(loaded, engine, told_options(question, budget), max(0, budget.cache_bytes), below)
     if isinstance(pool, NotPredicted):
         return pool
     return replace(pool, budget=budget.lines, refused=budget.refused or pool.refused)

@@ -77,6 +77,9 @@ def fit(
     utilization: o.Utilization = None,
     free: o.Free = None,
     machine: o.Machine = None,
+    host: o.Host = None,
+    disk: o.Disk = None,
+    sessions: o.Sessions = None,
     offline: o.Offline = False,
     encoder_len: o.EncoderLen = "0",
     settings: o.SetOpt = None,
@@ -121,8 +124,9 @@ def fit(
         "infer": infer,
         **options,
     }
+    below: dict[str, str | None] = {"host": host, "disk": disk, "sessions": sessions}
     if table or (context is not None and any(mark in context for mark in ",:")):
-        alone = {"batch": batch_size, "target": target, "average": average, "max_seqs": "" if max_seqs else None}
+        alone = {"batch": batch_size, "target": target, "average": average, "max_seqs": "" if max_seqs else None, **below}
         _table(models, gpu, context, alone, shared, (fmt, output, unit))
         return
     one: dict[str, Any] = {
@@ -131,6 +135,7 @@ def fit(
         "target": target,
         "average": average,
         "max_seqs": max_seqs,
+        **below,
     }
     answers: list[Fit | NotPredicted] = []
     problems: list[InputError] = []

@@ -70,6 +70,13 @@ Machine = Annotated[
     Path | None, typer.Option("--machine", metavar="FILE", help="What only your machine knows (`kvplan audit LOG --save FILE`)")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Used in a program (vLLM's LLM class), not as a server")]
+Host = Annotated[
+    str | None, typer.Option("--host", metavar="SIZE", help="Host memory below the GPUs: how many tokens each of its tiers holds")
+]
+Disk = Annotated[str | None, typer.Option("--disk", metavar="SIZE", help="And disk: 2TB")]
+Sessions = Annotated[
+    str | None, typer.Option("--sessions", metavar="TEXT", help='Conversations that come back: "200 at 60k"; how many stay?')
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr")]
 
 

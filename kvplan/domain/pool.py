@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from kvplan.domain.ledger import Line
+from kvplan.domain.tiers import Tiers
 
 
 class Pool(Struct, frozen=True, kw_only=True):
@@ -32,6 +33,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     engine_version: str = ""
     estimated_max_model_len: int | None = None  # the longest request that would fit, where the engine says so
     log: tuple[str, ...] = ()  # the lines that the engine prints
+    tiers: Tiers | None = None  # what lies below the device, where that was asked
     budget: tuple[Line, ...] = ()  # where `budget_bytes` comes from, if that was worked out
 
     def __hash__(self) -> int:
@@ -62,6 +64,7 @@ class Pool(Struct, frozen=True, kw_only=True):
             "budget": [line.to_dict() for line in self.budget],
             "lines": list(self.log),
             "groups": [dict(group) for group in self.groups],
+            **({"tiers": self.tiers.to_dict()} if self.tiers is not None else {}),
         }
 
     @property

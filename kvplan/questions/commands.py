@@ -34,11 +34,21 @@ def fit_command(q: "Question") -> str:
     words += ["--utilization", f"{q.utilization:g}"] if q.utilization is not None else []
     words += ["--free", ",".join(map(short_size, q.free))] if q.free else []
     words += ["--machine", quote(q.machine)] if q.machine else []
+    words += _below(q)
     words += ["--infer"] if q.model.inferred else []
     for key, value in q.options.items():
         shown = value.name if isinstance(value, Model) else value
         words += ["--kv-dtype", quote(str(shown))] if key == "kv_dtype" else ["--set", quote(f"{key}={shown}")]
     return " ".join(words)
+
+
+def _below(q: "Question") -> list[str]:
+    ask = q.below
+    if ask is None:
+        return []
+    words = ["--host", short_size(ask.host_bytes)] if ask.host_bytes is not None else []
+    words += ["--disk", short_size(ask.disk_bytes)] if ask.disk_bytes is not None else []
+    return words + (["--sessions", quote(f"{ask.sessions} at {short_count(ask.tokens)}")] if ask.sessions else [])
 
 
 def committee_command(source: str, overrides: Mapping[str, str], scale: Fraction) -> str:

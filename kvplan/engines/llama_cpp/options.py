@@ -68,6 +68,8 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
     ctx_type: str = "default"
     embeddings: bool = False
     offload_kqv: bool = True
+    cache_ram: int = 8192  # MiB of host memory for prompts; -1: no limit, 0: none
+    ctx_checkpoints: int = 32  # of each slot
 
     def __post_init__(self) -> None:
         _one_of("frontend", self.frontend, FRONT_ENDS)

@@ -9,15 +9,22 @@ Source: llama.cpp 0c1e57098, `src/llama-context.cpp:state_seq_get_size`, `src/ll
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
+from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.engines.llama_cpp.context import Context
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Part, Tensor
+from kvplan.errors import Refused
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import MROPE, MROPE_BY_SECTIONS, PURE_RECURRENT
+from kvplan.units import MIB
+
+if TYPE_CHECKING:
+    from kvplan.engines.llama_cpp.engine import LlamaCppOn
 
 _HEAD: Final = 8  # magic and version of a sequence's file
 _CELL: Final = 12  # position, number of sequences, one sequence
@@ -99,3 +106,82 @@ def _compressed(h: Hparams, context: Context[int], tokens: int) -> Saved:
     for name, ratio in _RATIOS.items():
         whole += 16 + sum(32 + tokens // ratio * _row_bytes(h, parts[name], tensor) for tensor in parts[name].tensors)
     return Saved(whole, kept)
+
+
+CACHE_RAM_MIB: Final = 8192  # --cache-ram where nobody says
+CHECKPOINTS: Final = 32  # --ctx-checkpoints: of each slot
+MIN_STEP: Final = 8192  # tokens between two of them: --checkpoint-min-step
+_AT_THE_END: Final = 2  # beside those: 4 and 4 + n_ubatch tokens before a prompt's end
+
+
+def checkpoints_of(tokens: int, most: int) -> tuple[int, int]:
+    """Fewest and most checkpoints of a prompt of `tokens` tokens: where messages begin decides [read: server-context.cpp].
+
+    >>> checkpoints_of(60_000, 32), checkpoints_of(500, 32)
+    ((2, 9), (1, 2))
+    """
+    fewest = min(most, _AT_THE_END if tokens > MIN_STEP // 16 + 4 else 1)
+    return fewest, max(fewest, min(most, tokens // MIN_STEP + _AT_THE_END))
+
+
+def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
+    """llama-server's prompt cache, and the checkpoints of the slots that run, which lie outside it."""
+    if ask.host_bytes is None:
+        return
+    options, slots = on.engine.options, max(1, ask.slots)
+    told = ask.host_bytes // MIB
+    flags = f"--cache-ram {told}"
+    try:
+        context = on.context(ask.tokens, slots)
+    except Refused as problem:
+        yield Tier(tier="prompt-cache", title="prompt cache", place="host", budget_bytes=told * MIB, refused=problem.reason)
+        return
+    one = saved(on.hparams, context, ask.tokens)
+    each = 0 if options.keeps_all and on.hparams.has_swa else one.checkpoint
+    fewest, most = checkpoints_of(ask.tokens, options.ctx_checkpoints) if each else (0, 0)
+    entry, small = one.whole + most * each, one.whole + fewest * each
+    count, budget = told * MIB // entry, told * MIB
+    yield Tier(
+        tier="prompt-cache",
+        title="prompt cache",
+        place="host",
+        budget_bytes=budget,
+        used_bytes=count * entry,
+        tokens=count * ask.tokens,
+        sessions=count,
+        sessions_high=budget // small if small < entry else None,
+        session_bytes=entry,
+        returned_tokens=ask.tokens,
+        evidence=on.evidence(),
+        flags=flags,
+        notes=tuple(_prompt_notes(one, each, fewest, most, slots * options.ctx_checkpoints * each)),
+    )
+    if each:
+        live = slots * options.ctx_checkpoints * each
+        yield Tier(
+            tier="checkpoints",
+            title=f"checkpoints of {slots} slots",
+            place="host",
+            budget_bytes=0,
+            sessions=slots,
+            session_bytes=options.ctx_checkpoints * each,
+            returned_tokens=ask.tokens,
+            beside_bytes=live,
+            evidence=on.evidence(),
+            flags=f"--ctx-checkpoints {options.ctx_checkpoints}",
+            notes=(
+                f"a checkpoint is {each:,} bytes ({each / MIB:.1f} MiB), and every slot keeps up to {options.ctx_checkpoints}",
+            ),
+        )
+
+
+def _prompt_notes(one: Saved, each: int, fewest: int, most: int, live: int) -> Iterator[str]:
+    if each:
+        yield (
+            f"an entry is the whole state, {one.whole:,} bytes, and {fewest} to {most} checkpoints of {each:,} "
+            "(where messages begin decides): sessions are of the most"
+        )
+        yield f"checkpoints of slots that run are outside --cache-ram: up to {live:,} bytes more"
+    else:
+        yield f"an entry is the whole state, {one.whole:,} bytes; this model makes no checkpoint so"
+    yield f"--cache-ram is {CACHE_RAM_MIB} MiB where nobody says; an entry over the limit is not kept"

@@ -5,13 +5,18 @@ Source: mlx_lm/models/cache.py:LRUPromptCache; mlx_lm/server.py; mlx_lm/generate
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
+from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.engines.mlx_lm.batches import Rows
-from kvplan.engines.mlx_lm.engine import MlxLmOn
 from kvplan.engines.mlx_lm.growth import Calls
 from kvplan.engines.mlx_lm.layers import Arrays, Chunked, Compressing, Moment, Rotating, pieces
 from kvplan.errors import Refused
+from kvplan.units import MAX_COUNT
+
+if TYPE_CHECKING:
+    from kvplan.engines.mlx_lm.engine import MlxLmOn
 
 ENTRIES: Final = 10  # --prompt-cache-size where nobody says
 
@@ -60,3 +65,40 @@ def trimmed(on: MlxLmOn, tokens: int) -> bool:
         isinstance(member, Arrays | Compressing) or (isinstance(member, Rotating) and tokens >= member.window)
         for member in members
     )
+
+
+def tiers(on: MlxLmOn, ask: TierAsk) -> Iterator[Tier]:
+    """The server's prompt cache, in the memory that the GPU uses too."""
+    if ask.host_bytes is None:
+        return
+    budget, batched = min(ask.host_bytes, MAX_COUNT), on.linear_in_batch
+    title = "prompt cache"
+    try:
+        entry = entry_bytes(on, ask.tokens, 0, batched=batched)
+    except Refused as problem:
+        yield Tier(tier="prompt-cache", title=title, place="host", budget_bytes=budget, refused=problem.reason)
+        return
+    count = budget // max(entry, 1)
+    yield Tier(
+        tier="prompt-cache",
+        title=title,
+        place="host",
+        budget_bytes=budget,
+        used_bytes=count * entry,
+        tokens=count * ask.tokens,
+        sessions=count,
+        session_bytes=entry,
+        returned_tokens=ask.tokens,
+        evidence=on.evidence(),
+        flags=f"--prompt-cache-size {max(count, 1)} --prompt-cache-bytes {budget}",
+        notes=tuple(_notes(on, ask, entry, budget)),
+    )
+
+
+def _notes(on: MlxLmOn, ask: TierAsk, entry: int, budget: int) -> Iterator[str]:
+    kept = min(ENTRIES, budget // max(entry, 1))
+    yield f"--prompt-cache-size is {ENTRIES} entries where nobody says: {kept} sessions, {kept * entry:,} bytes"
+    if not trimmed(on, ask.tokens):
+        yield "an entry cannot be cut back (full windows, states): a conversation leaves one entry a turn, not one in all"
+    yield "the limit is looked at when a request of a batch comes in, and running batches count in it"
+    yield "it is the memory that weights and running requests use too"

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from kvplan.architectures.weights import stored_weights
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
+from kvplan.domain.tiers import Tiers
 from kvplan.domain.unified import working_set
 from kvplan.engines import about, option_names
 from kvplan.engines.kernel.engine import Served, Serving
@@ -203,8 +204,17 @@ def _answered(
         evidence=room.evidence(*shown),
         flags=flags,
         needs=needs,
+        tiers=None if brief else _tiers(q, room, *told),
         notes=_notes(q, budget, kept, one_of_several=one_of_several),
     )
+
+
+def _tiers(q: Question, room: Room, batch_size: int, context: int) -> Tiers | None:
+    """What lies below the device, of sessions as long as the question's, or the answer's."""
+    if q.below is None:
+        return None
+    tokens = q.below.tokens or min(context, q.ceiling)
+    return room.tiers(batch_size, context, replace(q.below, tokens=tokens, slots=batch_size), q.caches)
 
 
 def wanted_weights(q: Question) -> str:

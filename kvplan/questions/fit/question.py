@@ -13,6 +13,7 @@ from kvplan.domain.machine import NOTHING, Learned
 from kvplan.domain.mix import Mix
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
+from kvplan.domain.tiers import TierAsk, Tiers
 from kvplan.engines import about, data_ranks, pipeline_stages
 from kvplan.units import MAX_COUNT, ceil_div
 
@@ -50,6 +51,7 @@ class Question(Struct, frozen=True, kw_only=True):
     source: str = ""  # MODEL as it was typed, for commands
     weights_flag: str = ""  # as it was typed
     machine: str = ""  # the file behind `learned`, as it was typed
+    below: TierAsk | None = None  # budgets below the device; 0 tokens: of the answer
 
     @property
     def given_bytes(self) -> int | None:
@@ -207,6 +209,7 @@ class Fit(Struct, frozen=True, kw_only=True):
     alternatives: tuple[Alternative, ...] = ()
     fixes: tuple[Fix, ...] = ()
     tried: "tuple[Fit, ...]" = ()
+    tiers: Tiers | None = None  # what lies below the device, where that was asked
 
     def __hash__(self) -> int:
         q = self.question
@@ -260,6 +263,7 @@ class Fit(Struct, frozen=True, kw_only=True):
             "tried": [_summary(fit) for fit in self.tried],
             "notes": list(self.notes),
             "not_predicted": self.not_predicted,
+            **({"tiers": self.tiers.to_dict()} if self.tiers is not None else {}),
         }
 
 

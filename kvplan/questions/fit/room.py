@@ -7,6 +7,7 @@ from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.mix import Mix
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
+from kvplan.domain.tiers import TierAsk, Tiers
 from kvplan.domain.workload import Workload
 from kvplan.engines import about, make_engine, option_names
 from kvplan.engines.kernel.about import Role
@@ -15,6 +16,7 @@ from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused
 from kvplan.questions.estimate import predict
+from kvplan.questions.tiers import tiers_of
 from kvplan.units import MAX_COUNT
 
 T = TypeVar("T")
@@ -178,6 +180,14 @@ class Room:
             return self._at(batch_size, context)[2]
         except Refused:
             return None
+
+    def tiers(self, batch_size: int, context: int, ask: TierAsk, caches: int) -> Tiers | None:
+        """What lies below the device of a server that is started for such requests; None where nothing is."""
+        try:
+            prepared, _, pool = self._at(batch_size, context)
+        except Refused:
+            return None
+        return tiers_of(prepared, ask, pool, caches=caches)
 
     def refusal(self, batch_size: int, context: int) -> str:
         """Why the engine takes no such workload, whatever the memory; empty where it does."""

@@ -9,6 +9,7 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Column, Table, without
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
+from kvplan.report.answers import tiers
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View, not_predicted_dict
@@ -40,7 +41,11 @@ class FitAnswer(Struct, frozen=True):
         return [not_predicted_dict(fit) if isinstance(fit, NotPredicted) else fit.to_dict() for fit in self.fits]
 
     def rows(self) -> Rows:
-        """One row a point of the trade-off, or a GPU that was tried."""
+        """One row a point of the trade-off, or a GPU that was tried; where memory below the device was asked about, a tier."""
+        asked = [fit for fit in self.fits if isinstance(fit, Fit) and fit.tiers is not None]
+        if asked:
+            rows = ({**_shared(fit), **row} for fit in asked for row in tiers.csv_rows(fit.tiers))
+            return (*CSV_COLUMNS[:7], *tiers.CSV_COLUMNS), rows
         return CSV_COLUMNS, (row for fit in self.fits for row in _csv_rows(fit))
 
     def blocks(self, view: View) -> Iterator[Block]:
@@ -58,7 +63,9 @@ class FitAnswer(Struct, frozen=True):
             if fit.fixes:
                 blocks.append(Fixes([Fix(x.change, x.result, x.command) for x in fit.fixes]))
             notes = tuple(_notes(fit))
-            yield Section(blocks=[*blocks, Notes(notes)] if notes else blocks, apart=True)
+            blocks += [Notes(notes)] if notes else []
+            blocks += tiers.blocks(fit.tiers) if fit.tiers is not None else []
+            yield Section(blocks=blocks, apart=True)
 
 
 def verdict(fit: Fit) -> str:

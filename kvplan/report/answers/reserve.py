@@ -9,6 +9,7 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.pool import Pool
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, located
+from kvplan.report.answers import tiers
 from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Rows, View
 from kvplan.units import human_bytes
@@ -31,7 +32,11 @@ class ReserveAnswer(Struct, frozen=True):
         return [pool_dict(pool) for pool in self.pools]
 
     def rows(self) -> Rows:
-        """One row a model."""
+        """One row a model; where memory below the device was asked about, one a tier."""
+        asked = [pool for pool in self.pools if isinstance(pool, Pool) and pool.tiers is not None]
+        if asked:
+            rows = ({**pool.to_dict(), **row} for pool in asked for row in tiers.csv_rows(pool.tiers))
+            return (*CSV_COLUMNS[:3], *tiers.CSV_COLUMNS), rows
         return CSV_COLUMNS, self.dicts()
 
     def blocks(self, view: View) -> Iterator[Block]:
@@ -41,6 +46,8 @@ class ReserveAnswer(Struct, frozen=True):
                 yield pool
             else:
                 yield from _tables(pool)
+                if pool.tiers is not None:
+                    yield from tiers.blocks(pool.tiers)
 
 
 def pool_dict(pool: Pool | NotPredicted) -> dict[str, Any]:

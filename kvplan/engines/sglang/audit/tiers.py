@@ -8,7 +8,7 @@ from typing import Any, Final
 from kvplan.engines.kernel.cases import Case, InvalidCase, of_budgets, whole
 from kvplan.engines.sglang.arguments import Arguments
 from kvplan.engines.sglang.pool import Reserved
-from kvplan.engines.sglang.tiers import Asked, host_pools
+from kvplan.engines.sglang.tiers.hicache import Asked, host_pools
 from kvplan.errors import Refused
 
 #: Of a record's options, those that are not the server's flags.

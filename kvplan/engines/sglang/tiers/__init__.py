@@ -1,0 +1,1 @@
+"""Host memory and disks below SGLang's GPU pools."""
