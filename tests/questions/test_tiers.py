@@ -76,7 +76,7 @@ def test_hybrids_are_refused_or_take_whole_rows_for_states() -> None:
     assert "--chunk-size 576" in rows["lmcache-mp"].flags  # LMCache's own 256 is refused
     assert "must be a multiple of tokens_per_block 576" in rows["lmcache-mp"].notes[0]
     needs = next(note for note in rows["vllm-offload"].notes if "a state takes a whole row" in note)
-    # 131,072 tokens are 228 blocks of 576: those, and one row for each of three groups of states; written are all four groups' blocks
+    # 131,072 tokens are 228 blocks of 576: those, and a row for each of three groups of states; written are all four groups'
     assert "needs 231 rows to come back, and up to 912 are written" in needs
 
 
