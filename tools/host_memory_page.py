@@ -16,8 +16,8 @@ _MODELS = {
 }
 _ENGINES = ("vllm", "sglang", "llama.cpp", "mlx-lm")
 _KEPT = {"split": "each rank its part", "once": "one copy for all", "copied": "a copy on each rank"}
-_LEAD = f"""What 256 GB (10^9) of host memory hold below the GPUs of one server, in sessions of {_TOKENS:,} tokens, beside 40 GiB of
-cache on each GPU: `kvplan reserve MODEL --memory 40GiB --host 256GB --sessions "1 at 32k"`. How each number is made:
+_LEAD = f"""What 256 GB (10^9) of host memory hold below the GPUs of one server, in sessions of {_TOKENS:,} tokens, with 40 GiB
+of cache on each GPU: `kvplan reserve MODEL --memory 40GiB --host 256GB --sessions "1 at 32k"`. How each number is made:
 [below the GPU](../guides/tiers.md). *used* is of what the engine is told, all ranks together; *beside* is what it takes in
 the same memory without counting it. llama-server and mlx-lm run on one machine, whatever the number of ranks.
 """
