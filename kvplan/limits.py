@@ -13,6 +13,8 @@ HINT: Final = 1200
 CONFIG_BYTES: Final = 32 * MIB
 DESCRIPTION_BYTES: Final = MIB  # a YAML description or plan
 DIGITS: Final = 18  # of a number, wherever one is meant
+#: A size that is typed or written, and a cell of a sweep, whose formulas keep three bits of room below 64.
+SIZE_BYTES: Final = 2**60
 
 LAYERS: Final = 10_000
 MEMORIES: Final = 100_000  # memories x layers of a model

@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 from kvplan.errors import OptionError
+from kvplan.limits import SIZE_BYTES
 
 KIB: Final = 2**10
 MIB: Final = 2**20
@@ -179,8 +180,8 @@ def parse_size(text: str, *, what: str = "size") -> int:
         raise OptionError(f"{what}: expected a size with its unit, got {_typed(text)}", hint=hint)
     digits = match[2] or ""
     value: int = int(_plain(match[1]) + digits) * unit // 10 ** len(digits)
-    if value > 2**62:
-        raise OptionError(f"{what}: {_typed(text)} is more than any memory", hint="sizes are below 2**60 bytes")
+    if value > SIZE_BYTES:
+        raise OptionError(f"{what}: {_typed(text)} is more than any memory", hint="sizes are at most 2**60 bytes, 1,048,576 TiB")
     return value
 
 

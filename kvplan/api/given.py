@@ -9,6 +9,7 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload, with_longest
 from kvplan.errors import OptionError, Refused, shown, written
+from kvplan.limits import SIZE_BYTES
 from kvplan.loading import HasConfig
 from kvplan.units import parse_count, parse_counts, parse_size
 
@@ -63,8 +64,8 @@ def size(value: Count, what: str, minimum: int = 1) -> int:
     if whole is None and not minimum and written(value, 400).strip() == "0":  # nothing is nothing in every unit
         return 0
     amount = parse_size(written(value, 400), what=what) if whole is None else whole
-    if not minimum <= amount <= 2**60:
-        raise OptionError(f"{what}: {shown(amount)} bytes cannot be", hint="sizes are above 0 and below 2**60 bytes")
+    if not minimum <= amount <= SIZE_BYTES:
+        raise OptionError(f"{what}: {shown(amount)} bytes cannot be", hint="sizes are above 0 and at most 2**60 bytes")
     return amount
 
 

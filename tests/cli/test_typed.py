@@ -280,3 +280,37 @@ def test_the_shell_completes_things(line: str, word: str) -> None:
         [sys.executable, "-m", "kvplan"], env={**os.environ, **asked}, capture_output=True, text=True, check=False
     )
     assert word in done.stdout.split()
+
+
+def test_a_size_has_one_bound_wherever_it_is_typed(run: Run) -> None:
+    for line in ("fit gpt2 --gpu h100 --memory 1048577TiB", "fit gpt2 --gpu h100 --weights 1048577TiB"):
+        code, _, err = run(line)
+        assert (code, "1,048,576 TiB" in err) == (2, True), err
+    assert run("fit gpt2 --gpu h100 --reserve 1048576TiB")[0] == 1
+
+
+def test_an_encoder_reserves_nothing_that_is_worth_a_note(run: Run) -> None:
+    _, out, _ = run("fit bge-m3 --gpu h100 --context 512 -e vllm")
+    assert "encoder only" in out
+    assert "reserves" not in out
+
+
+def test_what_all_can_hold_at_once_is_called_the_worst_case(run: Run) -> None:
+    told = "the worst case"
+    line = "fit llama-3.1-8b --gpu h100 --context 8k -e vllm"
+    assert told in run(line)[1]
+    assert told not in run(f"{line} --average 2k")[1]
+    assert told not in run("fit llama-3.1-8b --gpu h100 --target '8 users at 8k' -e vllm")[1]  # what was asked, and no more
+
+
+def test_a_grid_shows_whose_limit_is_passed(run: Run) -> None:
+    _, out, _ = run("sweep llama-3.1-8b gpt2 -s 64k,256k")
+    assert "max tokens" in out
+    assert "note: llama-3.1-8b: 262,144 tokens are more than the model's own limit of 131,072" in " ".join(out.split())
+    assert "max tokens" not in run("sweep llama-3.1-8b qwen3-8b -s 1k,2k")[1]
+
+
+def test_in_theory_it_is_said_who_takes_a_dtype_and_in_an_engine_what_to_type(run: Run) -> None:
+    assert "taken by" in (theory := run("compare llama-3.1-8b --kv-dtype all -e ideal")[1])
+    assert "--kv-cache-dtype" not in theory
+    assert "--kv-cache-dtype fp8_e5m2" in run("compare llama-3.1-8b --kv-dtype all -e vllm")[1]

@@ -27,6 +27,7 @@ from kvplan.domain.plan import Member, Plan
 from kvplan.engines import pipeline_stages, with_dtype
 from kvplan.errors import KvplanError, OptionError, SpecError, nearest
 from kvplan.files import expanded, read_bounded
+from kvplan.limits import SIZE_BYTES
 from kvplan.loading import load
 from kvplan.loading.plan.files import PlanFiles
 from kvplan.loading.weights.find import find_weights
@@ -351,8 +352,8 @@ def _size(f: Fields, key: str, minimum: int = 1) -> int | None:
         return None
     text = f.text(key, limit=40)
     amount = 0 if text == "0" else _at(f, key, lambda: parse_size(text, what=f"`{f.name(key)}`"))
-    if not minimum <= amount <= 2**60:
-        f.refuse(key, f"must be a size above 0 and below 2**60 bytes, got `{text}`", hint="write `16GB` or `15GiB`")
+    if not minimum <= amount <= SIZE_BYTES:
+        f.refuse(key, f"must be a size above 0 and at most 2**60 bytes, got `{text}`", hint="write `16GB` or `15GiB`")
     return amount
 
 

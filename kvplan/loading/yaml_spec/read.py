@@ -18,6 +18,7 @@ from kvplan.domain.model import MAX_LAYERS, Fact, Layer, Loop, Model, Shared, So
 from kvplan.domain.words import NO_ENGINE
 from kvplan.errors import SpecError
 from kvplan.files import is_hub_id, read_bounded
+from kvplan.limits import SIZE_BYTES
 from kvplan.loading.yaml_spec.fields import Fields, shown
 from kvplan.loading.yaml_spec.nodes import MAX_BYTES, ListNode, MapNode, Node, Scalar, from_python, parse_yaml, to_python
 
@@ -113,8 +114,8 @@ def _from_config(top: Fields, name: str, facts: list[Fact], *, infer: bool) -> M
         model,
         dtype=top.dtype("dtype") if top.has("dtype") else model.dtype,
         max_tokens=top.optional_integer("max_tokens") or model.max_tokens,
-        weights_bytes=top.optional_integer("weights_bytes", maximum=2**60) or model.weights_bytes,
-        parameters=top.optional_integer("parameters", maximum=2**60) or model.parameters,
+        weights_bytes=top.optional_integer("weights_bytes", maximum=SIZE_BYTES) or model.weights_bytes,
+        parameters=top.optional_integer("parameters", maximum=SIZE_BYTES) or model.parameters,
         notes=(*model.notes, *_notes(top)),
         provenance=(*facts, *model.provenance),
     )
@@ -157,8 +158,8 @@ def _assembled(
         dtype=top.dtype("dtype") if top.has("dtype") else "bfloat16",
         max_tokens=top.optional_integer("max_tokens"),
         attention_heads=heads,
-        weights_bytes=top.optional_integer("weights_bytes", maximum=2**60),
-        parameters=top.optional_integer("parameters", maximum=2**60),
+        weights_bytes=top.optional_integer("weights_bytes", maximum=SIZE_BYTES),
+        parameters=top.optional_integer("parameters", maximum=SIZE_BYTES),
         inferred=top.flag("inferred"),
         notes=(*_notes(top), *((SHARING_NOTE,) if shares else ())),
         provenance=tuple(facts),

@@ -6,7 +6,7 @@ its formulas along the token axis, and the outer product with the batch sizes go
 columns.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ from kvplan.engines.kernel.engine import Engine, Prepared, footprint
 from kvplan.engines.kernel.retention import growth_period
 from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused
+from kvplan.limits import SIZE_BYTES
 from kvplan.units import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ LARGEST_DICT: Final = 10**6  # rows
 BLOCK_CELLS: Final = 2**16
 FEW_COLUMNS: Final = 8  # batch sizes
 BLOCK_TOKENS: Final = 2**14
-#: Cells above this are refused, which leaves every intermediate of the formulas three bits of room.
-LARGEST_BYTES: Final = 2**60
 
 
 class Combination(Struct, frozen=True, kw_only=True):
@@ -93,7 +92,7 @@ class Sweep:
                         else:
                             combinations.append(found)
         self.combinations = tuple(combinations)
-        self.notes = tuple(dict.fromkeys([*notes, *(note for c in combinations for note in c.notes)]))
+        self.notes = (*notes, *_notes(combinations))
 
     @property
     def cells(self) -> int:
@@ -261,7 +260,7 @@ def _combination(model: Model, engine: Engine, largest: Workload) -> Combination
     longest = largest.seq_len + growth_period(prepared.read)
     totals = prepared.totals(At(longest, largest.batch_size, largest.encoder_len))
     sizes = (totals.payload, totals.allocated, totals.bookkeeping, totals.state, longest * max(largest.batch_size, 1))
-    if max(sizes) >= LARGEST_BYTES:
+    if max(sizes) >= SIZE_BYTES:
         raise OptionError(
             f"the sweep's largest cell ({largest.seq_len:,} tokens x {largest.batch_size:,} sequences of {model.name}) "
             "does not fit 64-bit integers",
@@ -277,3 +276,13 @@ def _combination(model: Model, engine: Engine, largest: Workload) -> Combination
         "evidence": answer.evidence,
     }
     return Combination(prepared=prepared, labels=labels, has_state=answer.state_bytes > 0, notes=answer.notes)
+
+
+def _notes(combinations: Sequence[Combination]) -> list[str]:
+    """What is said of the grid, each once; what is not said of every model, with its model's name."""
+    said: dict[str, dict[str, None]] = {}  # note -> models
+    for one in combinations:
+        for note in one.notes:
+            said.setdefault(note, {})[str(one.labels["model"])] = None
+    models = {str(one.labels["model"]) for one in combinations}
+    return [note if len(of) == len(models) else f"{', '.join(of)}: {note}" for note, of in said.items()]

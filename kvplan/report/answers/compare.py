@@ -148,6 +148,7 @@ def savings_table(c: Comparison) -> Table:
     """Every cache dtype: bytes with scales, the saving against the model's own dtype, and what to type for it."""
     several_models = len({row.model.name for row in c.rows}) > 1
     several_engines = len({row.engine for row in c.rows}) > 1
+    theory = any(not _is_engines(row) for row in c.rows)  # no engine's: who takes the dtype is said, not what to type in each
     columns = [
         *([Column(title="model", key="model", kind="name", once=True)] if several_models else []),
         *([Column(title="engine", key="engine", kind="name", once=True)] if several_engines else []),
@@ -155,7 +156,7 @@ def savings_table(c: Comparison) -> Table:
         Column(title="cache", key="cache_bytes", kind="bytes"),
         Column(title="bytes", key="total_bytes", kind="count", drop=2, instead=""),
         Column(title="saving", key="saving", kind="count"),
-        Column(title="what to type", key="flags", room=36),
+        Column(title="taken by" if theory else "what to type", key="flags", room=36),
         Column(title="scales", key="scales", drop=1, quiet=True),
     ]
     rows = []
@@ -164,19 +165,23 @@ def savings_table(c: Comparison) -> Table:
         cells += [row.engine] if several_engines else []
         cells += [row.kv_dtype, _of(row, "total_bytes", "not predicted"), _of(row, "total_bytes"), _saving(row)]
         flags = _flags(row)
-        alone = len(flags) == 1 and about(row.engine).name in flags  # who asks about one engine knows whose flag it is
-        words = list(flags.values()) if alone else [f"{engine}: {flag}" for engine, flag in flags.items()]
-        cells += ["; ".join(words), lookup(row.kv_dtype).scales]
+        cells += [", ".join(flags if theory else flags.values()), lookup(row.kv_dtype).scales]
         rows.append(tuple(cells))
     first = c.rows[0]
     name = [] if several_models else [first.model.name]
     own = sorted({lookup(row.model.dtype).name for row in c.rows})
     notes = (
         f"saving is against the model's own dtype ({', '.join(own)}); bytes include scales that lie in the cache",
+        *(["`-e ENGINE` says what to type in it; `kvplan dtypes` has all flags"] if theory else []),
         *_row_notes(c),
     )
     title = " · ".join([*name, *([] if several_engines else [engine_words(first.engine)]), _workload_words(c)])
     return Table(title=title, columns=tuple(columns), rows=tuple(rows), notes=notes)
+
+
+def _is_engines(row: Row) -> bool:
+    """Whether the row is an engine's own, whose flag needs no name before it."""
+    return set(_flags(row)) <= {about(row.engine).name}
 
 
 def _workload_words(c: Comparison) -> str:

@@ -245,18 +245,19 @@ def _seqs_words(fit: Fit) -> Iterator[str]:
 
 def _notes(fit: Fit) -> Iterator[str]:
     yield from _seqs_words(fit)
-    if fit.pool is not None and not fit.pool.refused:
-        pool = fit.pool
+    pool, q = fit.pool, fit.question
+    if pool is not None and not pool.refused and pool.block_bytes:
         yield (
             f"{pool.engine} reserves {pool.num_blocks:,} blocks of {pool.block_bytes:,} bytes: {pool.num_tokens:,} tokens, "
             f"{pool.concurrency:.2f}x at {pool.max_model_len:,} tokens"
         )
         if fit.typical is not None:
             yield f"{_typical_words(fit)}: {fit.typical:,} at once, as the pool is shared"
-    elif fit.pool is not None:
-        yield f"{fit.pool.engine} would say: {fit.pool.refused}"
-    q = fit.question
-    if (q.average is not None or q.mix is not None) and fit.pool is None and not fit.not_predicted:
+        elif fit.fits and q.asked != "target":
+            yield "the requests are the worst case, each as long as the context; --average TOKENS says what they usually hold"
+    elif pool is not None and pool.refused:
+        yield f"{pool.engine} would say: {pool.refused}"
+    if (q.average is not None or q.mix is not None) and pool is None and not fit.not_predicted:
         yield f"--{'average' if q.mix is None else 'mix'} says nothing here: {q.engine} shares no pool between requests"
     if len(fit.alternatives) > 1 and not any(o.fits for o in fit.alternatives):
         yield f"none of {fit.question.engine}'s {len(fit.alternatives)} cache dtypes fits"

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from kvplan.domain.dtypes import ALIASES, DType
 from kvplan.domain.gpus import Gpu
-from kvplan.domain.tables import Column, Table
+from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, engine_class
 from kvplan.engines.kernel.about import SHARED, About
 from kvplan.engines.kernel.evidence import records
@@ -53,27 +53,27 @@ def dtype_listing(dtypes: Sequence[DType]) -> Listing:
         Column(title="block", key="block", kind="count"),
         Column(title="bytes", key="block_bytes", kind="count"),
         Column(title="bits", key="bits", kind="count"),
+        Column(title="engine", key="engine", kind="name"),
         Column(title="what to type", key="flags"),
         Column(title="scales", key="scales", drop=2, quiet=True),
         Column(title="also", key="aliases", drop=1, quiet=True),
     )
-    cells = tuple(
-        (
+    cells: list[tuple[Cell, ...]] = []
+    for r in rows:
+        own = (
             r["name"],
             r["block_elements"],
             r["block_bytes"],
             f"{r['bits_per_element']:g}" + ("*" if r["head_scale_bytes"] else ""),
-            "; ".join(f"{engine}: {flag}" for engine, flag in r["flags"].items()),
-            r["scales"],
-            ", ".join(r["aliases"]),
         )
-        for r in rows
-    )
+        (engine, flag), *others = r["flags"].items() or [("", "")]
+        cells.append((*own, engine, flag, r["scales"], ", ".join(r["aliases"])))
+        cells += [("", None, None, "", *other, "", "") for other in others]  # one line an engine, under the dtype's first
     notes = (
         "`block` elements take `bytes` bytes, scales in the block included; `bits` is a bare element's share",
         "* and 4 bytes for each head and token, beside each of K and V",
     )
-    return Listing("dtypes", Table(title="cache dtypes", columns=columns, rows=cells, notes=notes), rows)
+    return Listing("dtypes", Table(title="cache dtypes", columns=columns, rows=tuple(cells), notes=notes), rows)
 
 
 def engine_listing(wanted: Sequence[About] = tuple(ABOUTS.values()), *, options: bool = False) -> Listing:

@@ -104,13 +104,18 @@ def _label_column(name: str) -> Column:
 
 def _list(sweep: "Sweep", limit: int) -> Table:
     varying = [name for name in _VARYING if len({c.labels[name] for c in sweep.combinations}) > 1]
+    limits = {str(c.labels["model"]): c.prepared.model.max_tokens for c in sweep.combinations}
+    longest = max(sweep.seq_lens.tolist(), default=0)
+    beyond = len(limits) > 1 and any(longest > most for most in limits.values() if most is not None)
     columns = (
         *(_label_column(name) for name in varying),
+        *([Column(title="max tokens", key="max_tokens", kind="tokens", once=True, drop=1)] if beyond else []),
         Column(title="batch", key="batch_size", kind="count"),
         Column(title="tokens", key="seq_len", kind="tokens"),
         Column(title="cache", key="total_bytes", kind="bytes"),
         Column(title="bytes", key="total_bytes", kind="count", drop=2, instead=""),
         Column(title="B/token", key="bytes_per_token", kind="count", drop=1),
     )
-    rows = tuple(tuple(row[column.key] for column in columns) for row in sweep_rows(sweep, limit))
+    cells = [{**row, "max_tokens": limits[row["model"]]} for row in sweep_rows(sweep, limit)]
+    rows = tuple(tuple(row[column.key] for column in columns) for row in cells)
     return Table(title=_title(sweep), columns=columns, rows=rows)
