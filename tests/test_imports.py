@@ -77,23 +77,30 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
 def inside(name: str, *packages: str) -> bool:
     return any(name == p or name.startswith(f"{p}.") for p in packages)
 
 
-def docstrings(module: ast.Module) -> set[int]:
+def docstrings(path: Path) -> set[int]:
     """The ids of the nodes that are documentation."""
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return {id(n.body[0].value) for n in ast.walk(module) if isinstance(n, owners) and isinstance(n.body[0], ast.Expr)}
+    return {id(n.body[0].value) for n in nodes(path) if isinstance(n, owners) and isinstance(n.body[0], ast.Expr)}
+
+
+def called(node: ast.AST) -> str:
+    """The dotted name of what is called, or nothing."""
+    return ast.unparse(node.func) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute) else ""
 
 
 def texts(path: Path) -> Iterator[str]:
     """Every text of a module that is not documentation or part of a longer one."""
-    module = tree(path)
-    skipped = docstrings(module) | {id(part) for n in ast.walk(module) if isinstance(n, ast.JoinedStr) for part in n.values}
-    yield from (
-        n.value for n in ast.walk(module) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in skipped
-    )
+    skipped = docstrings(path) | {id(part) for n in nodes(path) if isinstance(n, ast.JoinedStr) for part in n.values}
+    yield from (n.value for n in nodes(path) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in skipped)
 
 
 def named_modules(path: Path) -> set[str]:
@@ -148,7 +155,7 @@ def test_every_import_by_name_is_known() -> None:
     unknown = set()
     for path in MODULES:
         name = name_of(path)
-        for call in (n for n in ast.walk(tree(path)) if isinstance(n, ast.Call) and ast.unparse(n.func) in IMPORTERS):
+        for call in (n for n in nodes(path) if isinstance(n, ast.Call) and called(n) in IMPORTERS):
             (what,) = call.args
             if isinstance(what, ast.JoinedStr) and name in PUT_TOGETHER:
                 continue
@@ -159,11 +166,12 @@ def test_every_import_by_name_is_known() -> None:
 
 def test_imports_are_absolute() -> None:
     """A package that is moved keeps its meaning, and the eye finds the layer."""
-    relative = {name_of(path) for path in MODULES for n in ast.walk(tree(path)) if isinstance(n, ast.ImportFrom) and n.level}
+    relative = {name_of(path) for path in MODULES for n in nodes(path) if isinstance(n, ast.ImportFrom) and n.level}
     assert not relative
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Every module that a file imports at run time, by a statement or by a plain text."""
 
     def visit(node: ast.AST) -> Iterator[str]:
@@ -175,12 +183,12 @@ def imported(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield str(node.module)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in IMPORTERS:
+        elif isinstance(node, ast.Call) and called(node) in IMPORTERS:
             yield from (part.value for part in node.args if isinstance(part, ast.Constant))
         for child in ast.iter_child_nodes(node):
             yield from visit(child)
 
-    yield from visit(tree(path))
+    return frozenset(visit(tree(path)))
 
 
 @pytest.mark.parametrize("package", HOMES)
@@ -196,8 +204,8 @@ def test_nothing_below_the_command_line_prints_or_exits() -> None:
     for path in MODULES:
         if inside(name_of(path), "kvplan.cli", "kvplan.__main__"):
             continue
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.exit", "exit", "quit", "os._exit"}:
+        for node in nodes(path):
+            if isinstance(node, ast.Call) and called(node) in {"print", "sys.exit", "exit", "quit", "os._exit"}:
                 found.add(f"{name_of(path)}:{node.lineno} {ast.unparse(node)[:60]}")
             if isinstance(node, ast.Raise) and node.exc is not None and "SystemExit" in ast.unparse(node.exc):
                 found.add(f"{name_of(path)}:{node.lineno} raises SystemExit")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from kvplan.cli.surroundings import still_wanted
+
 
 @contextmanager
 def progress(
@@ -22,7 +24,7 @@ def progress(
         A function that is told how many more are done.
     """
     if not shown or not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda done: still_wanted()
         return
     from rich.console import Console
     from rich.progress import (
@@ -44,4 +46,9 @@ def progress(
     console = Console(file=sys.stderr)
     with Progress(*shape, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
-        yield lambda done: bar.advance(task, done)
+
+        def advance(done: int) -> None:
+            still_wanted()
+            bar.advance(task, done)
+
+        yield advance

@@ -12,6 +12,11 @@ _PLAIN: Final = str.maketrans(
 )
 
 
+#: Signals that were to end the command. What a handler raises is swallowed where no exception can leave: a finaliser, a
+#: callback of C code. `still_wanted` raises it again.
+_HEARD: Final[list[int]] = []
+
+
 class Ended(BaseException):
     """SIGTERM or SIGHUP: raised as Ctrl-C is, so that what was begun is cleaned up."""
 
@@ -55,15 +60,29 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    for name in ("SIGTERM", "SIGHUP"):
+    _HEARD.clear()
+    for name, default in (("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL), ("SIGINT", signal.default_int_handler)):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+        if number is not None and signal.getsignal(number) == default:
             signal.signal(number, _end)
 
 
 def _end(number: int, frame: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough; what cleans up is left to finish
-    raise Ended(number)
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_IGN)  # once is enough; what cleans up is left to finish
+    _HEARD.append(number)
+    still_wanted()
+
+
+def still_wanted() -> None:
+    """Called now and then by what takes long.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was typed.
+        Ended: another signal was to end the command.
+    """
+    if _HEARD:
+        raise KeyboardInterrupt if _HEARD[-1] == signal.SIGINT else Ended(_HEARD[-1])
 
 
 def plain(text: str, encoding: str | None) -> str:

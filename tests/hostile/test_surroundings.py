@@ -116,6 +116,32 @@ def test_ctrl_c_while_starting_is_an_interruption(delay: float, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+SWALLOWED = """
+import signal
+from kvplan.cli.progress import progress
+from kvplan.cli.surroundings import Ended, prepare
+
+class Dying:
+    def __del__(self):
+        signal.raise_signal(signal.{name})
+
+prepare()
+Dying()
+with progress("rows", 1) as advance:
+    try:
+        advance(1)
+    except (KeyboardInterrupt, Ended) as end:
+        print(type(end).__name__)
+"""
+
+
+@pytest.mark.parametrize(("name", "raised"), [("SIGINT", "KeyboardInterrupt"), ("SIGTERM", "Ended")])
+def test_a_signal_that_a_finaliser_swallowed_still_ends_what_is_long(name: str, raised: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED.format(name=name)], capture_output=True, text=True, check=False)
+    assert "Exception ignored" in done.stderr
+    assert done.stdout == f"{raised}\n"
+
+
 BARE = {name: None for name in os.environ if name not in {"PYTHONPATH", "PATH"}}
 
 

@@ -248,7 +248,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @given(st.data())
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_absurd_metadata_is_planned_or_refused(data: st.DataObject) -> None:
     keys = dict(data.draw(st.sampled_from(list(BY_MODEL.values())))["config"])
     if data.draw(st.booleans()):

@@ -51,7 +51,7 @@ def brute_force(demands: tuple[Demand, ...], room: int) -> tuple[int, ...] | Non
     return max(possible, key=worth)
 
 
-few = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])  # many plans do not fit
+few = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])  # many plans do not fit
 
 
 @few

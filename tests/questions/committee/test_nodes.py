@@ -28,7 +28,7 @@ from kvplan.questions.committee.splitting import split
 from kvplan.units import GIB
 
 NODE = golden.GUIDES / "node.yaml"
-few = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])  # many plans do not fit
+few = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])  # many plans do not fit
 
 
 @st.composite

@@ -37,7 +37,7 @@ def alone(cell: Cell) -> dict[str, Any]:
     return kvplan.fit(cell.model, where, engine=f"{cell.engine}@{cell.engine_version}", context=cell.context).to_dict()
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(
     st.lists(st.sampled_from(MODELS), min_size=1, max_size=2, unique=True),
     st.lists(st.sampled_from(CARDS), min_size=1, max_size=2, unique=True),

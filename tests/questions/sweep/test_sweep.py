@@ -72,7 +72,7 @@ def test_every_catalogue_model_sweeps_as_it_is_estimated(engine: str) -> None:
     predicted = 0
     for name in catalogue.names():
         model = kvplan.load(name)
-        sweep = Sweep(models=[model], seq_lens=[1, 1000, 131_072], batch_sizes=[1, 3], engines=[engine])
+        sweep = Sweep(models=[model], seq_lens=[1000, 131_072], batch_sizes=[3], engines=[engine])
         for row in sweep_rows(sweep):
             answer = plan(model, Workload(seq_len=row["seq_len"], batch_size=row["batch_size"]), engine)
             assert not isinstance(answer, NotPredicted)
