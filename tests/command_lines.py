@@ -12,7 +12,7 @@ FLAGS = GOLDEN / "flags"
 #: Engine -> the file of its options.
 FILES = {
     "vllm": "vllm", "sglang": "sglang", "llama.cpp": "llama_cpp", "lmdeploy": "lmdeploy", "mlx-lm": "mlx_lm",
-    "exllamav3": "tabbyapi", "tensorrt-llm": "tensorrt_llm",
+    "exllamav3": "tabbyapi", "tensorrt-llm": "tensorrt_llm", "ollama": "ollama",
 }  # fmt: skip
 _NUMBERS: dict[str, Any] = {"int": int, "float": float}
 _FILE = re.compile(r"<\(echo (?:'[^']*'|[^'() ]+)\)")  # bash's: what is echoed, as a file

@@ -46,6 +46,7 @@ PUT_TOGETHER = {
 HANDED_ON = {
     "kvplan.engines": "`located`, for the texts of an About",
     "kvplan.engines.kernel.evidence": "an About's `recorded`",
+    "kvplan.loading.installs": "an About's `installs`",
     "kvplan.questions.audit": "an auditor, named by an About or in `_OTHERS`",
     "kvplan.questions.audit.fieldlog": "an About's `field_logs`",
     "kvplan.questions.audit.logs": "an About's `logs`",

@@ -170,6 +170,44 @@ def enter_gguf(raw: bytes) -> object:
     return kvplan.estimate(_file(raw, ".gguf"), seq_len=4096, engine="llama.cpp")
 
 
+INSTALL: dict[str, Any] = {
+    "schemaVersion": 2,
+    "config": {"digest": "sha256:" + "c" * 64, "size": 9},
+    "layers": [
+        {"mediaType": f"application/vnd.ollama.image.{kind}", "digest": "sha256:" + letter * 64, "size": 9}
+        for kind, letter in (("model", "a"), ("params", "b"), ("draft", "a"))
+    ],
+}
+SAID: dict[str, Any] = {"model_family": "llama", "model_families": ["llama"], "num_ctx": 4096, "num_gpu": 3, "use_mmap": False}
+
+
+def make_install(r: random.Random) -> Any:
+    """A manifest of a local install, mutated, and the blobs that it names."""
+    texts = [json.dumps(mutated(r, what, changes=r.choice((0, 1, 3)))).encode() for what in (INSTALL, SAID, SAID)]
+    return [flipped(r, text) if r.random() < 0.1 else text for text in texts], r.choice(headers())
+
+
+def enter_install(given: Any) -> object:
+    """Estimate the model by its name."""
+    import os
+
+    import kvplan
+
+    (manifest, config, parameters), gguf = given
+    models = Path(_FOLDER.name) / "models"
+    place = models / "manifests" / "registry.ollama.ai" / "library" / "x"
+    for folder in (place, models / "blobs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (place / "1").write_bytes(manifest)
+    for letter, data in (("a", gguf), ("b", parameters), ("c", config)):
+        (models / "blobs" / f"sha256-{letter * 64}").write_bytes(data)
+    os.environ["OLLAMA_MODELS"] = str(models)
+    try:
+        return kvplan.estimate("x:1", engine="ollama")
+    finally:
+        del os.environ["OLLAMA_MODELS"]
+
+
 def make_safetensors(r: random.Random) -> bytes:
     """A mutated safetensors header."""
     entry = {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}
@@ -410,6 +448,7 @@ DOORS: dict[str, Door] = {
     "card": Door(make_card, enter_card),
     "stages": Door(make_stages, enter_stages),
     "scenario": Door(make_scenario, enter_case),
+    "install": Door(make_install, enter_install),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
 SHARES = {
@@ -422,7 +461,7 @@ SHARES = {
     "log": 1,
     "words": 2,
     "machine": 1,
-} | dict.fromkeys(("loop", "card", "stages", "scenario"), 1)
+} | dict.fromkeys(("loop", "card", "stages", "scenario", "install"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 

@@ -7,8 +7,8 @@ from kvplan.cli import options as o
 
 def estimate(
     models: o.ModelsArg,
-    seq_len: o.SeqLens = "8k",
-    batch_size: o.BatchSizes = "1",
+    seq_len: o.OwnSeqLens = None,
+    batch_size: o.OwnBatchSizes = None,
     engine: o.EngineOpt = "ideal",
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
@@ -26,13 +26,20 @@ def estimate(
     """
     from kvplan.cli.output import show
     from kvplan.domain.allocation import NotPredicted
+    from kvplan.domain.workload import Workload
     from kvplan.loading import load
-    from kvplan.questions.estimate import plan
+    from kvplan.questions.estimate import plan, usual_workload
     from kvplan.report.answers.estimate import EstimateAnswer
 
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     loaded = [load(name, infer=infer) for name in models]
-    asked = [(model, o.workloads(seq_len, batch_size, encoder_len, model)) for model in loaded]
+    asked = []
+    for model in loaded:
+        usual = Workload(batch_size=1, seq_len=8192)
+        if seq_len is None or batch_size is None:
+            usual = usual_workload(model, engine, chosen, usual)
+        lengths, sizes = (seq_len or str(usual.seq_len), batch_size or str(usual.batch_size))
+        asked.append((model, o.workloads(lengths, sizes, encoder_len, model)))
     answers = [plan(model, workload, engine, **chosen) for model, workloads in asked for workload in workloads]
     show(EstimateAnswer(answers, per_layer), fmt, output, unit)
     if any(isinstance(answer, NotPredicted) for answer in answers):

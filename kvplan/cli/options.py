@@ -17,7 +17,9 @@ def _format(text: str) -> str:
     return named(text).name
 
 
-MODEL_HELP = "Catalogue name, YAML spec, GGUF file, config.json or its folder, or hub id (owner/name)"
+MODEL_HELP = (
+    "Catalogue name, YAML spec, GGUF file, config.json or its folder, hub id (owner/name), or Ollama's name of a pulled model"
+)
 ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 ModelsArg = Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL_HELP, show_default=False)]
 SeqLen = Annotated[
@@ -29,6 +31,28 @@ SeqLens = Annotated[
 ]
 BatchSizes = Annotated[
     str, typer.Option("-b", "--batch-size", "--batch", metavar="N[,…]", help="Sequences held at once, or several numbers")
+]
+OwnSeqLens = Annotated[
+    str | None,
+    typer.Option(
+        "-s",
+        "--seq-len",
+        "--context",
+        metavar="TOKENS[,…]",
+        help="Tokens per sequence: 8192, 8k, 1M, max, or several (default: 8k, or the engine's own)",
+        show_default=False,
+    ),
+]
+OwnBatchSizes = Annotated[
+    str | None,
+    typer.Option(
+        "-b",
+        "--batch-size",
+        "--batch",
+        metavar="N[,…]",
+        help="Sequences held at once, or several numbers (default: 1, or the engine's own)",
+        show_default=False,
+    ),
 ]
 BatchSize = Annotated[str, typer.Option("-b", "--batch-size", "--batch", metavar="N", help="Sequences held at once")]
 EncoderLen = Annotated[str, typer.Option("--encoder-len", metavar="TOKENS", help="Encoder or image tokens, for cross-attention")]

@@ -103,12 +103,16 @@ class Settings(Struct, frozen=True, eq=False):
 
 
 class Origin(Struct, frozen=True, kw_only=True, eq=False):
-    """The config as the file said it, and the section of it that describes the text decoder, whose model type is `text_type`."""
+    """The config as the file said it, and the section of it that describes the text decoder, whose model type is `text_type`.
+
+    `store` is what the local install in which the file lies says of it beside: parameters, family, further files.
+    """
 
     config: Mapping[str, Any]
     text_config: Mapping[str, Any]
     text_type: str
     source: str = "config.json"
+    store: Mapping[str, Any] = {}
 
     @property
     def outer(self) -> Settings:

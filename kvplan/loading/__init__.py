@@ -1,7 +1,8 @@
 """The MODEL argument: whatever a person has, turned into a `Model`.
 
-First match wins, and the error lists what was tried: a YAML spec, a GGUF file, a folder or config.json, a name in the
-catalogue (also by hub id), a repository on the hub, a GGUF file on the hub.
+First match wins, and the error lists what was tried: a name with a tag in a local install (`llama3.1:8b`), a YAML spec, a GGUF
+file, a folder or config.json, a name in the catalogue (also by hub id), a name in a local install, a repository on the hub, a
+GGUF file on the hub.
 """
 
 import re
@@ -50,6 +51,9 @@ def load(source: "str | PathLike[str] | Mapping[str, Any] | Model | HasConfig", 
         return _load_mapping(source, infer=infer)
     if not isinstance(source, str | PathLike):
         return _load_object(source, infer=infer)
+    tagged = _load_tagged(source, infer=infer) if isinstance(source, str) else None
+    if tagged is not None:
+        return tagged
     text = hub_name(source) if isinstance(source, str) else fspath(source)
     if not isinstance(text, str):
         raise UnknownModel("a path is text, not bytes", hint="decode it first")
@@ -69,6 +73,15 @@ def load(source: "str | PathLike[str] | Mapping[str, Any] | Model | HasConfig", 
     if found is not None:
         return found
     return _load_remote(text, infer=infer)
+
+
+def _load_tagged(text: str, *, infer: bool) -> Model | None:
+    """The model of a `name:tag` that a local install has; None for other texts."""
+    if text.rfind(":") <= text.rfind("/") or "://" in text or _looks_like_path(text) or len(text) > 700:
+        return None
+    from kvplan.loading.installs import load_installed
+
+    return load_installed(text, infer=infer)
 
 
 def hub_name(text: str) -> str:
@@ -204,14 +217,21 @@ def _load_remote(text: str, *, infer: bool) -> Model:
         from kvplan.loading.gguf_hub import load_gguf_from_hub
 
         return load_gguf_from_hub(text.removeprefix("hf://"), infer=infer)
+    from kvplan.loading.installs import load_installed, looked_in
+
+    installed = load_installed(text, infer=infer)
+    if installed is not None:
+        return installed
     owner, slash, repository = text.partition("/")
     if slash and owner and repository and "/" not in repository and not _looks_like_path(text):
         from kvplan.loading.hub import load_from_hub
 
         return load_from_hub(text, infer=infer)
     near = like_name(text, names())
+    where = looked_in(text) if ":" in text else ""
     raise UnknownModel(
-        f"no model `{text[:120]}`: not a file or folder, not in the catalogue, not a hub id (owner/name)",
+        f"no model `{text[:120]}`: not a file or folder, not in the catalogue, not a hub id (owner/name)"
+        + (f", and no manifest of that name in {where}" if where else ""),
         hint=(f"did you mean {near}? " if near else "") + "`kvplan models` lists the catalogue",
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvplan.domain.model import Fact, Model
-from kvplan.errors import GgufError, UnknownArchitecture
+from kvplan.errors import GgufError, UnknownArchitecture, printable
 from kvplan.gguf.header import GgufHeader, read_header
 from kvplan.gguf.known import KNOWN_ARCHITECTURES, UNREAD
 from kvplan.gguf.memories import model_from_keys
@@ -19,6 +19,9 @@ from kvplan.limits import GGUF_HEADER_BYTES, GGUF_PARTS, WEIGHTS_BYTES
 from kvplan.units import human_bytes
 
 _PART: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
+
+#: A file that is named by its digest, as local installs keep them.
+_BLOB: Final = re.compile(r"sha256-[0-9a-f]{64}", re.IGNORECASE)
 
 #: Reads bytes start..end of a file.
 ReadRange = Callable[[int, int], bytes]
@@ -71,7 +74,7 @@ def load_gguf(path: Path, *, infer: bool = False) -> Model:
         part = path.with_name(name)
         if part != path and not part.is_file():
             return None
-        with _opened(part) as (size, identity, read):
+        with opened(part) as (size, identity, read):
             if identity in known:
                 raise GgufError(f"`{part}` is the same file as another part", hint="is the model complete?")
             known.add(identity)
@@ -81,7 +84,7 @@ def load_gguf(path: Path, *, infer: bool = False) -> Model:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[int, tuple[int, int], ReadRange]]:
+def opened(path: Path) -> Iterator[tuple[int, tuple[int, int], ReadRange]]:
     """A regular file's size, what it is on its disk, and a reader of its ranges."""
     try:
         # non-blocking, so that a named pipe cannot hang the tool before it is seen not to be a file
@@ -143,11 +146,19 @@ def model_of(name: str, header_of: Callable[[str], tuple[GgufHeader, int] | None
     model = model_from_keys(
         header.keys,
         source=source,
-        name=part["stem"] if part else re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE) or name,
+        name=part["stem"] if part else _named(name, header),
         weights_bytes=weights if len(headers) == count and weights else None,
         notes=tuple(notes),
     )
     return _with_facts(model, headers, arch, inferred=arch not in KNOWN_ARCHITECTURES)
+
+
+def _named(file: str, header: GgufHeader) -> str:
+    """A model's name: its file's, or for a blob that is named by its digest, what the file itself says."""
+    if not _BLOB.fullmatch(file):
+        return re.sub(r"\.gguf$", "", file, flags=re.IGNORECASE) or file
+    said = header.keys.get("general.name")
+    return printable(said.strip(), 80) if isinstance(said, str) and said.strip() else f"{file[:19]}…"
 
 
 def _architecture(header: GgufHeader, source: str, *, infer: bool) -> str:

@@ -1,11 +1,12 @@
 """The one question: how many bytes does this workload's cache take in this engine?"""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
-from kvplan.engines import make_engine
+from kvplan.engines import about, make_engine
 from kvplan.engines.kernel.engine import Engine, footprint
 from kvplan.errors import Refused
 
@@ -24,6 +25,23 @@ def plan(model: Model, workload: Workload, engine: str = "ideal", **options: Any
         OptionError: unknown engine or option.
     """
     return predict(make_engine(engine, options), model, workload)
+
+
+def usual_workload(model: Model, engine: str, options: Mapping[str, Any], otherwise: Workload) -> Workload:
+    """What an engine makes room for when nobody says how much, where it has such a number.
+
+    Args:
+        options: the engine's own.
+        otherwise: what is asked of other engines.
+
+    Raises:
+        OptionError: unknown engine or option.
+    """
+    try:
+        found = make_engine(engine, options).on(model).usual_workload() if about(engine).behind else None
+    except Refused:
+        return otherwise
+    return found or otherwise
 
 
 def predict(engine: Engine, model: Model, workload: Workload) -> Allocation | NotPredicted:

@@ -117,6 +117,8 @@ hostile = st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("".join) 
 #: Engines that are told a model's folder, whatever path or hub id it has; one that is told a repository of GGUF files.
 BY_FOLDER = {"exllamav3"}
 BY_FILE = {"llama.cpp"}
+#: One whose server is started without a model: which it then runs is a line of its own.
+WITHOUT_MODEL = {"ollama"}
 
 
 @pytest.mark.parametrize("about", ENGINES)
@@ -125,9 +127,12 @@ def test_a_command_keeps_a_hostile_name_together(about: About, name: str, contex
     options = {role: value for role, value in (("kv_dtype", "bf16"), ("tensor_parallel", 2)) if role in about.roles}
     prepared = make_engine(about.name, options).on(LLAMA)
     name = f"owner/{''.join(name.split('/'))}-GGUF" if about.name in BY_FILE else name
-    command = prepared.command(
-        Serving(model=name, context=context, batch_size=batch_size, utilization=0.9, replicas=replicas, options=options)
-    )
+    serving = Serving(model=name, context=context, batch_size=batch_size, utilization=0.9, replicas=replicas, options=options)
+    command = prepared.command(serving)
+    if about.name in WITHOUT_MODEL:
+        assert command.startswith(about.program)
+        assert any(name in shlex.split(needed) for needed in prepared.needs(serving))
+        return
     if not command:
         assert not about.command
         assert not about.program
@@ -267,6 +272,7 @@ READERS = {
     "engines/*/models.py",
     "engines/llama_cpp/convert/__init__.py",
     "loading/copies.py",
+    "loading/installs.py",
     "loading/weights/find.py",
     "questions/validate/against.py",
     "questions/validate/against_*.py",

@@ -14,7 +14,7 @@ from kvplan.engines import PREDICTED
 from kvplan.loading.catalogue import names
 
 #: llama.cpp slides three layers of every four of a Laguna, whatever `layer_types` says (`src/models/laguna.cpp`).
-OWN_WINDOWS = {("llama.cpp", "laguna")}
+OWN_WINDOWS = {("llama.cpp", "laguna"), ("ollama", "laguna")}
 #: mlx-lm keeps Mamba-1 states in the activations' dtype, and reads these model types in its own way: GLA layers of a Ling 3
 #: without their convolutions, the hidden size for a head's or a state's width. Recorded (tests/golden/mlx_lm*.jsonl).
 OWN_STATES = {("mlx-lm", kind) for kind in ("mamba", "falcon_mamba", "jamba", "bailing_hybrid", "nemotron_h", "recurrent_gemma")}

@@ -84,6 +84,8 @@ class About(Struct, frozen=True, kw_only=True):
     latest: str = ""  # the release whose rules NAME without @VERSION means
     source: str = ""  # what was read: repository or package, with the release or commit
     engine: str = ""  # the engine's class; empty: known, not predicted
+    behind: str = ""  # the engine that it starts, and that allocates
+    installs: str = ""  # where it keeps models that people name to it
     roles: Mapping[Role, str] = field(default_factory=dict)
     also: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)
     offline: tuple[str, str] | None = None  # its option and the value that say: used in a program, not as a server

@@ -141,6 +141,10 @@ class Prepared:
         """A workload as a command line needs it, of a model by the name that is known of it."""
         return Serving(model=hub_name(self.model), context=workload.seq_len, batch_size=workload.batch_size)
 
+    def usual_workload(self) -> Workload | None:
+        """What the engine makes room for when nobody says how much; None for one that has no such number."""
+        return None
+
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Where one process's memory goes on one card; None for an engine whose lines beside the cache are not known.
 

@@ -73,7 +73,7 @@ def make_context(h: Hparams, p: Params[Count]) -> Context[Count] | Refusal:
     crowded = n_seq_max > n_batch
     if crowded if isinstance(crowded, bool) else bool(crowded.any()):
         return Refusal("more sequences than n_batch: GGML_ASSERT(n_outputs_max <= cparams.n_outputs_max) failed")
-    n_ubatch = at_most(n_batch, p.n_ubatch or p.n_batch)
+    n_ubatch = at_most(n_batch, p.n_batch if isinstance(p.n_ubatch, int) and not p.n_ubatch else p.n_ubatch)
     n_ctx = pad(n_ctx)
     if p.kv_unified:
         n_ctx_seq = n_ctx

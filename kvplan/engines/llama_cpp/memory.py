@@ -39,8 +39,8 @@ class Params(Struct, Generic[Count], frozen=True, kw_only=True):
 
     n_ctx: Count  # tokens; an int of 0: the model's context length
     n_seq_max: Count
-    n_batch: int = 2048
-    n_ubatch: int = 512
+    n_batch: int | Count = 2048
+    n_ubatch: int | Count = 512
     n_rs_seq: int = 0
     kv_unified: bool = False
     swa_full: bool = False

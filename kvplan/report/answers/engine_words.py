@@ -13,7 +13,7 @@ def engine_words(spec: str, version: str = "") -> str:
     name = engine_name(spec)
     known = ABOUTS.get(name)
     asked = version or spec.partition("@")[2].strip()
-    if known is None or not known.recorded:  # the theory has no releases
+    if known is None or not (known.recorded or known.behind):  # the theory has no releases
         return name
     if asked and parse_version(asked) > parse_version(known.latest):
         return f"{name} {asked} by the rules of {known.latest}"
