@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from kvplan.api.given import Count, Counts, Names, Source, answered, checked, count, counts, names, sources, workload
 from kvplan.api.given import options as given_options
 from kvplan.domain.allocation import Allocation, NotPredicted
-from kvplan.domain.workload import Workload, with_longest
+from kvplan.domain.workload import AUTO, with_longest
 from kvplan.loading import load
 from kvplan.questions.estimate import plan, usual_workload
 from kvplan.report.notebook import displayed
@@ -20,8 +20,8 @@ displayed(Allocation, "kvplan.report.answers.estimate:EstimateAnswer")
 def try_estimate(
     model: Source,
     *,
-    seq_len: Count | None = None,
-    batch_size: Count | None = None,
+    seq_len: Count = AUTO,
+    batch_size: Count = AUTO,
     kv_dtype: str = "auto",
     engine: str = "ideal",
     tensor_parallel: Count | None = None,
@@ -36,9 +36,9 @@ def try_estimate(
 
     Args:
         model: anything that `kvplan.load` takes.
-        seq_len: tokens per sequence, prompt and output together; counts are whole numbers of any kind, or `"32k"`. None: 8,192,
-            or what an engine makes room for that has a number of its own (Ollama's num_ctx).
-        batch_size: sequences held at once; None: one, or the engine's own.
+        seq_len: tokens per sequence, prompt and output together; counts are whole numbers of any kind, or `"32k"`. `auto`:
+            8,192, or what an engine makes room for that has a number of its own (Ollama's num_ctx).
+        batch_size: sequences held at once; `auto`: one, or the engine's own.
         kv_dtype: cache dtype (`bf16`, `fp8`, `q8_0` …); `auto` is what the checkpoint asks for, else the model's own.
         engine: `NAME` or `NAME@VERSION`.
         tensor_parallel: devices that split the heads; the answer is one device's.
@@ -59,10 +59,10 @@ def try_estimate(
     """
     loaded = load(model, infer=infer)
     chosen = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
-    usual = Workload(batch_size=1, seq_len=8192)
-    if seq_len is None or batch_size is None:
-        usual = usual_workload(loaded, engine, chosen, usual)
-    tokens, held = (usual.seq_len if seq_len is None else seq_len), (usual.batch_size if batch_size is None else batch_size)
+    own = [isinstance(value, str) and value == AUTO for value in (seq_len, batch_size)]
+    usual = usual_workload(loaded, engine, chosen) if any(own) else None
+    tokens = usual.seq_len if usual is not None and own[0] else seq_len
+    held = usual.batch_size if usual is not None and own[1] else batch_size
     return plan(loaded, workload(tokens, held, encoder_len, loaded), engine, **chosen)
 
 

@@ -7,8 +7,8 @@ from kvplan.cli import options as o
 
 def estimate(
     models: o.ModelsArg,
-    seq_len: o.OwnSeqLens = None,
-    batch_size: o.OwnBatchSizes = None,
+    seq_len: o.OwnSeqLens = "auto",
+    batch_size: o.OwnBatchSizes = "auto",
     engine: o.EngineOpt = "ideal",
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
@@ -26,7 +26,7 @@ def estimate(
     """
     from kvplan.cli.output import show
     from kvplan.domain.allocation import NotPredicted
-    from kvplan.domain.workload import Workload
+    from kvplan.domain.workload import AUTO
     from kvplan.loading import load
     from kvplan.questions.estimate import plan, usual_workload
     from kvplan.report.answers.estimate import EstimateAnswer
@@ -35,10 +35,9 @@ def estimate(
     loaded = [load(name, infer=infer) for name in models]
     asked = []
     for model in loaded:
-        usual = Workload(batch_size=1, seq_len=8192)
-        if seq_len is None or batch_size is None:
-            usual = usual_workload(model, engine, chosen, usual)
-        lengths, sizes = (seq_len or str(usual.seq_len), batch_size or str(usual.batch_size))
+        usual = usual_workload(model, engine, chosen) if AUTO in {seq_len, batch_size} else None
+        lengths = str(usual.seq_len) if usual is not None and seq_len == AUTO else seq_len
+        sizes = str(usual.batch_size) if usual is not None and batch_size == AUTO else batch_size
         asked.append((model, o.workloads(lengths, sizes, encoder_len, model)))
     answers = [plan(model, workload, engine, **chosen) for model, workloads in asked for workload in workloads]
     show(EstimateAnswer(answers, per_layer), fmt, output, unit)

@@ -33,25 +33,23 @@ BatchSizes = Annotated[
     str, typer.Option("-b", "--batch-size", "--batch", metavar="N[,…]", help="Sequences held at once, or several numbers")
 ]
 OwnSeqLens = Annotated[
-    str | None,
+    str,
     typer.Option(
         "-s",
         "--seq-len",
         "--context",
         metavar="TOKENS[,…]",
-        help="Tokens per sequence: 8192, 8k, 1M, max, or several (default: 8k, or the engine's own)",
-        show_default=False,
+        help="Tokens per sequence: 8192, 8k, 1M, max, or several; auto: 8k, or the engine's own",
     ),
 ]
 OwnBatchSizes = Annotated[
-    str | None,
+    str,
     typer.Option(
         "-b",
         "--batch-size",
         "--batch",
         metavar="N[,…]",
-        help="Sequences held at once, or several numbers (default: 1, or the engine's own)",
-        show_default=False,
+        help="Sequences held at once, or several numbers; auto: 1, or the engine's own",
     ),
 ]
 BatchSize = Annotated[str, typer.Option("-b", "--batch-size", "--batch", metavar="N", help="Sequences held at once")]

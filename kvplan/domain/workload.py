@@ -12,6 +12,8 @@ from kvplan.domain.model import Model
 from kvplan.errors import OptionError, shown
 from kvplan.units import MAX_COUNT
 
+#: Stands for what an engine makes room for when nobody says how much.
+AUTO: Final = "auto"
 _LONGEST: Final = re.compile(r"\bmax\b", re.IGNORECASE)
 
 

@@ -1,6 +1,7 @@
 """The one question: how many bytes does this workload's cache take in this engine?"""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from kvplan.domain.allocation import Allocation, NotPredicted
@@ -27,21 +28,20 @@ def plan(model: Model, workload: Workload, engine: str = "ideal", **options: Any
     return predict(make_engine(engine, options), model, workload)
 
 
-def usual_workload(model: Model, engine: str, options: Mapping[str, Any], otherwise: Workload) -> Workload:
-    """What an engine makes room for when nobody says how much, where it has such a number.
+def usual_workload(model: Model, engine: str, options: Mapping[str, Any]) -> Workload:
+    """What an engine makes room for when nobody says how much; one sequence of 8,192 tokens where it has no such number.
 
     Args:
         options: the engine's own.
-        otherwise: what is asked of other engines.
 
     Raises:
         OptionError: unknown engine or option.
     """
-    try:
-        found = make_engine(engine, options).on(model).usual_workload() if about(engine).behind else None
-    except Refused:
-        return otherwise
-    return found or otherwise
+    found = None
+    if about(engine).behind:
+        with suppress(Refused):  # said by whoever asks for the bytes
+            found = make_engine(engine, options).on(model).usual_workload()
+    return found or Workload(batch_size=1, seq_len=8192)
 
 
 def predict(engine: Engine, model: Model, workload: Workload) -> Allocation | NotPredicted:
