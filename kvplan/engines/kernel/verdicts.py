@@ -7,6 +7,15 @@ from msgspec import Struct
 Status = Literal["exact", "differs", "not_predicted", "invalid"]
 
 
+class Banded(Struct, frozen=True, kw_only=True):
+    """A predicted value that is a band: a recorded one inside it agrees. One that does not `counts` decides no verdict."""
+
+    best: Any
+    low: Any
+    high: Any
+    counts: bool = True
+
+
 class ComparedFact(Struct, frozen=True, kw_only=True):
     """One named fact: what kvplan says (None: nothing), and what was recorded.
 
@@ -19,10 +28,14 @@ class ComparedFact(Struct, frozen=True, kw_only=True):
     low: Any = None
     high: Any = None
     counts: bool = True
+    inside: bool = False  # it agrees where it lies in the band
 
     @property
     def agrees(self) -> bool:
         """Whether they are the same value; true and 1 are not."""
+        if self.inside:
+            number = isinstance(self.recorded, int | float) and not isinstance(self.recorded, bool)
+            return number and bool(self.low <= self.recorded <= self.high)
         return self.predicted == self.recorded and isinstance(self.predicted, bool) == isinstance(self.recorded, bool)
 
 

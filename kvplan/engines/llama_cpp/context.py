@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
 from kvplan.engines.kernel.tensors import Count, at_least, at_most
-from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Memory, Params, Part, pad
+from kvplan.engines.llama_cpp.memory import CACHE_TYPES, PAD, PADDED, Memory, Params, Part, pad
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import HYBRID, IGNORES_NEXTN, MTP_GRAPHS, NO_CACHE, PURE_RECURRENT
 
@@ -74,10 +74,13 @@ def make_context(h: Hparams, p: Params[Count]) -> Context[Count] | Refusal:
     if crowded if isinstance(crowded, bool) else bool(crowded.any()):
         return Refusal("more sequences than n_batch: GGML_ASSERT(n_outputs_max <= cparams.n_outputs_max) failed")
     n_ubatch = at_most(n_batch, p.n_batch if isinstance(p.n_ubatch, int) and not p.n_ubatch else p.n_ubatch)
-    n_ctx = pad(n_ctx)
-    if p.kv_unified:
+    if p.build and p.build < PADDED:  # cells alone were rounded
+        n_ctx_seq = pad(n_ctx if p.kv_unified else n_ctx // n_seq_max, PAD if flash else 32)
+    elif p.kv_unified:
+        n_ctx = pad(n_ctx)
         n_ctx_seq = n_ctx
     else:
+        n_ctx = pad(n_ctx)
         n_ctx_seq = pad(n_ctx // n_seq_max)
         n_ctx = n_ctx_seq * n_seq_max
     memory = Memory(h, p, cells=n_ctx_seq, n_seq_max=n_seq_max, n_ubatch=n_ubatch, flash=flash)

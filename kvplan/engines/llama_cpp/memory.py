@@ -29,6 +29,11 @@ from kvplan.gguf.known import (
 _Role = Literal["k", "v", "r", "s", "p", "state"]
 
 PAD: Final = 256  # cells are a multiple of this
+#: Builds from which these hold (`src/llama-kv-cache.cpp`, `src/llama-context.cpp`): contexts rounded, and cells padded to 256
+#: without flash attention too; latent attention without a value tensor; a stream for each sequence.
+PADDED: Final = 6975
+MLA_WITHOUT_VALUES: Final = 7820
+STREAMS: Final = 5900
 #: Cache types of the command line -> kvplan's dtype.
 CACHE_TYPES: Final = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 CACHE_TYPES.update({name: name for name in ("q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")})
@@ -49,6 +54,7 @@ class Params(Struct, Generic[Count], frozen=True, kw_only=True):
     type_v: str = "f16"
     ctx_type: Literal["default", "mtp"] = "default"
     embeddings: bool = False
+    build: int = 0  # 0: the commit that was studied
 
 
 class Tensor(Struct, Generic[Count], frozen=True, kw_only=True):
@@ -96,6 +102,7 @@ class Memory(Generic[Count]):
         self.n_seq_max = n_seq_max
         self.n_rs_seq = p.n_rs_seq if h.arch in ROLLBACK else 0
         self.flash = flash
+        self.keeps_values = bool(p.build) and p.build < MLA_WITHOUT_VALUES
         self.type_k = p.type_k
         self.type_v = p.type_v
         windows = n_seq_max * 0 + h.n_swa  # deepseek4 keeps every sequence apart
@@ -181,8 +188,8 @@ class Memory(Generic[Count]):
     def _v_elements(self, layer: int) -> int:
         """A value row; without flash attention V lies transposed, and unequal layers are all padded to the widest."""
         h = self.h
-        if h.is_mla:
-            return -1  # the latent serves as both
+        if h.is_mla:  # the latent serves as both; older builds kept it twice
+            return h.value_length if self.keeps_values else -1
         if not self.flash:
             return max(h.n_embd_v(i) for i in range(h.n_layer_all))
         return h.n_embd_v(layer)

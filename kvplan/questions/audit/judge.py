@@ -1,7 +1,7 @@
 """One case: predict without the recorded values, then compare fact by fact."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from kvplan import architectures
 from kvplan.architectures.describe import described
@@ -10,9 +10,11 @@ from kvplan.domain.described import Described
 from kvplan.domain.media.processor import Processor
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.cases import Case, InvalidCase, Record
-from kvplan.engines.kernel.verdicts import ComparedFact, Result, Status
+from kvplan.engines.kernel.verdicts import Banded, ComparedFact, Result, Status
 from kvplan.errors import ConfigError, KvplanError, Refused
 from kvplan.questions.audit import auditor
+
+_NOTHING: Final = object()
 
 
 def judge(record: Record) -> Result:
@@ -78,14 +80,15 @@ def _compared(case: Case, module: Any, predicted: Mapping[str, Any] | NotPredict
         facts = tuple(ComparedFact(name=name, predicted=None, recorded=value) for name, value in recorded.items())
         return Result(id=case.id, engine=case.engine, status="not_predicted", facts=facts, reason=predicted.reason)
     as_recorded = getattr(module, "as_recorded", lambda name, predicted, recorded: predicted)
-    facts = tuple(
-        ComparedFact(
-            name=name,
-            predicted=as_recorded(name, predicted[name], value) if name in predicted else None,
-            recorded=value,
-        )
-        for name, value in recorded.items()
-    )
-    status: Status = "exact" if all(fact.agrees for fact in facts) else "differs"
+    facts = tuple(_fact(name, predicted.get(name, _NOTHING), value, as_recorded) for name, value in recorded.items())
+    status: Status = "exact" if all(fact.agrees for fact in facts if fact.counts) else "differs"
     remark = module.remark(case) if hasattr(module, "remark") else ""
     return Result(id=case.id, engine=case.engine, status=status, facts=facts, reason=remark)
+
+
+def _fact(name: str, predicted: Any, recorded: Any, as_recorded: Any) -> ComparedFact:
+    if isinstance(predicted, Banded):
+        band = {"low": predicted.low, "high": predicted.high, "counts": predicted.counts, "inside": True}
+        return ComparedFact(name=name, predicted=predicted.best, recorded=recorded, **band)
+    mine = None if predicted is _NOTHING else as_recorded(name, predicted, recorded)
+    return ComparedFact(name=name, predicted=mine, recorded=recorded)

@@ -12,12 +12,16 @@ from kvplan.domain.dtypes import lookup
 from kvplan.engines.kernel import media_cases
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.releases import parse_version
+from kvplan.engines.kernel.verdicts import Banded
 from kvplan.engines.llama_cpp.about import ABOUT
-from kvplan.engines.llama_cpp.audit import devices, fitting, images, tiers
+from kvplan.engines.llama_cpp.audit import devices, fitting, gpu_logs, images, tiers
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
-from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part
+from kvplan.engines.llama_cpp.memory import CACHE_TYPES, STREAMS, Params, Part
 from kvplan.engines.llama_cpp.options import LlamaCppOptions
+from kvplan.engines.llama_cpp.placement.compute import compute
+from kvplan.engines.llama_cpp.placement.place import Asked, place
+from kvplan.engines.llama_cpp.releases import build_of
 from kvplan.errors import GgufError
 from kvplan.gguf.ggml import GGML_TYPES
 from kvplan.gguf.hparams import Hparams, read_hparams
@@ -43,7 +47,9 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
         return devices.recorded(expected)
     if media_cases.is_media(case):
         return media_cases.recorded(expected)
-    facts = {name: expected[name] for name in ("ok", *_TOTALS) if expected.get(name) is not None}
+    if gpu_logs.is_gpu_log(case):
+        return gpu_logs.recorded(expected)
+    facts = {name: expected[name] for name in ("ok", *_TOTALS, "compute_buffer_bytes") if expected.get(name) is not None}
     parts = expected.get("parts", [])
     if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
         raise InvalidCase("`expected.parts` must be a list of objects")
@@ -52,6 +58,16 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
         if "layers" in part:  # compressor states call it so
             facts[f"parts[{i}].n_layers"] = part["layers"]
     return facts
+
+
+def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """What a log of real cards says of the machine."""
+    return gpu_logs.asked(expected) if gpu_logs.is_gpu_log(case) else {}
+
+
+def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:
+    """Printed sizes as the log prints them."""
+    return gpu_logs.as_recorded(name, predicted, recorded)
 
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> Mapping[str, Any] | NotPredicted:
@@ -66,6 +82,8 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> Mapping[str, An
     if h.arch in DRAFTERS:
         return NotPredicted(reason=f"a {h.arch} drafter works in another model's context, which was not studied")
     params = _params(case, h)
+    if gpu_logs.is_gpu_log(case):
+        return gpu_logs.predict(case, asked, h, params)
     if fitting.is_fit(case):
         return fitting.predict(case, h, params)
     context = make_context(h, params)
@@ -74,11 +92,19 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> Mapping[str, An
     if tiers.is_tier(case):
         return tiers.predict(case, h, context)
     if devices.is_placement(case):
-        return devices.predict(case, h, context)
+        return devices.predict(case, h, context, quantised=_quantised(params))
     facts: dict[str, Any] = {"ok": True} | {name: getattr(context, name) for name in _TOTALS}
     for i, part in enumerate(context.parts):
         facts |= {f"parts[{i}].{name}": value for name, value in _part_facts(part, context).items()}
+    alone = place(h, context, (), Asked(), ())
+    if not isinstance(alone, Refusal):
+        band = compute(h, context, alone, quantised=_quantised(params))[-1]
+        facts["compute_buffer_bytes"] = Banded(best=band.best, low=band.low, high=band.high)
     return facts
+
+
+def _quantised(params: Params[int]) -> bool:
+    return any(lookup(CACHE_TYPES[kind]).block > 1 for kind in (params.type_k, params.type_v))
 
 
 def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
@@ -103,6 +129,8 @@ def _part_facts(part: Part[int], context: Context[int]) -> dict[str, Any]:
 def _keys(case: Case, read: Read) -> Mapping[str, Any]:
     if not case.config:
         raise InvalidCase("`config` is missing or empty: GGUF keys, or a hub config, are needed")
+    if gpu_logs.is_gpu_log(case):
+        return gpu_logs.keys_of(case)
     if "general.architecture" in case.config:
         return case.config
     return gguf_keys(read(case.config, ""))
@@ -113,14 +141,18 @@ def _params(case: Case, h: Hparams) -> Params[int]:
     if isinstance(arguments, Mapping):
         return _python_params(arguments, h)
     o = case.options
+    build = (build_of(case.engine_version) or 0) if gpu_logs.is_gpu_log(case) else 0
+    if isinstance(o.get("flash_attn"), bool):  # as a log says it
+        o = {**o, "flash_attn": "on" if o["flash_attn"] else "off"}
     return Params(
         n_ctx=case.option("n_ctx", default=512) or h.context_length,
         n_seq_max=case.option("n_seq_max", default=1),
         n_batch=case.option("n_batch", default=2048, minimum=1),
         n_ubatch=case.option("n_ubatch", default=512),
         n_rs_seq=case.option("n_rs_seq", default=0),
-        kv_unified=_flag(o, "kv_unified", default=False),
-        swa_full=_flag(o, "swa_full", default=True),
+        kv_unified=_flag(o, "kv_unified", default=0 < build < STREAMS),
+        build=build,
+        swa_full=_flag(o, "swa_full", default=not gpu_logs.is_gpu_log(case)),
         flash_attn=_options(flash_attn=o.get("flash_attn")).flash,
         type_k=_options(cache_type_k=o.get("type_k")).type_k,
         type_v=_options(cache_type_v=o.get("type_v")).type_v,

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from kvplan.engines.kernel.cases import Case, InvalidCase, whole
+from kvplan.engines.kernel.verdicts import Banded
 from kvplan.engines.llama_cpp.context import Context, Refusal
+from kvplan.engines.llama_cpp.placement.compute import Rules, compute
 from kvplan.engines.llama_cpp.placement.devices import CUDA, RPC, Backend, Device, Host, SplitMode
 from kvplan.engines.llama_cpp.placement.patterns import overrides
 from kvplan.engines.llama_cpp.placement.place import Asked, Part, Placed, place
@@ -20,7 +22,7 @@ _EACH: Final = ("name", "n_layers", "has_output", "model_bytes", "kv_bytes", "st
 _WHOLE: Final = ("ok", "n_ctx", "n_layers_offloaded", "pipeline_parallel")
 _BACKENDS: Final[dict[str, Backend]] = {
     "cuda-like": CUDA,
-    "cuda-like-no-pipeline": Backend(name="CUDA", pads_rows=True, pinned="CUDA_Host"),
+    "cuda-like-no-pipeline": Backend(name="CUDA", pads_rows=True, pinned="CUDA_Host", offloads=True),
     "rpc": RPC,
 }
 _MODES: Final[dict[str, SplitMode]] = {"layer": "layer", "none": "none", "row": "row"}
@@ -40,11 +42,11 @@ def recorded(expected: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(devices, list) or not all(isinstance(device, Mapping) for device in devices):
         raise InvalidCase("`expected.devices` must be a list of objects")
     for i, device in enumerate(devices):
-        facts |= {f"devices[{i}].{name}": device[name] for name in _EACH if name in device}
+        facts |= {f"devices[{i}].{name}": device[name] for name in (*_EACH, "compute_bytes") if name in device}
     return facts
 
 
-def predict(case: Case, h: Hparams, context: Context[int]) -> dict[str, Any]:
+def predict(case: Case, h: Hparams, context: Context[int], *, quantised: bool) -> dict[str, Any]:
     """The same facts."""
     placed = placed_case(case, h, context)
     if isinstance(placed, Refusal):
@@ -57,6 +59,9 @@ def predict(case: Case, h: Hparams, context: Context[int]) -> dict[str, Any]:
     }
     for i, part in enumerate(placed.parts):
         facts |= {f"devices[{i}].{name}": value for name, value in part_facts(part).items()}
+    rules = Rules(outputs=case.option("n_outputs_max", default=0))
+    for i, band in enumerate(compute(h, context, placed, rules, quantised=quantised)):
+        facts[f"devices[{i}].compute_bytes"] = Banded(best=band.best, low=band.low, high=band.high, counts=False)
     return facts
 
 

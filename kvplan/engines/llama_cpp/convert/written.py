@@ -9,9 +9,18 @@ from typing import Any, Final
 from kvplan.domain.model import Chunk, Index, Latent, Layer, Model, Recurrent, Shared, Softmax, Window
 from kvplan.domain.origin import Origin
 from kvplan.engines.llama_cpp.convert.defaults import DEFAULTS
+from kvplan.limits import LAYERS
 
 #: Where hub configs keep these, in the converter's order.
 _CONTEXT: Final = ("max_position_embeddings", "n_ctx", "n_positions", "max_length", "max_sequence_length", "model_max_length")
+#: Of the feed-forward: key -> names in hub configs.
+_FORWARD: Final = {
+    "feed_forward_length": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"),
+    "expert_count": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
+    "expert_used_count": ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk", "moe_k", "top_k_experts"),
+    "expert_feed_forward_length": ("moe_intermediate_size",),
+    "leading_dense_block_count": ("first_k_dense_replace",),
+}
 _WIDTH: Final = ("hidden_size", "n_embd", "dim", "d_model")
 
 
@@ -56,6 +65,16 @@ class Written:
         self.put("embedding_length", self.number(*_WIDTH) or self._width())
         self.put("vocab_size", self.number("vocab_size", "padded_vocab_size") or own_vocabulary)
         self.put("attention.head_count", self.model.attention_heads or 0)
+        self._feed_forward()
+
+    def _feed_forward(self) -> None:
+        """Widths that decide compute buffers, not the cache; of several, the largest."""
+        for key, names in _FORWARD.items():
+            values = [value for name in names if (value := self.config.data.get(name)) is not None][:1]
+            listed = values[0] if values and isinstance(values[0], list) and len(values[0]) <= LAYERS else values
+            found = [value for value in listed if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31]
+            if found:
+                self.put(key, max(found))
 
     def _width(self) -> int:
         """The width that a class default leaves out of the config, from the heads."""

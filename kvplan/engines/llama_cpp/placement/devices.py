@@ -35,6 +35,7 @@ class Backend(Struct, frozen=True, kw_only=True):
         pinned: the buffer of host memory that it can read by itself; empty where it has none.
         events: whether it computes beside the others, which pipeline parallelism needs.
         splits_rows: whether it has buffers that are split by row over several cards.
+        offloads: whether operations of the host on large batches are moved to it, with copies of their weights.
         host_is_device: whether host memory and device memory are one.
     """
 
@@ -44,6 +45,7 @@ class Backend(Struct, frozen=True, kw_only=True):
     pinned: str = ""
     events: bool = False
     splits_rows: bool = False
+    offloads: bool = False
     host_is_device: bool = False
 
     def alloc(self, kind: str, row: int, size: int) -> int:
@@ -54,10 +56,10 @@ class Backend(Struct, frozen=True, kw_only=True):
         return pad(size, self.alignment)
 
 
-CUDA: Final = Backend(name="CUDA", pads_rows=True, pinned="CUDA_Host", events=True)
-ROCM: Final = Backend(name="ROCm", pads_rows=True, pinned="ROCm_Host", events=True)
-VULKAN: Final = Backend(name="Vulkan", alignment=64, pinned="Vulkan_Host", events=True)
-SYCL: Final = Backend(name="SYCL", pads_rows=True, pinned="SYCL_Host", events=False)
+CUDA: Final = Backend(name="CUDA", pads_rows=True, pinned="CUDA_Host", events=True, offloads=True)
+ROCM: Final = Backend(name="ROCm", pads_rows=True, pinned="ROCm_Host", events=True, offloads=True)
+VULKAN: Final = Backend(name="Vulkan", alignment=64, pinned="Vulkan_Host", events=True, offloads=True)
+SYCL: Final = Backend(name="SYCL", pads_rows=True, pinned="SYCL_Host", offloads=True)
 METAL: Final = Backend(name="MTL", alignment=32, host_is_device=True)
 RPC: Final = Backend(name="RPC", alignment=HOST_ALIGNMENT, events=True)
 HOST: Final = Backend(name="CPU", alignment=HOST_ALIGNMENT)

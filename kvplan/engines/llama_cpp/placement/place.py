@@ -77,6 +77,10 @@ class Placed(Struct, frozen=True, kw_only=True):
         layers: the device of each block and, last, of the output layer; -1 is the host.
         n_layers_offloaded: as the log prints it (`41/65`).
         pipeline_parallel: whether several batches are computed at once, which takes four copies of the inputs.
+        largest_on_host: bytes of the largest matrices on the host, which the first device may be given copies of.
+        moved: whether tensors were moved by name.
+        experts: whether experts lie on each device.
+        output: the device that holds the matrix of the logits.
     """
 
     devices: tuple[Device, ...]
@@ -84,6 +88,10 @@ class Placed(Struct, frozen=True, kw_only=True):
     layers: tuple[int, ...]
     n_layers_offloaded: str
     pipeline_parallel: bool
+    largest_on_host: tuple[int, ...] = ()
+    moved: bool = False
+    experts: tuple[bool, ...] = ()
+    output: int = HOST_LAYER
 
     @property
     def host(self) -> Part:
@@ -148,6 +156,10 @@ def place(
         devices=chosen,
         parts=tuple(parts),
         layers=layers,
+        largest_on_host=weights.largest_on_host,
+        moved=bool(asked.loading.moved),
+        experts=weights.experts,
+        output=weights.output,
         n_layers_offloaded=f"{min(wanted, count + 1)}/{count + 1}",
         pipeline_parallel=len(chosen) > 1
         and wanted > count

@@ -28,6 +28,7 @@ _INPUT: Final = frozenset({"token_embd", "position_embd", "token_types", "per_la
 _FIRST: Final = frozenset({"token_embd_norm", "per_layer_model_proj", "per_layer_proj_norm"})
 #: One copy in each buffer that has a layer that rotates by it.
 _ROPE: Final = frozenset({"rope_freqs", "rope_factors_long", "rope_factors_short"})
+_LARGEST: Final = 3  # tensors whose sizes are kept: no more are copied at once
 #: Architectures whose final norm goes by the name of the embedding's.
 _NORM_LAST: Final = frozenset({"lfm2", "lfm2moe"})
 #: Architectures that load this tensor of their NextN blocks in every context.
@@ -57,6 +58,9 @@ class Buffers(Struct, frozen=True, kw_only=True):
 
     devices: tuple[int, ...]
     host: Mapping[str, int]
+    largest_on_host: tuple[int, ...] = ()  # of the matrices that operations on the host multiply by
+    experts: tuple[bool, ...] = ()  # whether experts lie on each device
+    output: int = HOST_LAYER  # where the matrix of the logits lies
 
 
 def buffers(
@@ -84,6 +88,9 @@ def buffers(
     on_host: dict[str, int] = {}
     mapped: list[tuple[int, int]] = []
     seen: set[tuple[str, str | int]] = set()
+    multiplied: list[int] = []
+    experts = [False] * len(devices)
+    output = layers[-1]
     number = {device.name: index for index, device in enumerate(devices)}
 
     def host_buffer(tensor: StoredTensor, *, rows: bool) -> str:
@@ -98,6 +105,12 @@ def buffers(
                 to = number.get(override.buffer, -1)
                 to = host_buffer(tensor, rows=rows) if to == HOST_LAYER else to
                 break
+        if isinstance(to, str) and not rows and len(tensor.dims) > 1:
+            multiplied.append(tensor.bytes)
+        if isinstance(to, int) and "_exps." in tensor.name:
+            experts[to] = True
+        if tensor.name == "output.weight":
+            output = to if isinstance(to, int) else HOST_LAYER
         if (tensor.name, to) in seen:
             continue
         seen.add((tensor.name, to))
@@ -109,7 +122,8 @@ def buffers(
             on_host[to] = on_host.get(to, 0) + HOST.alloc(tensor.type, tensor.dims[0], tensor.bytes)
     if mapped:  # one range of the file, whatever lies between
         on_host[MAPPED] = max(end for _, end in mapped) - min(start for start, _ in mapped)
-    return Buffers(devices=tuple(on_device), host=on_host)
+    largest = tuple(sorted(multiplied, reverse=True)[:_LARGEST])
+    return Buffers(devices=tuple(on_device), host=on_host, largest_on_host=largest, experts=tuple(experts), output=output)
 
 
 def _repacks(tensor: StoredTensor, host: Host, *, rows: bool) -> bool:

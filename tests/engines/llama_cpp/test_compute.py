@@ -1,0 +1,80 @@
+"""Compute buffers: every recorded one inside its band, the bands of most narrow; closed forms; builds."""
+
+from typing import Any
+
+import pytest
+from golden import GOLDEN, cases
+
+import kvplan
+from kvplan.engines.kernel.verdicts import Audit
+from kvplan.engines.llama_cpp.context import Refusal, make_context
+from kvplan.engines.llama_cpp.memory import Params
+from kvplan.engines.llama_cpp.placement.compute import Band, Rules, compute
+from kvplan.engines.llama_cpp.placement.devices import CUDA, Device
+from kvplan.engines.llama_cpp.placement.place import Asked, place
+from kvplan.engines.llama_cpp.releases import build_of
+from kvplan.gguf.hparams import read_hparams
+
+#: Logs whose split or number of slots the record does not say.
+UNSAID = {
+    "llama-gpu-log/qwen3.5-35b-a3b-q8/cuda2-pp-32k",
+    "llama-gpu-log/deepseek-r1/rocm8-pp-8k-nofa",
+    "llama-gpu-log/qwen3.6-27b/cuda2-pp-512k",
+    "llama-gpu-log/qwen3.8-27b/vulkan-8k-ub2048",
+}
+
+
+def banded(found: Audit) -> list[Any]:
+    return [fact for result in found.results for fact in result.facts if fact.inside]
+
+
+def test_logs_of_real_cards() -> None:
+    found = kvplan.audit(GOLDEN / "llama_cpp_gpu_logs.jsonl")
+    assert {result.id for result in found.results if result.status != "exact"} == UNSAID
+    facts = banded(found)
+    assert len(facts) == 69
+    assert all(fact.agrees for fact in facts)
+
+
+def test_a_buffer_outside_its_band_is_a_difference() -> None:
+    from kvplan.engines.kernel.cases import record_from
+    from kvplan.questions.audit.judge import judge
+
+    case = next(case for case in cases("llama_cpp_gpu_logs") if case["id"].endswith("gpt-oss-20b/cuda-32k"))
+    expected = {**case["expected"], "host_compute_mib_printed": 171.15}
+    result = judge(record_from({**case, "expected": expected}, where="x"))
+    assert [fact.name for fact in result.facts if not fact.agrees] == ["host_compute_mib_printed"]
+    assert result.status == "differs"
+
+
+def llama_8b(cards: int, **params: Any) -> tuple[Band, ...]:
+    keys = next(case for case in cases("llama_cpp_devices") if "Meta-Llama-3.1-8B" in case["id"])["config"]
+    h = read_hparams(keys)
+    context = make_context(h, Params(n_ctx=8192, n_seq_max=1, **params))
+    assert not isinstance(context, Refusal)
+    devices = [Device(name=f"CUDA{i}", backend=CUDA, total_bytes=2**34, free_bytes=2**34) for i in range(cards)]
+    placed = place(h, context, (), Asked(), devices)
+    assert not isinstance(placed, Refusal)
+    return compute(h, context, placed, Rules())
+
+
+def test_the_closed_form_is_the_rules_example() -> None:
+    """Llama-3.1-8B on one card at 8,192 cells: 258.50 MiB and 24.01 MiB."""
+    card, host = llama_8b(1)
+    assert card.exact
+    assert host.exact
+    assert [f"{band.best / 2**20:.2f}" for band in (card, host)] == ["258.50", "24.01"]
+
+
+def test_without_flash_attention_it_is_a_band_that_grows_with_the_context() -> None:
+    card, _ = llama_8b(1, flash_attn="off")
+    assert card.low < card.high
+    assert card.low > 4 * 512 * 32 * 8192 // 2
+
+
+@pytest.mark.parametrize(
+    ("version", "build"),
+    [("llama.cpp b8179", 8179), ("llama.cpp (2026-03)", 8180), ("llama.cpp b4701 (LLamaSharp)", 4701), ("0.5.0", None)],
+)
+def test_the_build_of_a_version(version: str, build: int | None) -> None:
+    assert build_of(version) == build
