@@ -150,3 +150,16 @@ def test_a_size_alone_is_any_card() -> None:
     assert fit("llama-3.1-8b", memory="24GiB", engine="ideal").budget.memory.bytes == 24 * GIB
     with pytest.raises(OptionError, match="say what it is to run on"):
         fit("llama-3.1-8b")
+
+
+def test_under_windows_a_card_has_another_total() -> None:
+    """35 cards have a print: nvidia-smi's total less half a MiB or less, which is more than Linux programs see."""
+    shown = {card.id: card for card in (*gpus(), *more_gpus()) if card.windows_total_bytes}
+    assert len(shown) == 35
+    assert shown["rtx-4090-24gb"].to_dict()["windows_total_bytes"] == 25_756_696_576
+    for card in shown.values():
+        assert (
+            card.reported_by != "nvidia-smi memory total" or 0 <= (card.reported_bytes or 0) - card.windows_total_bytes <= MIB
+        ), card.id  # type: ignore[operator]
+        assert card.cuda_total_bytes is None or card.cuda_total_bytes <= card.windows_total_bytes, card.id  # type: ignore[operator]
+    assert gpu("h100").windows_total_bytes is None

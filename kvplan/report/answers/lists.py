@@ -153,16 +153,26 @@ def gpu_listing(entries: Sequence[Gpu]) -> Listing:
         Column(title="gpu", key="id", kind="name"),
         Column(title="marketed", key="marketed"),
         Column(title="reported", key="reported", kind="bytes"),
+        Column(title="CUDA", key="cuda_total_bytes", kind="bytes"),
+        Column(title="Windows", key="windows_total_bytes", kind="bytes"),
         Column(title="bytes", key="reported_bytes", kind="count", drop=3, instead=""),
         Column(title="reported by", key="reported_by", drop=2, quiet=True),
         Column(title="source", key="source", drop=1, quiet=True),
     )
-    cells = tuple((g.id, g.sizes, g.reported_bytes, g.reported_bytes, g.reported_by, g.sources[0]) for g in entries)
+    cells = tuple(
+        (
+            *(g.id, g.sizes, g.reported_bytes, g.cuda_total_bytes, g.windows_total_bytes),
+            *(g.reported_bytes, g.reported_by, g.sources[0]),
+        )
+        for g in entries
+    )
     notes = (
+        "`CUDA` is the smallest total that programs printed under Linux, `Windows` the one under Windows and WSL, of which a "
+        "process is lent 80 to 95 % (WDDM)",
         "`reported` is the driver's total, where a source shows it; a process gets less (the driver and each context keep some)",
         "`-f json` has every source, bandwidth and note",
     )
-    return Listing("gpus", Table(title="GPUs", columns=columns, rows=cells, notes=notes), rows)
+    return Listing("gpus", Table(title="GPUs", columns=columns, rows=cells, notes=notes, one_unit=True), rows)
 
 
 def _flat(value: Any) -> Any:
