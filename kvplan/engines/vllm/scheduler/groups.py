@@ -105,9 +105,13 @@ class Group:
         self.blocks.release(dropped)
 
     def quiet_until(self, processed: int, end: int) -> int:
-        """Tokens up to which decoding changes nothing here, when `end` have a block and `processed` are settled."""
+        """Tokens up to which decoding changes nothing here, when `end` have a block and `processed` are settled.
+
+        A block that is full now is made known now; with asynchronous scheduling when its last token is read.
+        """
         full = ceil_div(end, self.size) * self.size
-        return min(end if end == full else full - 1, self.dropped_next(processed))
+        known = end == full and not self.settings.async_scheduling
+        return min(end if known else full - 1, self.dropped_next(processed))
 
     def dropped_next(self, processed: int) -> int:
         """The tokens, those that have a block, up to which nothing more is given back."""

@@ -62,11 +62,16 @@ class Queue:
 
 
 class Scheduled(Struct, frozen=True):
-    """A step: tokens of each request, in order; who gives a token; who was displaced."""
+    """A step: tokens of each request, in order; who gives a token; who was displaced; who was admitted.
+
+    `prefill` are the tokens of requests that have given none since their admission.
+    """
 
     tokens: dict[Request, int]
     emits: frozenset[int]
     preempted: tuple[Request, ...]
+    admitted: tuple[Request, ...] = ()
+    prefill: int = 0
 
     @property
     def total(self) -> int:
@@ -83,6 +88,7 @@ class Scheduler:
         self.running: list[Request] = []
         self.waiting = Queue(by_priority=settings.policy == "priority")
         self.work = 0  # requests looked at, and units of prefixes looked up
+        self.held_up = False  # in the last step: somebody waits for blocks or a place
         release = settings.release
         self._lone_request, self._goes_on = LONE_REQUEST.at(release), GOES_ON.at(release)
         self._tail_before_end = TAIL_BEFORE_END.at(release)
@@ -107,18 +113,21 @@ class Scheduler:
         self.work += 1 + len(self.running)
         threshold = self._threshold()
         budget = self._run(tokens, preempted, threshold)
+        self.held_up = bool(preempted)
+        running = len(self.running)
         if not preempted:
             self._admit(tokens, threshold, budget)
         self.cache.end_step()
-        emits = []
+        emits, prefill = [], 0
         for request, new in tokens.items():
+            prefill += new if request.prefilling else 0
             request.computed += new
             request.in_flight += new
             request.prefilling = request.computed < request.known + request.pending
             if not request.prefilling:
                 emits.append(request.index)
                 request.pending += int(settings.async_scheduling)
-        return Scheduled(tokens, frozenset(emits), tuple(preempted))
+        return Scheduled(tokens, frozenset(emits), tuple(preempted), tuple(self.running[running:]), prefill)
 
     def _threshold(self) -> int:
         settings, requests = self.settings, len(self.running) + len(self.waiting)
@@ -190,14 +199,16 @@ class Scheduler:
                     break
             whole = settings.scheduler_reserve_full_isl
             if not self.cache.allocate(request, new, hit, whole=whole, others=bool(self.running)):
+                self.held_up = True
                 break
             self.running.append(self.waiting.pop())
-            request.status, request.computed = "running", hit[1]
+            request.status, request.computed, request.prefilling = "running", hit[1], True
             request.hits.append(hit[1])
             tokens[request] = new
             budget -= new
         for request in reversed(passed_over):
             self.waiting.put_back(request)
+        self.held_up = self.held_up or (len(self.waiting) > 0 and len(self.running) >= most)
 
     @staticmethod
     def _capped(new: int, threshold: int, budget: int) -> int:

@@ -1,0 +1,684 @@
+"""Requests with times through the scheduler, many steps at once: one group that looks at everything, first come, first served.
+
+The same answer as `served`, told from what such a server's state comes down to.
+
+* Of requests that decode only the phase counts: one whose next token opens a block does so again a block's tokens later. So `phases`
+  says how many blocks any later step takes, until somebody ends, arrives, or the pool is empty; those steps are one leap. A step in
+  which blocks run out is gone through request by request.
+* Of blocks only what they hold counts, not which they are. Free ones are a number of unknown ones, taken first, and behind them
+  pieces: blocks in a row of one prefix (`Node`), the latest in the sequence taken first. A request's own tokens are found by nobody
+  else: they are a number while it runs, and pieces of a node of its own once it was displaced.
+
+Held against `served` on random workloads, step for step: `tests/engines/vllm/test_replay.py`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, Final
+
+import numpy as np
+
+from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
+from kvplan.engines.vllm.scheduler.served import STUCK, Stopped
+from kvplan.engines.vllm.scheduler.settings import Settings
+from kvplan.errors import Refused
+
+_FEW: Final = 6  # steps of a leap that are written down one by one
+_LEAPS: Final = 20_000  # leaps, and as many steps, that are kept before they are counted
+_STEPS: Final = 1_000_000
+_TOLD: Final = 2_000  # requests between two words on the progress
+
+
+def applies(settings: Settings, traffic: Traffic) -> bool:
+    """Whether the layout and the options are those that are followed here."""
+    group = settings.groups[0]
+    size = group.block_size
+    return (
+        len(settings.groups) == 1
+        and group.sees_everything
+        and settings.scheduler_block_size == size
+        and settings.hash_block_size == size
+        and settings.policy == "fcfs"
+        and settings.long_prefill_token_threshold == 0
+        and settings.max_num_active_seqs is None
+        and settings.max_num_seqs <= settings.max_num_batched_tokens
+        and traffic.hash_tokens % size == 0
+    )
+
+
+class Node:
+    """A stretch of tokens after those of its parent, and the pieces that hold blocks of it, the oldest first."""
+
+    __slots__ = ("children", "name", "parent", "pieces")
+
+    def __init__(self, parent: Node | None, name: int) -> None:
+        self.parent, self.name = parent, name
+        self.children: dict[int, Node] = {}
+        self.pieces: list[Piece] = []
+
+
+class Piece:
+    """Blocks `lo` to `hi` of a node; none: nobody can find them. `next` is what was cut off behind it while it was held."""
+
+    __slots__ = ("hi", "lo", "next", "node", "refs")
+
+    def __init__(self, node: Node | None, lo: int, hi: int, refs: int) -> None:
+        self.node, self.lo, self.hi, self.refs = node, lo, hi, refs
+        self.next: Piece | None = None
+
+
+#: Pieces that a lookup found, each with the first block of it and one past the last.
+Found = list[tuple[Piece, int, int]]
+
+
+class Pool:
+    """Free blocks in the order of their use: unknown ones, then pieces."""
+
+    def __init__(self, number: int, *, caching: bool) -> None:
+        self.caching = caching
+        self.unknown = self.free = number
+        self.queue: OrderedDict[Piece, None] = OrderedDict()
+        self._back: Piece | None = None
+
+    def take(self, number: int) -> None:
+        """The next ones; what was in them is forgotten."""
+        self.free -= number
+        if number <= self.unknown:
+            self.unknown -= number
+            return
+        number -= self.unknown
+        self.unknown = 0
+        queue = self.queue
+        while number:
+            piece = next(iter(queue))
+            size = piece.hi - piece.lo
+            if size > number:
+                piece.hi -= number
+                return
+            number -= size
+            del queue[piece]
+            if piece is self._back:
+                self._back = None
+            if piece.node is not None:
+                _forget(piece, piece.node)
+
+    def put(self, piece: Piece) -> None:
+        """A piece that nobody holds any more, behind all others."""
+        self.free += piece.hi - piece.lo
+        self.queue[piece] = None
+        self._back = piece
+
+    def put_dead(self, number: int) -> None:
+        """Blocks that are known, and that nobody will look for."""
+        if not self.caching:
+            self.put_unknown(number)
+            return
+        self.free += number
+        back = self._back
+        if back is not None and back.node is None:
+            back.hi += number
+        else:
+            self._back = Piece(None, 0, number, 0)
+            self.queue[self._back] = None
+
+    def put_unknown(self, number: int) -> None:
+        """Blocks that were never made known, before all others."""
+        self.free += number
+        self.unknown += number
+
+    def hold(self, piece: Piece, lo: int, hi: int) -> Piece:
+        """One more holder of a part of a piece; the piece that begins with that part."""
+        node = piece.node
+        if node is None:
+            raise AssertionError("nobody finds a piece without a node")
+        at = node.pieces.index(piece)
+        if piece.refs:
+            if hi < piece.hi:
+                _cut(piece, hi, node, at)
+            if lo > piece.lo:
+                piece = _cut(piece, lo, node, at)
+            piece.refs += 1
+            return piece
+        self.free -= hi - lo
+        if (lo, hi) == (piece.lo, piece.hi):
+            del self.queue[piece]
+            if piece is self._back:
+                self._back = None
+            piece.refs, piece.next = 1, None
+            return piece
+        held = Piece(node, lo, hi, 1)
+        if lo == piece.lo:
+            piece.lo = hi
+            node.pieces.insert(at, held)
+        elif hi == piece.hi:
+            piece.hi = lo
+            node.pieces.insert(at + 1, held)
+        else:
+            rest = Piece(node, hi, piece.hi, 0)
+            piece.hi = lo
+            node.pieces[at + 1 : at + 1] = [held, rest]
+            self._before(rest, piece)
+        return held
+
+    def _before(self, new: Piece, piece: Piece) -> None:
+        """Into the queue, directly before another one."""
+        order: list[Piece] = []
+        for other in self.queue:
+            order += [new, piece] if other is piece else [other]
+        self.queue = OrderedDict.fromkeys(order)
+
+    def let_go(self, row: list[tuple[Piece, int]]) -> None:
+        """One holder less of each piece up to the block given, the last blocks first."""
+        for first, end in reversed(row):
+            chain: list[Piece] = []
+            piece: Piece | None = first
+            while piece is not None and piece.lo < end:
+                chain.append(piece)
+                piece = piece.next
+            for piece in reversed(chain):
+                piece.refs -= 1
+                if not piece.refs:
+                    self.put(piece)
+
+
+def _cut(piece: Piece, at: int, node: Node, where: int) -> Piece:
+    """A piece that is held in two; the second."""
+    rest = Piece(node, at, piece.hi, piece.refs)
+    rest.next, piece.next, piece.hi = piece.next, rest, at
+    node.pieces.insert(where + 1, rest)
+    return rest
+
+
+def _forget(piece: Piece, node: Node) -> None:
+    node.pieces.remove(piece)
+    while not node.pieces and not node.children and node.parent is not None:
+        del node.parent.children[node.name]
+        node = node.parent
+
+
+class Fast:
+    """One server; times in microseconds, requests by their number."""
+
+    def __init__(self, settings: Settings, traffic: Traffic, clock: Clock, meter: Meter) -> None:
+        self.settings, self.traffic, self.clock, self.meter = settings, traffic, clock, meter
+        self.size = settings.groups[0].block_size
+        self.caching, self.ahead = settings.enable_prefix_caching, settings.async_scheduling
+        self.watermark = int(settings.watermark * settings.num_gpu_blocks)
+        self.pool = Pool(settings.num_gpu_blocks - 1, caching=self.caching)
+        self.arrivals, self.prompt = traffic.arrival_us.tolist(), traffic.prompt.tolist()
+        self.offsets = None if traffic.offsets is None else traffic.offsets.tolist()
+        self.known = list(self.prompt)  # tokens, as far as they were brought up to date: at an admission
+        self.until = np.minimum(traffic.prompt + traffic.output, settings.max_model_len).tolist()  # tokens at the end
+        count = len(self.prompt)
+        self.since = [0] * count  # the step in which the last prompt token was computed
+        self.ends = [0] * count  # the step that gives the last token; -1 for one that was displaced
+        self.admitted_us, self.finished_us = [-1] * count, [-1] * count
+        self.running: dict[int, None] = {}
+        self.waiting: deque[int] = deque()
+        self.phases = [0] * self.size
+        self.decoding = 0
+        self.prefilling, self.computed = -1, 0  # the request whose prompt is in the middle, and its tokens so far
+        self.ending: dict[int, list[int]] = {}  # step -> requests, in the order in which they run
+        self.steps_of_ends: list[int] = []  # a heap
+        self.ghosts: list[int] = []  # gave their last token in the step before, which is not yet read
+        self.blocked = False  # nobody can be admitted until a block or a place becomes free
+        self.displaced: set[int] = set()
+        self.out = Outcome(
+            held_us=meter.held_us, timeline=meter.timeline, admitted_us=np.array([]), finished_us=np.array([])
+        )
+        self.before = meter.timeline.start_us - 1  # the time of the step before
+        self.done = 0
+        # what is shared
+        self.root = Node(None, 0)
+        self.columns = traffic.hash_tokens // self.size if self.caching else 0  # blocks of a whole node
+        self.paths: dict[int, list[Node]] = {}
+        self.rows: dict[int, list[tuple[Piece, int]]] = {}
+        self.own: dict[int, Node] = {}
+        # what is to be counted
+        self.step_rows: tuple[array[int], array[int], array[int]] = (array("q"), array("q"), array("q"))
+        self.leap_rows = array("q")
+        self.leap_steps = 0
+
+    def run(self, advance: Callable[[int], None], *, stop: bool) -> Outcome:
+        """Run the requests to their end; see `served.serve`."""
+        arrivals, prompts = self.arrivals, self.prompt
+        limit, count, least = self.settings.max_model_len, len(arrivals), self.clock.decode_us
+        waiting, running, out, coming, told = self.waiting, self.running, self.out, 0, 0
+        now, step = self.meter.timeline.start_us, 0
+        while True:
+            while coming < count and arrivals[coming] <= now:
+                if 0 < prompts[coming] < limit:
+                    waiting.append(coming)
+                else:
+                    out.refused += 1
+                    self.done += 1
+                coming += 1
+            if not running and not waiting:
+                if coming == count:
+                    break
+                self.meter.idle(arrivals[coming] - now)
+                now = arrivals[coming]
+                continue
+            steps = 1
+            if self.prefilling < 0 and self.decoding and not self.ghosts and (self.blocked or not waiting):
+                steps = self._calm(step, -((now - arrivals[coming]) // least) if coming < count and not waiting else 0)
+            if steps > 1:
+                self._leap(now, step, steps, least)
+                step += steps
+                self.before = now + (steps - 1) * least
+                now += steps * least
+            else:
+                lasts = self._step(now, step)
+                step += 1
+                self.before = now
+                now += lasts
+            if self.ghosts or step - 1 in self.ending:
+                self._end(step - 1, now)
+            if stop and out.held_up:
+                raise Stopped
+            if self.done - told >= _TOLD:
+                advance(self.done - told)
+                told = self.done
+        advance(self.done - told)
+        self._flush()
+        out.steps, out.preempted = step, len(self.displaced)
+        out.admitted_us = np.array(self.admitted_us, dtype=np.int64)
+        out.finished_us = np.array(self.finished_us, dtype=np.int64)
+        return out
+
+    # Steps in which all that runs gives a token.
+
+    def _calm(self, step: int, most: int) -> int:
+        """Steps from `step` on, at most `most` (0: any number), before somebody ends or blocks run out."""
+        ends = self.steps_of_ends
+        while ends[0] < step:
+            heappop(ends)
+        steps = ends[0] - step + 1
+        if most and most < steps:
+            steps = most
+        size, free, decoding = self.size, self.pool.free, self.decoding
+        if -(-steps // size) * decoding <= free:
+            return steps
+        if decoding <= free:
+            return min(steps, free // decoding * size)
+        phases, safe = self.phases, 0
+        while safe < steps:
+            free -= phases[-(step + safe) % size]
+            if free < 0:
+                break
+            safe += 1
+        return safe
+
+    def _leap(self, now: int, step: int, steps: int, least: int) -> None:
+        phases, size, pool = self.phases, self.size, self.pool
+        used = self.settings.num_gpu_blocks - 1 - pool.free
+        if steps <= _FEW:
+            times, held, lasted = self.step_rows
+            taken = 0
+            for i in range(steps):
+                taken += phases[-(step + i) % size]
+                times.append(now + i * least)
+                held.append(used + taken)
+                lasted.append(least)
+        else:
+            whole, rest = divmod(steps, size)
+            taken = whole * self.decoding
+            for i in range(rest):
+                taken += phases[-(step + i) % size]
+            self.leap_rows.extend((now, used, step, steps, least))
+            self.leap_rows.extend(phases)
+            self.leap_steps += steps
+            if self.leap_steps > _STEPS or len(self.leap_rows) > _LEAPS * size:
+                self._flush()
+        pool.take(taken)
+
+    # One step.
+
+    def _step(self, now: int, step: int) -> int:
+        """Schedule one step; how long it lasts."""
+        pool, size = self.pool, self.size
+        crossing = self.phases[-step % size]
+        decodes = self.decoding
+        budget = self.settings.max_num_batched_tokens - decodes
+        new, wanted = 0, 0
+        if self.prefilling >= 0 and budget > 0:
+            new = min(self.known[self.prefilling] - self.computed, budget)
+            wanted = -(-(self.computed + new) // size) - -(-self.computed // size)
+        prefill = new
+        tight = crossing + wanted > pool.free
+        if tight:
+            decodes, prefill = self._tight(step, new, wanted)
+            self.out.held_up = True
+        else:
+            pool.take(crossing + wanted)
+            self._continued(new, step)
+            if self.waiting and not self.blocked:
+                prefill += self._admit(now, step, budget - new)
+        if decodes or prefill:
+            lasts = self.clock.step_us(prefill) if prefill else self.clock.decode_us
+        else:
+            lasts = 0
+            if self.waiting and not self.running and not tight:
+                raise Refused(STUCK)
+        times, held, lasted = self.step_rows
+        times.append(now)
+        held.append(self.settings.num_gpu_blocks - 1 - pool.free)
+        lasted.append(lasts)
+        if len(times) > _STEPS:
+            self._flush()
+        return lasts
+
+    def _chunk(self, request: int, known: int, tokens: int, step: int) -> None:
+        """A part of a prompt that ends at `tokens` is scheduled; before it `known` blocks were made known. It may be the last."""
+        if request in self.paths:
+            self._publish(request, known, tokens // self.size)
+        if tokens < self.known[request]:
+            self.prefilling, self.computed = request, tokens
+            return
+        self.prefilling = -1
+        left = self.until[request] - tokens
+        self.since[request] = step
+        self.ends[request] = last = step + left - 1
+        if left > 1:
+            self.phases[(tokens - step - 1) % self.size] += 1
+            self.decoding += 1
+        together = self.ending.get(last)
+        if together is None:
+            self.ending[last] = [request]
+            heappush(self.steps_of_ends, last)
+        else:
+            together.append(request)
+
+    def _continued(self, new: int, step: int) -> None:
+        """The prompt in the middle goes on: what it makes known may be what somebody waits for."""
+        if new:
+            self.blocked = False
+            self._chunk(self.prefilling, self.computed // self.size, self.computed + new, step)
+
+    def _admit(self, now: int, step: int, budget: int) -> int:
+        """Admit those that wait, until one cannot be; their tokens in this step."""
+        settings, pool, size, out = self.settings, self.pool, self.size, self.out
+        waiting, running, seats, given = self.waiting, self.running, settings.max_num_seqs, 0
+        while budget > 0 and waiting and len(running) < seats:
+            request = waiting[0]
+            known = self.known[request]
+            hit, free_hit = 0, 0
+            found: Found = []
+            path: list[Node] = []
+            if self.columns or request in self.own:
+                hit, free_hit, found, path = self._lookup(request, (known - 1) // size)
+            new = known - hit * size
+            if new > budget:
+                if not settings.enable_chunked_prefill:
+                    break
+                new = budget
+            kept = self.watermark if running else 0
+            if settings.scheduler_reserve_full_isl and -(-known // size) - hit + free_hit + kept > pool.free:
+                self.blocked = out.held_up = True
+                break
+            end = hit * size + new
+            wanted = -(-end // size) - hit
+            if wanted + free_hit + kept > pool.free:
+                self.blocked = out.held_up = True
+                break
+            waiting.popleft()
+            if self.admitted_us[request] < 0:
+                self.admitted_us[request] = now
+                out.waited += self.arrivals[request] <= self.before
+                out.asked_tokens += known
+                out.hit_tokens += hit * size
+            else:
+                out.found_again_tokens += hit * size
+            if self.columns or found:
+                self._adopt(request, found, path)
+            pool.take(wanted)
+            running[request] = None
+            self._chunk(request, hit, end, step)
+            budget -= new
+            given += new
+        if waiting and len(running) >= seats:
+            self.blocked = out.held_up = True
+        return given
+
+    def _end(self, step: int, now: int) -> None:
+        """After step `step`, which ends at `now`: those that gave their last token leave, a step later where it is read later."""
+        leaving = self.ending.pop(step, None)
+        if leaving is not None:
+            leaving = [request for request in leaving if self.ends[request] == step]
+            for request in leaving:
+                self.finished_us[request] = now
+                if step > self.since[request]:
+                    self._stops(request)
+        if self.ahead:
+            self.ghosts, leaving = leaving or [], self.ghosts
+        for request in leaving or ():
+            del self.running[request]
+            self.blocked = False
+            self._leave(request, self.until[request] - 1)
+            self.done += 1
+            self.own.pop(request, None)
+
+    def _stops(self, request: int) -> None:
+        """It decodes no more."""
+        self.phases[(self.known[request] - self.since[request] - 1) % self.size] -= 1
+        self.decoding -= 1
+
+    # Blocks that run out.
+
+    def _tight(self, step: int, new: int, wanted: int) -> tuple[int, int]:
+        """A step in which blocks run out, request by request; how many decode, and tokens of the prompt in the middle."""
+        pool, size, order = self.pool, self.size, list(self.running)
+        last, place, decodes, prefill = len(order), 0, 0, 0
+        while place < last:
+            request = order[place]
+            if request == self.prefilling:
+                need = wanted
+            elif self.ends[request] < step:
+                need = 0
+            else:
+                need = int((self.known[request] + step - self.since[request] - 1) % size == 0)
+            fell = False
+            while need > pool.free and not fell:
+                last -= 1
+                self._displace(order[last], step)
+                fell = order[last] == request
+            if fell:
+                break
+            pool.take(need)
+            if request == self.prefilling:
+                prefill = new
+            elif self.ends[request] >= step:
+                decodes += 1
+            place += 1
+        self._continued(prefill, step)
+        return decodes, prefill
+
+    def _displace(self, request: int, step: int) -> None:
+        """Take all blocks from a running request; it is the next to be admitted."""
+        del self.running[request]
+        self.out.preemptions += 1
+        self.displaced.add(request)
+        self.blocked = False
+        known = self.known[request]
+        if request == self.prefilling:
+            self.prefilling = -1
+            self._leave(request, self.computed, self.computed, displaced=True)
+            self.waiting.appendleft(request)
+            return
+        computed = known + step - self.since[request] - 1
+        self._leave(request, computed, max(known, computed - 1) if self.ahead else computed, displaced=True)
+        if self.ends[request] < step:  # its last token is on the way
+            self.ghosts.remove(request)
+            self.own.pop(request, None)
+            self.done += 1
+            return
+        self._stops(request)
+        self.ends[request], self.known[request] = -1, computed + 1
+        self.waiting.appendleft(request)
+
+    def _leave(self, request: int, computed: int, settled: int | None = None, *, displaced: bool = False) -> None:
+        """Give back the blocks of `computed` tokens, of which those of `settled` are known."""
+        size, pool = self.size, self.pool
+        held, known = -(-computed // size), (computed if settled is None else settled) // size
+        if not self.caching:
+            pool.put_unknown(held)
+            return
+        pool.put_unknown(held - known)
+        shared = min(self._shared(request), known) if self.columns else 0
+        if known > shared:
+            if displaced:
+                node = self.own.setdefault(request, Node(None, 0))
+                piece = Piece(node, 0, known - shared, 0)
+                node.pieces.append(piece)
+                pool.put(piece)
+            else:
+                pool.put_dead(known - shared)
+        row = self.rows.pop(request, None)
+        if row:
+            pool.let_go(row)
+        self.paths.pop(request, None)
+
+    # Prefixes.
+
+    def _shared(self, request: int) -> int:
+        """Blocks of its prompt that have hashes."""
+        offsets = self.offsets
+        if offsets is None:
+            return 0
+        hashes = offsets[request + 1] - offsets[request]
+        return min(self.prompt[request], hashes * self.traffic.hash_tokens) // self.size
+
+    def _lookup(self, request: int, limit: int) -> tuple[int, int, Found, list[Node]]:
+        """Blocks that are known, of at most `limit`: how many, how many of them are free, which, and the nodes on the way."""
+        hit, free = 0, 0
+        found: Found = []
+        path: list[Node] = []
+        shared = self._shared(request) if self.columns else 0
+        node = self.root
+        if shared:
+            for name in self.traffic.names(request):
+                begin = len(path) * self.columns
+                if begin >= shared or hit >= limit:
+                    break
+                child = node.children.get(name)
+                if child is None:
+                    return hit, free, found, path
+                node = child
+                path.append(node)
+                wide = min(self.columns, shared - begin)
+                got, held_by_none = _covered(node, min(wide, limit - begin), found)
+                hit, free = hit + got, free + held_by_none
+                if got < wide:
+                    return hit, free, found, path
+        own = self.own.get(request)
+        if own is not None and hit == shared and hit < limit:
+            got, held_by_none = _covered(own, limit - hit, found)
+            hit, free = hit + got, free + held_by_none
+        return hit, free, found, path
+
+    def _adopt(self, request: int, found: Found, path: list[Node]) -> None:
+        """Hold what a lookup found."""
+        own = self.own.get(request)
+        row: list[tuple[Piece, int]] = []
+        for piece, lo, hi in found:
+            mine = own is not None and piece.node is own
+            held = self.pool.hold(self._current(piece, lo), lo, hi)
+            if mine and own is not None:
+                own.pieces.remove(held)
+            else:
+                row.append((held, hi))
+        if self.columns:
+            self.rows[request], self.paths[request] = row, path
+
+    @staticmethod
+    def _current(piece: Piece, lo: int) -> Piece:
+        """The part of a piece that holds block `lo`, should it have been cut since it was found."""
+        while piece.node is not None and not piece.lo <= lo < piece.hi:
+            piece = next(other for other in piece.node.pieces if other.lo <= lo < other.hi)
+        return piece
+
+    def _publish(self, request: int, first: int, last: int) -> None:
+        """Make known the shared ones of the request's blocks from `first` to `last`."""
+        end = min(last, self._shared(request))
+        if first >= end:
+            return
+        path, row, names = self.paths[request], self.rows[request], self.traffic.names(request)
+        while first < end:
+            number = first // self.columns
+            if number == len(path):
+                parent = path[-1] if path else self.root
+                node = parent.children.get(names[number])
+                if node is None:
+                    node = parent.children[names[number]] = Node(parent, names[number])
+                path.append(node)
+            node, begin = path[number], number * self.columns
+            piece = Piece(node, first - begin, min(self.columns, end - begin), 1)
+            node.pieces.append(piece)
+            row.append((piece, piece.hi))
+            first = begin + piece.hi
+
+    # What is counted.
+
+    def _flush(self) -> None:
+        self.meter.add(*(np.array(values, dtype=np.int64) for values in self.step_rows))
+        for values in self.step_rows:
+            del values[:]
+        if not self.leap_rows:
+            return
+        rows = np.array(self.leap_rows, dtype=np.int64).reshape(-1, 5 + self.size)
+        del self.leap_rows[:]
+        self.leap_steps = 0
+        time, used, step, steps, lasts = rows[:, :5].T
+        leap = np.repeat(np.arange(len(rows)), steps)
+        starts = np.cumsum(steps) - steps
+        place = np.arange(len(leap)) - starts[leap]
+        taken = rows[leap, 5 + (-(step[leap] + place)) % self.size]
+        total = np.cumsum(taken)
+        before = total[starts] - taken[starts]
+        self.meter.add(time[leap] + place * lasts[leap], (used - before)[leap] + total, lasts[leap])
+
+
+def _covered(node: Node, stop: int, found: Found) -> tuple[int, int]:
+    """The blocks of a node from the first on that are known, at most `stop`; and how many of them nobody holds.
+
+    Of several that hold a block, the oldest is the one that is found.
+    """
+    column, free = 0, 0
+    while column < stop:
+        end, best = stop, None
+        for piece in node.pieces:
+            if piece.lo <= column < piece.hi:
+                best = piece
+                break
+            if column < piece.lo < end:
+                end = piece.lo
+        if best is None:
+            break
+        end = min(end, best.hi)
+        found.append((best, column, end))
+        if not best.refs:
+            free += end - column
+        column = end
+    return column, free
+
+
+def serve(
+    settings: Settings,
+    traffic: Traffic,
+    clock: Clock,
+    meter: Meter,
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+    stop: bool = False,
+) -> Outcome:
+    """As `served.serve`, for what `applies` says.
+
+    Raises:
+        Refused: a request waits for ever.
+        Stopped: as asked for.
+    """
+    return Fast(settings, traffic, clock, meter).run(advance, stop=stop)

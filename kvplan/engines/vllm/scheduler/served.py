@@ -1,0 +1,132 @@
+"""Requests with times through the scheduler, step by step: the plain form, for every layout of groups.
+
+Arrivals up to now are queued, one step is scheduled, it lasts as the clock says, its output is read (with asynchronous scheduling
+after the next step is scheduled). Where nothing is left to do, time goes on to the next arrival.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
+from kvplan.engines.vllm.scheduler.hashes import Names, Tokens
+from kvplan.engines.vllm.scheduler.request import Request
+from kvplan.engines.vllm.scheduler.scheduler import Scheduled, Scheduler
+from kvplan.engines.vllm.scheduler.settings import Settings
+from kvplan.errors import Refused
+
+_FLUSHED = 100_000  # steps
+STUCK = "a request waits that the whole pool cannot hold: the server would wait for ever"
+
+
+class Stopped(Exception):
+    """A request had to wait for room, and whoever asked wanted to know no more."""
+
+
+def segments(traffic: Traffic, index: int) -> tuple[tuple[object, int], ...]:
+    """A prompt as named stretches of tokens; what has no hash is the request's own."""
+    left, found = int(traffic.prompt[index]), []
+    for name in traffic.names(index):
+        if left <= 0:
+            break
+        taken = min(left, traffic.hash_tokens)
+        found.append((("hash", name), taken))
+        left -= taken
+    return (*found, *([(("own", index), left)] if left > 0 else []))
+
+
+def serve(
+    settings: Settings,
+    traffic: Traffic,
+    clock: Clock,
+    meter: Meter,
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+    stop: bool = False,
+) -> Outcome:
+    """Run the requests to their end.
+
+    Args:
+        advance: told how many more requests have ended.
+        stop: end at the first request that waits for blocks or a place.
+
+    Raises:
+        Refused: a request waits for ever.
+        Stopped: as asked for.
+    """
+    names, scheduler = Names(), Scheduler(settings)
+    count = len(traffic)
+    arrivals = traffic.arrival_us.tolist()
+    admitted, finished = [-1] * count, [-1] * count
+    queued_in = [0] * count
+    out = Outcome(
+        held_us=meter.held_us, timeline=meter.timeline, admitted_us=np.array([]), finished_us=np.array([])
+    )
+    times, used, lasted = array("q"), array("q"), array("q")
+    flight: deque[tuple[Scheduled, int]] = deque()
+    now, coming = meter.timeline.start_us, 0
+    while True:
+        while coming < count and arrivals[coming] <= now:
+            tokens = Tokens(names, settings.hash_block_size, segments(traffic, coming), ("out", coming))
+            request = Request(coming, tokens, int(traffic.output[coming]), 0)
+            if 0 < request.prompt < settings.max_model_len:
+                scheduler.add(request)
+                queued_in[coming] = out.steps
+            else:
+                out.refused += 1
+                advance(1)
+            coming += 1
+        if not scheduler.running and not len(scheduler.waiting) and not flight:
+            if coming == count:
+                break
+            meter.idle(arrivals[coming] - now)
+            now = arrivals[coming]
+            continue
+        step = scheduler.schedule()
+        _admitted(step, out, admitted, queued_in, now)
+        if scheduler.held_up:
+            out.held_up = True
+            if stop:
+                raise Stopped
+        lasts = clock.step_us(step.prefill) if step.tokens else 0
+        times.append(now)
+        used.append(scheduler.cache.blocks.used)
+        lasted.append(lasts)
+        if not step.tokens and not step.preempted and not flight and len(scheduler.waiting):
+            raise Refused(STUCK)
+        flight.append((step, now + lasts))
+        while len(flight) > (1 if settings.async_scheduling and step.tokens else 0):
+            done, at = flight.popleft()
+            for request in scheduler.update(done):
+                if request.finished:
+                    finished[request.index] = at
+                    out.preempted += int(request.preemptions > 0)
+                    advance(1)
+        now += lasts
+        out.steps += 1
+        out.preemptions += len(step.preempted)
+        if len(times) >= _FLUSHED:
+            _flush(meter, times, used, lasted)
+    _flush(meter, times, used, lasted)
+    out.admitted_us, out.finished_us = np.array(admitted, dtype=np.int64), np.array(finished, dtype=np.int64)
+    return out
+
+
+def _admitted(step: Scheduled, out: Outcome, admitted: list[int], queued_in: list[int], now: int) -> None:
+    for request in step.admitted:
+        index = request.index
+        if admitted[index] < 0:
+            admitted[index] = now
+            out.waited += int(queued_in[index] != out.steps)
+            out.asked_tokens += request.known
+            out.hit_tokens += request.hits[-1]
+        else:
+            out.found_again_tokens += request.hits[-1]
+
+
+def _flush(meter: Meter, times: "array[int]", used: "array[int]", lasted: "array[int]") -> None:
+    meter.add(*(np.array(values, dtype=np.int64) for values in (times, used, lasted)))
+    for values in (times, used, lasted):
+        del values[:]
