@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kvplan.api.lists import gpus as gpus
     from kvplan.api.lists import models as models
     from kvplan.api.receipt import receipt as receipt
+    from kvplan.api.replay import replay as replay
     from kvplan.api.reserve import reserve as reserve
     from kvplan.api.reserve import try_reserve as try_reserve
     from kvplan.api.validate import validate as validate
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from kvplan.questions.explain.explanation import Explanation as Explanation
     from kvplan.questions.fit.question import Fit as Fit
     from kvplan.questions.receipt import Receipt as Receipt
+    from kvplan.questions.replay import Replay as Replay
     from kvplan.questions.validate.compare import Validation as Validation
 
 __version__ = "0.1.0"
@@ -64,6 +66,7 @@ _HOMES = {
     "NotPredicted": "domain.allocation",
     "Pool": "domain.pool",
     "Receipt": "questions.receipt",
+    "Replay": "questions.replay",
     "Refused": "errors",
     "Validation": "questions.validate.compare",
     "Workload": "domain.workload",
@@ -79,6 +82,7 @@ _HOMES = {
     "load": "loading",
     "models": "api.lists",
     "receipt": "api.receipt",
+    "replay": "api.replay",
     "reserve": "api.reserve",
     "sweep": "api",
     "try_estimate": "api",

@@ -5,6 +5,7 @@
     │   ├── ConfigError                a config.json (file, key, value)
     │   ├── SpecError                  a YAML model description (file, line)
     │   ├── GgufError                  a GGUF header
+    │   ├── TraceError                 a trace of requests (file, line)
     │   ├── UnknownModel               no such file, catalogue name or hub repository
     │   ├── UnknownArchitecture        a `model_type` that no family claims
     │   └── OptionError                a command-line value or engine option
@@ -149,6 +150,10 @@ class SpecError(InputError):
 
 class GgufError(InputError):
     """A GGUF header cannot be read."""
+
+
+class TraceError(InputError):
+    """A trace of requests cannot be read."""
 
 
 class UnknownModel(InputError):

@@ -56,6 +56,14 @@ REPLAY_POOL_BLOCKS: Final = 2_000_000
 #: Requests looked at in steps, and blocks looked up for those that wait: some ten seconds.
 REPLAY_WORK: Final = 10_000_000
 
+TRACE_LINE_BYTES: Final = 4 * MIB
+TRACE_FILE_BYTES: Final = 8 * 2**30
+TRACE_REQUESTS: Final = 20_000_000
+TRACE_HASHES: Final = 100_000_000
+TRACE_TOKENS: Final = 2**31 - 1  # of a prompt, of an output
+TRACE_SECONDS: Final = 10**8  # three years, from the first arrival to the last
+REPLICAS: Final = 4096
+
 HUB_SECONDS: Final = 30.0  # a question
 HUB_REDIRECTS: Final = 5
 

@@ -55,7 +55,8 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 @pytest.mark.parametrize(("name", "lines"), sessions(), ids=lambda value: value if isinstance(value, str) else "")
 def test_every_console_session_runs_and_prints_what_it_shows(name: str, lines: list[str], tmp_path: Path, shell: Shell) -> None:
-    for example in (ROOT / "docs" / "guides").glob("*.yaml"):
+    guides = ROOT / "docs" / "guides"
+    for example in (*guides.glob("*.yaml"), *guides.glob("*.csv")):
         (tmp_path / example.name).write_text(example.read_text(encoding="utf-8"))
     for header in ("gpt-oss-20b-mxfp4.gguf", "llama-3.1-8b-q4km-like.gguf"):
         (tmp_path / header).write_bytes((ROOT / "tests" / "golden" / "gguf" / header).read_bytes())

@@ -434,6 +434,35 @@ def make_scenario(r: random.Random) -> Any:
     return {**case, part: mutated(r, case[part])} if r.random() < 0.8 and part in case else mutated(r, case)
 
 
+_TRACES = (
+    b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319600,3180,8\n",
+    b"arrival_s,input_tokens,output_tokens\n0.046927,2358,531\n0.347939,1034,769\n",
+    b'{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]}\n'
+    b'{"timestamp": 3000, "input_length": 7322, "output_length": 490, "hash_ids": [0, 14, 15, 16, 17, 18]}\n',
+)
+
+
+def make_trace(r: random.Random) -> tuple[bytes, str]:
+    """A few requests, their bytes or their values changed."""
+    raw = r.choice(_TRACES)
+    if raw.startswith(b"{") and r.random() < 0.5:
+        rows = [mutated(r, json.loads(row)) for row in raw.splitlines()]
+        return "".join(json.dumps(row) + "\n" for row in rows).encode(), ".jsonl"
+    if not raw.startswith(b"{") and r.random() < 0.5:
+        fields = [line.split(b",") for line in raw.splitlines()]
+        row = r.choice(fields)
+        row[r.randrange(len(row))] = str(r.choice(NASTY)).encode("utf-8", "replace")
+        return b"\n".join(b",".join(line) for line in fields), ".csv"
+    return flipped(r, raw), r.choice((".csv", ".jsonl", ".parquet"))
+
+
+def enter_trace(given: tuple[bytes, str]) -> object:
+    """Replay it."""
+    import kvplan
+
+    return kvplan.replay(_file(*given), "llama-3.1-8b", "h100", prefill_rate=1e4, decode_rate=100).to_dict()
+
+
 DOORS: dict[str, Door] = {
     "config": Door(make_config, enter_config),
     "gguf": Door(make_gguf, enter_gguf),
@@ -449,6 +478,7 @@ DOORS: dict[str, Door] = {
     "stages": Door(make_stages, enter_stages),
     "scenario": Door(make_scenario, enter_case),
     "install": Door(make_install, enter_install),
+    "trace": Door(make_trace, enter_trace),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
 SHARES = {
@@ -461,7 +491,7 @@ SHARES = {
     "log": 1,
     "words": 2,
     "machine": 1,
-} | dict.fromkeys(("loop", "card", "stages", "scenario", "install"), 1)
+} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 

@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(```console\n)(.*?)(```)", re.DOTALL)
 ASKED = "; echo $?"
-FILES = [*(ROOT / "docs" / "guides").glob("*.yaml"), *(ROOT / "tests" / "golden" / "gguf").glob("*.gguf")]
+GUIDES = ROOT / "docs" / "guides"
+FILES = [*GUIDES.glob("*.yaml"), *GUIDES.glob("*.csv"), *(ROOT / "tests" / "golden" / "gguf").glob("*.gguf")]
 ENVIRONMENT = {"PATH": "", "PYTHONPATH": str(ROOT), "COLUMNS": "100", "LC_ALL": "C.UTF-8"}
 
 

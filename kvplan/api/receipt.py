@@ -60,7 +60,7 @@ def receipt(
     """
     loaded = load(model, infer=infer)
     options = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
-    split = _split(engine, options)
+    split = split_of(engine, options)
     base: dict[str, Any] = {"model": loaded, "gpu": device(gpu), "engine": engine, "tensor_parallel": split, "options": options}
     weights_line = known_weights(model, loaded, weights, weights_dtype)
     stages = Question(**base, weights=weights_line).pipeline
@@ -78,7 +78,7 @@ def receipt(
     return asked(question)
 
 
-def _split(engine: str, options: dict[str, Any]) -> int:
+def split_of(engine: str, options: dict[str, Any]) -> int:
     """Devices that share the heads, taken out of the options: by kvplan's word or the engine's own."""
     word: Role = "tensor_parallel"
     own = about(engine).roles.get(word, word)

@@ -48,6 +48,11 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "check": Command(
             "check", "check", ("check docker-compose.yml --gpu h100", "check --gpu 4090 -- vllm serve Qwen/Qwen3-8B -tp 2")
         ),
+        "replay": Command(
+            "replay",
+            "replay",
+            ("replay azure.csv --model llama-3.1-8b --gpu h100", "replay mooncake.jsonl --model qwen3-8b --gpu h100:4 -f json"),
+        ),
         "receipt": Command("receipt", "receipt", ("receipt llama-3.1-8b --gpu h100", "receipt qwen3-8b --gpu 4090 --offline")),
     },
     "Prove it": {

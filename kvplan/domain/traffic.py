@@ -100,9 +100,9 @@ def first_width(first_us: int, last_us: int) -> int:
 class Outcome(Struct, kw_only=True, eq=False):
     """What became of the requests of one server.
 
-    `held_us[b]` are the microseconds in which b blocks were in use, from the trace's first arrival to the server's last token.
-    `admitted_us` and `finished_us` have an entry a request, -1 for one that is refused. A request `waited` that was not admitted in
-    the first step after its arrival.
+    `held_us[b]` are the microseconds in which b blocks were in use, from the trace's first arrival to the last token.
+    `admitted_us` and `finished_us` have an entry a request, -1 for one that is refused. A request `waited` that was not
+    admitted in the first step after its arrival.
     """
 
     held_us: np.ndarray[Any, Any]

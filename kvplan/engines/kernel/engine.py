@@ -27,9 +27,15 @@ from kvplan.engines.kernel.retention import growth_period
 from kvplan.engines.kernel.tensors import At, Count, Piece, Totals
 from kvplan.engines.kernel.typed import Serving as Serving
 from kvplan.engines.kernel.typed import checkpoint_needed, hub_name, weights_flag, written_command
+from kvplan.errors import Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
     from kvplan.domain.pool import Pool
+    from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 
 
 class Facts(Protocol):
@@ -247,6 +253,42 @@ class Served(Prepared):
     def largest_pool(self, budget_bytes: int) -> Pool:
         """The same."""
         return self.pool(budget_bytes)
+
+    def serve(
+        self,
+        pool: Pool,
+        traffic: Traffic,
+        clock: Clock,
+        meter: Meter,
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+        stop: bool = False,
+    ) -> Outcome | None:
+        """Requests with times through the server's own scheduler, which has `pool`.
+
+        Args:
+            meter: adds up what is held.
+            advance: told how many more requests have ended.
+            stop: give None as soon as a request waits for room or is displaced.
+
+        Raises:
+            Refused: this engine's steps are not written down, or those of what it was told.
+        """
+        raise self._no_steps()
+
+    def kept_blocks(self, pool: Pool, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Blocks of the pool that requests of `tokens` tokens hold at their ends.
+
+        Raises:
+            Refused: as `serve`.
+        """
+        raise self._no_steps()
+
+    def _no_steps(self) -> Refused:
+        return Refused(
+            f"what {self.engine.name} does with requests step by step is not written down",
+            "docs/guides/replay.md says whose steps are",
+        )
 
     def aside_bytes(self, at: At[int]) -> int:
         """What the server itself keeps free beside weights and cache when it starts."""

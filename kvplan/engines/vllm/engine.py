@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from msgspec.structs import replace
 
@@ -39,11 +39,20 @@ from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.plan import Plan, make_plan
 from kvplan.engines.vllm.pool import Reserved, request_bytes, reserve
 from kvplan.engines.vllm.refusals import refuse
+from kvplan.engines.vllm.resolved import prefix_caching
 from kvplan.engines.vllm.specs import FullSpec, Held
 from kvplan.engines.vllm.typed import environment, flags
 from kvplan.engines.vllm.waste import needed, wasted
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
+    from kvplan.engines.vllm.scheduler.settings import Settings
 
 _PADDING: Final = "group padding"
 _DRAFTER: Final = "drafter"
@@ -255,6 +264,33 @@ class VllmOn(Served):
             log=tuple(found.lines),
             estimated_max_model_len=found.estimated_max_model_len,
         )
+
+    def serve(
+        self,
+        pool: Pool,
+        traffic: Traffic,
+        clock: Clock,
+        meter: Meter,
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+        stop: bool = False,
+    ) -> Outcome | None:
+        """Requests with times through the scheduler; see `kvplan.engines.vllm.scheduler`."""
+        from kvplan.engines.vllm.scheduler.of_plan import serve
+
+        return serve(self._scheduler(pool), traffic, clock, meter, advance=advance, stop=stop)
+
+    def kept_blocks(self, pool: Pool, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Of each group what is not given back."""
+        from kvplan.engines.vllm.scheduler.of_plan import held_by_one
+
+        return held_by_one(self._scheduler(pool), tokens)
+
+    def _scheduler(self, pool: Pool) -> Settings:
+        from kvplan.engines.vllm.scheduler.of_plan import settings_of
+
+        engine = self.engine
+        return settings_of(self.plan, pool, caching=prefix_caching(self.model, engine.options, engine.release))
 
 
 def _without_layer(held: Held, model: Model, first: Mapping[tuple[Memory, ...], int]) -> Held:

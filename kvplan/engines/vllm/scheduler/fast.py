@@ -2,12 +2,12 @@
 
 The same answer as `served`, told from what such a server's state comes down to.
 
-* Of requests that decode only the phase counts: one whose next token opens a block does so again a block's tokens later. So `phases`
-  says how many blocks any later step takes, until somebody ends, arrives, or the pool is empty; those steps are one leap. A step in
-  which blocks run out is gone through request by request.
-* Of blocks only what they hold counts, not which they are. Free ones are a number of unknown ones, taken first, and behind them
-  pieces: blocks in a row of one prefix (`Node`), the latest in the sequence taken first. A request's own tokens are found by nobody
-  else: they are a number while it runs, and pieces of a node of its own once it was displaced.
+* Of requests that decode only the phase counts: one whose next token opens a block does so again a block's tokens later. So
+  `phases` says how many blocks any later step takes, until somebody ends, arrives, or the pool is empty; those steps are one
+  leap. A step in which blocks run out is gone through request by request.
+* Of blocks only what they hold counts, not which they are. Free ones are a number of unknown ones, taken first, and behind
+  them pieces: blocks in a row of one prefix (`Node`), the latest in the sequence taken first. A request's own tokens are found
+  by nobody else: they are a number while it runs, and pieces of a node of its own once it was displaced.
 
 Held against `served` on random workloads, step for step: `tests/engines/vllm/test_replay.py`.
 """
@@ -18,7 +18,7 @@ from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from kvplan.engines.vllm.scheduler.served import STUCK, Stopped
 from kvplan.engines.vllm.scheduler.settings import Settings
 from kvplan.errors import Refused
 
-_FEW: Final = 6  # steps of a leap that are written down one by one
+_FEW: Final = 2  # steps of a leap that are written down one by one
 _LEAPS: Final = 20_000  # leaps, and as many steps, that are kept before they are counted
 _STEPS: Final = 1_000_000
 _TOLD: Final = 2_000  # requests between two words on the progress
@@ -113,8 +113,8 @@ class Pool:
         self._back = piece
 
     def put_dead(self, number: int) -> None:
-        """Blocks that are known, and that nobody will look for."""
-        if not self.caching:
+        """Blocks that are known, and that nobody will look for: as good as unknown while no others are behind those."""
+        if not self.caching or not self.queue:
             self.put_unknown(number)
             return
         self.free += number
@@ -209,8 +209,9 @@ class Fast:
         self.caching, self.ahead = settings.enable_prefix_caching, settings.async_scheduling
         self.watermark = int(settings.watermark * settings.num_gpu_blocks)
         self.pool = Pool(settings.num_gpu_blocks - 1, caching=self.caching)
-        self.arrivals, self.prompt = traffic.arrival_us.tolist(), traffic.prompt.tolist()
-        self.offsets = None if traffic.offsets is None else traffic.offsets.tolist()
+        self.arrivals: list[int] = traffic.arrival_us.tolist()
+        self.prompt: list[int] = traffic.prompt.tolist()
+        self.offsets: list[int] | None = None if traffic.offsets is None else traffic.offsets.tolist()
         self.known = list(self.prompt)  # tokens, as far as they were brought up to date: at an admission
         self.until = np.minimum(traffic.prompt + traffic.output, settings.max_model_len).tolist()  # tokens at the end
         count = len(self.prompt)
@@ -227,9 +228,8 @@ class Fast:
         self.ghosts: list[int] = []  # gave their last token in the step before, which is not yet read
         self.blocked = False  # nobody can be admitted until a block or a place becomes free
         self.displaced: set[int] = set()
-        self.out = Outcome(
-            held_us=meter.held_us, timeline=meter.timeline, admitted_us=np.array([]), finished_us=np.array([])
-        )
+        self.out = Outcome(held_us=meter.held_us, timeline=meter.timeline, admitted_us=np.array([]), finished_us=np.array([]))
+        self.least = clock.decode_us
         self.before = meter.timeline.start_us - 1  # the time of the step before
         self.done = 0
         # what is shared
@@ -246,9 +246,11 @@ class Fast:
     def run(self, advance: Callable[[int], None], *, stop: bool) -> Outcome:
         """Run the requests to their end; see `served.serve`."""
         arrivals, prompts = self.arrivals, self.prompt
-        limit, count, least = self.settings.max_model_len, len(arrivals), self.clock.decode_us
+        limit, count, least = self.settings.max_model_len, len(arrivals), self.least
         waiting, running, out, coming, told = self.waiting, self.running, self.out, 0, 0
         now, step = self.meter.timeline.start_us, 0
+        phases, size, pool, ending, usable = self.phases, self.size, self.pool, self.ending, self.settings.num_gpu_blocks - 1
+        times, held, lasted = self.step_rows
         while True:
             while coming < count and arrivals[coming] <= now:
                 if 0 < prompts[coming] < limit:
@@ -264,23 +266,35 @@ class Fast:
                 now = arrivals[coming]
                 continue
             steps = 1
-            if self.prefilling < 0 and self.decoding and not self.ghosts and (self.blocked or not waiting):
+            decoding = self.decoding
+            quiet = decoding and self.prefilling < 0 and (self.blocked or not waiting)
+            if quiet and not self.ghosts:
                 steps = self._calm(step, -((now - arrivals[coming]) // least) if coming < count and not waiting else 0)
             if steps > 1:
                 self._leap(now, step, steps, least)
                 step += steps
                 self.before = now + (steps - 1) * least
                 now += steps * least
+            elif quiet and (crossing := phases[-step % size]) <= pool.free:
+                pool.take(crossing)
+                times.append(now)
+                held.append(usable - pool.free)
+                lasted.append(least)
+                step += 1
+                self.before = now
+                now += least
             else:
                 lasts = self._step(now, step)
                 step += 1
                 self.before = now
                 now += lasts
-            if self.ghosts or step - 1 in self.ending:
+            if self.ghosts or step - 1 in ending:
                 self._end(step - 1, now)
             if stop and out.held_up:
                 raise Stopped
             if self.done - told >= _TOLD:
+                if len(times) > _STEPS:
+                    self._flush()
                 advance(self.done - told)
                 told = self.done
         advance(self.done - told)
@@ -359,7 +373,7 @@ class Fast:
             if self.waiting and not self.blocked:
                 prefill += self._admit(now, step, budget - new)
         if decodes or prefill:
-            lasts = self.clock.step_us(prefill) if prefill else self.clock.decode_us
+            lasts = self.clock.step_us(prefill) if prefill else self.least
         else:
             lasts = 0
             if self.waiting and not self.running and not tight:
@@ -368,8 +382,6 @@ class Fast:
         times.append(now)
         held.append(self.settings.num_gpu_blocks - 1 - pool.free)
         lasted.append(lasts)
-        if len(times) > _STEPS:
-            self._flush()
         return lasts
 
     def _chunk(self, request: int, known: int, tokens: int, step: int) -> None:

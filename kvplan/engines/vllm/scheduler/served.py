@@ -61,9 +61,7 @@ def serve(
     arrivals = traffic.arrival_us.tolist()
     admitted, finished = [-1] * count, [-1] * count
     queued_in = [0] * count
-    out = Outcome(
-        held_us=meter.held_us, timeline=meter.timeline, admitted_us=np.array([]), finished_us=np.array([])
-    )
+    out = Outcome(held_us=meter.held_us, timeline=meter.timeline, admitted_us=np.array([]), finished_us=np.array([]))
     times, used, lasted = array("q"), array("q"), array("q")
     flight: deque[tuple[Scheduled, int]] = deque()
     now, coming = meter.timeline.start_us, 0

@@ -1,0 +1,195 @@
+"""`kvplan.replay`: a trace of requests through a server's own scheduler."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from kvplan.api.given import Count, Source, count, size
+from kvplan.api.given import options as given_options
+from kvplan.api.memory import flag_of_weights, free_bytes, known_weights
+from kvplan.api.receipt import split_of
+from kvplan.domain.gpus import counted
+from kvplan.domain.gpus import gpu as device
+from kvplan.domain.machine import NOTHING
+from kvplan.domain.traffic import Outcome, Traffic
+from kvplan.errors import EnvironmentMissing, OptionError, shown
+from kvplan.loading import load
+from kvplan.loading.machine import read_machine
+from kvplan.loading.trace import Source as Trace
+from kvplan.loading.trace import called, read_trace
+from kvplan.questions.fit.budget import utilization_from
+from kvplan.questions.fit.question import Question
+from kvplan.questions.replay import Replay, Server, clock_of, started
+from kvplan.questions.replay import replay as replayed
+from kvplan.report.notebook import displayed
+
+displayed(Replay, "kvplan.report.answers.replay:ReplayAnswer", several=False)
+
+_MOST_WORKERS: Final = 256
+
+
+def replay(
+    trace: Trace,
+    model: Source,
+    gpu: str,
+    *,
+    engine: str = "vllm",
+    prefill_rate: float | None = None,
+    decode_rate: float | None = None,
+    columns: str | None = None,
+    rate: float | None = None,
+    route: str | None = None,
+    hash_tokens: Count | None = None,
+    gpus: Count | None = None,
+    kv_dtype: str = "auto",
+    tensor_parallel: Count | None = None,
+    weights: Count | None = None,
+    weights_dtype: str | None = None,
+    reserve: Count | None = None,
+    memory: Count | None = None,
+    utilization: float | str | None = None,
+    free: Count | Sequence[Count] | None = None,
+    machine: str | Path | None = None,
+    search: bool = True,
+    workers: Count = 1,
+    scheduler: str | None = None,
+    infer: bool = False,
+    advance: Callable[[int, int], None] = lambda done, of: None,
+    **options: Any,
+) -> Replay:
+    """What a day's traffic does to a server's cache, by the engine's own scheduler, step by step.
+
+    Args:
+        trace: a CSV, JSON lines or Parquet file, a folder of Parquet files, or columns (a mapping, a table of pyarrow's, a
+            frame of pandas'): a row a request.
+        model: anything that `kvplan.load` takes.
+        gpu: a card, `h100:4` for four; `tensor_parallel` of them hold one copy of the model, the rest are replicas.
+        engine: `NAME` or `NAME@VERSION` of a server whose steps are written down.
+        prefill_rate: tokens of prompts that a server computes in a second. A step lasts max(its prefill tokens / this,
+            1 / `decode_rate`).
+        decode_rate: tokens a second of each request that runs. Without them both come from the card's figures.
+        columns: what columns hold where their names do not say it: `arrival=ts:ms,prompt=in,output=out,hashes=ids`.
+        rate: requests a second, evenly apart, in place of arrival times.
+        route: a column whose values say the replica; else requests go round.
+        hash_tokens: tokens of a prompt that one hash stands for; else worked out.
+        gpus: cards, as `gpu` may say it.
+        kv_dtype, weights, weights_dtype, reserve, memory, utilization, free, machine: as `kvplan.fit` takes them.
+        search: whether `gpus_needed` is looked for, which runs the trace again where there is no room.
+        workers: processes of this machine that run the replicas. The answer is the same.
+        scheduler: the address of a Dask scheduler whose workers do (the extra `replay`).
+        infer: read an unknown architecture by shape.
+        advance: told how many more requests are done, and how many there are.
+        options: any option of the engine by its own name.
+
+    Returns:
+        A `Replay`: `.to_dict()`, `.peak`, `.percentile(0.99)` (blocks), `.gpus_needed`, `.outcome` (arrays, one entry a request).
+
+    Raises:
+        TraceError: a trace that cannot be read; the message names the line.
+        Refused: the server does not start, or its steps are not written down.
+        OptionError: a bad value.
+    """
+    loaded = load(model, infer=infer)
+    options = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
+    split = split_of(engine, options)
+    name, number = counted(gpu)
+    if number is not None and gpus is not None and count(gpus, "«gpus»") != number:
+        raise OptionError(f"«gpu {gpu}» and «gpus {count(gpus, 'gpus')}» differ", hint="give one of them")
+    line = known_weights(model, loaded, weights, weights_dtype)
+    base: dict[str, Any] = {"model": loaded, "gpu": device(name), "engine": engine, "tensor_parallel": split, "options": options}
+    each = Question(**base, weights=line).devices
+    cards = number or (each if gpus is None else count(gpus, "«gpus»"))
+    if cards % each:
+        raise OptionError(f"«gpus {cards}» is not a multiple of the {each} that one copy of the model takes")
+    question = Question(
+        **base,
+        weights=line,
+        weights_given=bool(flag_of_weights(weights, weights_dtype)),
+        gpus=cards,
+        reserve_bytes=None if reserve is None else size(reserve, "«reserve»", minimum=0),
+        memory_bytes=None if memory is None else size(memory, "«memory»"),
+        utilization=None if utilization is None else utilization_from(utilization),
+        free=free_bytes(free),
+        learned=NOTHING if machine is None else read_machine(machine),
+    )
+    clock, rates = clock_of(question, line, prefill_rate, decode_rate)
+    read = read_trace(
+        trace,
+        columns=columns,
+        rate=rate,
+        route=route,
+        hash_tokens=None if hash_tokens is None else count(hash_tokens, "«hash_tokens»"),
+    )
+    replicas = question.caches
+    if read.route is not None:
+        if replicas > 1 and len(read.routes) > replicas:
+            raise OptionError(f"«route {route}» names {len(read.routes):,} replicas, and there are {replicas:,}")
+        replicas = max(replicas, len(read.routes))
+    server = started(question, clock, read.traffic)
+    number_of_workers = count(workers, "«workers»")
+    if number_of_workers > _MOST_WORKERS:
+        raise OptionError(f"«workers»: at most {_MOST_WORKERS}, got {number_of_workers:,}")
+    return replayed(
+        server,
+        read.traffic,
+        replicas=replicas,
+        rates=rates,
+        route=read.route,
+        search=search,
+        run=_runner(server, len(read.traffic), number_of_workers, scheduler, advance),
+        trace=called(trace),
+        columns=read.columns,
+        notes=read.notes,
+    )
+
+
+def _runner(
+    server: Server, requests: int, workers: int, scheduler: str | None, advance: Callable[[int, int], None]
+) -> Callable[[Callable[[Traffic], Outcome], Sequence[Traffic]], Iterable[Outcome]]:
+    """Where replicas are run: here, in processes of this machine, or on Dask's workers. The order is that of the replicas."""
+
+    def here(task: Callable[[Traffic], Outcome], parts: Sequence[Traffic]) -> Iterator[Outcome]:
+        for part in parts:
+            found = server.run(part, advance=lambda done: advance(done, requests))
+            if found is not None:
+                yield found
+
+    def processes(task: Callable[[Traffic], Outcome], parts: Sequence[Traffic]) -> Iterator[Outcome]:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        with ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn")) as pool:
+            for part, found in zip(parts, pool.map(task, parts), strict=True):
+                advance(len(part), requests)
+                yield found
+
+    def dask(task: Callable[[Traffic], Outcome], parts: Sequence[Traffic]) -> Iterator[Outcome]:
+        client = _dask(scheduler or "")
+        with client:
+            for part, found in zip(parts, client.map(task, parts, pure=False), strict=True):
+                advance(len(part), requests)
+                yield found.result()
+
+    if scheduler is not None:
+        return dask
+    return processes if workers > 1 else here
+
+
+def _dask(address: str) -> Any:
+    """A client of a Dask scheduler.
+
+    Raises:
+        EnvironmentMissing: Dask is not installed, or nobody answers.
+    """
+    try:
+        from distributed import Client  # type: ignore[import-not-found,unused-ignore]
+    except ImportError as problem:
+        raise EnvironmentMissing(
+            "«scheduler» needs Dask, which is not installed", hint="pip install 'kvplan-exact[replay]'"
+        ) from problem
+    try:
+        return Client(address, timeout=10)
+    except (OSError, ValueError, TimeoutError) as problem:
+        raise EnvironmentMissing(
+            f"no Dask scheduler answers at {shown(address)}", hint="`dask scheduler` prints its address: tcp://HOST:8786"
+        ) from problem

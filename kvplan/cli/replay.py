@@ -1,0 +1,113 @@
+"""`kvplan replay`: a trace of requests through a server's own scheduler."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kvplan.cli import options as o
+
+TraceArg = Annotated[
+    str, typer.Argument(metavar="TRACE", help="CSV, JSON lines or Parquet, or a folder of Parquet files", show_default=False)
+]
+ModelOpt = Annotated[str, typer.Option("-m", "--model", metavar="MODEL", help=o.MODEL_HELP, show_default=False)]
+GpuOpt = Annotated[
+    str,
+    typer.Option("--gpu", metavar="NAME[:N]", help="GPU of the catalogue (`kvplan gpus`), or h100:4", show_default=False),
+]
+PrefillRate = Annotated[
+    float | None, typer.Option("--prefill-rate", metavar="TOK/S", help="Prompt tokens that a server computes a second")
+]
+DecodeRate = Annotated[float | None, typer.Option("--decode-rate", metavar="TOK/S", help="Tokens a second of each request")]
+Columns = Annotated[
+    str | None,
+    typer.Option("--columns", metavar="ROLE=NAME,…", help="What columns hold: arrival=ts:ms,prompt=in,output=out,hashes=ids"),
+]
+Rate = Annotated[float | None, typer.Option("--rate", metavar="N", help="N requests a second in place of arrival times")]
+Route = Annotated[str | None, typer.Option("--route", metavar="COLUMN", help="The column that says the replica (else: in turn)")]
+HashTokens = Annotated[str | None, typer.Option("--hash-tokens", metavar="N", help="Tokens of a prompt that one hash stands for")]
+Search = Annotated[bool, typer.Option("--search/--no-search", help="Look for how many GPUs are needed")]
+Workers = Annotated[int, typer.Option("--workers", min=1, max=256, metavar="N", help="Processes that run the replicas")]
+Scheduler = Annotated[str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask's scheduler, whose workers run them")]
+Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Also a figure: FILE.svg or FILE.png")]
+
+
+def replay(
+    trace: TraceArg,
+    model: ModelOpt,
+    gpu: GpuOpt,
+    engine: o.ServerOpt = "vllm",
+    prefill_rate: PrefillRate = None,
+    decode_rate: DecodeRate = None,
+    columns: Columns = None,
+    rate: Rate = None,
+    route: Route = None,
+    hash_tokens: HashTokens = None,
+    kv_dtype: o.KvDtype = "auto",
+    tensor_parallel: o.TensorParallel = 1,
+    weights: o.Weights = None,
+    weights_dtype: o.WeightsDtype = None,
+    reserve: o.Reserve = None,
+    memory: o.Memory = None,
+    utilization: o.Utilization = None,
+    free: o.Free = None,
+    machine: o.Machine = None,
+    search: Search = True,
+    workers: Workers = 1,
+    scheduler: Scheduler = None,
+    plot: Plot = None,
+    offline: o.Offline = False,
+    settings: o.SetOpt = None,
+    unit: o.Unit = None,
+    fmt: o.FormatOpt = None,
+    output: o.Output = None,
+    infer: o.Infer = False,
+) -> None:
+    """A day's traffic through a server's scheduler.
+
+    What its cache holds over time, who waits and who is displaced, and how many GPUs have room for all.
+    """
+    from kvplan.api.replay import replay as asked
+    from kvplan.cli.output import show
+    from kvplan.cli.progress import progress
+    from kvplan.report.answers.replay import ReplayAnswer
+
+    options = o.with_offline(o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel), offline)
+    figure = None
+    if plot is not None:
+        from kvplan.report.figure import figure_of
+
+        figure = figure_of(plot)
+    with progress("requests", None, of="rows") as advance:
+        found = asked(
+            trace,
+            model,
+            gpu,
+            engine=engine,
+            prefill_rate=prefill_rate,
+            decode_rate=decode_rate,
+            columns=columns,
+            rate=rate,
+            route=route,
+            hash_tokens=hash_tokens,
+            weights=weights,
+            weights_dtype=weights_dtype,
+            reserve=reserve,
+            memory=memory,
+            utilization=utilization,
+            free=free,
+            machine=machine,
+            search=search,
+            workers=workers,
+            scheduler=scheduler,
+            infer=infer,
+            advance=lambda done, of: advance(done),
+            **options,
+        )
+    if figure is not None and plot is not None:
+        from kvplan.cli.output import emit, told
+
+        drawn = figure(found)
+        emit(drawn, plot)
+        told(plot, f"{len(drawn):,} bytes")
+    show(ReplayAnswer(found), fmt, output, unit)

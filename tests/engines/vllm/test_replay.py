@@ -1,0 +1,145 @@
+"""vLLM's scheduler over requests with times: many steps at once are the same steps, and a model's plan is its scheduler's."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic, first_width
+from kvplan.engines import make_engine
+from kvplan.engines.vllm.engine import VllmOn
+from kvplan.engines.vllm.scheduler import fast, served
+from kvplan.engines.vllm.scheduler.of_plan import settings_of
+from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings
+from kvplan.errors import Refused
+from kvplan.loading import load
+
+
+def array(values: list[int]) -> np.ndarray[Any, Any]:
+    return np.array(values, dtype=np.int64)
+
+
+def traffic(rows: list[tuple[int, int, int, tuple[int, ...]]], hash_tokens: int) -> Traffic:
+    """Requests of (microseconds since the one before, prompt, output, hashes)."""
+    hashes = [name for row in rows for name in row[3]]
+    return Traffic(
+        arrival_us=array(np.cumsum([row[0] for row in rows]).tolist()),
+        prompt=array([row[1] for row in rows]),
+        output=array([row[2] for row in rows]),
+        offsets=array([0, *np.cumsum([len(row[3]) for row in rows]).tolist()]) if hashes else None,
+        hashes=array(hashes) if hashes else None,
+        hash_tokens=hash_tokens if hashes else 0,
+    )
+
+
+def workload(seed: int) -> tuple[Settings, Traffic, Clock]:
+    """A small server that is short of room, and requests for it. A seed, for drawing each number costs more than the replay."""
+    r = random.Random(seed)
+    size, limit, batch = r.choice((4, 8, 16)), r.choice((64, 200)), r.choice((16, 40, 256))
+    told = Settings(
+        groups=(GroupSpec(kind=r.choice(("full", "mla")), block_size=size),),
+        num_gpu_blocks=-(-limit // size) + 1 + r.randint(0, 30),
+        max_model_len=limit,
+        max_num_batched_tokens=batch,
+        max_num_seqs=min(batch, r.choice((2, 5, 16))),
+        scheduler_block_size=size,
+        hash_block_size=size,
+        release=(0, 32, 0),
+        async_scheduling=r.random() < 0.5,
+        enable_prefix_caching=r.random() < 0.8,
+        enable_chunked_prefill=batch < limit or r.random() < 0.8,
+        scheduler_reserve_full_isl=r.random() < 0.5,
+        watermark=r.choice((0.0, 0.1)),
+    )
+    each, hashed = size * r.choice((1, 2, 8)), r.random() < 0.6
+    rows = []
+    for i in range(r.randint(1, 24)):
+        prompt = r.randint(1, limit + 2) if r.random() < 0.3 else r.randint(1, limit // 2)
+        shared, base = r.randint(0, 8), r.randint(0, 1)
+        names = tuple(base * 100 + j if j < shared else 1000 * (i + 1) + j for j in range(-(-prompt // each)))
+        later = r.choice((0, 1, 500, 20_000, 300_000))
+        rows.append((later, prompt, r.randint(1, r.choice((3, 90))), names if hashed else ()))
+    return told, traffic(rows, each), Clock(prefill_rate=r.choice((1e3, 1e5)), decode_rate=r.choice((30.0, 200.0)))
+
+
+def answer(run: Any, told: Settings, asked: Traffic, clock: Clock, **more: Any) -> Outcome | str:
+    first, last = int(asked.arrival_us[0]), int(asked.arrival_us[-1])
+    try:
+        found: Outcome = run(told, asked, clock, Meter(told.num_gpu_blocks, first, first_width(first, last)), **more)
+    except Refused as problem:
+        return str(problem)
+    return found
+
+
+def plain(found: Outcome | str) -> Any:
+    if isinstance(found, str):
+        return found
+    values = {name: getattr(found, name) for name in found.__struct_fields__}
+    line = values.pop("timeline")
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()} | {
+        "timeline": (line.start_us, line.width_us, line.held, line.peaks)
+    }
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**32))
+def test_many_steps_at_once_are_the_same_steps(seed: int) -> None:
+    told, asked, clock = workload(seed)
+    assert fast.applies(told, asked)
+    found = answer(fast.serve, told, asked, clock)
+    assert plain(found) == plain(answer(served.serve, told, asked, clock))
+    if isinstance(found, Outcome):
+        assert int(found.held_us @ np.arange(len(found.held_us))) == sum(found.timeline.held)
+        done = found.finished_us >= 0
+        assert int(done.sum()) + found.refused == len(asked)
+        assert (found.admitted_us[done] >= asked.arrival_us[done]).all()
+
+
+def test_a_known_prefix_is_found_and_the_last_full_block_with_it() -> None:
+    """Three prompts of 64 shared tokens, blocks of 16, one after the other: the others find all but their own."""
+    told = Settings(
+        groups=(GroupSpec(kind="full", block_size=16),), num_gpu_blocks=100, max_model_len=256, max_num_batched_tokens=64,
+        max_num_seqs=4, scheduler_block_size=16, hash_block_size=16, release=(0, 32, 0),
+    )  # fmt: skip
+    asked = traffic([(0, 80, 2, (1, 2)), (10**7, 80, 2, (1, 3)), (10**7, 64, 2, (1,))], 64)
+    found = fast.serve(told, asked, Clock(prefill_rate=1e4, decode_rate=100), Meter(100, 0, 10**6))
+    assert found.hit_tokens == 64 + 48  # the last token is computed again, so that of 64 known ones three blocks count
+    assert found.asked_tokens == 80 + 80 + 64
+    # 80 tokens in chunks of 64 and 16; 1 / 100 s a step at least
+    assert found.finished_us.tolist()[0] == 10_000 + 10_000 + 10_000
+
+
+def test_it_stops_where_somebody_waits_for_room() -> None:
+    told = Settings(
+        groups=(GroupSpec(kind="full", block_size=16),), num_gpu_blocks=10, max_model_len=100, max_num_batched_tokens=64,
+        max_num_seqs=4, scheduler_block_size=16, hash_block_size=16, release=(0, 32, 0),
+    )  # fmt: skip
+    asked = traffic([(0, 60, 30, ()), (0, 60, 30, ()), (0, 60, 30, ())], 0)
+    for run in (fast.serve, served.serve):
+        with pytest.raises(served.Stopped):
+            answer(run, told, asked, Clock(prefill_rate=1e4, decode_rate=100), stop=True)
+
+
+def scheduler(name: str, **options: Any) -> Settings:
+    prepared = make_engine("vllm", options).on(load(name))
+    assert isinstance(prepared, VllmOn)
+    return settings_of(prepared.plan, prepared.pool(40 * 2**30), caching=options.get("enable_prefix_caching", True))
+
+
+def test_a_models_plan_is_its_schedulers() -> None:
+    dense = scheduler("llama-3.1-8b")
+    assert dense.groups == (GroupSpec(kind="full", block_size=16),)
+    assert (dense.max_num_batched_tokens, dense.async_scheduling, dense.hash_block_size) == (8192, True, 16)
+    windows = scheduler("gpt-oss-20b")
+    assert {group.kind for group in windows.groups} == {"full", "sliding"}
+    assert {group.window for group in windows.groups if group.kind == "sliding"} == {128}
+    states = scheduler("qwen3-next-80b-a3b", tensor_parallel_size=4, max_model_len=8192)
+    assert {(group.kind, group.mode) for group in states.groups} == {("full", "none"), ("mamba", "align")}
+    assert scheduler("qwen3-next-80b-a3b", tensor_parallel_size=4, enable_prefix_caching=False).aligned_states is False
+    with pytest.raises(Refused, match="pipeline stages"):
+        scheduler("llama-3.1-8b", pipeline_parallel_size=2)
+    with pytest.raises(Refused, match="drafts tokens"):
+        scheduler("llama-3.1-8b", speculative_config='{"method": "ngram", "num_speculative_tokens": 2}')
