@@ -61,9 +61,11 @@ HOMES = {
     "torch": ("questions.validate", "questions.measure"),
     "transformers": ("questions.validate", "questions.measure"),
     "psutil": ("questions.validate", "questions.measure"),
-    "numpy": ("questions.sweep",),
+    "numpy": ("questions.sweep", "questions.replay", "domain.traffic", "loading.trace", "engines.vllm.scheduler"),
     "pandas": ("questions.sweep",),
-    "pyarrow": ("questions.sweep", "report.formats.parquet"),
+    "pyarrow": ("questions.sweep", "report.formats.parquet", "loading.trace"),
+    "matplotlib": ("report.figure",),
+    "distributed": ("api.replay",),
     "rich": ("report", "cli"),
     "typer": ("cli",),
 }
