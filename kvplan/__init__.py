@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kvplan.api.lists import dtypes as dtypes
     from kvplan.api.lists import gpus as gpus
     from kvplan.api.lists import models as models
+    from kvplan.api.measure import measure as measure
     from kvplan.api.receipt import receipt as receipt
     from kvplan.api.replay import replay as replay
     from kvplan.api.reserve import reserve as reserve
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from kvplan.questions.compare import Comparison as Comparison
     from kvplan.questions.explain.explanation import Explanation as Explanation
     from kvplan.questions.fit.question import Fit as Fit
+    from kvplan.questions.measure.measured import Measured as Measured
     from kvplan.questions.receipt import Receipt as Receipt
     from kvplan.questions.replay import Replay as Replay
     from kvplan.questions.validate.compare import Validation as Validation
@@ -62,6 +64,7 @@ _HOMES = {
     "InputError": "errors",
     "KvplanError": "errors",
     "Mismatch": "errors",
+    "Measured": "questions.measure.measured",
     "Model": "domain.model",
     "NotPredicted": "domain.allocation",
     "Pool": "domain.pool",
@@ -80,6 +83,7 @@ _HOMES = {
     "fit": "api.fit",
     "gpus": "api.lists",
     "load": "loading",
+    "measure": "api.measure",
     "models": "api.lists",
     "receipt": "api.receipt",
     "replay": "api.replay",

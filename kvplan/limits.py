@@ -64,6 +64,13 @@ TRACE_TOKENS: Final = 2**31 - 1  # of a prompt, of an output
 TRACE_SECONDS: Final = 10**8  # three years, from the first arrival to the last
 REPLICAS: Final = 4096
 
+#: A class that is measured: how long its runs may take, what its process may, and what it may answer.
+MEASURE_SECONDS: Final = 60.0
+MEASURE_MOST_SECONDS: Final = 3600
+MEASURE_MEMORY_BYTES: Final = 8 * 2**30
+MEASURE_BYTES: Final = 64 * MIB
+MEASURE_CODE_BYTES: Final = 4 * MIB
+
 HUB_SECONDS: Final = 30.0  # a question
 HUB_REDIRECTS: Final = 5
 

@@ -56,6 +56,9 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "receipt": Command("receipt", "receipt", ("receipt llama-3.1-8b --gpu h100", "receipt qwen3-8b --gpu 4090 --offline")),
     },
     "Prove it": {
+        "measure": Command(
+            "measure", "measure", ("measure model.py:MyModel --config config.json -o mine.yaml", "measure model.py:MyModel")
+        ),
         "validate": Command(
             "validate", "validate", ("validate llama-3.1-8b -s 4k -b 2 --device cpu", "validate gpt2 --against transformers")
         ),

@@ -33,6 +33,15 @@ class Full(Struct, frozen=True):
     """Every earlier token stays visible."""
 
 
+class Steps(Full, frozen=True):
+    """Every earlier token stays visible, and whoever keeps them makes room for `size` tokens at a time (measured caches)."""
+
+    size: int  # tokens
+
+    def __post_init__(self) -> None:
+        _require("steps", self.size)
+
+
 class Window(Struct, frozen=True):
     """Only the last `size` tokens are visible, the current one included (sliding window)."""
 

@@ -18,13 +18,14 @@ from kvplan.domain.model import (
     Recurrent,
     Shared,
     Softmax,
+    Steps,
     Window,
 )
 
 #: In the notes of a design that only theory serves as it is.
 NO_ENGINE: Final = "no released engine reads such a map from a config"
 _MOST_RUNS: Final = 3  # of layers that a person is shown
-_REACHES: Final[dict[type[object], str]] = {Full: "", Window: "/window", Chunk: "/chunk", Compressed: "/compressed"}
+_REACHES: Final[dict[type[object], str]] = {Full: "", Steps: "", Window: "/window", Chunk: "/chunk", Compressed: "/compressed"}
 
 
 def memory_kind(memory: Memory) -> str:
@@ -48,6 +49,8 @@ def memory_kinds(model: Model) -> frozenset[str]:
 def reach_words(reach: Reach) -> str:
     """How far back a memory sees, in words; empty when it sees everything."""
     match reach:
+        case Steps(size=size):
+            return f"steps of {size:,}"
         case Full():
             return ""
         case Window(size=size):

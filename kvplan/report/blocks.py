@@ -53,6 +53,12 @@ class Steps(Struct, frozen=True):
     lines: Sequence[str | tuple[str, str]]
 
 
+class Text(Struct, frozen=True):
+    """A file's lines, to be copied as they are."""
+
+    lines: Sequence[str]
+
+
 class Fix(Struct, frozen=True):
     """Something that would help: what to change, what that gives, and the command that asks again."""
 
@@ -83,7 +89,7 @@ class Section(Struct, frozen=True, kw_only=True):
     apart: bool = False
 
 
-Block = Table | NotPredicted | Heading | Verdict | Paragraph | Command | Steps | Fixes | Notes | Section
+Block = Table | NotPredicted | Heading | Verdict | Paragraph | Command | Steps | Text | Fixes | Notes | Section
 #: Column names, and rows that have values under some of them.
 Rows = tuple[Sequence[str], Iterable[Mapping[str, Any]]]
 

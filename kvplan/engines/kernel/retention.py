@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from kvplan.domain.model import Chunk, Compressed, Cross, Full, Model, Reach, Window
+from kvplan.domain.model import Chunk, Compressed, Cross, Full, Model, Reach, Steps, Window
 from kvplan.engines.kernel.tensors import Count, at_most
 
 
 def kept_tokens(reach: Reach, tokens: Count) -> Count:
-    """Entries that remain of `tokens`: all, the last window or chunk, or one for each full group."""
+    """Entries that remain of `tokens`: all (in whole steps), the last window or chunk, or one for each full group."""
     match reach:
+        case Steps(size=size):
+            return -(-tokens // size) * size
         case Full():
             return tokens
         case Window(size=size) | Chunk(size=size):
@@ -31,4 +33,10 @@ def growth_period(model: Model) -> int:
     from math import lcm
 
     reaches = (getattr(memory, "reach", None) for layer in model.layers for memory in layer.memories)
-    return lcm(*{reach.ratio for reach in reaches if isinstance(reach, Compressed)})
+    return lcm(
+        *{
+            reach.ratio if isinstance(reach, Compressed) else reach.size
+            for reach in reaches
+            if isinstance(reach, Compressed | Steps)
+        }
+    )

@@ -22,6 +22,7 @@ from kvplan.domain.model import (
     Shared,
     Softmax,
     State,
+    Steps,
     Window,
 )
 from kvplan.limits import MEMORIES
@@ -38,6 +39,13 @@ MEMORY_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "cross": ("kv_heads", "head_dim", "key_dim", "value_dim", "tokens", *_REACH),
     "shared": ("source", "back"),
     "none": (),
+}
+#: Reaches that a size says.
+_SIZED: Final[dict[str, type[Window | Chunk | Steps | Compressed]]] = {
+    "window": Window,
+    "chunk": Chunk,
+    "steps": Steps,
+    "compressed": Compressed,
 }
 _STATE_KEYS: Final = ("name", "shape", "dtype", "kernel", "groups", "group_elements", "shard")
 _EVERY_KEY: Final = tuple(dict.fromkeys(("type", *(key for keys in MEMORY_KEYS.values() for key in keys))))
@@ -165,7 +173,7 @@ def _dims(f: Fields, *, minimum: int) -> tuple[int, int]:
 
 
 def _reach(f: Fields) -> Reach:
-    """`sliding_window: N`, or `reach: full | {window: N} | {chunk: N} | {compressed: N, overlap: true}`."""
+    """`sliding_window: N`, or `reach: full | {window: N} | {chunk: N} | {steps: N} | {compressed: N, overlap: true}`."""
     if f.has("sliding_window"):
         if f.has("reach"):
             f.refuse("reach", "and `sliding_window` say the same thing", hint="keep one of the two")
@@ -176,15 +184,15 @@ def _reach(f: Fields) -> Reach:
     if not isinstance(node, MapNode):
         f.choice("reach", ("full",))
         return Full()
-    inner = Fields(node, f.source, f.name("reach"), ("window", "chunk", "compressed", "overlap"))
-    kinds = [key for key in ("window", "chunk", "compressed") if inner.has(key)]
+    inner = Fields(node, f.source, f.name("reach"), (*_SIZED, "overlap"))
+    kinds = [key for key in _SIZED if inner.has(key)]
     if len(kinds) != 1 or (inner.has("overlap") and kinds != ["compressed"]):
-        inner.refuse_here("needs one of `window`, `chunk`, `compressed` (which may have `overlap`)")
+        inner.refuse_here("needs one of `window`, `chunk`, `steps`, `compressed` (which may have `overlap`)")
     size = inner.integer(kinds[0])
     f.note("reach", f"{kinds[0]} {size}")
     if kinds[0] == "compressed":
         return Compressed(size, overlap=inner.flag("overlap"))
-    return Window(size) if kinds[0] == "window" else Chunk(size)
+    return _SIZED[kinds[0]](size)
 
 
 def _recurrent(f: Fields) -> Recurrent:

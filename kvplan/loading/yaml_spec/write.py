@@ -21,6 +21,7 @@ from kvplan.domain.model import (
     Shared,
     Softmax,
     State,
+    Steps,
     Window,
 )
 from kvplan.loading.yaml_spec.read import SHARING_NOTE, SPEC_TYPE
@@ -213,6 +214,8 @@ def _dims(memory: Softmax | Cross) -> dict[str, int]:
 
 def _reach(reach: Reach) -> dict[str, Any]:
     match reach:
+        case Steps(size=size):
+            return {"reach": {"steps": size}}
         case Full():
             return {}
         case Window(size=size):

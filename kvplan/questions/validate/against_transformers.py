@@ -236,11 +236,11 @@ def _forward(network: Any, cache: Any, workload: Workload, prompt: int, device: 
     if network.config.is_encoder_decoder:
         from transformers.modeling_outputs import BaseModelOutput
 
-        shape = (workload.batch_size, workload.encoder_len, _encoder_width(network.config))
+        shape = (workload.batch_size, workload.encoder_len, encoder_width(network.config))
         fixed["encoder_outputs"] = BaseModelOutput(last_hidden_state=torch.zeros(shape, dtype=network.dtype, device=device))
         fixed["encoder_outputs"].attention_mask = None  # speech encoders hand one on
         name = "decoder_input_ids"
-    own = _cache_argument(network)
+    own = cache_argument(network)
     for length in (prompt, *[1] * (workload.seq_len - prompt)):
         ids = torch.ones((workload.batch_size, length), dtype=torch.long, device=device)
         output = network(**{name: ids}, **fixed, **({own: cache} if cache is not None else {}))
@@ -248,7 +248,7 @@ def _forward(network: Any, cache: Any, workload: Workload, prompt: int, device: 
     return cache
 
 
-def _encoder_width(config: Any) -> int:
+def encoder_width(config: Any) -> int:
     """Elements of one encoder position, as the decoder's cross-attention expects them."""
     parts = [getattr(config, name, None) for name in ("decoder", "encoder", "text_config")]
     encoder = getattr(parts[1], "text_config", None) or parts[1]
@@ -266,7 +266,7 @@ def _encoder_width(config: Any) -> int:
 _CACHE_ARGUMENTS: Final = ("cache", "past_key_values", "cache_params")
 
 
-def _cache_argument(network: Any) -> str:
+def cache_argument(network: Any) -> str:
     """The name of the argument and of the output's field."""
     from inspect import signature
 

@@ -17,6 +17,7 @@ from kvplan.report.blocks import (
     Paragraph,
     Section,
     Steps,
+    Text,
     Verdict,
     View,
     not_predicted_title,
@@ -54,6 +55,8 @@ def _block(block: Block, view: View) -> str:
         case Steps():
             pairs = ((line, "") if isinstance(line, str) else line for line in block.lines)
             return _list("ol", [_text(words) + (f": <code>{_text(told)}</code>" if told else "") for words, told in pairs])
+        case Text():
+            return "<pre>" + "\n".join(_text(line) for line in block.lines) + "</pre>"
         case Notes():
             return _list("ul", [_text(line) for line in block.lines])
         case Fixes():

@@ -18,6 +18,7 @@ from kvplan.report.blocks import (
     Paragraph,
     Section,
     Steps,
+    Text,
     Verdict,
     View,
     not_predicted_title,
@@ -75,6 +76,8 @@ def _block(block: Block, view: View) -> str:
                 f"- {_prose(line.strip())}\n" if isinstance(line, str) else f"- {_prose(line[0])}: {_code(line[1])}\n"
                 for line in block.lines
             )
+        case Text():
+            return "".join(f"{line}\n" for line in ("```yaml", *map(printable, block.lines), "```"))
         case Notes():
             return "".join(f"- {_prose(line)}\n" for line in block.lines)
         case Fixes():

@@ -23,6 +23,7 @@ from kvplan.report.blocks import (
     Paragraph,
     Section,
     Steps,
+    Text,
     Verdict,
     View,
     not_predicted_title,
@@ -78,6 +79,8 @@ def _block(block: Block, view: View) -> list[str]:
             return [f"{paint('type:', _BOLD)} {printable(block.text)}", *(f"      {printable(line)}" for line in block.needs)]
         case Steps():
             return [_step(printable(line if isinstance(line, str) else ": ".join(line)), paint) for line in block.lines]
+        case Text():
+            return [printable(line) for line in block.lines]
         case Fixes():
             return [
                 line

@@ -1,0 +1,7 @@
+"""What a model's own code really keeps from step to step, measured, and the description that says the same.
+
+`observe` runs a model at several lengths and batch sizes (`subjects` builds and steps it, `tensors` finds what lives on),
+`laws` fits how each tensor grows, `description` writes the laws as layers, `measured` puts one answer together and holds it
+against lengths that were not used. A stranger's file runs in a process of its own (`child`), which `apart` bounds in time and
+memory. Of these `laws`, `description` and `measured` are pure, and torch is touched only by what runs a model.
+"""

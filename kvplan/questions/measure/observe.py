@@ -1,0 +1,202 @@
+"""Which runs are made: lengths and batch sizes to fit, more where two laws would part, and some that only check."""
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec.structs import replace
+
+from kvplan.errors import KvplanError
+from kvplan.questions.measure.laws import parting
+from kvplan.questions.measure.observed import MOST_POINTS, Facts, NotMeasured, Observation, Point
+from kvplan.questions.measure.series import together
+from kvplan.questions.measure.subjects import Subject, words_of
+
+#: Tokens of the first runs; each further one is three times as long.
+_FIRST: Final = (3, 4, 8)
+_BATCH: Final = 2
+#: Lengths that a run reaches where nothing says more, in tokens.
+_USUAL: Final = 5000
+_MOST: Final = 2**18
+#: Keys of a config that say how far back something looks.
+_REACHING: Final = ("window", "chunk", "local", "compress", "stride", "segment", "memory", "mem_len", "ratio", "rate")
+_ENCODERS: Final = (7, 12)
+#: Share of the time that the lengths may take.
+_SHARE: Final = 0.7
+#: Weights of a model that is run with numbers, and bytes of attention scores.
+_SMALL: Final = 2**24
+_SCORES: Final = 2**25
+
+
+def observe(subject: Subject, seconds: float = 60.0) -> Observation:
+    """Run a model at lengths and batch sizes: with numbers where that is cheap, else on torch's meta device.
+
+    Args:
+        subject: the model, which stays as it is.
+        seconds: about how long; the lengths end where the time does.
+
+    Raises:
+        NotMeasured: the code fails at the shortest length, or nothing lives on.
+    """
+    start = time.monotonic()
+    runs = _Runs(subject, start + seconds)
+    runs.lengths()
+    runs.batches()
+    runs.parted()
+    runs.checks()
+    return Observation(
+        facts=replace(runs.facts, device=" and ".join(sorted(runs.devices))),
+        points=tuple(runs.points),
+        remarks=tuple(runs.remarks),
+        seconds=time.monotonic() - start,
+    )
+
+
+class _Runs:
+    """The runs so far."""
+
+    def __init__(self, subject: Subject, deadline: float) -> None:
+        self.near, self.deadline = subject, deadline
+        self.facts: Facts = subject.facts()
+        self.points: list[Point] = []
+        self.remarks: list[str] = []
+        self.devices: set[str] = set()
+        self.encoder = _ENCODERS[0] if self.facts.encoder else 0
+        self.took = 0.0
+        self.meta = str(subject.device) == "meta"
+        self.most = self._affordable()
+        self._far: Subject | None = None
+
+    def _affordable(self) -> int:
+        """Tokens of the longest run with numbers: of a small model, and as far as the scores of its attention stay small."""
+        if self.meta:
+            return 0
+        if sum(weight.numel() for weight in self.near.network.parameters()) > _SMALL:
+            return 0
+        return int((_SCORES / (_BATCH * (self.facts.attention_heads or 8) * 8)) ** 0.5)
+
+    def far(self) -> Subject:
+        """The model on the meta device; with numbers after all where its code does not do without."""
+        if self._far is None:
+            self._far = self.near
+            if not self.meta:
+                try:
+                    moved = self.near.on_meta()
+                    moved.run(_BATCH, _FIRST[0], _FIRST[0] - 1, self.encoder)
+                    self._far = moved
+                except Exception as problem:  # whatever the code raises without numbers to work on
+                    self.remarks.append(f"with numbers, since torch's meta device does not do: {words_of(problem)[:160]}")
+        return self._far
+
+    def lengths(self) -> None:
+        """From a few tokens to beyond every length that the config names, as far as the time goes."""
+        wanted, most = _longest(self.facts)
+        budget = self.deadline - time.monotonic()
+        end = time.monotonic() + _SHARE * budget
+        for length in _ladder(wanted, most):
+            left = end - time.monotonic()
+            if len(self.points) > len(_FIRST) and (left < 0 or 4 * self.took > left):
+                self.remarks.append(f"no longer than {self.points[-1].seq_len:,} tokens, for want of time")
+                break
+            try:
+                self.add(length)
+            except NotMeasured as problem:
+                if len(self.points) < len(_FIRST):
+                    raise
+                self.remarks.append(f"no longer than {self.points[-1].seq_len:,} tokens: {str(problem)[:160]}")
+                break
+        if not any(held.storage_bytes for point in self.points for held in point.held):
+            raise NotMeasured(
+                f"{self.facts.name} keeps no tensor from one step to the next",
+                hint="hand the cache back (`return logits, past`), or keep it on the module",
+            )
+
+    def batches(self) -> None:
+        """Another batch size, and another length of the encoder's output."""
+        self.add(_FIRST[-1], batch_size=_BATCH + 1)
+        if self.encoder:
+            self.encoder = _ENCODERS[1]
+            self.add(_FIRST[-1])
+            self.encoder = _ENCODERS[0]
+
+    def parted(self) -> None:
+        """More lengths, where two laws fit that would part there."""
+        most = max(point.seq_len for point in self.points)
+        for _ in range(8):
+            taken = [point.seq_len for point in self.points]
+            lengths = (parting(series.laws, taken, most) for series in together(self.points, self.facts))
+            found = next((length for length in lengths if length is not None), None)
+            if found is None or time.monotonic() > self.deadline:
+                return
+            self.add(found)
+
+    def checks(self) -> None:
+        """Lengths and a batch size that no law has seen, several tokens decoded one by one."""
+        taken = sorted({point.seq_len for point in self.points})
+        longest = taken[-1]
+        between = next(length for length in range(longest * 2 // 3, longest + 9) if length not in taken)
+        short = next(length for length in range(11, 99) if length not in taken)
+        encoder = self.encoder and sum(_ENCODERS)
+        self.add(short, 1, encoder=encoder, prompt=short - 3, check=True)
+        self.add(between, 1, encoder=encoder, check=True)
+
+    def add(
+        self, seq_len: int, batch_size: int = _BATCH, *, encoder: int | None = None, prompt: int = 0, check: bool = False
+    ) -> None:
+        """One run; all but the last token at once unless a `prompt` is given."""
+        if len(self.points) >= MOST_POINTS:
+            return
+        start = time.monotonic()
+        subject = self.near if seq_len <= self.most else self.far()
+        try:
+            found = subject.run(
+                batch_size, seq_len, prompt or seq_len - 1, self.encoder if encoder is None else encoder, check=check
+            )
+        except (KvplanError, MemoryError):
+            raise
+        except Exception as problem:  # whatever the code raises is its answer
+            raise failed(problem, self.facts, f"on {seq_len:,} tokens") from problem
+        self.points.append(found)
+        self.devices.add(str(subject.device))
+        self.took = time.monotonic() - start
+
+
+def failed(problem: Exception, facts: Facts, what: str) -> NotMeasured:
+    """The error for code that raises: its last line in the file that was given, and its words."""
+    where = line_in(problem, facts.source.partition(":")[0]) if facts.source else ""
+    return NotMeasured(
+        f"{where or facts.name}: {facts.name} does not run {what}: {words_of(problem)}", hint="mend the code, or another config"
+    )
+
+
+def line_in(problem: BaseException, file: str) -> str:
+    """`FILE:LINE` of the innermost frame in a file; empty where none is."""
+    import traceback
+    from pathlib import Path
+
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if Path(frame.filename).name == Path(file).name
+    ]
+    if isinstance(problem, SyntaxError) and problem.lineno:
+        lines.append(problem.lineno)
+    return f"{file}:{lines[-1]}" if lines else ""
+
+
+def _longest(facts: Facts) -> tuple[int, int]:
+    """Tokens that a run should reach, and those that it can."""
+    said = [size for key, size in facts.numbers.items() if any(word in key.lower() for word in _REACHING) and size <= _MOST]
+    most = min(facts.max_tokens or _MOST, _MOST)
+    return min(max([_USUAL, *(size + size // 3 + 2 for size in said)]), most), most
+
+
+def _ladder(wanted: int, most: int) -> Iterator[int]:
+    """Lengths, each three times as long, the last of them beyond what is wanted as far as that can be."""
+    length = 0
+    for length in _FIRST:
+        if length <= most:
+            yield length
+    while length < wanted:
+        length = min(3 * length + 1, most)
+        yield length
+        if length == most:
+            return
