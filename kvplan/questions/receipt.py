@@ -9,10 +9,12 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.budget import Budget
 from kvplan.domain.machine import Machine
 from kvplan.domain.pool import Pool
-from kvplan.engines.kernel.engine import Served
+from kvplan.domain.tiers import TierAsk, Tiers
+from kvplan.engines.kernel.engine import Prepared, Served
 from kvplan.questions.fit.budget import budget_of, prepared_of, told_options
 from kvplan.questions.fit.question import Question
 from kvplan.questions.reserve import reserved
+from kvplan.questions.tiers import tiers_of
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
@@ -32,6 +34,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     refused: str = ""
     not_predicted: str = ""
     notes: tuple[str, ...] = ()
+    tiers: Tiers | None = None  # what the options ask of the memory below the card
 
     def __hash__(self) -> int:
         q = self.question
@@ -65,6 +68,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
             "lines": list(self.lines),
             "notes": list(self.notes),
             "not_predicted": self.not_predicted,
+            **({"tiers": self.tiers.to_dict()} if self.tiers is not None else {}),
         }
 
 
@@ -104,4 +108,13 @@ def receipt(q: Question) -> Receipt:
         lines=tuple(lines),
         refused=budget.refused or pool.refused,
         notes=tuple(notes),
+        tiers=_told(prepared, pool),
     )
+
+
+def _told(prepared: Prepared | None, pool: Pool) -> Tiers | None:
+    """What the options ask of host memory and disks; None where nothing is."""
+    if prepared is None:
+        return None
+    found = tiers_of(prepared, TierAsk(tokens=max(pool.max_model_len, 1)), pool)
+    return found if any(row.place != "device" for row in found.rows) else None

@@ -25,7 +25,7 @@ def tiers_of(prepared: Prepared, ask: TierAsk, pool: Pool | None = None, *, cach
     """
     told = ask if pool is None else replace(ask, device_bytes=pool.budget_bytes)
     below = prepared.tiers(told)
-    alike = any(row.kept == "copied" for row in below)
+    alike = any(row.ranks > 1 and row.kept != "split" for row in below)
     device = [] if pool is None or pool.refused else [_device(prepared, told, pool, "copied" if alike else "split")]
     found = Tiers(ask=told, rows=(*device, *below))
     return replace(found, notes=tuple(_notes(prepared, found, caches)))
@@ -59,7 +59,7 @@ def _notes(prepared: Prepared, found: Tiers, caches: int) -> Iterator[str]:
     wanted = ask.host_bytes is not None or ask.disk_bytes is not None
     if wanted and not below:
         yield f"kvplan knows no tier of {prepared.engine.name} below the device"
-    if not wanted:
+    if not wanted and not below:
         yield "the GPU's cache alone: give a budget below it with «host» or «disk»"
     if caches > 1:
         yield f"budgets are of one of {caches} servers (or data ranks), each with tiers of its own"

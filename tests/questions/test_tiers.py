@@ -241,3 +241,98 @@ def test_a_command_to_paste_asks_for_the_same_tiers() -> None:
     fit = kvplan.fit("llama-3.1-70b", "h100-sxm-80gb", host="64GiB", sessions="5 at 8k", batch_size=64, context="128k")
     assert not fit.fits
     assert all("--host 64GiB --sessions '5 at 8k'" in fix.command for fix in fit.fixes)
+
+
+# What options tell.
+
+MULTI = {
+    "kv_connector": "MultiConnector",
+    "kv_connector_extra_config": {
+        "connectors": [
+            {"kv_connector": "OffloadingConnector", "kv_connector_extra_config": {"cpu_bytes_to_use": 10**11, "block_size": 33}},
+            {"kv_connector": "SimpleCPUOffloadConnector", "kv_connector_extra_config": {"cpu_bytes_to_use_per_rank": 10**10}},
+        ]
+    },
+}
+SIMPLE_DISK = {
+    "kv_connector": "SimpleCPUOffloadConnector",
+    "kv_connector_extra_config": {"kv_offload_backend": "disk", "disk_capacity_bytes": 10**12, "num_cpu_blocks": 1000},
+}
+LMCACHE = {"kv_connector": "LMCacheConnectorV1"}
+#: Engine and its options -> tier, and tokens that it holds of Llama 3.1 8B: 131,072 bytes of each, 16 of them a block.
+TOLD: list[tuple[str, dict[str, Any], dict[str, int]]] = [
+    ("vllm", {"kv_offloading_size": 100.0}, {"vllm-offload": 100 * GIB // 2_097_152 * 16}),
+    (
+        "vllm",
+        {"kv_offloading_size": 100.0, "use_simple_kv_offload": True},
+        {"vllm-simple-offload": (100 * GIB // 2_097_152 - 1) * 16},
+    ),
+    ("vllm", {"kv_offloading_size": 100.0, "kv_offloading_backend": "lmcache"}, {"lmcache-mp": 0}),  # the size is ignored
+    ("vllm", {"kv_transfer_config": json.dumps(SIMPLE_DISK)}, {"vllm-simple-disk": 999 * 16}),
+    ("vllm", {"kv_transfer_config": json.dumps(LMCACHE)}, {"lmcache": 5 * GIB // 33_554_432 * 256}),
+    (
+        "vllm",
+        {"kv_transfer_config": json.dumps(LMCACHE), "lmcache_local_cpu": False, "lmcache_max_local_disk_size": 50.0},
+        {"lmcache-disk": 50 * GIB // 33_554_432 * 256},
+    ),
+    (
+        "vllm",
+        {"kv_transfer_config": json.dumps(MULTI)},
+        {"vllm-offload": 0, "vllm-simple-offload": (10**10 // 2_097_152 - 1) * 16},
+    ),
+    ("vllm", {"dyn_kvbm_cpu_cache_gb": 100.0}, {"kvbm": 10**11 // 2_097_152 * 16}),
+    ("sglang", {"enable_hierarchical_cache": True, "hicache_size": 100}, {"hicache": 10**11 // 131_072 + 1}),
+    ("sglang", {"enable_hierarchical_cache": True, "hicache_ratio": 3.0}, {"hicache": 245_760 * 3 + 1}),
+    ("sglang", {"hicache_size": 100}, {}),  # not switched on
+    ("llama.cpp", {"cache_ram": 4096}, {"prompt-cache": 3 * 8192}),
+    ("llama.cpp", {"cache_ram": 0}, {}),
+    ("mlx-lm", {"prompt_cache_bytes": 10**11}, {"prompt-cache": 10 * 8192}),
+]
+
+
+@pytest.mark.parametrize(("engine", "options", "tokens"), TOLD, ids=[f"{engine} {options}" for engine, options, _ in TOLD])
+def test_options_tell_tiers(engine: str, options: dict[str, Any], tokens: dict[str, int]) -> None:
+    rows = below(engine, "llama-3.1-8b", TierAsk(tokens=8192, device_bytes=30 * GIB), **options)
+    found = {name: row.tokens for name, row in rows.items() if name != "checkpoints"}
+    assert found == tokens
+    assert not any(row.flags for row in rows.values())
+
+
+def test_a_connector_without_groups_takes_room_on_the_gpu() -> None:
+    plain, held = (on("vllm", "gpt-oss-20b", **more) for more in ({}, {"kv_transfer_config": json.dumps(LMCACHE)}))
+    pools = [prepared.largest_pool(20 * GIB) for prepared in (plain, held)]
+    assert pools[0] is not None
+    assert pools[1] is not None
+    assert pools[0].num_tokens > 1.5 * pools[1].num_tokens
+
+
+def test_a_receipt_shows_what_the_options_ask_of_the_host(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("receipt", "llama-3.1-8b", "--gpu", "h100-sxm-80gb", "--set", "kv_offloading_size=100")
+    code, out, _ = run(capsys, *words, "-f", "json")
+    rows = json.loads(out)["receipts"][0]["tiers"]["rows"]
+    assert code == 0
+    assert [(row["tier"], row["tokens"]) for row in rows][1:] == [("vllm-offload", 819_200)]
+    _, out, _ = run(capsys, *words)
+    assert "below the GPU, sessions of 128k tokens" in out
+    assert "to type" not in out
+
+
+NOT_TAKEN = [
+    ("vllm", {"kv_transfer_config": "{"}, "expected a JSON object with `kv_connector`"),
+    ("vllm", {"kv_transfer_config": "[" * 100_000}, "expected a JSON object with `kv_connector`"),
+    ("vllm", {"kv_transfer_config": '{"kv_connector": 7}'}, "expected a JSON object with `kv_connector`"),
+    ("vllm", {"kv_offloading_size": "nan"}, "kv_offloading_size"),
+    ("vllm", {"kv_offloading_size": "-1"}, "must be above 0"),
+    ("vllm", {"kv_offloading_backend": "pigeons"}, "unknown value `pigeons`"),
+    ("vllm", {"lmcache_chunk_size": "0"}, "must be from 1 to"),
+    ("sglang", {"hicache_size": "-3"}, "must be 0 or more"),
+    ("sglang", {"host_free_bytes": "0"}, "host_free_bytes"),
+    ("llama.cpp", {"cache_ram": "-2"}, "must be from -1 to"),
+    ("mlx-lm", {"prompt_cache_bytes": "0"}, "must be from 1 to"),
+]
+
+
+@pytest.mark.parametrize(("engine", "options", "words"), NOT_TAKEN, ids=[words for _, _, words in NOT_TAKEN])
+def test_options_that_are_none_are_refused(engine: str, options: dict[str, str], words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        make_engine(engine, options)

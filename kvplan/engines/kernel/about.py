@@ -93,6 +93,7 @@ class About(Struct, frozen=True, kw_only=True):
     weight_formats: tuple[str, ...] = ("fp8", "int4")
     weight_flags: Mapping[str, str] = field(default_factory=dict)  # format -> what loads any checkpoint in it
     weight_cards: Mapping[str, int] = field(default_factory=dict)
+    tier_options: tuple[str, ...] = ()  # its own options that fill memory below the device
     reserve: Reserve = Reserve(GIB, "activations, context")
     share: Share = Share(meaning="what its context needs")
     command: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ ABOUT: Final = About(
     latest="0.5.0",
     source="llama.cpp 0c1e57098 (libllama 0.5.0, ggml 0.25.3)",
     engine="kvplan.engines.llama_cpp.engine:LlamaCpp",
+    tier_options=("cache_ram", "ctx_checkpoints"),
     roles={"kv_dtype": "kv_dtype"},
     also={"kv_dtype": ("cache_type_k", "cache_type_v")},
     cache_dtypes={

@@ -15,6 +15,8 @@ from kvplan.engines.llama_cpp.memory import CACHE_TYPES
 from kvplan.errors import OptionError, nearest
 from kvplan.gguf.ggml import GGML_TYPES
 
+CACHE_RAM_MIB: Final = 8192  # --cache-ram where nobody says
+CHECKPOINTS: Final = 32  # --ctx-checkpoints: of each slot
 AUTO: Final = -1  # `--parallel -1`: the front end chooses
 Flash = Literal["on", "off", "auto"]
 
@@ -68,8 +70,8 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
     ctx_type: str = "default"
     embeddings: bool = False
     offload_kqv: bool = True
-    cache_ram: int = 8192  # MiB of host memory for prompts; -1: no limit, 0: none
-    ctx_checkpoints: int = 32  # of each slot
+    cache_ram: int = CACHE_RAM_MIB  # MiB of host memory for prompts; -1: no limit, 0: none
+    ctx_checkpoints: int = CHECKPOINTS  # of each slot
 
     def __post_init__(self) -> None:
         _one_of("frontend", self.frontend, FRONT_ENDS)
@@ -81,7 +83,15 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
                 _one_of(name, getattr(self, name), CACHE_TYPES)
         if self.kv_dtype != "auto":
             _cache_type(self.kv_dtype)
-        for name, minimum in (("ctx_size", 0), ("parallel", AUTO), ("batch", 1), ("ubatch_size", 0), ("n_rs_seq", 0)):
+        for name, minimum in (
+            ("ctx_size", 0),
+            ("parallel", AUTO),
+            ("batch", 1),
+            ("ubatch_size", 0),
+            ("n_rs_seq", 0),
+            ("cache_ram", -1),
+            ("ctx_checkpoints", 0),
+        ):
             value = getattr(self, name)
             if value is not None and not minimum <= value < 2**31:
                 raise OptionError(f"llama.cpp option {name} must be from {minimum} to 2**31 - 1, got {value}", option=name)
@@ -155,6 +165,8 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         words += ["--swa-full"] if self.keeps_all else []
         if self.kv_unified is not None:
             words.append("--kv-unified" if self.kv_unified else "--no-kv-unified")
+        words += [f"--cache-ram {self.cache_ram}"] if self.cache_ram != CACHE_RAM_MIB else []
+        words += [f"--ctx-checkpoints {self.ctx_checkpoints}"] if self.ctx_checkpoints != CHECKPOINTS else []
         words += ["--embedding"] if self.embeddings else []
         words += ["--no-kv-offload"] if not self.offload_kqv else []
         return " ".join(words)

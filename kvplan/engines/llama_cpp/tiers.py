@@ -18,6 +18,7 @@ from kvplan.domain.dtypes import lookup
 from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.engines.llama_cpp.context import Context
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Part, Tensor
+from kvplan.engines.llama_cpp.options import CACHE_RAM_MIB
 from kvplan.errors import Refused
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import MROPE, MROPE_BY_SECTIONS, PURE_RECURRENT
@@ -108,8 +109,6 @@ def _compressed(h: Hparams, context: Context[int], tokens: int) -> Saved:
     return Saved(whole, kept)
 
 
-CACHE_RAM_MIB: Final = 8192  # --cache-ram where nobody says
-CHECKPOINTS: Final = 32  # --ctx-checkpoints: of each slot
 MIN_STEP: Final = 8192  # tokens between two of them: --checkpoint-min-step
 _AT_THE_END: Final = 2  # beside those: 4 and 4 + n_ubatch tokens before a prompt's end
 
@@ -126,11 +125,14 @@ def checkpoints_of(tokens: int, most: int) -> tuple[int, int]:
 
 def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
     """llama-server's prompt cache, and the checkpoints of the slots that run, which lie outside it."""
-    if ask.host_bytes is None:
-        return
     options, slots = on.engine.options, max(1, ask.slots)
-    told = ask.host_bytes // MIB
-    flags = f"--cache-ram {told}"
+    asked = ask.host_bytes is not None
+    if options.frontend != "server" or (not asked and ask.disk_bytes is not None):
+        return
+    told = ask.host_bytes // MIB if ask.host_bytes is not None else options.cache_ram
+    flags = f"--cache-ram {told}" if asked else ""
+    if told <= 0:
+        return
     try:
         context = on.context(ask.tokens, slots)
     except Refused as problem:
@@ -168,7 +170,7 @@ def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
             returned_tokens=ask.tokens,
             beside_bytes=live,
             evidence=on.evidence(),
-            flags=f"--ctx-checkpoints {options.ctx_checkpoints}",
+            flags=f"--ctx-checkpoints {options.ctx_checkpoints}" if asked else "",
             notes=(
                 f"a checkpoint is {each:,} bytes ({each / MIB:.1f} MiB), and every slot keeps up to {options.ctx_checkpoints}",
             ),

@@ -10,6 +10,7 @@ ABOUT: Final = About(
     latest="0.32.2",
     source="mlx-lm 0.32.2, mlx 0.32.4: generate.py, models/cache.py, models/*.py",
     engine="kvplan.engines.mlx_lm.engine:MlxLm",
+    tier_options=("prompt_cache_size", "prompt_cache_bytes"),
     roles={"kv_dtype": "dtype"},
     cache_dtypes={name: f"mlx_lm.convert --dtype {name}" for name in ("bfloat16", "float16")},
     weight_formats=("mlx-8bit", "mlx-4bit"),

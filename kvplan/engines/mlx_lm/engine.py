@@ -206,5 +206,8 @@ class MlxLmOn(Prepared):
         if options.max_kv_size is not None and self.reading.traits.plain:
             return ["mlx_lm.generate", f"--max-kv-size {options.max_kv_size}", *flags]
         flags.append(f"--decode-concurrency {batch_size} --prompt-concurrency {min(batch_size, options.prompt_concurrency)}")
-        flags.append(f"--prompt-cache-bytes {self.totals(At(context, batch_size)).allocated}")
+        if options.prompt_cache_size != _DEFAULT.prompt_cache_size:
+            flags.append(f"--prompt-cache-size {options.prompt_cache_size}")
+        limit = options.prompt_cache_bytes
+        flags.append(f"--prompt-cache-bytes {self.totals(At(context, batch_size)).allocated if limit is None else limit}")
         return ["mlx_lm.server", *flags]

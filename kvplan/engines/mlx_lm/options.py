@@ -38,6 +38,8 @@ class MlxLmOptions(Struct, frozen=True, kw_only=True):
     decode_concurrency: int = 32
     prompt_concurrency: int = 8
     prompt_len: int | None = None
+    prompt_cache_size: int = 10  # entries that the server keeps of finished requests
+    prompt_cache_bytes: int | None = None  # and bytes of them, running requests included; None: no limit
 
     def __post_init__(self) -> None:
         if self.dtype.removeprefix("torch.").lower() not in {"auto", *DTYPES}:
@@ -46,10 +48,10 @@ class MlxLmOptions(Struct, frozen=True, kw_only=True):
                 hint="a narrower cache is «set kv_bits=8» or kv_bits=4",
                 option="dtype",
             )
-        for name in ("prefill_step_size", "decode_concurrency", "prompt_concurrency"):
+        for name in ("prefill_step_size", "decode_concurrency", "prompt_concurrency", "prompt_cache_size"):
             _within(name, getattr(self, name), 1)
         _within("quantized_kv_start", self.quantized_kv_start, 0)
-        for name in ("max_kv_size", "prompt_len"):
+        for name in ("max_kv_size", "prompt_len", "prompt_cache_bytes"):
             if getattr(self, name) is not None:
                 _within(name, getattr(self, name), 1)
         if self.kv_bits is not None:

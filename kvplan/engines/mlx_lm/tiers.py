@@ -69,16 +69,18 @@ def trimmed(on: MlxLmOn, tokens: int) -> bool:
 
 def tiers(on: MlxLmOn, ask: TierAsk) -> Iterator[Tier]:
     """The server's prompt cache, in the memory that the GPU uses too."""
-    if ask.host_bytes is None:
+    options, batched = on.engine.options, on.linear_in_batch
+    asked = ask.host_bytes is not None
+    if not asked and (ask.disk_bytes is not None or options.prompt_cache_bytes is None):
         return
-    budget, batched = min(ask.host_bytes, MAX_COUNT), on.linear_in_batch
+    budget = min(ask.host_bytes if ask.host_bytes is not None else options.prompt_cache_bytes or 0, MAX_COUNT)
     title = "prompt cache"
     try:
         entry = entry_bytes(on, ask.tokens, 0, batched=batched)
     except Refused as problem:
         yield Tier(tier="prompt-cache", title=title, place="host", budget_bytes=budget, refused=problem.reason)
         return
-    count = budget // max(entry, 1)
+    count = budget // max(entry, 1) if asked else entries(options.prompt_cache_size, budget, entry)
     yield Tier(
         tier="prompt-cache",
         title=title,
@@ -90,7 +92,7 @@ def tiers(on: MlxLmOn, ask: TierAsk) -> Iterator[Tier]:
         session_bytes=entry,
         returned_tokens=ask.tokens,
         evidence=on.evidence(),
-        flags=f"--prompt-cache-size {max(count, 1)} --prompt-cache-bytes {budget}",
+        flags=f"--prompt-cache-size {max(count, 1)} --prompt-cache-bytes {budget}" if asked else "",
         notes=tuple(_notes(on, ask, entry, budget)),
     )
 

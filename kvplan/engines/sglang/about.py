@@ -30,6 +30,7 @@ ABOUT: Final = About(
     latest="0.5.23",
     source="sglang 0.5.23, srt/mem_cache, srt/model_executor/pool_configurator.py, srt/arg_groups",
     engine="kvplan.engines.sglang.engine:Sglang",
+    tier_options=("enable_hierarchical_cache",),
     roles={
         "kv_dtype": "kv_cache_dtype",
         "tensor_parallel": "tp_size",

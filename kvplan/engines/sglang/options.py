@@ -102,6 +102,11 @@ class SglangOptions(Struct, frozen=True, kw_only=True):
     language_only: bool = False
     language_model_only: bool = False
     mm_feature_transport: str = ""
+    enable_hierarchical_cache: bool = False
+    hicache_size: int = 0  # GB (10**9) of host memory, of each rank; 0: by ratio
+    hicache_ratio: float | None = None  # of the GPU's pools; None: 2, or what the host has room for
+    hicache_host_memory_fraction: float = 0.8
+    hicache_mem_layout: str = "page_first"
     # the environment
     vlm_cache_size_mb: int | None = None  # SGLANG_VLM_CACHE_SIZE_MB
     mm_feature_cache_mb: int | None = None  # SGLANG_MM_FEATURE_CACHE_MB
@@ -112,6 +117,7 @@ class SglangOptions(Struct, frozen=True, kw_only=True):
     device_name: str = "NVIDIA H100 80GB HBM3"
     device_memory_bytes: int = 81559 * 2**20  # what nvidia-smi calls the total
     compute_capability: int = 90  # 90 is sm_90
+    host_free_bytes: int | None = None  # what the host has free, for HiCache; None: not looked at
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -120,6 +126,12 @@ class SglangOptions(Struct, frozen=True, kw_only=True):
             if getattr(self, name) not in known:
                 shown = ", ".join(f"`{k}`" for k in known if k)
                 raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}", option=name)
+        if not 0 <= self.hicache_size < _MOST or not 0 <= (self.hicache_ratio or 0) < _MOST:
+            raise OptionError("hicache_size and hicache_ratio must be 0 or more", option="hicache_size")
+        if not 0 < self.hicache_host_memory_fraction <= 1:
+            raise OptionError("hicache_host_memory_fraction must be above 0 and at most 1", option="hicache_host_memory_fraction")
+        if self.host_free_bytes is not None:
+            _within("host_free_bytes", self.host_free_bytes)
         self._check_numbers()
         cache_dtype(self.kv_cache_dtype)
         if self.attention_groups > 1 and self.tp_size % self.attention_groups:

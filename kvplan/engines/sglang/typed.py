@@ -23,7 +23,7 @@ _BESIDE: Final = frozenset(
     {
         "kv_cache_dtype", "tp_size", "pp_size", "dp_size", "attn_dp_size", "ep_size", "enable_dp_attention", "context_length",
         "max_running_requests", "mem_fraction_static", "draft", "device_name", "device_memory_bytes", "compute_capability",
-        *ENVIRONMENT,
+        "host_free_bytes", *ENVIRONMENT,
     }
 )  # fmt: skip
 

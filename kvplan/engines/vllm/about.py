@@ -25,6 +25,7 @@ ABOUT: Final = About(
     latest="0.33.0",
     source="vllm 0.9.1 to 0.33.0, v1/core/kv_cache_utils.py (0.33: kv_cache_planning.py), v1/kv_cache_interface.py",
     engine="kvplan.engines.vllm.engine:Vllm",
+    tier_options=("kv_offloading_size", "kv_transfer_config", "dyn_kvbm_cpu_cache_gb", "dyn_kvbm_disk_cache_gb"),
     roles={
         "kv_dtype": "kv_cache_dtype",
         "tensor_parallel": "tensor_parallel_size",

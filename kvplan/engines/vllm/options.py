@@ -9,6 +9,7 @@ from msgspec import Struct
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.vllm.batch import Batch, Host, settled
+from kvplan.engines.vllm.connectors import connector, parse
 from kvplan.engines.vllm.releases import NGRAM_AHEAD
 from kvplan.errors import OptionError
 from kvplan.units import GIB
@@ -24,10 +25,15 @@ _PARALLEL: Final = (
     "decode_context_parallel_size",
     "prefill_context_parallel_size",
 )
+#: Sizes of tiers in GiB or GB; 0: none.
+_SIZES: Final = (
+    "lmcache_max_local_cpu_size", "lmcache_max_local_disk_size", "dyn_kvbm_cpu_cache_gb", "dyn_kvbm_disk_cache_gb",
+)  # fmt: skip
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "kv_cache_layout": ("", "NHD", "HND", "LBNHC", "LBHNC", *sorted(_OUTERMOST)),
     "usage_context": ("OPENAI_API_SERVER", "LLM_CLASS"),
     "device": ("cuda", "cpu"),
+    "kv_offloading_backend": ("native", "lmcache"),
     "mamba_cache_mode": ("auto", "none", "align", "all"),
     "performance_mode": ("balanced", "throughput", "interactivity"),
 }
@@ -83,6 +89,18 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
     enable_lora: bool = False
     max_loras: int = 1
     max_lora_rank: int = 16
+    # below the GPU
+    kv_offloading_size: float | None = None  # GiB of host memory, all ranks together
+    kv_offloading_backend: str = "native"  # or lmcache
+    kv_transfer_config: str = ""  # the flag's JSON
+    distributed_executor_backend: str = ""
+    use_simple_kv_offload: bool = False  # VLLM_USE_SIMPLE_KV_OFFLOAD
+    lmcache_local_cpu: bool = True  # LMCACHE_LOCAL_CPU, and so on
+    lmcache_max_local_cpu_size: float = 5.0  # GiB of each worker
+    lmcache_max_local_disk_size: float = 0.0
+    lmcache_chunk_size: int = 256  # tokens
+    dyn_kvbm_cpu_cache_gb: float = 0.0  # DYN_KVBM_CPU_CACHE_GB: 10**9 bytes, all ranks together
+    dyn_kvbm_disk_cache_gb: float = 0.0
     # the machine
     device: str = "cuda"  # or cpu
     device_name: str = "NVIDIA H100 80GB HBM3"
@@ -110,6 +128,13 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
             if getattr(self, name) not in known:
                 shown = ", ".join(f"`{k}`" for k in known if k)
                 raise OptionError(f"{name}: unknown value `{getattr(self, name)[:40]}`", hint=f"one of {shown}", option=name)
+        for name in ("kv_offloading_size", *_SIZES):
+            size = getattr(self, name)
+            if (size is not None and not (size > 0 if name == "kv_offloading_size" else size >= 0)) or (size or 0) >= 2**30:
+                raise OptionError(f"{name} must be above 0 and below 2**30, got {size}", option=name)
+        _within("lmcache_chunk_size", self.lmcache_chunk_size, 1, 2**20)
+        if self.kv_transfer_config.strip():
+            parse(self.kv_transfer_config)
         if self.speculative_config:
             parse_speculative(self.speculative_config)
         self.capture_sizes  # noqa: B018  a bad list is refused here
@@ -181,6 +206,12 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
     def has_bfloat16(self) -> bool:
         """Whether the card computes in bfloat16. Source: `platforms/cuda.py:supported_dtypes`."""
         return self.device != "cuda" or self.compute_capability >= _BFLOAT16
+
+    @property
+    def one_group(self) -> bool:
+        """Whether every layer is held in full: asked for, or because a connector does not know groups."""
+        found = connector(self)
+        return self.disable_hybrid_kv_cache_manager or (found is not None and found.one_group)
 
     @property
     def block_outermost(self) -> bool:

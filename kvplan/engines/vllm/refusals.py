@@ -119,7 +119,7 @@ def _cache(model: Model, options: VllmOptions, version: tuple[int, ...], memorie
     if compressed(model) and dtype not in {"auto", "fp8_ds_mla", "bfloat16", *FP8}:
         yield f"no attention backend takes kv_cache_dtype {dtype} with compressed entries"
     if (
-        options.disable_hybrid_kv_cache_manager
+        options.one_group
         and any(isinstance(m, Recurrent) for m in memories)
         and (latent or any(isinstance(m, Softmax) for m in memories))
     ):

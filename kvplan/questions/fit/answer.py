@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from kvplan.architectures.weights import stored_weights
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
-from kvplan.domain.tiers import Tiers
+from kvplan.domain.tiers import TierAsk, Tiers
 from kvplan.domain.unified import working_set
 from kvplan.engines import about, option_names
 from kvplan.engines.kernel.engine import Served, Serving
@@ -211,10 +211,12 @@ def _answered(
 
 def _tiers(q: Question, room: Room, batch_size: int, context: int) -> Tiers | None:
     """What lies below the device, of sessions as long as the question's, or the answer's."""
-    if q.below is None:
+    told = q.below or TierAsk(tokens=0)
+    ask = replace(told, tokens=told.tokens or min(context, q.ceiling), slots=batch_size)
+    if ask.tokens == MAX_COUNT or batch_size >= MAX_COUNT:
         return None
-    tokens = q.below.tokens or min(context, q.ceiling)
-    return room.tiers(batch_size, context, replace(q.below, tokens=tokens, slots=batch_size), q.caches)
+    asked = q.below is not None or bool(q.options.keys() & set(about(q.engine).tier_options))
+    return room.tiers(batch_size, context, ask, q.caches) if asked else None
 
 
 def wanted_weights(q: Question) -> str:

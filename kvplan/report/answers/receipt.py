@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from kvplan.domain.tables import Table
 from kvplan.questions.receipt import Receipt
+from kvplan.report.answers import tiers
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.lines import line_row, lines_table
 from kvplan.report.blocks import Block, Notes, Rows, Section, Steps, Verdict, View
@@ -43,6 +44,7 @@ class ReceiptAnswer(Struct, frozen=True):
                 blocks.append(Steps(("the server prints:", *(f"  {line}" for line in one.lines))))
             if one.notes:
                 blocks.append(Notes(one.notes))
+            blocks += tiers.blocks(one.tiers) if one.tiers is not None else []
             yield Section(blocks=blocks, apart=True)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec.structs import replace
+
 from kvplan.domain.allocation import Evidence
 from kvplan.domain.tiers import Kept, Tier, TierAsk
 from kvplan.engines.sglang.engine import SglangOn
@@ -27,6 +29,8 @@ def tiers(on: SglangOn, ask: TierAsk) -> Iterator[Tier]:
     found = stages[on.rank]
     if ask.host_bytes is not None:
         yield _host(on, found, ask, ask.host_bytes)
+    elif ask.disk_bytes is None and on.engine.options.enable_hierarchical_cache:
+        yield _told(on, found, ask)
     if ask.disk_bytes is not None:
         yield from _storage(on, found, ask, ask.disk_bytes)
 
@@ -56,17 +60,46 @@ def _host(on: SglangOn, found: Reserved, ask: TierAsk, budget: int) -> Tier:
         pools = host_pools(on.args, found, asked)
     except Refused as problem:
         return Tier(tier=name, title=title, place="host", budget_bytes=budget, refused=problem.reason, flags=flags)
-    groups = _data_ranks(on)
-    sessions = _sessions(on, pools, ask.tokens) * groups
     told = pools.bytes * ranks if compressed else size * _GB * ranks
+    return _row(on, found, ask, pools, told, flags)
+
+
+def _told(on: SglangOn, found: Reserved, ask: TierAsk) -> Tier:
+    """What the options say: a size, a ratio, or what the host has free."""
+    options, ranks = on.engine.options, _ranks(on)
+    asked = Asked(
+        size_gb=options.hicache_size,
+        ratio=options.hicache_ratio,
+        free_bytes=options.host_free_bytes,
+        ranks=ranks,
+        layout=options.hicache_mem_layout,
+        fraction=options.hicache_host_memory_fraction,
+    )
+    told = options.hicache_size * _GB * ranks
+    try:
+        pools = host_pools(on.args, found, asked)
+    except Refused as problem:
+        return Tier(tier="hicache", title="HiCache", place="host", budget_bytes=told, refused=problem.reason)
+    row = _row(on, found, ask, pools, told or pools.bytes * ranks, "")
+    if options.hicache_size or options.hicache_ratio is not None or options.host_free_bytes is not None:
+        return row
+    return replace(row, notes=(_UNKNOWN, *row.notes))
+
+
+_UNKNOWN: Final = "twice the GPU's pools, or less where the host has less free: kvplan is not told (--set host_free_bytes=BYTES)"
+
+
+def _row(on: SglangOn, found: Reserved, ask: TierAsk, pools: HostPools, told: int, flags: str) -> Tier:
+    """The host's pools of all ranks as one row."""
+    ranks, groups = _ranks(on), _data_ranks(on)
     return Tier(
-        tier=name,
-        title=title,
+        tier="hicache",
+        title="HiCache",
         place="host",
         budget_bytes=told,
         used_bytes=(pools.bytes - pools.outside_bytes) * ranks,
         tokens=pools.tokens * groups,
-        sessions=sessions,
+        sessions=_sessions(on, pools, ask.tokens) * groups,
         session_bytes=_session_bytes(on, pools, ask.tokens) * (ranks // groups),
         returned_tokens=ask.tokens // on.args.page_size * on.args.page_size,
         ranks=ranks,

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.engines.vllm.engine import VllmOn
 from kvplan.engines.vllm.tiers import native
+from kvplan.engines.vllm.tiers.words import kept, transfer, world
 
 
 def tiers(on: VllmOn, ask: TierAsk) -> Iterator[Tier]:
     """Mooncake Store: a segment of every rank; how its bytes become tokens is the most that they could hold."""
     if ask.host_bytes is None:
         return
-    from kvplan.engines.vllm.tiers.answer import kept, transfer, world
-
     ranks = world(on)
     each, size = ask.host_bytes // ranks, max(on.plan.block_bytes)
     need = max(native.request_chunks(on.plan, 1, ask.tokens), 1)

@@ -7,19 +7,29 @@ lib/bindings/kvbm/python/kvbm/vllm_integration/connector_worker.py:register_kv_c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from msgspec.structs import replace
 
 from kvplan.domain.tiers import Place, Tier, TierAsk
-from kvplan.engines.vllm.engine import Vllm, VllmOn
+from kvplan.engines.vllm.engine import Vllm
 from kvplan.engines.vllm.specs import Rows
 from kvplan.engines.vllm.tiers import lmcache
+from kvplan.engines.vllm.tiers.words import kept, reason, refused, transfer, world
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
+if TYPE_CHECKING:
+    from kvplan.engines.vllm.engine import VllmOn
+
+T = TypeVar("T")
+
 _GB: Final = 10**9
 _MODULE: Final = "kvbm.vllm_integration.connector"
+_NAMES: Final[dict[Place, tuple[str, str, str]]] = {
+    "host": ("kvbm", "Dynamo KVBM", "DYN_KVBM_CPU_CACHE_GB"),
+    "disk": ("kvbm-disk", "Dynamo KVBM, disk", "DYN_KVBM_DISK_CACHE_GB"),
+}
 _SHAPES: Final = "Hybrid models with different KV cache shapes are not supported yet."
 
 
@@ -44,42 +54,45 @@ def blocks(budget_gb: float, one: int) -> int:
 
 
 def tiers(on: VllmOn, ask: TierAsk) -> Iterator[Tier]:
-    """The host's and the disk's tier."""
-    wanted: tuple[tuple[Place, int | None, str, str], ...] = (
-        ("host", ask.host_bytes, "kvbm", "DYN_KVBM_CPU_CACHE_GB"),
-        ("disk", ask.disk_bytes, "kvbm-disk", "DYN_KVBM_DISK_CACHE_GB"),
-    )
-    for place, budget, name, variable in wanted:
+    """The host's and the disk's tier, of budgets in bytes."""
+    for place, budget in _placed(ask.host_bytes, ask.disk_bytes):
         if budget is not None:
-            yield _tier(on, ask, place, budget, name, variable)
+            yield _tier(on, ask.tokens, place, budget // _GB)
 
 
-def _tier(on: VllmOn, ask: TierAsk, place: Place, budget: int, name: str, variable: str) -> Tier:
-    told = budget // _GB
-    title = "Dynamo KVBM" if place == "host" else "Dynamo KVBM, disk"
+def told(on: VllmOn, tokens: int) -> Iterator[Tier]:
+    """What its environment variables say."""
     options = on.engine.options
-    ranks = options.tensor_parallel_size * options.pipeline_parallel_size * options.prefill_context_parallel_size
-    from kvplan.engines.vllm.tiers.answer import kept, reason, transfer
+    for place, size in _placed(options.dyn_kvbm_cpu_cache_gb, options.dyn_kvbm_disk_cache_gb):
+        if size:
+            yield _tier(on, tokens, place, size)
 
+
+def _placed(host: T, disk: T) -> tuple[tuple[Place, T], tuple[Place, T]]:
+    return ("host", host), ("disk", disk)
+
+
+def _tier(on: VllmOn, tokens: int, place: Place, size_gb: float) -> Tier:
+    name, title, variable = _NAMES[place]
+    budget = int(size_gb * _GB)
     try:
-        one, tokens = block_bytes(on)
+        one, each = block_bytes(on)
     except Refused as problem:
-        return Tier(tier=name, title=title, place=place, budget_bytes=told * _GB, refused=reason(problem))
-    count = blocks(told, one)
-    need = ceil_div(ask.tokens, tokens)
+        return refused(name, title, budget, reason(problem), place=place)
+    count, need = blocks(size_gb, one), ceil_div(tokens, each)
     return Tier(
         tier=name,
         title=title,
         place=place,
-        budget_bytes=told * _GB,
+        budget_bytes=budget,
         used_bytes=count * one,
-        tokens=count * tokens,
+        tokens=count * each,
         sessions=count // need,
         session_bytes=need * one,
-        returned_tokens=ask.tokens // tokens * tokens,
-        ranks=ranks,
+        returned_tokens=tokens // each * each,
+        ranks=world(on),
         kept=kept(on),
-        flags=f"{variable}={told} before it, {transfer('DynamoConnector', kv_connector_module_path=_MODULE)}",
+        flags=f"{variable}={size_gb:g} before it, {transfer('DynamoConnector', kv_connector_module_path=_MODULE)}",
         notes=tuple(_notes(on, place)),
     )
 
