@@ -286,6 +286,8 @@ def make_log(r: random.Random) -> bytes:
     words = [
         "Initializing a V1 LLM engine (v0.11.0) with config: model='x', max_seq_len=16", "Available KV cache memory: 9.99 GiB",
         "GPU KV cache size: 999,999 tokens", "llama_context:", "llama_kv_cache: size = 1.00 MiB ( 256 cells, 1 layers, 1/1 seqs)",
+        'msg="starting runner" cmd="ollama runner --ollama-engine --model x"', 'msg="kv cache" device=CUDA0 size="1.0 GiB"',
+        'msg=load request="{Operation:commit L:[] Parallel:2 BatchSize:512 FlashAttention:true KvSize:8192 KvCacheType:q8_0 N:1"',
     ]  # fmt: skip
     picked = [r.choice((*words, *text.splitlines()[:400])) for _ in range(r.choice((1, 5, 60)))]
     return flipped(r, "\n".join(picked).encode()) if r.random() < 0.7 else "\n".join(picked).encode()

@@ -26,5 +26,6 @@ ABOUT: Final = About(
     program="OLLAMA_",
     rules="ollama server/routes.go, server/sched.go, llm/llama_server.go; what is allocated is llama.cpp's",
     audit="kvplan.engines.ollama.audit",
+    logs="kvplan.engines.ollama.log",
     commands="kvplan.engines.ollama.commandline:COMMANDS",
 )

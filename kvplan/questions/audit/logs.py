@@ -36,7 +36,7 @@ def reader_of(path: Path) -> Any | None:
         return None
     if head.lstrip()[:1] in {"", "{"}:
         return None
-    for found in ABOUTS.values():
+    for found in sorted(ABOUTS.values(), key=lambda about: not about.behind):  # who starts another prints its lines too
         module = located(found.logs) if found.logs else None
         if module is None:
             continue
