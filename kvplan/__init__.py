@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kvplan.api.capacity import capacity as capacity
     from kvplan.api.committee import committee as committee
     from kvplan.api.compare import compare as compare
+    from kvplan.api.diff import diff as diff
     from kvplan.api.explain import explain as explain
     from kvplan.api.explain import try_explain as try_explain
     from kvplan.api.fit import fit as fit
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from kvplan.loading import load as load
     from kvplan.questions.committee.result import Committee as Committee
     from kvplan.questions.compare import Comparison as Comparison
+    from kvplan.questions.diff import Diff as Diff
     from kvplan.questions.explain.explanation import Explanation as Explanation
     from kvplan.questions.fit.question import Fit as Fit
     from kvplan.questions.measure.measured import Measured as Measured
@@ -58,6 +60,7 @@ _HOMES = {
     "Buffer": "domain.allocation",
     "Committee": "questions.committee.result",
     "Comparison": "questions.compare",
+    "Diff": "questions.diff",
     "EnvironmentMissing": "errors",
     "Explanation": "questions.explain.explanation",
     "Fit": "questions.fit.question",
@@ -77,6 +80,7 @@ _HOMES = {
     "capacity": "api.capacity",
     "committee": "api.committee",
     "compare": "api.compare",
+    "diff": "api.diff",
     "dtypes": "api.lists",
     "estimate": "api",
     "explain": "api.explain",

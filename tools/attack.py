@@ -310,8 +310,11 @@ def make_words(r: random.Random) -> list[str]:
         "70% 4k, 30% 32k",
         "fp8",
         "~nosuchuser/x",
+        "vllm@0.26",
+        "vllm@0.33",
+        "kv-dtype",
     ]
-    commands = ("estimate", "compare", "fit", "reserve", "explain", "spec", "models", "committee", "sweep")
+    commands = ("estimate", "compare", "fit", "reserve", "explain", "spec", "models", "committee", "sweep", "diff")
     flags = (
         "-s",
         "-b",
@@ -331,6 +334,8 @@ def make_words(r: random.Random) -> list[str]:
         "--dp",
         "--ep",
         "--example",
+        "--of",
+        "--budget",
     )
     return [r.choice(commands), r.choice(values), *(r.choice((*flags, *values)) for _ in range(r.randrange(6)))]
 

@@ -62,6 +62,11 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "validate": Command(
             "validate", "validate", ("validate llama-3.1-8b -s 4k -b 2 --device cpu", "validate gpt2 --against transformers")
         ),
+        "diff": Command(
+            "diff",
+            "diff",
+            ("diff vllm@0.26 vllm@0.33", "diff bf16 fp8 --of kv-dtype -e vllm", "diff old.json new.json --of model"),
+        ),
         "audit": Command("audit", "audit", ("audit server.log --model llama-3.1-8b", "audit cases.jsonl -f json")),
     },
     "Look things up": {

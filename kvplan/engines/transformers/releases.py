@@ -18,68 +18,83 @@ OLDEST: Final = (4, 36)
 DYNAMIC: Final[Quirk[str]] = quirk(
     ((4, 36), "ignored", "cache_utils.py: DynamicCache.update concatenates, windows ignored"),
     ((4, 56), "less_one", "cache_utils.py: DynamicSlidingWindowLayer.update keeps sliding_window - 1"),
+    says="what a dynamic cache keeps of a window",
 )
 STATIC: Final[Quirk[str]] = quirk(
     ((4, 36), "ignored", "cache_utils.py: StaticCache.__init__, every layer max_cache_len"),
     ((4, 56), "kept", "cache_utils.py: StaticCache.__init__ looks at layer_types"),
+    says="what a static cache keeps of a window",
 )
 EXTRA_LEN: Final[Quirk[int]] = quirk(
     ((4, 36), 1, "generation/utils.py: max_cache_length = max_length"),
     ((4, 49), 0, "generation/utils.py: max_cache_length = max_length - 1"),
+    says="tokens that a static cache has beyond what generate asks for",
 )
 HYBRID: Final[Quirk[str]] = quirk(
     ((4, 36), "alternating", "cache_utils.py: HybridCache, by (layer + 1) % sliding_window_pattern"),
     ((4, 53), "hybrid", "cache_utils.py: HybridCache, by layer_types; without them no layer slides"),
     ((4, 56), "static", "generation/utils.py: alias of static"),
     ((5, 0), "dynamic", "generation/utils.py: falls back to DynamicCache"),
+    says="what `hybrid` builds",
 )
 HYBRID_CHUNKED: Final[Quirk[str]] = quirk(
     ((4, 36), "chunked", "cache_utils.py: HybridChunkedCache"),
     ((4, 53), "hybrid", "cache_utils.py: HybridChunkedCache, by layer_types"),
     ((4, 56), "static", "generation/utils.py: alias of static"),
+    says="what `hybrid_chunked` builds",
 )
 WINDOW_UNCLIPPED: Final[Quirk[bool]] = quirk(
     ((4, 36), True, "cache_utils.py: HybridChunkedCache allocates the whole window"),
     ((4, 52), False, "cache_utils.py: HybridChunkedCache takes the smaller of window and length"),
+    says="a chunked cache allocates the whole window",
 )
 SLIDING_WINDOW: Final[Quirk[str]] = quirk(
     ((4, 36), "everywhere", "cache_utils.py: SlidingWindowCache gives every layer the window"),
     ((4, 56), "static", "generation/utils.py: alias of static"),
+    says="what `sliding_window` builds",
 )
 SLIDING_BOOKKEEPING: Final[Quirk[int]] = quirk(
     ((4, 36), 0, "cache_utils.py: no tensor beside keys and values"),
     ((5, 0), 8, "cache_utils.py: DynamicSlidingWindowLayer._sliding_window_tensor, int64"),
+    says="bytes beside each sliding layer",
 )
 STATIC_BOOKKEEPING: Final[Quirk[int]] = quirk(
     ((4, 36), 0, "cache_utils.py: positions are arguments"),
     ((5, 4), 8, "cache_utils.py: StaticLayer.cumulative_length, int64"),
+    says="bytes beside each layer of a static cache",
 )
 HYBRID_BOOKKEEPING: Final[Quirk[int]] = quirk(
     ((4, 36), 1, "cache_utils.py: HybridCache.is_sliding, one bool a layer"),
     ((4, 52, 1), 0, "cache_utils.py: HybridCache.is_sliding_list"),
+    says="bytes beside each layer of a hybrid cache",
 )
 ZEROPOINT: Final[Quirk[int]] = quirk(
     ((4, 36), 1, "quanto 0.2.0: zero points are int8"),
     ((4, 45), 0, "optimum-quanto 0.2.7: the shift has the dtype of the scale"),
+    says="bytes of quanto's zero points",
 )
 FIRST_VIEW: Final[Quirk[bool]] = quirk(
     ((4, 36), True, "cache_utils.py: DynamicCache.update stores the first projection itself"),
     ((4, 56), False, "cache_utils.py: DynamicLayer.lazy_initialization starts from an empty tensor"),
+    says="the first update keeps the projection that it is a view of",
 )
 HYBRID_EARLY: Final[Quirk[bool]] = quirk(
     ((4, 36), False, "cache_utils.py: layers are allocated by their first update, or all at once"),
     ((4, 54), True, "cache_utils.py: HybridCache.__init__ allocates even layers that never use it"),
     ((4, 56), False, "cache_utils.py: StaticLayer.lazy_initialization"),
+    says="a hybrid cache allocates layers that never use it",
 )
 SURPLUS_STATIC: Final[Quirk[bool]] = quirk(
     ((4, 36), True, "cache_utils.py: StaticCache.__init__ allocates a layer for each of the config's num_hidden_layers"),
     ((4, 49), False, "cache_utils.py: StaticCache.__init__ leaves layers on the meta device until their first update"),
     ((4, 50), True, "cache_utils.py: StaticCache.__init__ allocates at once again"),
     ((4, 56), False, "cache_utils.py: StaticLayer.lazy_initialization"),
+    says="a static cache allocates layers that the model does not run",
 )
 EMPTY_STATIC: Final[Quirk[bool]] = quirk(
     ((4, 36), True, "cache_utils.py: layers without attention get a StaticLayer too"),
     ((5, 15), False, "cache_utils.py: DummyLayer"),
+    says="layers without attention have a place in a static cache",
 )
 
 # Behaviour of single model types (of the text part); the first value is everybody else's.
@@ -106,6 +121,7 @@ DEFAULT_CACHE: Final[ByType[str]] = by_type(
             ((4, 53), "dynamic", "models/llama4: DynamicCache"),
         ),
     },
+    says="the cache that generate builds unasked",
 )
 LATENT: Final[ByType[bool]] = by_type(
     True,
@@ -128,6 +144,7 @@ LATENT: Final[ByType[bool]] = by_type(
             ((5, 18), True, "models/*/modeling_*.py: past_key_values.update(latent, rotary keys)"),
         ),
     },
+    says="latent attention keeps one latent instead of every head's keys and values",
 )
 STATE_DTYPE: Final[ByType[str]] = by_type(
     "state",
@@ -162,6 +179,7 @@ STATE_DTYPE: Final[ByType[str]] = by_type(
             ((5, 14), "state", "models/falcon_mamba; cache_utils.py: MambaCache.update_ssm_state"),
         ),
     },
+    says="the dtype of recurrent states",
 )
 STATIC_IGNORED: Final[ByType[bool]] = by_type(
     False,
@@ -216,6 +234,7 @@ STATIC_IGNORED: Final[ByType[bool]] = by_type(
             ((4, 56), False, "models/mpt: Cache"),
         ),
     },
+    says="a cache of the class's own, whatever is asked for",
 )
 KEY_DTYPE: Final[ByType[str]] = by_type(
     "",
@@ -231,6 +250,7 @@ KEY_DTYPE: Final[ByType[str]] = by_type(
             ((4, 56), "", "models/gptj: sincos.to(key.dtype)"),
         ),
     },
+    says="the dtype of rotary keys",
 )
 GATE_DTYPE: Final[ByType[str]] = by_type(
     "",
@@ -240,6 +260,7 @@ GATE_DTYPE: Final[ByType[str]] = by_type(
             ((5, 24), "float32", "models/deepseek_v4: the compressors' position_bias, added to the gates, is float32"),
         ),
     },
+    says="the dtype of compressors' gates",
 )
 ALL_HEADS: Final[ByType[bool]] = by_type(
     False,
@@ -249,6 +270,7 @@ ALL_HEADS: Final[ByType[bool]] = by_type(
             ((4, 37), False, "models/phi: grouped heads"),
         ),
     },
+    says="one KV head for each query head",
 )
 SHARED: Final[ByType[bool]] = by_type(
     True,
@@ -258,6 +280,7 @@ SHARED: Final[ByType[bool]] = by_type(
             ((4, 56), True, "models/gemma3n: Gemma3nTextAttention.forward"),
         ),
     },
+    says="layers that share keys and values keep none",
 )
 SHARED_REFERENCES: Final[ByType[bool]] = by_type(
     False,
@@ -267,6 +290,7 @@ SHARED_REFERENCES: Final[ByType[bool]] = by_type(
             ((5, 5, 4), False, "models/gemma4"),
         ),
     },
+    says="shared layers keep the source's states whole",
 )
 ZERO_SHARED: Final[ByType[bool]] = by_type(
     False,
@@ -276,6 +300,7 @@ ZERO_SHARED: Final[ByType[bool]] = by_type(
             ((5, 14), False, "cache_utils.py: get_layer_types_and_kwargs looks at num_kv_shared_layers > 0"),
         ),
     },
+    says="windows are lost where no layer shares",
 )
 STATIC_INDEX_ERROR: Final[ByType[bool]] = by_type(
     False,
@@ -285,8 +310,8 @@ STATIC_INDEX_ERROR: Final[ByType[bool]] = by_type(
             ((5, 10), False, "cache_utils.py: StaticCache.__init__"),
         ),
     },
+    says="a static cache raises where no layer shares",
 )
-#: Why a static cache raises.
 STATIC_ERROR: Final[ByType[str]] = by_type(
     "",
     {
@@ -314,6 +339,7 @@ STATIC_ERROR: Final[ByType[str]] = by_type(
             ((4, 54), "", "generation/utils.py: no flag is asked"),
         ),
     },
+    says="why a static cache raises",
 )
 OWN_WINDOW: Final[ByType[int]] = by_type(
     0,  # the window that the config says, plus one
@@ -323,6 +349,7 @@ OWN_WINDOW: Final[ByType[int]] = by_type(
             ((5, 20), 0, "configuration_mimo_v2_flash.py: sliding_window_size + 1"),
         ),
     },
+    says="which key the window is read from",
 )
 WINDOW_ON_MODULES: Final[ByType[bool]] = by_type(
     False,
@@ -332,6 +359,7 @@ WINDOW_ON_MODULES: Final[ByType[bool]] = by_type(
             ((5, 4), False, "cache_utils.py: DynamicSlidingWindowLayer"),
         ),
     },
+    says="the window lies in the modules, whole at once",
 )
 RECURRENT_SLIDES: Final[ByType[bool]] = by_type(
     False,
@@ -341,6 +369,7 @@ RECURRENT_SLIDES: Final[ByType[bool]] = by_type(
             ((5, 23), False, "configuration_recurrent_gemma.py: layer_types names linear layers"),
         ),
     },
+    says="recurrent layers have a window's bookkeeping",
 )
 COUNTER_BYTES: Final[ByType[int]] = by_type(
     0,
@@ -350,6 +379,7 @@ COUNTER_BYTES: Final[ByType[int]] = by_type(
             ((5, 13), 8, "models/xlstm: xLSTMCache.seqlen_offset, int64"),
         ),
     },
+    says="bytes of a counter beside the states",
 )
 CROSS_SLIDES: Final[ByType[bool]] = by_type(
     False,
@@ -363,6 +393,7 @@ CROSS_SLIDES: Final[ByType[bool]] = by_type(
         ),
         ("t5gemma2_decoder",): (((4, 36), True, "generation/utils.py: built with the decoder's config"),),
     },
+    says="cross-attention keeps a window of the encoder's output",
 )
 SPLIT_CONV: Final[ByType[bool]] = by_type(
     False,
@@ -372,6 +403,7 @@ SPLIT_CONV: Final[ByType[bool]] = by_type(
             ((5, 15), False, "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
         ),
     },
+    says="a convolution's state lies in three parts",
 )
 INDEX_ON_MODULES: Final[ByType[bool]] = by_type(
     False,
@@ -381,6 +413,7 @@ INDEX_ON_MODULES: Final[ByType[bool]] = by_type(
             ((5, 11), False, "cache_utils.py: DynamicIndexedLayer"),
         ),
     },
+    says="the indexer's keys lie in the modules",
 )
 CONV_EVERYWHERE: Final[ByType[bool]] = by_type(
     False,
@@ -393,6 +426,7 @@ CONV_EVERYWHERE: Final[ByType[bool]] = by_type(
             ((5, 5), False, "cache_utils.py: LinearAttentionLayer.lazy_initialization"),
         ),
     },
+    says="attention layers have a convolution's state, too",
 )
 
 #: Types whose keys and values come out of one projection: until 4.55 the first update keeps (a view of) that output.

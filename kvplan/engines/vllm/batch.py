@@ -19,15 +19,22 @@ _HUGE: Final = 160 * GIB
 _GB10: Final = 121  # sm_121: the memory of a large card without its compute
 _ARGS: Final = "engine/arg_utils.py:get_batch_defaults"
 
-# 16,384 tokens for servers too on cards of 160 GiB and more
-HUGE_CARDS: Final[Quirk[bool]] = quirk(((0,), False, f"{_ARGS}, 0.11"), ((0, 28), True, f"{_ARGS}, 0.28"))
-GB10_IS_SMALL: Final[Quirk[bool]] = quirk(((0,), False, f"{_ARGS}, 0.11"), ((0, 33), True, f"{_ARGS}, 0.33"))
-# a batch holds one whole item of a model whose images attend both ways
-WHOLE_ITEMS: Final[Quirk[bool]] = quirk(
-    ((0,), False, "engine/arg_utils.py, 0.20.0"), ((0, 25), True, "engine/arg_utils.py:_get_min_mm_batched_tokens, 0.25.1")
+HUGE_CARDS: Final[Quirk[bool]] = quirk(
+    ((0,), False, f"{_ARGS}, 0.11"),
+    ((0, 28), True, f"{_ARGS}, 0.28"),
+    says="16,384 tokens for servers too on cards of 160 GiB and more",
 )
-# `performance_mode` exists
-PERFORMANCE_MODE: Final[Quirk[bool]] = quirk(((0,), False, "engine/arg_utils.py, 0.19"), ((0, 22), True, "engine/arg_utils.py"))
+GB10_IS_SMALL: Final[Quirk[bool]] = quirk(
+    ((0,), False, f"{_ARGS}, 0.11"), ((0, 33), True, f"{_ARGS}, 0.33"), says="a GB10 counts as a small card"
+)
+WHOLE_ITEMS: Final[Quirk[bool]] = quirk(
+    ((0,), False, "engine/arg_utils.py, 0.20.0"),
+    ((0, 25), True, "engine/arg_utils.py:_get_min_mm_batched_tokens, 0.25.1"),
+    says="a batch holds one whole item of a model whose images attend both ways",
+)
+PERFORMANCE_MODE: Final[Quirk[bool]] = quirk(
+    ((0,), False, "engine/arg_utils.py, 0.19"), ((0, 22), True, "engine/arg_utils.py"), says="`performance_mode` exists"
+)
 
 
 class Host(Struct, frozen=True, kw_only=True):

@@ -14,64 +14,83 @@ READ: Final[tuple[Release, ...]] = (
 SUPPORTED: Final = ((0, 11), (0, 33))
 
 
-UTILIZATION: Final[Quirk[float]] = quirk(((0,), 0.9, "config/cache.py, 0.11"), ((0, 22), 0.92, "config/cache.py"))
-#: `requested` rounds up since `request_memory` exists; before it is a float product, which is cut to whole bytes.
+UTILIZATION: Final[Quirk[float]] = quirk(
+    ((0,), 0.9, "config/cache.py, 0.11"), ((0, 22), 0.92, "config/cache.py"), says="the share of a card when nobody says"
+)
 REQUEST_ROUNDS_UP: Final[Quirk[bool]] = quirk(
-    ((0,), False, "v1/worker/utils.py:request_memory, 0.11"), ((0, 14), True, "v1/worker/utils.py:request_memory")
+    ((0,), False, "v1/worker/utils.py:request_memory, 0.11"),
+    ((0, 14), True, "v1/worker/utils.py:request_memory"),
+    says="the memory asked for is rounded up to whole bytes, not cut",
 )
-#: Bytes per logit of the V1 runner's sampler beside the two hidden copies: torch's sort until the Triton kernel came.
 SORTED_SAMPLER: Final[Quirk[bool]] = quirk(
-    ((0,), True, "v1/sample/ops/topk_topp_triton.py, 0.11"), ((0, 17), False, "v1/sample/ops/topk_topp_triton.py")
+    ((0,), True, "v1/sample/ops/topk_topp_triton.py, 0.11"),
+    ((0, 17), False, "v1/sample/ops/topk_topp_triton.py"),
+    says="the V1 runner's sampler sorts logits beside the two hidden copies",
 )
-#: Whether the CUDA-graph estimate is taken off the cache's share. The engine's own message dates it 0.21.
 GRAPHS_SUBTRACTED: Final[Quirk[bool]] = quirk(
     ((0,), False, "v1/worker/gpu_worker.py:determine_available_memory, 0.11"),
     ((0, 21), True, "v1/worker/gpu_worker.py:determine_available_memory"),
+    says="the CUDA-graph estimate is taken off the cache's share",
 )
 GRAPHS_ESTIMATED: Final[Quirk[bool]] = quirk(
     ((0,), False, "v1/worker/gpu_model_runner.py:profile_cudagraph_memory, 0.11"),
     ((0, 19), True, "v1/worker/gpu_model_runner.py:profile_cudagraph_memory"),
+    says="CUDA graphs are estimated before the cache is sized",
 )
 V2_ESTIMATES_GRAPHS: Final[Quirk[bool]] = quirk(
     ((0,), False, "v1/worker/gpu/model_runner.py:profile_cudagraph_memory, 0.11"),
     ((0, 30), True, "v1/worker/gpu/model_runner.py:profile_cudagraph_memory"),
+    says="the V2 runner estimates CUDA graphs",
 )
-#: The allocator's max_split_size while weights load, and while the profile runs.
 SPLIT_LIMIT_LOADING: Final[Quirk[bool]] = quirk(
     ((0,), False, "v1/worker/gpu_worker.py:_scoped_allocator_max_split, 0.11"),
     ((0, 22), True, "v1/worker/gpu_worker.py:_scoped_allocator_max_split"),
+    says="the allocator does not split large blocks while weights load",
 )
 SPLIT_LIMIT_PROFILING: Final[Quirk[bool]] = quirk(
-    ((0,), False, "v1/worker/gpu_worker.py, 0.11"), ((0, 33), True, "v1/worker/gpu_worker.py")
+    ((0,), False, "v1/worker/gpu_worker.py, 0.11"),
+    ((0, 33), True, "v1/worker/gpu_worker.py"),
+    says="the allocator does not split large blocks while the profile runs",
 )
-#: The ledger of driver figures: what is gone of the free memory, whoever took it.
 WHOLE_CONSUMPTION: Final[Quirk[bool]] = quirk(
-    ((0,), False, "utils/mem_utils.py:memory_profiling, 0.11"), ((0, 28), True, "utils/mem_utils.py:memory_profiling")
+    ((0,), False, "utils/mem_utils.py:memory_profiling, 0.11"),
+    ((0, 28), True, "utils/mem_utils.py:memory_profiling"),
+    says="what is gone of the free memory counts, whoever took it",
 )
-#: cuBLAS handles are made before the snapshot: they leave the profile's peak and the non-torch memory.
 WARM_BEFORE_SNAPSHOT: Final[Quirk[bool]] = quirk(
-    ((0,), False, "v1/worker/gpu_worker.py:init_device, 0.11"), ((0, 33), True, "v1/worker/gpu_worker.py:init_device")
+    ((0,), False, "v1/worker/gpu_worker.py:init_device, 0.11"),
+    ((0, 33), True, "v1/worker/gpu_worker.py:init_device"),
+    says="cuBLAS handles are made before the first snapshot",
 )
 DENSE_CAPTURE_STEPS: Final[Quirk[bool]] = quirk(
-    ((0,), False, "config/vllm.py:_set_cudagraph_sizes, 0.11"), ((0, 14), True, "config/vllm.py:_set_cudagraph_sizes")
+    ((0,), False, "config/vllm.py:_set_cudagraph_sizes, 0.11"),
+    ((0, 14), True, "config/vllm.py:_set_cudagraph_sizes"),
+    says="more sizes of batches are captured",
 )
 CAPTURE_1024: Final[Quirk[bool]] = quirk(
-    ((0,), False, "config/vllm.py:_set_cudagraph_sizes, 0.11"), ((0, 30), True, "config/vllm.py:_set_cudagraph_sizes")
+    ((0,), False, "config/vllm.py:_set_cudagraph_sizes, 0.11"),
+    ((0, 30), True, "config/vllm.py:_set_cudagraph_sizes"),
+    says="batches up to 1,024 are captured",
 )
-#: mxfp4 experts for Marlin: widths in 128, hidden in 256 (starts of 0.10 and 0.19). Later Triton's layout on Hopper.
 MXFP4_MARLIN: Final[Quirk[bool]] = quirk(
-    ((0,), True, "fused_moe/oracle/mxfp4.py, 0.11"), ((0, 22), False, "fused_moe/oracle/mxfp4.py")
+    ((0,), True, "fused_moe/oracle/mxfp4.py, 0.11"),
+    ((0, 22), False, "fused_moe/oracle/mxfp4.py"),
+    says="mxfp4 experts are laid out for Marlin: widths in 128, hidden in 256",
 )
-#: DeepGEMM's workspace is taken while loading: measured on 0.26; the starts of 0.19 show it with latent attention only.
 DEEP_GEMM_AT_LOAD: Final[Quirk[bool]] = quirk(
-    ((0,), False, "vendored DeepGEMM runtime, 0.11"), ((0, 22), True, "vendored DeepGEMM runtime")
+    ((0,), False, "vendored DeepGEMM runtime, 0.11"),
+    ((0, 22), True, "vendored DeepGEMM runtime"),
+    says="DeepGEMM's workspace is taken while weights load",
 )
 DEEP_GEMM_WITH_LATENTS: Final[Quirk[bool]] = quirk(
-    ((0,), False, "vendored DeepGEMM runtime, 0.11"), ((0, 18), True, "vendored DeepGEMM runtime")
+    ((0,), False, "vendored DeepGEMM runtime, 0.11"),
+    ((0, 18), True, "vendored DeepGEMM runtime"),
+    says="DeepGEMM's workspace is taken for latents",
 )
-#: The V2 runner runs the vision encoder in its profile.
 V2_RUNS_ENCODER: Final[Quirk[bool]] = quirk(
-    ((0,), False, "v1/worker/gpu/model_runner.py:profile_run, 0.11"), ((0, 28), True, "v1/worker/gpu/model_runner.py:profile_run")
+    ((0,), False, "v1/worker/gpu/model_runner.py:profile_run, 0.11"),
+    ((0, 28), True, "v1/worker/gpu/model_runner.py:profile_run"),
+    says="the V2 runner runs the vision encoder in its profile",
 )
 
 
@@ -89,9 +108,9 @@ def between(release: Release) -> str:
     return f"vLLM {name} was not read: the rules of {'.'.join(map(str, earlier))} stand in"
 
 
-#: Tokens that the experts take at a time, whatever is gathered; since 0.19 all of them.
 EXPERT_CHUNK: Final[Quirk[int]] = quirk(
     ((0,), 32_768, "envs.py:VLLM_FUSED_MOE_CHUNK_SIZE, 0.11"),
     ((0, 12), 16_384, "envs.py:VLLM_FUSED_MOE_CHUNK_SIZE"),
     ((0, 18, 1), 2**53, "fused_moe/modular_kernel.py, 0.18.1 and later"),
+    says="tokens that the experts take at a time, whatever is gathered",
 )

@@ -15,25 +15,25 @@ _T: Final = "vllm/v1/core/single_type_kv_cache_manager.py"
 FIRST: Final = (0, 29)
 FIRST_WITH_STATES: Final = (0, 31)
 
-# a cap on a prompt's chunk is not for a request that is alone
 LONE_REQUEST: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_S}:schedule, 0.30.0"),
     ((0, 31), True, f"{_S}:schedule, long_prefill_token_threshold of num_eligible_reqs > 1, 0.31.0"),
+    says="a cap on a prompt's chunk is not for a request that is alone",
 )
-# chunks of a state model end one token before a boundary that the prompt ends on, so that the same prompt finds a state
 TAIL_BEFORE_END: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_S}:_mamba_block_aligned_split, 0.31.0"),
     ((0, 32), True, "vllm/v1/kv_cache_interface.py:get_mamba_prefill_checkpoint_position, 0.32.0"),
+    says="chunks of a state model end one token before a boundary that the prompt ends on, so that the same prompt finds a state",
 )
-# a boundary of a state that its block is already known by is entered once
 ENTERED_ONCE: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_T}:MambaManager._cache_partial_tail_block, 0.32.0"),
     ((0, 33), True, f"{_T}:MambaManager._cache_partial_tail_block, 0.33.0"),
+    says="a boundary of a state that its block is already known by is entered once",
 )
-# by priority: a running request that displaces itself does not end the round of those that run
 GOES_ON: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_S}:schedule, 0.32.0"),
     ((0, 33), True, f"{_S}:schedule, 0.33.0"),
+    says="by priority: a running request that displaces itself does not end the round of those that run",
 )
 
 GroupKind = Literal["full", "mla", "sliding", "chunked", "mamba"]
