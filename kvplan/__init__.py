@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kvplan.api import try_estimate as try_estimate
     from kvplan.api.audit import audit as audit
     from kvplan.api.capacity import capacity as capacity
+    from kvplan.api.check import check as check
     from kvplan.api.committee import committee as committee
     from kvplan.api.compare import compare as compare
     from kvplan.api.diff import diff as diff
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from kvplan.errors import Mismatch as Mismatch
     from kvplan.errors import Refused as Refused
     from kvplan.loading import load as load
+    from kvplan.questions.check import Check as Check
     from kvplan.questions.committee.result import Committee as Committee
     from kvplan.questions.compare import Comparison as Comparison
     from kvplan.questions.diff import Diff as Diff
@@ -58,6 +60,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Allocation": "domain.allocation",
     "Buffer": "domain.allocation",
+    "Check": "questions.check",
     "Committee": "questions.committee.result",
     "Comparison": "questions.compare",
     "Diff": "questions.diff",
@@ -78,6 +81,7 @@ _HOMES = {
     "Workload": "domain.workload",
     "audit": "api.audit",
     "capacity": "api.capacity",
+    "check": "api.check",
     "committee": "api.committee",
     "compare": "api.compare",
     "diff": "api.diff",

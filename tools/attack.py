@@ -470,6 +470,45 @@ def enter_trace(given: tuple[bytes, str]) -> object:
     return kvplan.replay(_file(*given), "llama-3.1-8b", "h100", prefill_rate=1e4, decode_rate=100).to_dict()
 
 
+@cache
+def pasted() -> list[tuple[str, str]]:
+    """(file name, text) of what people paste."""
+    return [(case["file"], case["input"]) for case in lines("command_lines")]
+
+
+#: What shells, YAML and manifests give a meaning to.
+_MARKS = (
+    "$(", "`", "${", "}", '"', "'", "\\", "<<EOF\n", ">", "|", "&", ";", "\n", "#", "{", "[", "]", ": ", "- ", "*a", "&a ",
+    "<<: *a\n", "!!python/object/apply:os.system ", "--", "=", "\x00", "\u202e", "\ud7ff", "9" * 400, "(" * 300, "${A:-" * 40,
+    "%X%", "^\n", "\t", "A=$A$A$A$A$A$A$A$A\n" * 12, "sh -c '", "docker run ", "@", ",", "/" * 200,
+)  # fmt: skip
+
+
+def make_paste(r: random.Random) -> Any:
+    """(file name, text): what people paste with pieces taken out, put in, and swapped; sometimes under another's name."""
+    name, text = r.choice(pasted())
+    for _ in range(r.choice((1, 1, 2, 3, 8))):
+        at, end = sorted(r.randrange(len(text) + 1) for _ in range(2))
+        piece = r.choice((r.choice(_MARKS), "", r.choice(pasted())[1][:200], text[at:end][:300]))
+        cut = at + (min(end - at, 40) if r.random() < 0.5 else 0)
+        text = (text[:at] + piece + text[cut:])[:100_000]
+    return (r.choice(pasted())[0] if r.random() < 0.2 else name), text
+
+
+def enter_paste(given: Any) -> object:
+    """What is read; of some whether it starts."""
+    from kvplan.api.check import checked
+    from kvplan.loading.servers.read import servers_of
+
+    name, text = given
+    read = servers_of(text, name, {"X": "1"}, {"MODEL": "Qwen/Qwen3-8B"})
+    json.dumps([server.to_dict() for server in read.servers], allow_nan=False)
+    if read.servers and len(text) % 16 == 0:
+        few = type(read)(name=read.name, servers=tuple(s for s in read.servers[:2] if "/" not in (s.model or "/")), text=text)
+        checked([few], gpu="h100")
+    return read
+
+
 DOORS: dict[str, Door] = {
     "config": Door(make_config, enter_config),
     "gguf": Door(make_gguf, enter_gguf),
@@ -486,6 +525,7 @@ DOORS: dict[str, Door] = {
     "scenario": Door(make_scenario, enter_case),
     "install": Door(make_install, enter_install),
     "trace": Door(make_trace, enter_trace),
+    "paste": Door(make_paste, enter_paste),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
 SHARES = {
@@ -498,6 +538,7 @@ SHARES = {
     "log": 1,
     "words": 2,
     "machine": 1,
+    "paste": 4,
 } | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 

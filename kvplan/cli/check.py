@@ -1,11 +1,15 @@
 """`kvplan check`: the servers that files and command lines start, and whether they will."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from kvplan.cli import options as o
 from kvplan.errors import OptionError
+
+if TYPE_CHECKING:
+    from kvplan.questions.check import Check
 
 FilesArg = Annotated[
     list[str] | None,
@@ -21,30 +25,92 @@ EnvFile = Annotated[
 ]
 
 
+GpuOpt = Annotated[
+    str | None, typer.Option("--gpu", metavar="NAME[:N]", help="The card; several with commas are cards 0, 1 … of the machine")
+]
+ConfigOpt = Annotated[
+    list[str] | None,
+    typer.Option("--model-config", metavar="NAME=FILE", help="The config.json of a model that is local or private"),
+]
+FormatOpt = Annotated[
+    str | None,
+    typer.Option("-f", "--format", metavar="FORMAT", help="table, json, csv, md, html, or for CI: sarif, github"),
+]
+AllowOpt = Annotated[bool, typer.Option("--allow-undecided", help="Exit 0 also where kvplan cannot tell of a server")]
+#: Formats that only this command has: notes at lines of files.
+_ANNOTATIONS: Final = ("sarif", "github")
+
+
 def check(
     files: FilesArg = None,
+    gpu: GpuOpt = None,
     parse_only: ParseOnly = False,
+    memory: o.Memory = None,
+    machine: o.Machine = None,
+    model_config: ConfigOpt = None,
     env_file: EnvFile = None,
-    fmt: o.FormatOpt = None,
+    allow_undecided: AllowOpt = False,
+    infer: o.Infer = False,
+    unit: o.Unit = None,
+    fmt: FormatOpt = None,
     output: o.Output = None,
 ) -> None:
     """Whether the servers of a file or command line will start.
 
     Reads shell lines, compose files, manifests, units and settings files; runs and expands nothing.
-    Exit 0 when all start, 1 when one does not, 2 when the input cannot be read.
+    Exit 0 when all start, 1 when one does not, 2 when an input cannot be read or kvplan cannot tell.
     """
-    from kvplan.api.check import parsed
+    from kvplan.api.check import checked, parsed
     from kvplan.cli.output import show
+    from kvplan.report.answers.check import CheckAnswer
     from kvplan.report.answers.servers import ServersAnswer
+    from kvplan.report.formats import named
 
     names, command = _split(files or [])
     if not names and not command:
         raise OptionError(
             "a file or a command line is needed", hint="`kvplan check start.sh`, or `kvplan check -- vllm serve MODEL …`"
         )
+    form = fmt if fmt is None or fmt in _ANNOTATIONS else named(fmt).name
     variables = _variables(env_file or [])
     read = parsed([name for name in names if name != "-"], command=command, text=_standard_input(names), variables=variables)
-    show(ServersAnswer(read), fmt, output)
+    if parse_only:
+        if form in _ANNOTATIONS:
+            raise OptionError(f"«parse_only» decides nothing that {form} could note", hint="leave out «parse_only», or -f json")
+        show(ServersAnswer(read), form, output)
+        return
+    if gpu is None and memory is None:
+        if not any(one.servers for one in read):
+            show(ServersAnswer(read), form if form not in _ANNOTATIONS else None, output)
+            return
+        raise OptionError("say on which card: «gpu NAME»", hint="`kvplan gpus` lists them; «parse_only» shows what was read")
+    answer = checked(
+        read,
+        gpu=gpu or str(memory),
+        memory=memory if gpu else None,
+        machine=machine,
+        model_config=model_config or (),
+        infer=infer,
+    )
+    form = form or ("sarif" if output is not None and output.suffix == ".sarif" else None)
+    if form in _ANNOTATIONS:
+        _annotate(answer, form, output)
+    else:
+        show(CheckAnswer(answer), form, output, unit)
+    if answer.status == "does not start":
+        raise typer.Exit(1)
+    if answer.status != "starts" and not allow_undecided:
+        raise typer.Exit(2 if answer.status == "not decided" else 1)
+
+
+def _annotate(answer: "Check", form: str, output: Path | None) -> None:
+    """Notes at lines, on stdout or in a file."""
+    from kvplan.cli.output import emit, told
+    from kvplan.report.formats import annotations
+
+    shown = annotations.sarif(answer) if form == "sarif" else annotations.github(answer)
+    emit(shown, output)
+    told(output, f"{form}, {len(shown.encode()):,} bytes")
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

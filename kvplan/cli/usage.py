@@ -94,6 +94,8 @@ def sentence(problem: Any) -> tuple[str, str]:
 
 def _meant(option: str, ctx: Any) -> str:
     """What to type instead of an option that a command does not have; empty where nothing is near."""
+    if ctx is not None and ctx.command_path.endswith(" check"):
+        return "a command line is put behind `--`: `kvplan check --gpu NAME -- vllm serve MODEL …`"
     name = option.lstrip("-").replace("_", "-").lower()
     known = {found for parameter in ctx.command.params for found in parameter.opts if found.startswith("--")} if ctx else set()
     if spelled(name) != name:  # a synonym of an option that this command does not have

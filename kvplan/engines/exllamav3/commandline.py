@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, module_of, program_name
 from kvplan.engines.kernel.commandline.flags import Flag, at_release, flags_of
 from kvplan.engines.kernel.commandline.parser import Style, scan, store
@@ -31,6 +32,12 @@ class TabbyCommands(Commands):
     name: ClassVar[str] = "exllamav3"
     folder: ClassVar[str] = _FOLDER
     variables: ClassVar[tuple[str, ...]] = ALLOCATOR
+
+    refuses_unknown: ClassVar[bool] = False
+    spreads: ClassVar[bool] = True
+    without_bytes: ClassVar[frozenset[str]] = frozenset(
+        {"model_name", "backend", "tensor_parallel_backend", "cuda_malloc_async", "gpu_split_auto", "rope_scale", "rope_alpha"}
+    )
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """`python main.py` with its flags, or in its folder or image."""
@@ -92,6 +99,15 @@ class TabbyCommands(Commands):
                 if flag is not None and flag.memory and value is not None:
                     told.put(flag.dest, value)
         return _named(told)
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+        """A part of the cards is not counted; what is off asks for nothing."""
+        return super().asked(_without_vision(options), environment, version)
+
+
+def _without_vision(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Switches that are off ask for nothing."""
+    return {name: value for name, value in options.items() if not (name in {"vision", "cpu_moe_offload_layers"} and not value)}
 
 
 def _dashed(word: Word) -> Word:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import Commands, program_name
 from kvplan.engines.kernel.commandline.flags import AtRelease, Flag, at_release, flags_of
 from kvplan.engines.kernel.commandline.parser import is_flag
@@ -24,6 +25,8 @@ _OFF: Final = frozenset({"off", "disabled", "false", "0"})
 _ADD_UP: Final = frozenset({"override_tensor", "override_kv", "lora", "lora_scaled", "control_vector"})
 #: What names the model, the later in this list before the earlier.
 _MODELS: Final = ("model_url", "docker_repo", "model", "hf_repo")
+#: `-ngl 99` and more mean every layer, as people type it.
+_ALL_LAYERS: Final = 99
 _ATTENTION: Final = frozenset({"on", "off", "auto"})
 _PREFIX: Final = "LLAMA_ARG_"
 
@@ -35,6 +38,18 @@ class LlamaCppCommands(Commands):
     folder: ClassVar[str] = _FOLDER
     numbered: ClassVar[bool] = False
     variables: ClassVar[tuple[str, ...]] = ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", "GGML_CUDA_NO_VMM", "GGML_CUDA_FORCE_MMQ")
+
+    reserves: ClassVar[bool] = False
+    renamed: ClassVar[Mapping[str, str]] = {"batch_size": "batch", "kv_offload": "offload_kqv", "embedding": "embeddings"}
+    spreads: ClassVar[bool] = True
+    without_bytes: ClassVar[frozenset[str]] = frozenset(
+        {
+            "mmap", "mlock", "load_mode", "cache_ram", "cache_idle_slots", "ctx_checkpoints", "checkpoint_min_step",
+            "defrag_thold", "pooling", "rope_scaling", "rope_scale", "repack", "op_offload", "device", "main_gpu", "split_mode",
+            "fit", "fit_ctx",
+            "fit_target", "sleep_idle_seconds", "rerank", "hf_file", "mmproj_auto", "no_host",
+        }
+    )  # fmt: skip
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """llama-server, whatever is appended to its name; `server` where its words are llama-server's."""
@@ -89,6 +104,34 @@ class LlamaCppCommands(Commands):
         if "hf_file" in told.options and "hf_repo" not in models:
             told.options.pop("hf_file")
         return told
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+        """Slots and their cells; layers on cards are all or none, a part of them is not counted."""
+        given = dict(options)
+        layers = given.pop("n_gpu_layers", None)
+        drafter = given.pop("spec_draft_model", given.pop("spec_draft_hf", ""))
+        found = super().asked(given, environment, version)
+        found.on_cards = layers != 0
+        if isinstance(layers, int) and 0 < layers < _ALL_LAYERS:
+            found.layers = layers
+        elif layers == UNRESOLVED:
+            found.undecided.append("--n-gpu-layers")
+        found.context, found.sequences = _slots(given)
+        if given.get("kv_unified") is True:
+            found.sequences = 1
+        if drafter:
+            found.not_counted.append(f"the drafter {str(drafter)[:80]}")
+        return found
+
+
+def _slots(options: Mapping[str, Any]) -> tuple[int | None, int]:
+    """(cells of one slot, None for the model's own length; slots): `-np` divides `-c` unless the cache is one for all."""
+    parallel = options.get("parallel")
+    slots = parallel if isinstance(parallel, int) and parallel > 0 else 1
+    cells = options.get("ctx_size")
+    if not isinstance(cells, int) or cells <= 0:
+        return None, slots
+    return (cells if options.get("kv_unified") else max(1, cells // slots)), slots
 
 
 def _typed(rest: list[Word], known: AtRelease, told: Told, *, build: bool) -> Iterator[tuple[Flag, Any, Word]]:

@@ -25,6 +25,8 @@ class LmdeployCommands(Commands):
     packages: ClassVar[tuple[str, ...]] = ("lmdeploy",)
     variables: ClassVar[tuple[str, ...]] = ALLOCATOR
 
+    without_bytes: ClassVar[frozenset[str]] = frozenset({"device", "model_format", "communicator", "role"})
+
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """The program's three words."""
         if len(words) < len(_PROGRAM) or program_name(words[0]) != _PROGRAM[0]:

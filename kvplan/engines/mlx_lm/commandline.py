@@ -4,9 +4,10 @@ Source: mlx_lm/server.py:main (_parse_size), mlx_lm/generate.py:setup_arg_parser
 """
 
 import re
-from collections.abc import Sequence
-from typing import ClassVar, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
+from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import Commands, module_of, program_name
 from kvplan.engines.kernel.commandline.flags import AtRelease, Named, at_release
 from kvplan.engines.kernel.commandline.parser import Given, Style, scan, store
@@ -28,6 +29,9 @@ class MlxCommands(Commands):
     folder: ClassVar[str] = _FOLDER
     packages: ClassVar[tuple[str, ...]] = ("mlx-lm", "mlx_lm")
 
+    reserves: ClassVar[bool] = False
+    without_bytes: ClassVar[frozenset[str]] = frozenset({"max_tokens", "prompt_concurrency", "num_draft_tokens"})
+
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """`mlx_lm.server`, `python -m mlx_lm.server`, `python -m mlx_lm server`, `mlx_lm server`."""
         return _program(words)[1]
@@ -48,6 +52,12 @@ class MlxCommands(Commands):
             else:
                 store(found, told, _STYLE)
         return told
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+        """What requests take grows as they go: one is asked about; a drafter is not counted."""
+        found = super().asked(options, environment, version)
+        found.sequences = 1
+        return found
 
 
 def _program(words: Sequence[Word]) -> tuple[str, int]:

@@ -44,6 +44,9 @@ class OllamaCommands(Commands):
     folder: ClassVar[str] = _FOLDER
     variables: ClassVar[tuple[str, ...]] = ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", "GGML_CUDA_NO_VMM")
 
+    refuses_unknown: ClassVar[bool] = False
+    reserves: ClassVar[bool] = False
+
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """The program and one of its two words that hold a model; a Modelfile."""
         if words and words[0].text == MODELFILE:

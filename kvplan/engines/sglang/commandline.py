@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, module_of, program_name
 from kvplan.engines.kernel.commandline.flags import AtRelease, at_release
 from kvplan.engines.kernel.commandline.parser import Style, is_flag, scan, store
@@ -30,6 +31,11 @@ class SglangCommands(Commands):
     variables: ClassVar[tuple[str, ...]] = (
         "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", *ENVIRONMENT.values(), *ALLOCATOR,
     )  # fmt: skip
+
+    settable: ClassVar[Mapping[str, str]] = {name: option for option, name in ENVIRONMENT.items()}
+    without_bytes: ClassVar[frozenset[str]] = frozenset(
+        {"model_path", "load_format", "is_embedding", "base_gpu_id", "gpu_id_step", "device", "max_queued_requests"}
+    )
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """The module, or the program."""
@@ -64,6 +70,36 @@ class SglangCommands(Commands):
             else:
                 store(found, told, _STYLE)
         return told
+
+    def file(self, keys: Mapping[str, Any]) -> bool:
+        """A file for `--config`: its keys are flags, and one is the model's path, or three are known."""
+        known = at_release(_FOLDER, "").names
+        ours = [key for key in keys if f"--{key}" in known or f"--{key}".replace("_", "-") in known]
+        named = "model-path" in keys or "model_path" in keys
+        return len(ours) * 2 > len(keys) and (named or len(ours) >= 3)
+
+    def settings(self, keys: Mapping[str, Any]) -> Told:
+        """What the server makes of such a file."""
+        given = list(_config_words(keys, at_release(_FOLDER, "")))
+        return self.read((Word("sglang"), Word("serve")), given, Call(words=()), "")
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+        """Graphs by their backend; a drafter is a second model."""
+        given, first = dict(options), Asked()
+        _graphs(given, first)
+        drafter = given.pop("speculative_draft_model_path", "")
+        found = super().asked(given, environment, version)
+        found.options |= first.options
+        found.drafter = drafter if isinstance(drafter, str) else ""
+        return found
+
+
+def _graphs(given: dict[str, Any], found: Asked) -> None:
+    """`--cuda-graph-backend-decode disabled` captures none."""
+    for part in ("decode", "prefill"):
+        if given.get(f"cuda_graph_backend_{part}") == "disabled":
+            given.pop(f"cuda_graph_backend_{part}")
+            found.put(f"disable_{part}_cuda_graph", True)
 
 
 def _with_config(given: list[Word], files: Mapping[str, str], known: AtRelease) -> list[Word]:

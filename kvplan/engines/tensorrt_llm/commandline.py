@@ -7,6 +7,7 @@ KvCacheConfig (StrictBaseModel: extra keys are forbidden).
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, program_name
 from kvplan.engines.kernel.commandline.flags import AtRelease, Named, at_release, flags_of, release_key
 from kvplan.engines.kernel.commandline.parser import Style, scan, store
@@ -28,6 +29,15 @@ class TensorRtCommands(Commands):
     folder: ClassVar[str] = _FOLDER
     packages: ClassVar[tuple[str, ...]] = ("tensorrt_llm", "tensorrt-llm")
     variables: ClassVar[tuple[str, ...]] = ALLOCATOR
+
+    renamed: ClassVar[Mapping[str, str]] = {
+        "tensor_parallel_size": "tp_size",
+        "pipeline_parallel_size": "pp_size",
+        "free_gpu_memory_fraction": "kv_cache_free_gpu_memory_fraction",
+    }
+    without_bytes: ClassVar[frozenset[str]] = frozenset(
+        {"load_format", "gpus_per_node", "enable_partial_reuse", "scheduler_config"}
+    )
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """The program; `serve` after it may stand or not, its other words are no servers."""
@@ -67,6 +77,27 @@ class TensorRtCommands(Commands):
                 told.put("extra_llm_api_options", None)
                 _settings(keys, told, version, line)
         return told
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+        """Keys of `kv_cache_config` are options of their own."""
+        given = dict(options)
+        cache = given.pop("kv_cache_config", None)
+        for key, value in cache.items() if isinstance(cache, dict) else ():
+            given["kv_cache_dtype" if key == "dtype" else key] = value
+        if given.get("backend") == "pytorch":
+            given.pop("backend")
+        drafted = given.pop("speculative_config", None)
+        found = super().asked(given, environment, version)
+        if isinstance(drafted, dict):
+            model = drafted.get("speculative_model_dir") or drafted.get("speculative_model")
+            found.drafter = model if isinstance(model, str) else ""
+            if isinstance(drafted.get("max_draft_len"), int):
+                found.put("max_draft_len", drafted["max_draft_len"])
+            if isinstance(drafted.get("num_nextn_predict_layers"), int):
+                found.put("num_nextn_predict_layers", drafted["num_nextn_predict_layers"])
+        elif drafted is not None:
+            found.not_counted.append("speculative_config")
+        return found
 
     def file(self, keys: Mapping[str, Any]) -> bool:
         """A file for `--extra_llm_api_options`: most keys are of its table, and one is of nobody else's."""

@@ -3,9 +3,10 @@
 Source: transformers/cli/serve.py:Serve.__init__.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
+from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, program_name
 from kvplan.engines.kernel.commandline.flags import at_release
 from kvplan.engines.kernel.commandline.parser import Style, scan, store
@@ -24,6 +25,9 @@ class TransformersCommands(Commands):
     packages: ClassVar[tuple[str, ...]] = ("transformers",)
     variables: ClassVar[tuple[str, ...]] = ALLOCATOR
 
+    reserves: ClassVar[bool] = False
+    without_bytes: ClassVar[frozenset[str]] = frozenset({"device", "compile", "use_cache"})
+
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """The program's two words."""
         return 2 if len(words) > 1 and program_name(words[0]) == "transformers" and words[1].text == "serve" else 0
@@ -37,6 +41,12 @@ class TransformersCommands(Commands):
             elif told.model is None:
                 told.model, told.lines["model"] = (found.text if found.known else UNRESOLVED), found.line
         return told
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+        """What requests take grows as they go: one is asked about."""
+        found = super().asked(options, environment, version)
+        found.sequences = 1
+        return found
 
 
 COMMANDS: Final = TransformersCommands()

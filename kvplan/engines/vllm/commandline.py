@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, module_of, program_name
 from kvplan.engines.kernel.commandline.flags import AtRelease, at_release, flags_of, release_key
 from kvplan.engines.kernel.commandline.parser import Given, Style, is_flag, scan, store
@@ -27,6 +28,8 @@ _NO_STORED_BOOLEANS: Final = release_key("0.9.0")
 _HUMAN_JSON: Final = release_key("0.22.0")
 _LEVEL: Final = re.compile(r"-O=?(\d)")
 _CONFIG: Final = (".yaml", ".yml")
+#: Keys of the speculative config -> the rest of the names of the flags that set them (`--spec-method`).
+_SPEC: Final = {"method": "method", "model": "model", "num_speculative_tokens": "tokens"}
 _LEVELS: Final = 8  # of dotted keys
 
 
@@ -49,6 +52,20 @@ class VllmCommands(Commands):
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS", "VLLM_MLA_DISABLE",
         "VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE", "VLLM_FUSED_MOE_CHUNK_SIZE", "VLLM_MM_INPUT_CACHE_GIB",
         "VLLM_MAX_TOKENS_PER_EXPERT_FP4_MOE", "VLLM_USE_V2_MODEL_RUNNER", "VLLM_ENABLE_V1_MULTIPROCESSING", *ALLOCATOR,
+    )  # fmt: skip
+
+    settable: ClassVar[Mapping[str, str]] = {
+        "VLLM_PP_LAYER_PARTITION": "pp_layer_partition",
+        "VLLM_KV_CACHE_LAYOUT": "kv_cache_layout",
+    }
+    renamed: ClassVar[Mapping[str, str]] = {"cuda_graph_sizes": "cudagraph_capture_sizes"}
+    without_bytes: ClassVar[frozenset[str]] = frozenset(
+        {
+            "model", "load_format", "max_logprobs", "num_scheduler_steps", "use_v2_block_manager", "num_lookahead_slots",
+            "device", "preemption_mode", "max_num_partial_prefills", "swap_space", "mm_processor_cache_gb", "max_cpu_loras",
+            "device_ids",
+            "max_seq_len_to_capture",
+        }
     )  # fmt: skip
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
@@ -115,6 +132,27 @@ class VllmCommands(Commands):
     def knows(self, flag: str) -> bool:
         """Operators that name no engine start this one."""
         return flag in at_release(_FOLDER, "").names
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+        """Parts of the compilation config are options of their own; a drafter is a second model."""
+        given = dict(options)
+        compiled = given.pop("compilation_config", None)
+        drafted = given.get("speculative_config")
+        short = {key: given.pop(f"spec_{name}") for key, name in _SPEC.items() if f"spec_{name}" in given}
+        if short:
+            given["speculative_config"] = drafted = {**(drafted if isinstance(drafted, dict) else {}), **short}
+        found = super().asked(given, environment, version)
+        if isinstance(compiled, dict):
+            for key, value in compiled.items():
+                if key in {"cudagraph_mode", "cudagraph_capture_sizes", "max_cudagraph_capture_size"}:
+                    found.put(key, value)
+                elif key not in {"level", "mode", "pass_config", "custom_ops", "backend", "cache_dir", "compile_sizes"}:
+                    found.not_counted.append(f"--compilation-config {key}")
+        elif compiled is not None and not isinstance(compiled, int):
+            found.not_counted.append("--compilation-config")
+        if isinstance(drafted, dict) and isinstance(drafted.get("model"), str):
+            found.drafter = drafted["model"]
+        return found
 
     def file(self, keys: Mapping[str, Any]) -> bool:
         """A file for `--config`: its keys are flags, and one of them is the model or three are known."""

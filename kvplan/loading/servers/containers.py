@@ -193,7 +193,7 @@ def contained(
 
 def _begun(call: Call, words: tuple[Word, ...]) -> tuple[Word, ...]:
     """The words with what the image starts them with; words that begin with a program are left alone."""
-    found, line = image(call.image), words[0].line if words else call.line
+    found = image(call.image)
     if found.tag.startswith("full") and words and words[0].text in {"--server", "-s"}:
         words = words[1:]
         found = image(found.repository + ":server")
@@ -206,7 +206,7 @@ def _begun(call: Call, words: tuple[Word, ...]) -> tuple[Word, ...]:
             if before is not None:
                 if words and not words[0].text.startswith("-") and _program(words):
                     return words
-                return (*(Word(text, line) for text in before), *words)
+                return (*map(Word, before), *words)
     return words
 
 

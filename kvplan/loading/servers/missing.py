@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
+from kvplan.domain.servers import Server
 from kvplan.errors import nearest
-from kvplan.loading.servers.read import Server
 from kvplan.loading.servers.readers import READERS
 
 _CUTOFF: Final = 0.75

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
+from kvplan.domain.servers import Server, Servers
 from kvplan.engines.kernel.commandline.commands import Commands
 from kvplan.engines.kernel.commandline.told import Told
-from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Gpus, Word
+from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Word
 from kvplan.errors import InputError, KvplanError
 from kvplan.files import expanded, read_bounded
 from kvplan.limits import SERVERS, SERVERS_BYTES
@@ -39,54 +39,6 @@ _YAML: Final = (".yaml", ".yml")
 #: Lines after the one that a word was said to stand on, where it is looked for.
 _NEAR: Final = 80
 _WHAT: Final = "a command line, a compose file, a manifest, a unit, a Modelfile or a settings file"
-
-
-class Server(Struct, frozen=True, kw_only=True):
-    """One server as its engine's own parser reads it.
-
-    `options` are by their `dest`, memory-relevant ones; `unknown` are words that the named release does not have, `gone` words
-    that only older ones have where none is named. `line` and `lines` say where it and its options stand.
-    """
-
-    engine: str
-    model: str | None
-    version: str = ""
-    options: Mapping[str, Any] = {}
-    gpus: Gpus = None
-    env: Mapping[str, str] = {}
-    unknown: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    place: str = ""
-    file: str = ""
-    line: int = 0
-    lines: Mapping[str, int] = {}
-    alternative: str = ""
-    program: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """What was read; what nothing says is left out, but the model."""
-        found: dict[str, Any] = {
-            "engine": self.engine,
-            "version": self.version,
-            "model": self.model,
-            "options": dict(self.options),
-            "gpus": list(self.gpus) if isinstance(self.gpus, tuple) else self.gpus,
-            "env": dict(self.env),
-            "unknown": list(self.unknown),
-            "gone": list(self.gone),
-        }
-        return {key: value for key, value in found.items() if key in {"model", "options"} or value not in (None, "", [], {})}
-
-
-class Servers(Struct, frozen=True, kw_only=True):
-    """The servers of one input, in its order, and services that take cards and are none that kvplan knows."""
-
-    name: str
-    servers: tuple[Server, ...]
-    others: tuple[str, ...] = ()
-    text: str = ""
 
 
 def read_servers(path: str | Path, variables: Mapping[str, str] | None = None) -> Servers:
@@ -272,6 +224,6 @@ def _server(reader: Commands, told: Told, call: Call, version: str, name: str) -
     return Server(
         engine=reader.name, model=told.model, version=version, options=told.options, gpus=call.gpus, env=env,
         unknown=tuple(told.unknown), gone=tuple(told.gone), refused=tuple(told.refused), notes=tuple(told.notes),
-        place=call.place, file=name, line=call.words[0].line if call.words and call.words[0].line else call.line,
+        place=call.place, file=name, line=call.line or next((word.line for word in call.words if word.line), 1),
         lines=told.lines, alternative=call.alternative,
     )  # fmt: skip

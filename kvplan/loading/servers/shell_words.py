@@ -17,7 +17,7 @@ _BLANK: Final = re.compile(r"<[A-Za-z_][\w./:-]{0,80}>")
 _SPECIAL: Final = "@*#?$!-0123456789"
 _DEPTH: Final = 16
 #: Commands and words of one text.
-MOST_WORDS: Final = 200_000
+MOST_WORDS: Final = 50_000
 
 
 class TooMuch(InputError):
@@ -376,7 +376,7 @@ class _Reader:
     def _braces(self, quoted: bool, depth: int) -> Part:
         """`${X}`, `${X:-y}`; what else a shell does with braces is open."""
         start = self.at
-        name = _NAME.match(self.text, self.at + 2)
+        name = _NAME.match(self.text, self.at + 2) or re.compile(r"\d(?=:?-)").match(self.text, self.at + 2)
         if name is None:
             self._skip_braces()
             return Part("open", self.text[start : self.at][:40], quoted)

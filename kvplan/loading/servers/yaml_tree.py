@@ -10,7 +10,7 @@ from typing import Any, Final
 from kvplan.errors import InputError
 
 MAX_DEPTH: Final = 60
-MAX_NODES: Final = 400_000
+MAX_NODES: Final = 200_000
 _INTEGER: Final = re.compile(r"[-+]?\d{1,18}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\d{1,18}\.\d{0,18}|\.\d{1,18}|\d{1,18}(?=[eE]))(?:[eE][-+]?\d{1,3})?")
 _WORDS: Final[Mapping[str, Any]] = {

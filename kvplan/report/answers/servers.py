@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
+from kvplan.domain.servers import Server, Servers
 from kvplan.domain.tables import Column, Table
 from kvplan.errors import printable
-from kvplan.loading.servers.read import Server, Servers
 from kvplan.report.blocks import Block, Heading, Notes, Rows, View
 
 #: Characters of an option's value in a table.

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from kvplan.engines.kernel.commandline.flags import at_release, release_seen
+from kvplan.engines.kernel.commandline.asked import Asked
+from kvplan.engines.kernel.commandline.flags import at_release, flags_of, release_seen
 from kvplan.engines.kernel.commandline.told import Told
-from kvplan.engines.kernel.commandline.words import Call, Image, Word, image
+from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Image, Word, image
 
-_RELEASE: Final = re.compile(r"v?(\d{1,4}\.\d{1,4}\.\d{1,4}(?:\.?(?:post|rc|dev)\d{1,4})?)(?![\d.]*\d)")
+_RELEASE: Final = re.compile(r"v?(\d{1,4}\.\d{1,4}\.\d{1,4}(?:\.\d{1,3})?(?:\.?(?:post|rc|dev)\d{1,4})?)(?!\d)")
 _PYTHON: Final = re.compile(r"(?:python|pypy)[\d.]*w?")
 #: Of NVIDIA and AMD, and of packagers who number their own work: their tags name no release of the engine.
 _OTHER_NUMBERS: Final = ("nvcr.io/", "rocm/", "lmcache/", "docker.io/rocm/")
@@ -28,6 +29,19 @@ class Commands:
     packages: ClassVar[tuple[str, ...]] = ()
     #: Variables that change its memory and are no options of its own.
     variables: ClassVar[tuple[str, ...]] = ()
+
+    #: An option -> kvplan's word for it, where that differs.
+    renamed: ClassVar[Mapping[str, str]] = {}
+    #: Options that change no byte which is counted: the model's own, and what only moves things in time.
+    without_bytes: ClassVar[frozenset[str]] = frozenset()
+    #: A variable -> the option that it sets.
+    settable: ClassVar[Mapping[str, str]] = {}
+    #: Whether its parser stops at a word that it does not know.
+    refuses_unknown: ClassVar[bool] = True
+    #: Whether it takes what a request needs, and reserves nothing: then what a request needs is asked.
+    reserves: ClassVar[bool] = True
+    #: Whether it spreads layers over all the cards that it sees, unasked.
+    spreads: ClassVar[bool] = False
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """How many words name its server; 0 where they do not."""
@@ -73,6 +87,39 @@ class Commands:
         """Every name that is known, those of the release first."""
         known = at_release(self.folder, version, self.numbered)
         return [*known.names, *known.elsewhere]
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+        """What was typed, as kvplan's engine of the same name is asked for it."""
+        found = Asked()
+        self.place(options, found)
+        for name, value in environment.items():
+            if name in self.settable:
+                found.put(self.settable[name], value)
+            else:
+                found.not_counted.append(name)
+        return found
+
+    def place(self, options: Mapping[str, Any], found: Asked) -> None:
+        """Options of the same name as they are, others by `renamed`; what is neither, and changes memory, is not counted."""
+        from kvplan.engines import option_names
+
+        known = option_names(self.name)
+        for name, value in options.items():
+            own = self.renamed.get(name, name)
+            if name in self.without_bytes:
+                continue
+            if value == UNRESOLVED:
+                found.undecided.append(self.spelled(name))
+            elif own in known:
+                found.put(own, value)
+            else:
+                found.not_counted.append(self.spelled(name))
+
+    def spelled(self, dest: str) -> str:
+        """An option as it is typed."""
+        flags = (flag for flag in flags_of(self.folder).flags if flag.dest == dest)
+        names = [name for flag in flags for name in flag.names]
+        return next((name for name in names if name.startswith("--")), names[0] if names else dest)
 
     def version(self, call: Call) -> str:
         """The release that an image's tag or a pinned install names; empty where none does."""

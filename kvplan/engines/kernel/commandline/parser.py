@@ -13,6 +13,9 @@ from kvplan.engines.kernel.commandline.words import Word
 
 _NEGATIVE: Final = re.compile(r"-\d+|-\d*\.\d+")
 
+#: `--flag=$VALUE`: the name is there, the value is open.
+_OPEN_VALUE: Final = re.compile(r"--?[A-Za-z][\w.-]*=")
+
 
 class Style(Struct, frozen=True, kw_only=True):
     """How one parser differs from another.
@@ -55,7 +58,10 @@ def scan(rest: Sequence[Word], known: AtRelease, style: Style, told: Told, *, na
     while at < end:
         word = rest[at]
         at += 1
-        if not word.known or not is_flag(word.text):
+        begun_open = not word.known and style.equals and _OPEN_VALUE.match(word.text)
+        if begun_open and known.named(style.spelled(word.text.partition("=")[0]))[0] is None:
+            continue  # a name with a variable in it
+        if (not word.known and not begun_open) or not is_flag(word.text):
             if word.text != "--":
                 yield word
             continue

@@ -1,0 +1,176 @@
+"""`check`: whether one server of an input starts, on the cards that it is given, beside those that start before it."""
+
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from kvplan.domain.servers import Server
+from kvplan.errors import KvplanError
+from kvplan.questions.fit.answer import answer as fitted
+from kvplan.questions.fit.question import Fit, Question
+from kvplan.questions.receipt import Receipt, receipt
+
+Status = Literal["starts", "may start", "does not start", "not decided"]
+#: What an exit code says of several: the worst counts.
+WORST: Final[tuple[Status, ...]] = ("does not start", "not decided", "may start", "starts")
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """Whether a server starts, and why not; `receipt` of one that reserves its cache, `fit` of one that does not.
+
+    `taken_bytes` is what it takes of each of its cards, `longest` the longest request that it could be told instead, where its
+    length is what stops it.
+    """
+
+    status: Status
+    reason: str
+    receipt: Receipt | None = None
+    fit: Fit | None = None
+    taken_bytes: int = 0
+    tokens: int | None = None
+    longest: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form; of the receipt or the fit, the whole."""
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "taken_bytes": self.taken_bytes,
+            "tokens": self.tokens,
+            "longest": self.longest,
+            "receipt": self.receipt.to_dict() if self.receipt is not None else None,
+            "fit": self.fit.to_dict() if self.fit is not None else None,
+            "notes": list(self.notes),
+        }
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """A server of an input with its outcome; `notes` are what of it was read and not counted, and what was taken for what."""
+
+    server: Server
+    outcome: Outcome
+    notes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()  # servers that start before it on its cards
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form: what was read, and the outcome."""
+        return {
+            "file": self.server.file,
+            "line": self.server.line,
+            "place": self.server.place,
+            "read": self.server.to_dict(),
+            **self.outcome.to_dict(),
+            "notes": [*self.notes, *self.outcome.notes],
+            "beside": list(self.beside),
+        }
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """The servers of several inputs, in their order."""
+
+    servers: tuple[Checked, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> Status:
+        """The worst of all; `starts` where there is no server."""
+        found = {one.outcome.status for one in self.servers}
+        return next((status for status in WORST if status in found), "starts")
+
+    @property
+    def starts(self) -> bool:
+        """Whether every server starts."""
+        return self.status == "starts"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"starts": self.starts, "status": self.status, "servers": [one.to_dict() for one in self.servers]}
+
+
+def undecided(reason: str) -> Outcome:
+    """A server of which kvplan cannot tell."""
+    return Outcome(status="not decided", reason=reason)
+
+
+def refused(reason: str) -> Outcome:
+    """A server whose parser stops before anything is allocated."""
+    return Outcome(status="does not start", reason=reason)
+
+
+def outcome(q: Question, *, reserves: bool) -> Outcome:
+    """Whether the server of a question starts.
+
+    Args:
+        q: the server; with `context` and `batch_size` where it reserves nothing.
+        reserves: whether it takes its cache when it starts.
+    """
+    try:
+        return _reserving(q) if reserves else _growing(q)
+    except KvplanError as problem:
+        return undecided(str(problem))
+
+
+def _reserving(q: Question) -> Outcome:
+    found = receipt(q)
+    if found.not_predicted:
+        return Outcome(status="not decided", reason=found.not_predicted, receipt=found)
+    budget = found.budget
+    taken = budget.memory.bytes - budget.unused.bytes if budget.ledger is not None else _plain_taken(found)
+    left = budget.cache
+    if found.pool is None or (not found.starts and not found.unsure):
+        longest = _longest(q) if left.bytes > 0 else None
+        return Outcome(status="does not start", reason=_why(found), receipt=found, taken_bytes=taken, longest=longest)
+    tokens = found.pool.num_tokens
+    status: Status = "may start" if found.unsure else "starts"
+    return Outcome(status=status, reason="", receipt=found, taken_bytes=taken, tokens=tokens, notes=found.notes)
+
+
+def _plain_taken(found: Receipt) -> int:
+    budget = found.budget
+    return max(0, budget.memory.bytes - budget.unused.bytes)
+
+
+def _why(found: Receipt) -> str:
+    if found.refused:
+        return found.refused
+    from kvplan.units import human_bytes
+
+    return f"{human_bytes(found.budget.cache.bytes)} are left for the cache"
+
+
+def _longest(q: Question) -> int | None:
+    """The longest request with which it would start; None where no length helps."""
+    from kvplan.engines import about
+    from kvplan.engines.kernel.search import largest
+
+    option = about(q.engine).roles.get("context")
+    if option is None:
+        return None
+    asked = q.options.get(option)
+    most = asked if isinstance(asked, int) and asked > 0 else q.model.max_tokens
+    if most is None or most < 2:
+        return None
+    from msgspec.structs import replace
+
+    def starts(tokens: int) -> bool:
+        return tokens > 0 and receipt(replace(q, options={**q.options, option: tokens})).starts
+
+    return largest(starts, ceiling=most - 1) or None
+
+
+def _growing(q: Question) -> Outcome:
+    found = fitted(q)
+    if found.not_predicted:
+        return Outcome(status="not decided", reason=found.not_predicted, fit=found)
+    budget = found.budget
+    taken = budget.weights.bytes + budget.reserve.bytes + found.cache_bytes
+    if found.fits and not found.unsure:
+        return Outcome(status="starts", reason="", fit=found, taken_bytes=taken, tokens=found.context * found.batch_size)
+    if found.unsure:
+        return Outcome(status="may start", reason="the bands of its lines decide", fit=found, taken_bytes=taken)
+    from kvplan.units import human_bytes
+
+    short = taken - (budget.memory.bytes - budget.unused.bytes)
+    reason = f"{human_bytes(max(0, short))} more are needed than there are" if short > 0 else "it does not fit"
+    return Outcome(status="does not start", reason=reason, fit=found, taken_bytes=taken)

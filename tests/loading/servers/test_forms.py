@@ -1,0 +1,174 @@
+"""What each form does with what only it has; the recorded inputs are in test_recorded.py."""
+# ruff: noqa: E501  inputs stand as they are pasted
+
+import json
+from typing import Any
+
+import pytest
+
+from kvplan.loading.servers.read import servers_of
+
+
+def read(text: str, name: str = "start.sh", **variables: str) -> list[dict[str, Any]]:
+    return [server.to_dict() for server in servers_of(text, name, variables).servers]
+
+
+def one(text: str, name: str = "start.sh", **variables: str) -> dict[str, Any]:
+    (found,) = read(text, name, **variables)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("vllm serve a/b --max_model_len=8k --max-model-len 4096", {"max_model_len": 4096}),  # the last wins
+        ("vllm serve a/b --max-model-len auto", {"max_model_len": -1}),
+        ("vllm serve a/b --tensor-parallel 2 -O3", {"tensor_parallel_size": 2, "optimization_level": "3"}),
+        ("vllm serve a/b --disable-prefix-caching", {"enable_prefix_caching": False}),
+        ("vllm serve a/b -q None --max-num-seqs 8", {"max_num_seqs": 8}),
+        ("vllm serve a/b --cudagraph-capture-sizes 1 2 4", {"cudagraph_capture_sizes": [1, 2, 4]}),
+        ("vllm serve a/b --hf-overrides '{\"x\": 32k}'", {"hf_overrides": {"x": 32000}}),
+        ("ARGS=(--tensor-parallel-size 2)\nARGS+=(--max-num-seqs 4)\nvllm serve a/b \"${ARGS[@]}\"", {"tensor_parallel_size": 2, "max_num_seqs": 4}),
+        ("LEN=$(wc -c < x)\nvllm serve a/b --max-model-len=$LEN --max-num-seqs `nproc`", {"max_model_len": "unresolved", "max_num_seqs": "unresolved"}),
+        ("for n in 1 2; do\n  vllm serve a/b -tp $n\ndone", {"tensor_parallel_size": "unresolved"}),
+        ("if true; then exec vllm serve a/b --max-num-seqs ${N:-${M:-3}}; fi", {"max_num_seqs": 3}),
+        ("cat > c.yaml <<'EOF'\nmodel: a/b\nmax-model-len: 8k\nenforce-eager: false\nEOF\nvllm serve --config c.yaml --max-num-seqs 2", {"max_model_len": 8000, "max_num_seqs": 2}),
+        ("$ vllm serve a/b \\\n    --max-num-seqs 2 # of the page", {"max_num_seqs": 2}),
+        ("tmux new-session -d -s x 'timeout 9h vllm serve a/b --max-num-seqs 2'", {"max_num_seqs": 2}),
+        ("echo it's fine\nvllm serve a/b --max-num-seqs 2", {"max_num_seqs": 2}),  # an apostrophe is no quote
+    ],
+)  # fmt: skip
+def test_vllm_lines(text: str, options: dict[str, Any]) -> None:
+    found = one(text)
+    assert found["model"] == "a/b"
+    assert found["options"] == options
+
+
+def test_a_release_decides_what_a_word_is() -> None:
+    line = "vllm serve a/b --enable-chunked-prefill=false --swap-space 8"
+    assert one(f"pip install vllm==0.8.5\n{line}")["options"] == {"enable_chunked_prefill": False, "swap_space": 8.0}
+    refused = servers_of(f"pip install vllm==0.29.0\n{line}", "a.sh").servers[0]
+    assert refused.unknown == ("--swap-space",)
+    assert refused.refused == ("`--enable-chunked-prefill` is a switch and takes no value",)
+    assert servers_of(line, "a.sh").servers[0].gone == ("--swap-space",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--max-num-seqs 1k", "--max-model-len 1.5K", "--kv-cache-memory-bytes 8GB", "--speculative-config '{a'", "--gpu-memory-utilization x",
+        "--max-model-len", "c/d",
+    ],
+)  # fmt: skip
+def test_what_the_parser_refuses_is_said(line: str) -> None:
+    (server,) = servers_of(f"vllm serve a/b {line}\n", "a.sh").servers
+    assert len(server.refused) == 1
+    assert server.options == {}
+
+
+def test_llama_cpp_reads_as_cpp_does() -> None:
+    text = "LLAMA_ARG_CTX_SIZE=8192 llama-server -hf a/b:Q8_0 -m c.gguf -fa -c 32k --lora x --lora y -ot 'a=CPU' -ot b=CUDA0 -ngl auto"
+    assert one(text) == {
+        "engine": "llama.cpp",
+        "model": "a/b:Q8_0",
+        "options": {
+            "ctx_size": 32, "flash_attn": "on", "lora": "x,y", "override_tensor": "a=CPU,b=CUDA0", "n_gpu_layers": "auto",
+        },
+    }  # fmt: skip
+    assert servers_of("llama-server -m x -c=32", "a.sh").servers[0].unknown == ("-c=32",)
+
+
+def test_containers_put_their_program_before_words() -> None:
+    assert one("docker run --gpus 2 ghcr.io/ggml-org/llama.cpp:full-cuda --server -m x.gguf")["gpus"] == 2
+    assert read("docker run ghcr.io/ggml-org/llama.cpp:light-cuda -m x.gguf -p hi") == []
+    assert one("docker run --device nvidia.com/gpu=1 vllm/vllm-openai:v0.10.1.1 --model a/b") == {
+        "engine": "vllm", "version": "0.10.1.1", "model": "a/b", "options": {}, "gpus": [1],
+    }  # fmt: skip
+    assert "version" not in one("docker run nvcr.io/nvidia/vllm:25.09-py3 vllm serve a/b")
+    assert read("docker run -it vllm/vllm-openai:v0.11.0 bash") == []
+
+
+def test_manifests_of_operators() -> None:
+    inference = """
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata: {name: x}
+spec:
+  predictor:
+    model:
+      modelFormat: {name: huggingface}
+      args: [--model_name=x, --model_id=a/b, --max-model-len=8192]
+      resources: {limits: {nvidia.com/gpu: "1"}}
+"""
+    assert one(inference, "i.yaml") == {"engine": "vllm", "model": "a/b", "options": {"max_model_len": 8192}, "gpus": 1}
+    llm = """
+apiVersion: serving.kserve.io/v1alpha1
+kind: LLMInferenceService
+metadata: {name: x}
+spec:
+  model: {uri: hf://a/b}
+  parallelism: {tensor: 2}
+  template: {containers: [{name: main, env: [{name: VLLM_ADDITIONAL_ARGS, value: --max-num-seqs=4}]}]}
+"""
+    assert one(llm, "l.yaml")["options"] == {"tensor_parallel_size": 2, "max_num_seqs": 4}
+    llm_d = """
+modelArtifacts: {uri: "hf://a/b"}
+decode:
+  parallelism: {tensor: 2}
+  containers: [{modelCommand: vllmServe, args: [--block-size=64], resources: {limits: {nvidia.com/gpu: 2}}}]
+"""
+    assert one(llm_d, "values.yaml") == {
+        "engine": "vllm", "model": "a/b", "options": {"tensor_parallel_size": 2, "block_size": 64}, "gpus": 2,
+    }  # fmt: skip
+
+
+def test_a_pod_takes_its_variables_from_config_maps_of_the_same_file() -> None:
+    text = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: c}
+data: {MODEL: a/b, EXTRA: "--max-model-len 8192"}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+spec:
+  template:
+    spec:
+      containers:
+      - name: v
+        image: vllm/vllm-openai:v0.10.2
+        envFrom: [{configMapRef: {name: c}}]
+        command: [sh, -c]
+        args: ["exec vllm serve $MODEL $EXTRA --max-num-seqs $(SECRET)"]
+"""
+    assert one(text, "d.yaml")["options"] == {"max_model_len": 8192, "max_num_seqs": "unresolved"}
+
+
+def test_lines_of_a_folded_command_are_found() -> None:
+    text = "services:\n  v:\n    image: vllm/vllm-openai:v0.33.0\n    command: >\n      a/b\n      --max-num-seqs 4\n      --max-model-len 8k\n"
+    (server,) = servers_of(text, "docker-compose.yml").servers
+    assert server.line == 3
+    assert server.lines == {"model": 5, "max_num_seqs": 6, "max_model_len": 7}
+
+
+def test_fences_of_a_page_are_read_and_prose_is_not() -> None:
+    page = "Run `vllm serve x`:\n\n```bash\nvllm serve a/b\n```\n\n```yaml\nservices: {o: {image: 'ollama/ollama:0.9.0'}}\n```\n\n```python\nvllm serve c/d\n```\n"
+    found = servers_of(page, "README.md").servers
+    assert [(s.engine, s.model, s.line) for s in found] == [("vllm", "a/b", 4), ("ollama", None, 8)]
+
+
+def test_variables_come_from_the_caller_and_never_from_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL", "from/here")
+    assert one("vllm serve $MODEL")["model"] == "unresolved"
+    assert one("vllm serve $MODEL", MODEL="a/b")["model"] == "a/b"
+
+
+def test_two_hundred_servers_take_no_more_than_their_number() -> None:
+    line = "docker run --gpus all vllm/vllm-openai:v0.11.0 --model a/b --max-model-len 8192 --max-num-seqs 4\n"
+    assert len(read(line * 200)) == 200
+    service = "  s%d:\n    image: vllm/vllm-openai:v0.11.0\n    command: [--model, a/b]\n"
+    assert len(read("services:\n" + "".join(service % n for n in range(200)), "compose.yml")) == 200
+
+
+def test_the_json_form_has_plain_values_alone() -> None:
+    json.dumps(read("vllm serve a/b --max-num-seqs 4"), allow_nan=False)

@@ -1,0 +1,139 @@
+"""`kvplan check`: outcomes, exit codes, what is said beside them, and notes at lines for CI."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import kvplan
+from kvplan.cli.app import main
+
+COMPOSE = """services:
+  chat:
+    image: vllm/vllm-openai:v0.33.0
+    command: >
+      Qwen/Qwen3-14B
+      --max-model-len {length}
+      --gpu-memory-utilization 0.6
+    gpus: all
+  embed:
+    image: vllm/vllm-openai:v0.33.0
+    command: ["BAAI/bge-m3", "--gpu-memory-utilization", "{share}"]
+    gpus: all
+"""
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def compose(length: str = "32768", share: str = "0.3") -> str:
+    Path("compose.yml").write_text(COMPOSE.format(length=length, share=share))
+    return "compose.yml"
+
+
+def test_servers_on_the_same_cards_see_what_is_left() -> None:
+    found = kvplan.check([compose()], gpu="h100")
+    assert found.starts
+    assert [one.beside for one in found.servers] == [(), ("chat",)]
+    found = kvplan.check([compose(share="0.45")], gpu="h100")
+    assert [one.outcome.status for one in found.servers] == ["starts", "does not start"]
+    assert "less than desired GPU memory utilization" in found.servers[1].outcome.reason
+    assert kvplan.check([compose(share="0.45")], gpu="h200").servers[0].outcome.taken_bytes > 80e9  # a share of a larger card
+
+
+def test_a_pull_request_that_asks_for_too_long_requests_fails_at_that_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", compose(), "--gpu", "h100", "-f", "github"]) == 0
+    assert capsys.readouterr().out == "kvplan: 2 of 2 servers start\n"
+    assert main(["check", compose(length="40960"), "--gpu", "l40s", "-f", "github"]) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("::error file=compose.yml,line=6,title=kvplan%3A does not start::DOES NOT START: vllm 0.33.0")
+    assert main(["check", "compose.yml", "--gpu", "l40s", "-o", "out.sarif"]) == 1
+    run = json.loads(Path("out.sarif").read_text())["runs"][0]
+    place = run["results"][0]["locations"][0]["physicalLocation"]
+    assert place == {"artifactLocation": {"uri": "compose.yml"}, "region": {"startLine": 6}}
+    assert run["results"][0]["level"] == "error"
+
+
+def test_the_longest_request_that_would_start_is_said() -> None:
+    found = kvplan.check(command=["vllm", "serve", "Qwen/Qwen3-8B", "--max-model-len", "40960"], gpu="4090").servers[0].outcome
+    assert found.status == "does not start"
+    assert found.longest is not None
+    again = kvplan.check(command=["vllm", "serve", "Qwen/Qwen3-8B", "--max-model-len", str(found.longest)], gpu="4090")
+    assert again.starts
+    one_more = kvplan.check(command=["vllm", "serve", "Qwen/Qwen3-8B", "--max-model-len", str(found.longest + 16)], gpu="4090")
+    assert not one_more.starts
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "says"),
+    [
+        ("vllm serve Qwen/Qwen3-8B --swap-spce 4", "does not start", "unrecognized arguments: --swap-spce"),
+        ("vllm serve Qwen/Qwen3-8B --max-num-seqs 1k", "does not start", "its parser refuses it"),
+        ("vllm serve Qwen/Qwen3-8B --max-model-len $LEN", "not decided", "no value here for --max-model-len"),
+        ("vllm serve ./private", "not decided", "is a local path or private"),
+        ("vllm serve --max-num-seqs 4", "not decided", "no model is named here"),
+        ("ollama serve", "not decided", "ollama"),
+        ("vllm serve Qwen/Qwen3-8B --kv-transfer-config '{}'", "starts", ""),
+        ("python -m sglang.launch_server --model-path Qwen/Qwen3-8B --tp 2", "starts", ""),
+        ("llama-server -m /models/Qwen3-8B-Q4_K_M.gguf -c 32768 -np 4 -ngl 99", "starts", ""),
+        ("llama-server -m /models/Qwen3-32B-Q8_0.gguf -c 40960 -np 1 -ngl 99", "starts", ""),
+        ("lmdeploy serve api_server Qwen/Qwen3-8B --session-len 8192", "starts", ""),
+        ("trtllm-serve Qwen/Qwen3-8B --max_seq_len 8192", "starts", ""),
+        ("mlx_lm.server --model Qwen/Qwen3-8B", "starts", ""),
+        ("transformers serve Qwen/Qwen3-8B", "starts", ""),
+    ],
+)
+def test_outcomes(line: str, status: str, says: str) -> None:
+    (one,) = kvplan.check(command=line, gpu="h100").servers
+    assert one.outcome.status == status, one.outcome.reason
+    assert says in one.outcome.reason
+
+
+def test_what_is_not_counted_is_said() -> None:
+    (one,) = kvplan.check(command="VLLM_ATTENTION_BACKEND=X vllm serve ./Qwen3-8B --cpu-offload-gb 4", gpu="h100").servers
+    assert one.notes == (
+        "not counted: --cpu-offload-gb, VLLM_ATTENTION_BACKEND",
+        "`./Qwen3-8B` is taken for Qwen3-8B, by its name",
+    )
+
+
+def test_a_private_model_is_known_by_its_config() -> None:
+    config = {
+        "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64,
+        "vocab_size": 100, "intermediate_size": 128, "max_position_embeddings": 4096, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    Path("c.json").write_text(json.dumps(config))
+    found = kvplan.check(command="vllm serve /models/ours", gpu="h100", model_config=["/models/ours=c.json"])
+    assert found.starts
+    with pytest.raises(kvplan.InputError):
+        kvplan.check(command="vllm serve a/b", gpu="h100", model_config=["c.json"])
+
+
+def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("none.sh").write_text("echo hello\n")
+    assert main(["check", "none.sh"]) == 0
+    assert "no server is started here" in capsys.readouterr().out
+    assert main(["check", "--gpu", "h100", "--", "vllm", "serve", "Qwen/Qwen3-8B"]) == 0
+    assert main(["check", "--gpu", "4090", "--", "vllm", "serve", "Qwen/Qwen3-32B"]) == 1
+    assert main(["check", "--gpu", "h100", "--", "vllm", "serve", "./x"]) == 2
+    assert main(["check", "--gpu", "h100", "--allow-undecided", "--", "vllm", "serve", "./x"]) == 0
+    assert main(["check", "missing.yml", "--gpu", "h100"]) == 2
+    assert main(["check", "--", "vllm", "serve", "Qwen/Qwen3-8B"]) == 2
+    assert "--gpu NAME" in capsys.readouterr().err
+    assert main(["check"]) == 2
+    assert main(["check", "--gpu", "h100", "vllm", "serve", "x", "--max-model-len", "4"]) == 2
+    assert "`--`" in capsys.readouterr().err
+
+
+def test_what_was_read_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--parse-only", "-f", "json", "--", "vllm", "serve", "a/b", "-tp", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["servers"] == [
+        {"engine": "vllm", "model": "a/b", "options": {"tensor_parallel_size": 2}}
+    ]
+    assert main(["check", "--parse-only", compose()]) == 0
+    shown = capsys.readouterr().out
+    assert "vllm 0.33.0 · Qwen/Qwen3-14B · compose.yml:3" in shown
+    assert main(["check", "--parse-only", "--", "vllm", "serve", "a/b", "--max-model-length", "3"]) == 0
+    assert "did you mean `--max-model-len`?" in capsys.readouterr().out.replace("\n", " ")
