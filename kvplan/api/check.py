@@ -176,7 +176,7 @@ def _one(server: Server, place: Place, taken: int) -> Checked:
         return Checked(server=server, outcome=refused(f"its parser refuses it: {said}"), notes=tuple(notes))
     if not about(server.engine).predicted:
         return Checked(server=server, outcome=undecided(f"{server.engine} is not predicted by this release"), notes=tuple(notes))
-    asked = reader.asked(server.options, server.env, server.version)
+    asked = reader.asked(server.options, server.env, option_names(server.engine))
     if asked.not_counted:
         notes.append(f"not counted: {', '.join(asked.not_counted)}")
     if asked.undecided:

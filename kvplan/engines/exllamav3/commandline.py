@@ -4,7 +4,7 @@ Source: theroyallab/tabbyAPI common/tabby_config.py:load, common/args.py, common
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -100,9 +100,9 @@ class TabbyCommands(Commands):
                     told.put(flag.dest, value)
         return _named(told)
 
-    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """A part of the cards is not counted; what is off asks for nothing."""
-        return super().asked(_without_vision(options), environment, version)
+        return super().asked(_without_vision(options), environment, known)
 
 
 def _without_vision(options: Mapping[str, Any]) -> dict[str, Any]:

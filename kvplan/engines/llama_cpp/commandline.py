@@ -4,7 +4,7 @@ Source: common/arg.cpp: common_params_parse_ex, common_params_parser_init, get_v
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -105,12 +105,12 @@ class LlamaCppCommands(Commands):
             told.options.pop("hf_file")
         return told
 
-    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Slots and their cells; layers on cards are all or none, a part of them is not counted."""
         given = dict(options)
         layers = given.pop("n_gpu_layers", None)
         drafter = given.pop("spec_draft_model", given.pop("spec_draft_hf", ""))
-        found = super().asked(given, environment, version)
+        found = super().asked(given, environment, known)
         found.on_cards = layers != 0
         if isinstance(layers, int) and 0 < layers < _ALL_LAYERS:
             found.layers = layers

@@ -4,7 +4,7 @@ Source: mlx_lm/server.py:main (_parse_size), mlx_lm/generate.py:setup_arg_parser
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -53,9 +53,9 @@ class MlxCommands(Commands):
                 store(found, told, _STYLE)
         return told
 
-    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """What requests take grows as they go: one is asked about; a drafter is not counted."""
-        found = super().asked(options, environment, version)
+        found = super().asked(options, environment, known)
         found.sequences = 1
         return found
 

@@ -5,7 +5,7 @@ _normalize_positional_model_path, srt/utils/server_args_config_parser.py:ConfigA
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -83,12 +83,12 @@ class SglangCommands(Commands):
         given = list(_config_words(keys, at_release(_FOLDER, "")))
         return self.read((Word("sglang"), Word("serve")), given, Call(words=()), "")
 
-    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Graphs by their backend; a drafter is a second model."""
         given, first = dict(options), Asked()
         _graphs(given, first)
         drafter = given.pop("speculative_draft_model_path", "")
-        found = super().asked(given, environment, version)
+        found = super().asked(given, environment, known)
         found.options |= first.options
         found.drafter = drafter if isinstance(drafter, str) else ""
         return found

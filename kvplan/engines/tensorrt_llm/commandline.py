@@ -4,7 +4,7 @@ Source: tensorrt_llm/commands/serve.py:serve, llmapi/llm_args.py:update_llm_args
 KvCacheConfig (StrictBaseModel: extra keys are forbidden).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -78,7 +78,7 @@ class TensorRtCommands(Commands):
                 _settings(keys, told, version, line)
         return told
 
-    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Keys of `kv_cache_config` are options of their own."""
         given = dict(options)
         cache = given.pop("kv_cache_config", None)
@@ -87,7 +87,7 @@ class TensorRtCommands(Commands):
         if given.get("backend") == "pytorch":
             given.pop("backend")
         drafted = given.pop("speculative_config", None)
-        found = super().asked(given, environment, version)
+        found = super().asked(given, environment, known)
         if isinstance(drafted, dict):
             model = drafted.get("speculative_model_dir") or drafted.get("speculative_model")
             found.drafter = model if isinstance(model, str) else ""

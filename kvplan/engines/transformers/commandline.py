@@ -3,7 +3,7 @@
 Source: transformers/cli/serve.py:Serve.__init__.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -42,9 +42,9 @@ class TransformersCommands(Commands):
                 told.model, told.lines["model"] = (found.text if found.known else UNRESOLVED), found.line
         return told
 
-    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """What requests take grows as they go: one is asked about."""
-        found = super().asked(options, environment, version)
+        found = super().asked(options, environment, known)
         found.sequences = 1
         return found
 

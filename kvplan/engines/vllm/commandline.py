@@ -7,7 +7,7 @@ vllm/engine/arg_utils.py:EngineArgs.add_cli_args, vllm/entrypoints/openai/cli_ar
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -133,7 +133,7 @@ class VllmCommands(Commands):
         """Operators that name no engine start this one."""
         return flag in at_release(_FOLDER, "").names
 
-    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Parts of the compilation config are options of their own; a drafter is a second model."""
         given = dict(options)
         compiled = given.pop("compilation_config", None)
@@ -141,7 +141,7 @@ class VllmCommands(Commands):
         short = {key: given.pop(f"spec_{name}") for key, name in _SPEC.items() if f"spec_{name}" in given}
         if short:
             given["speculative_config"] = drafted = {**(drafted if isinstance(drafted, dict) else {}), **short}
-        found = super().asked(given, environment, version)
+        found = super().asked(given, environment, known)
         if isinstance(compiled, dict):
             for key, value in compiled.items():
                 if key in {"cudagraph_mode", "cudagraph_capture_sizes", "max_cudagraph_capture_size"}:

@@ -1,7 +1,7 @@
 """What every engine says of its command lines: which are its own, what its images start, and how its words are read."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -88,10 +88,10 @@ class Commands:
         known = at_release(self.folder, version, self.numbered)
         return [*known.names, *known.elsewhere]
 
-    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], version: str) -> Asked:
-        """What was typed, as kvplan's engine of the same name is asked for it."""
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
+        """What was typed, as kvplan's engine of the same name is asked for it; `known` are the options that it takes."""
         found = Asked()
-        self.place(options, found)
+        self.place(options, found, known)
         for name, value in environment.items():
             if name in self.settable:
                 found.put(self.settable[name], value)
@@ -99,11 +99,8 @@ class Commands:
                 found.not_counted.append(name)
         return found
 
-    def place(self, options: Mapping[str, Any], found: Asked) -> None:
+    def place(self, options: Mapping[str, Any], found: Asked, known: Container[str]) -> None:
         """Options of the same name as they are, others by `renamed`; what is neither, and changes memory, is not counted."""
-        from kvplan.engines import option_names
-
-        known = option_names(self.name)
         for name, value in options.items():
             own = self.renamed.get(name, name)
             if name in self.without_bytes:
