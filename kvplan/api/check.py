@@ -198,7 +198,7 @@ def _asked(
     server: Server, asked: Asked, place: Place, taken: int, *, reader: Commands, notes: list[str]
 ) -> tuple[Outcome, Named]:
     """The question that a server is, and its outcome."""
-    named = named_model(server.model or "", place.configs, infer=place.infer)
+    named = named_model(server.model or "", place.configs, infer=place.infer, aliases=reader.known_as(server.model or ""))
     engine = _spec(server)
     options: dict[str, Any] = dict(asked.options)
     if asked.drafter and "draft" in option_names(engine):

@@ -105,10 +105,11 @@ def check(
 
 def _annotate(answer: "Check", form: str, output: Path | None) -> None:
     """Notes at lines, on stdout or in a file."""
+    from kvplan import __version__
     from kvplan.cli.output import emit, told
     from kvplan.report.formats import annotations
 
-    shown = annotations.sarif(answer) if form == "sarif" else annotations.github(answer)
+    shown = annotations.sarif(answer, __version__) if form == "sarif" else annotations.github(answer)
     emit(shown, output)
     told(output, f"{form}, {len(shown.encode()):,} bytes")
 

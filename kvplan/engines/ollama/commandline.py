@@ -3,9 +3,11 @@
 Source: envconfig/config.go: Var, Bool, Uint; parser/parser.go; api/types.go: Options.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import Commands, program_name
 from kvplan.engines.kernel.commandline.flags import Flag, flags_of
 from kvplan.engines.kernel.commandline.told import Told
@@ -37,6 +39,14 @@ _FALSE: Final = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _WITH_VALUE: Final = frozenset({"--keepalive", "--format", "--dimensions"})
 
 
+#: Tokens of a slot on cards of less than 24 GiB in all (server/routes.go); more memory gives more, and then it is said.
+_LENGTH: Final = 4096
+_TAG: Final = re.compile(
+    r"(?P<family>[a-z-]+?)(?P<number>\d+(?:\.\d+)?)?(?:-(?P<extra>[a-z]+))?(?::(?:(?P<size>\d+(?:\.\d+)?[bm](?:-a\d+b)?)|latest)"
+    r"(?:-[a-z0-9.]+?)*?(?:-(?P<mix>q\d(?:_[0-9kmsl]+)*|fp16|bf16|f16|mxfp4))?)?"
+)
+
+
 class OllamaCommands(Commands):
     """`ollama serve` and its environment; `ollama run MODEL`."""
 
@@ -47,6 +57,16 @@ class OllamaCommands(Commands):
     refuses_unknown: ClassVar[bool] = False
     reserves: ClassVar[bool] = False
 
+    settable: ClassVar[Mapping[str, str]] = {}
+    spreads: ClassVar[bool] = True
+    renamed: ClassVar[Mapping[str, str]] = {
+        f"OLLAMA_{name.upper()}": name
+        for name in ("context_length", "num_parallel", "kv_cache_type", "flash_attention", "gpu_overhead", "sched_spread")
+    }
+    without_bytes: ClassVar[frozenset[str]] = frozenset(
+        {"OLLAMA_KEEP_ALIVE", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_LLM_LIBRARY", "OLLAMA_VULKAN", "OLLAMA_IGPU_ENABLE", "from"}
+    )
+
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """The program and one of its two words that hold a model; a Modelfile."""
         if words and words[0].text == MODELFILE:
@@ -54,6 +74,26 @@ class OllamaCommands(Commands):
         if len(words) > 1 and program_name(words[0]) == "ollama" and words[1].text in {"serve", "start", "run"}:
             return 2
         return 0
+
+    def known_as(self, model: str) -> Iterator[tuple[str, str | None]]:
+        """`llama3.1:8b-instruct-q8_0` of Ollama's library is llama-3.1-8b; weights that no tag names are Q4_K_M."""
+        found = _TAG.fullmatch(model.lower())
+        if found is None:
+            return
+        family, number, size, mix = found["family"], found["number"] or "", found["size"] or "", found["mix"]
+        for name in (f"{family}{number}", f"{family}-{number}".rstrip("-")):
+            yield f"{name}-{size}".rstrip("-"), mix or "q4_k_m"
+
+    def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
+        """Slots and their length: the model's or the request's own, the server's, else by the cards' memory."""
+        found = super().asked(options, environment, known)
+        length = options.get("num_ctx") or options.get("OLLAMA_CONTEXT_LENGTH")
+        slots = options.get("OLLAMA_NUM_PARALLEL")
+        found.context = length if isinstance(length, int) else _LENGTH
+        found.sequences = slots if isinstance(slots, int) and slots > 0 else 1
+        layers = options.get("num_gpu")
+        found.on_cards = layers != 0
+        return found
 
     def owns(self, found: Image) -> bool:
         """ollama/ollama, by its name."""

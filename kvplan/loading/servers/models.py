@@ -1,7 +1,7 @@
 """The model that a server names: in the catalogue, on the hub, or in a config that was given for its name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,9 @@ class Named(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-def named_model(text: str, configs: Mapping[str, Path], *, infer: bool = False) -> Named:
+def named_model(
+    text: str, configs: Mapping[str, Path], *, infer: bool = False, aliases: Iterable[tuple[str, str | None]] = ()
+) -> Named:
     """The model that a server is told.
 
     No path of the input is opened: a local path is looked for in the catalogue by its last part, else its config must be given.
@@ -47,6 +49,12 @@ def named_model(text: str, configs: Mapping[str, Path], *, infer: bool = False) 
     if entry is not None:
         model = _copy(plain, entry)
         return Named(model=model, source=model.hub or plain, weights_dtype=dtype)
+    for alias, mix in aliases:
+        entry = find(alias)
+        if entry is not None:
+            model = _copy(alias, entry)
+            note = f"`{text}` is taken for {alias}" + (f" in {mix}" if mix else "")
+            return Named(model=model, source=model.hub or alias, weights_dtype=mix, note=note)
     last = re.split(r"[\\/]", plain.rstrip("/\\"))[-1].replace("--", "/")
     entry = find(last)
     if entry is not None:

@@ -4,7 +4,6 @@ import json
 import re
 from typing import Any, Final
 
-from kvplan import __version__
 from kvplan.errors import printable
 from kvplan.questions.check import Check, Checked
 from kvplan.report.answers.check import helps, said
@@ -41,13 +40,13 @@ _LENGTHS: Final = (
 )
 
 
-def sarif(check: Check) -> str:
+def sarif(check: Check, version: str) -> str:
     """One run; a result for each server that does not start, may not, or of which kvplan cannot tell."""
     results = [_result(one) for one in check.servers if _LEVELS[one.outcome.status] != "none"]
     rules = [{"id": _rule(status), "shortDescription": {"text": text}} for status, text in _RULES.items()]
     driver = {
         "name": "kvplan",
-        "version": __version__,
+        "version": version,
         "informationUri": "https://pypi.org/project/kvplan-exact/",
         "rules": rules,
     }

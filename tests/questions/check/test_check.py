@@ -74,7 +74,7 @@ def test_the_longest_request_that_would_start_is_said() -> None:
         ("vllm serve Qwen/Qwen3-8B --max-model-len $LEN", "not decided", "no value here for --max-model-len"),
         ("vllm serve ./private", "not decided", "is a local path or private"),
         ("vllm serve --max-num-seqs 4", "not decided", "no model is named here"),
-        ("ollama serve", "not decided", "ollama"),
+        ("ollama serve", "not decided", "no model is named here"),
         ("vllm serve Qwen/Qwen3-8B --kv-transfer-config '{}'", "starts", ""),
         ("python -m sglang.launch_server --model-path Qwen/Qwen3-8B --tp 2", "starts", ""),
         ("llama-server -m /models/Qwen3-8B-Q4_K_M.gguf -c 32768 -np 4 -ngl 99", "starts", ""),

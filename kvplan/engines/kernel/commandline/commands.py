@@ -1,7 +1,7 @@
 """What every engine says of its command lines: which are its own, what its images start, and how its words are read."""
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
@@ -98,6 +98,10 @@ class Commands:
             else:
                 found.not_counted.append(name)
         return found
+
+    def known_as(self, model: str) -> Iterator[tuple[str, str | None]]:
+        """Names of the catalogue that a model's name may mean, each with the format of its weights, where the name says it."""
+        yield from ()
 
     def place(self, options: Mapping[str, Any], found: Asked, known: Container[str]) -> None:
         """Options of the same name as they are, others by `renamed`; what is neither, and changes memory, is not counted."""
