@@ -397,6 +397,7 @@ def dory(draw: Draw) -> Config:
 def inkling2_loop(draw: Draw) -> Config:
     """Layers 2 to 3, or 2 to 5, of six or eight run once, twice or three times, convolutions and all."""
     config = experts(grouped(draw, layers=one_of(draw, 6, 8)))
+    del config["intermediate_size"]  # a second name of moe_intermediate_size
     types = [one_of(draw, "hybrid", "hybrid_sliding") for _ in range(config["num_hidden_layers"])]
     types[0], types[-1] = "hybrid", "hybrid_sliding"  # the library's masks need one of each
     near = one_of(draw, 1, 2)

@@ -1,6 +1,6 @@
 """Write `kvplan/architectures/parameters/class_defaults.json`: what transformers' config classes assume about sizes.
 
-    python tools/make_parameter_defaults.py            (needs transformers 5.23.0)
+    python tools/make_parameter_defaults.py            (needs transformers 5.24.0)
 
 A config.json leaves out what equals its class's default. Kept are the defaults of the fields that the counters of
 parameters may read, of every model type that kvplan reads and of the parts inside their configs (towers); `fixed` parts have

@@ -94,7 +94,10 @@ def _inkling2(s: Sizes, row: Row, layer: int) -> Row:
         "q_input_layernorm", "k_input_layernorm", "v_input_layernorm", "post_attention_layernorm",
     )  # fmt: skip
     attention = row.attention._replace(more=_inkling2_attention(sliding, extent))
-    return row._replace(norms=norms, attention=attention, more=_inkling2_extra(sliding, layer == 0))
+    looped = s.model_type == "inkling2_loop_text" and layer in range(
+        s.number("loop_layer_index_start"), s.number("loop_layer_index_end")
+    )
+    return row._replace(norms=norms, attention=attention, more=_inkling2_extra(sliding, layer == 0, looped))
 
 
 @cache
@@ -123,7 +126,7 @@ def _inkling2_attention(sliding: bool, extent: int) -> Callable[[Sizes, Softmax,
 
 
 @cache
-def _inkling2_extra(sliding: bool, first: bool) -> Build:
+def _inkling2_extra(sliding: bool, first: bool, looped: bool) -> Build:
     def more(s: Sizes) -> Tensors:
         if not first:
             yield from vector("attention_input.query", *(() if sliding else (3,)), s.hidden, component="norm")
@@ -131,8 +134,18 @@ def _inkling2_extra(sliding: bool, first: bool) -> Build:
         taps = s.number("conv_kernel_size", "sconv_kernel_size")
         yield from convolution("post_attention_convolution.conv1d", s.hidden, 1, taps, component="mixer")
         yield from convolution("post_mlp_convolution.conv1d", s.hidden, 1, taps, component="mixer")
+        for name in ("q", "k", "v", "mlp") if looped else ():
+            yield from under(f"{name}_message_gate.", _message_gate(s))
 
     return more
+
+
+def _message_gate(s: Sizes) -> Tensors:
+    """Inkling 2's loop: what mixes an input with the message of the pass before, through `loop_gate_rank` channels."""
+    rank = s.number("loop_gate_rank")
+    yield from linear("down_proj", rank, 2 * s.hidden, "other", component="mixer")
+    for name in ("forget_gate_proj", "message_gate_proj"):
+        yield from vector(f"{name}.weight", s.hidden, rank, component="mixer", dtype="float32")
 
 
 _INKLING_MOE: Final = Experts(
@@ -217,13 +230,13 @@ ROWS: Final[dict[str, Row]] = {
         attention=Attention(qk_norm="head", more=_inkling),
         experts=_INKLING_MOE, vary=_inkling_layer, heads=_inkling_heads, embed_norm="embed_tokens.embed_norm",
     ),
-    "inkling2_text": Row(
+    **dict.fromkeys(("inkling2_text", "inkling2_loop_text"), Row(
         attention=Attention(), experts=Experts(
             number=("num_experts", "n_routed_experts"), width=("moe_intermediate_size", "intermediate_size"),
             correction="gate.e_score_correction_bias", order=("experts", "router"),
         ),
         vary=_inkling2, heads=_inkling_heads, embed_norm="embed_tokens.embed_norm",
-    ),
+    )),
     "zaya": Row(
         attention=Attention(names=("qkv_proj.q_proj", "qkv_proj.k_proj", "", "o_proj"), order="oqk", more=_zaya),
         experts=Experts(number=("num_experts",), order=("experts",)), vary=_zaya_router, after=_zaya_ends, tied=True,
@@ -238,7 +251,10 @@ def read(s: Sizes, root: str | None = None) -> Tensors:
         yield from decoder(s, _with_shared(row), root)
         return
     yield from decoder(s, row, root)
-    if s.model_type == "inkling2_text":
+    if s.model_type == "inkling2_loop_text":
+        passes = s.number("loop_layer_index_end") - s.number("loop_layer_index_start")
+        yield from vector("model.message_input.query", passes, 4, s.hidden, component="norm", dtype="float32")
+    if s.model_type in {"inkling2_text", "inkling2_loop_text"}:
         yield from vector("model.final_input.query", s.hidden, component="norm")
 
 

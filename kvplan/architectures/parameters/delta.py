@@ -10,7 +10,7 @@ from typing import Final
 from kvplan.architectures.parameters.attention import Attention
 from kvplan.architectures.parameters.blocks import Tensors, convolution, linear, norm, over_layers, under, vector
 from kvplan.architectures.parameters.decoder import LLAMA_NORMS, Build, Row, decoder, layer, layer_kind
-from kvplan.architectures.parameters.dense import BIASED
+from kvplan.architectures.parameters.dense import BIASED, NORMED
 from kvplan.architectures.parameters.drafts import with_drafts
 from kvplan.architectures.parameters.latent import hyper_connections, indexer, latent
 from kvplan.architectures.parameters.mlp import typed
@@ -279,6 +279,7 @@ ROWS: Final[dict[str, Row]] = {
     ),
     "qwen3_5_text": Row(attention=_GATED, recurrent=_qwen3_5),
     "qwen3_5_moe_text": Row(attention=_GATED, experts=QWEN2_MOE._replace(dense=None), recurrent=_qwen3_5),
+    "lara_mini": Row(attention=NORMED, experts=QWEN2_MOE._replace(shared_gate="", dense=None), recurrent=_qwen3_5),
     "qwen4_exp_text": Row(
         attention=_GATED._replace(more=_qwen4_indexer), experts=QWEN2_MOE._replace(dense=None), recurrent=_qwen3_5,
         norms=(), vary=_qwen4_layer, after=lambda s: under("hyper_connection_mixer.", _gated_residual(s, combine=False)),

@@ -51,6 +51,20 @@ def _ada_norm(s: Sizes) -> Tensors:
     yield from linear("ada_rms_norm.linear2", s.hidden, 32, "other", component="norm")
 
 
+def _dory_heads(s: Sizes, memory: Softmax, heads: int) -> Tensors:
+    """Dory (nGPT): a scale for each channel of the queries, and one inside the output's gate."""
+    for name in ("sqk", "s_gate"):
+        yield from vector(name, heads * memory.key_dim, component="attention", split="column")
+
+
+def _dory_layer(s: Sizes) -> Tensors:
+    """Its norms have no scales: rates of the two residual steps, and scales of the feed-forward layer's channels."""
+    for name in ("mlp.suv_gate", "mlp.suv_up"):
+        yield from vector(name, s.number("intermediate_size"), component="mlp", split="column")
+    for name in ("lambda_1", "lambda_2"):
+        yield from vector(name, s.hidden, component="norm")
+
+
 def _post_norms(s: Sizes, row: Row, layer: int) -> Row:
     """HyperCLOVA X: two more norms where `use_post_norm` says so."""
     return row._replace(norms=(*LLAMA_NORMS, "post_norm1", "post_norm2")) if s.flag("use_post_norm") else row
@@ -78,10 +92,14 @@ ROWS: Final[dict[str, Row]] = {
     "olmo3": _OLMO2,
     "arcee": Row(attention=BIASED, mlp=Mlp(names=("up_proj", "down_proj"), bias="mlp_bias")),
     "nemotron": Row(attention=BIASED, mlp=Mlp(names=("up_proj", "down_proj"), bias="mlp_bias"), norm_bias=True),
-    "apertus": Row(
+    **dict.fromkeys(("apertus", "apertus1p5_text"), Row(
         attention=NORMED,
         mlp=Mlp(names=("up_proj", "down_proj"), scalars=("act_fn.alpha_p", "act_fn.alpha_n")),
         norms=("attention_layernorm", "feedforward_layernorm"),
+    )),
+    "dory": Row(
+        attention=BIASED._replace(gate="all", gate_name="gate_proj", more=_dory_heads), mlp=Mlp(bias="mlp_bias"),
+        norm_scales=False, more=_dory_layer,
     ),
     "bitnet": Row(attention=BIASED._replace(inner_norm="attn_sub_norm"), mlp=Mlp(inner_norm="ffn_sub_norm"), tied=True),
     "baichuan": Row(attention=Attention(fused="W_pack")),
@@ -154,4 +172,6 @@ ROWS: Final[dict[str, Row]] = {
 def read(s: Sizes, root: str | None = None) -> Tensors:
     """The text model's tensors, prediction layers at the end."""
     row = ROWS[s.model_type]
-    return with_drafts(s, row, decoder(s, row, root), root)
+    yield from with_drafts(s, row, decoder(s, row, root), root)
+    if s.model_type == "dory":
+        yield from vector("lm_head.logit_scale", s.number("vocab_size"), component="head", split="column")

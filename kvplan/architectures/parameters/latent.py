@@ -148,6 +148,7 @@ _GLM_DSA: Final = _V3._replace(experts=DEEPSEEK_MOE._replace(dense=first_layers(
 ROWS: Final[dict[str, Row]] = {
     "deepseek_v2": _V3._replace(experts=DEEPSEEK_MOE._replace(correction="")),
     **dict.fromkeys(("deepseek_v3", "kimi_k2", "deepseek_v32", "joyai_llm_flash"), _V3),
+    "sarvam_mla": _V3._replace(experts=DEEPSEEK_MOE._replace(dense=first_layers(1))),
     "glm_moe_dsa": _V3,
     "glm4_moe_lite": _V3._replace(experts=DEEPSEEK_MOE._replace(dense=first_layers(1))),
     "mistral4": _V3._replace(experts=DEEPSEEK_MOE._replace(correction="")),
@@ -155,10 +156,10 @@ ROWS: Final[dict[str, Row]] = {
         experts=DEEPSEEK_MOE._replace(after="post_mlp_layernorm", dense=first_layers(1)),
     ),
     "axk2": _V3._replace(latent=_axk2, vary=_axk2_norms, experts=DEEPSEEK_MOE._replace(dense=first_layers(1))),
-    "hy_v4": _V3._replace(
+    **dict.fromkeys(("hy_v4", "hy_v4_vl_text"), _V3._replace(
         latent=_hy_v4, more=lambda s: hyper_connections(s, 2 * s.number("hc_mult"), 2), after=hyper_head,
         experts=DEEPSEEK_MOE._replace(dense=first_layers(1)),
-    ),
+    )),
     "dots3_note_text": _V3._replace(latent=_dots3, experts=DEEPSEEK_MOE._replace(dense=first_layers(1))),
     "mistral_large4_text": _V3._replace(latent=_large4, experts=DEEPSEEK_MOE._replace(correction="", dense=first_layers(1))),
     **dict.fromkeys(("minicpm3", "youtu", "youtu_llm"), Row(latent=latent, mlp=Mlp(bias="mlp_bias"))),

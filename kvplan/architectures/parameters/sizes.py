@@ -112,7 +112,8 @@ class Sizes(Section):
         super().__init__(c)
         self.explicit = explicit or (outer.data, c.data)
         self.outer = outer
-        self.memories: Sequence[tuple[Memory, ...]] = decoder.layers
+        copies = decoder.loop.copies if decoder.loop is not None else 0  # caches of later passes, with the same weights
+        self.memories: Sequence[tuple[Memory, ...]] = decoder.layers[: len(decoder.layers) - copies]
         self.drafts = decoder.drafts
         self.heads = decoder.heads or 0
         self.model_type = model_type

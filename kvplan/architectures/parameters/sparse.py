@@ -180,7 +180,7 @@ ROWS: Final[dict[str, Row]] = {
         ),
     ),
     **dict.fromkeys(
-        ("glm4_moe",),
+        ("glm4_moe", "sarvam_moe"),
         Row(attention=Attention(qkv_bias="attention_bias", qk_norm="head", norm_key="use_qk_norm"), experts=DEEPSEEK_MOE),
     ),
     "glm4v_moe_text": Row(attention=Attention(qkv_bias="attention_bias"), experts=DEEPSEEK_MOE),
