@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from kvplan.questions.explain.explanation import Explanation as Explanation
     from kvplan.questions.fit.question import Fit as Fit
     from kvplan.questions.measure.measured import Measured as Measured
+    from kvplan.questions.oracle import Capacity as Capacity
     from kvplan.questions.receipt import Receipt as Receipt
     from kvplan.questions.replay import Replay as Replay
     from kvplan.questions.validate.compare import Validation as Validation
@@ -62,6 +63,7 @@ _HOMES = {
     "Buffer": "domain.allocation",
     "Check": "questions.check",
     "Committee": "questions.committee.result",
+    "Capacity": "questions.oracle",
     "Comparison": "questions.compare",
     "Diff": "questions.diff",
     "EnvironmentMissing": "errors",

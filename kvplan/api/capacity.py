@@ -1,117 +1,99 @@
-"""`kvplan.capacity`: how many requests several models hold on several GPUs at several contexts."""
+"""`kvplan.capacity`: what one server holds, for programs that ask; and a table of models, GPUs and contexts."""
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
-from kvplan.api.fit import questions_of
-from kvplan.api.given import Count, Counts, Source, counts, sources
-from kvplan.api.memory import flag_of_weights, known_weights
-from kvplan.domain.ledger import Line
-from kvplan.domain.mix import parse_mix
-from kvplan.domain.model import Model
-from kvplan.domain.workload import with_longest
-from kvplan.errors import InputError, OptionError, written
-from kvplan.limits import CELLS
-from kvplan.loading import load
-from kvplan.questions.fit.capacity import Asked, Capacity
-from kvplan.questions.fit.capacity import capacity as answered
-from kvplan.report.notebook import displayed
-from kvplan.units import parse_counts
+from kvplan.api.capacity_table import capacity_table
+from kvplan.api.given import Counts, Source
+from kvplan.api.receipt import receipt
+from kvplan.domain.gpus import counted
+from kvplan.engines import command_readers, engine_name
+from kvplan.errors import OptionError, printable
+from kvplan.questions.fit.capacity import CapacityTable
+from kvplan.questions.oracle import Capacity, capacity_of
 
-displayed(Capacity, "kvplan.report.answers.capacity:CapacityAnswer", several=False)
+#: An engine's flags as they are typed, in one text or in words, or its options by name.
+Flags = str | Sequence[str] | Mapping[str, Any]
 
 
-def capacity(
-    models: Source | Iterable[Source],
-    gpu: str,
-    *,
-    context: Counts | None = None,
-    mix: str | None = None,
-    engine: str | None = None,
-    gpus: Count | None = None,
-    tensor_parallel: Count | None = None,
-    data_parallel: Count | None = None,
-    expert_parallel: bool = False,
-    kv_dtype: str = "auto",
-    weights: Count | None = None,
-    weights_dtype: str | None = None,
-    reserve: Count | None = None,
-    memory: Count | None = None,
-    utilization: float | str | None = None,
-    encoder_len: Count = 0,
-    free: Count | Sequence[Count] | None = None,
-    machine: str | Path | None = None,
-    infer: bool = False,
-    advance: Callable[[int, int], None] = lambda done, of: None,
-    **options: Any,
-) -> Capacity:
-    """How many requests several models hold on several GPUs at several contexts: one cell each, what `fit` says there.
+@overload
+def capacity(model: Source, engine: str, gpu: str, flags: Flags = (), **more: Any) -> Capacity: ...
+@overload
+def capacity(models: Any, gpu: str, *, context: Counts | None = None, mix: str | None = None, **more: Any) -> CapacityTable: ...
+def capacity(*args: Any, **kwargs: Any) -> Any:
+    """What one server holds: `capacity(model, engine, gpu, flags)`, a value for schedulers, operators and simulators.
+
+    It is the server as `kvplan receipt` starts it. The value is frozen (share it between threads), JSON-able (`to_dict`,
+    `Capacity.from_dict`, with a `schema`), and fails closed: what kvplan cannot tell is an error, and `admits` counts with the
+    fewest blocks that the server may come up with.
+
+    With `context` or `mix` it is the table of `kvplan fit`: `capacity(models, gpu, context="8k,32k")`; see `capacity_table`.
 
     Args:
-        models: one or several of what `kvplan.load` takes.
-        gpu: as in `fit`; every one of them is a row.
-        context: tokens of a request: one, several, or a text such as `8k,32k` or `4k:128k:x2`.
-        mix: requests of several lengths: `70% 4k, 25% 32k, 5% 128k`; a column of its own.
-        advance: told of each cell that is done, and how many there are.
-        options: any option of the engine by its own name. The rest is as in `fit`.
+        model: anything that `kvplan.load` takes.
+        engine: `NAME` or `NAME@VERSION` of a server.
+        gpu: a card of the catalogue, `h100:2` for two that split the model.
+        flags: the engine's own, as they are typed (`"--max-model-len 32k -tp 2"`), in words, or by name.
+        more: `weights`, `weights_dtype`, `reserve`, `memory`, `utilization`, `free`, `machine` as `kvplan.fit` takes them.
 
     Returns:
-        A `Capacity`: `.cells`, `.to_dict()`. A model whose weights are not known, or that the engine refuses, has cells
-        that say so.
+        A `Capacity`: `.num_blocks`, `.num_tokens`, `.blocks_of(tokens)`, `.admits(tokens, running)`, `.requests_of(tokens)`,
+        `.servers_for(requests)`, `.to_dict()`.
 
     Raises:
-        OptionError: a bad value, an unknown GPU or engine, too many cells, or none that has an answer.
-        KvplanError: a model that cannot be read; see `kvplan.errors`.
+        Refused: the server does not surely start, or kvplan cannot tell.
+        OptionError: a bad value, an unknown GPU or engine, a flag that the release does not have.
 
-    >>> [cell.requests for cell in capacity("llama-3.1-8b", "h100-80gb", engine="ideal", context="8k,32k").cells]
-    [63, 15]
+    >>> held = capacity("llama-3.1-8b", "vllm", "h100-80gb", "--max-model-len 32768")
+    >>> held.num_blocks * 16 == held.num_tokens, held.blocks_of(100), held.admits(8192, running=[32768] * 4)
+    (True, 7, True)
     """
-    listed = sources(models)
-    read = [load(source, infer=infer) for source in listed]
-    lengths = _lengths(context, read)
-    mixed = None if mix is None else parse_mix(mix)
-    if not lengths and mixed is None:
-        raise OptionError("a table of capacities needs lengths", hint="«context 8k,32k,128k», or «mix TEXT»")
-    asked = []
-    for source, loaded in zip(listed, read, strict=True):
-        unknown = None
-        try:
-            line = known_weights(source, loaded, weights, weights_dtype)
-        except InputError as problem:
-            line, unknown = Line(name="weights", bytes=0, basis="assumed", source="not known"), problem
-        questions = questions_of(
-            source,
-            loaded,
-            line,
-            gpu,
-            weights_flag=flag_of_weights(weights, weights_dtype),
-            engine=engine,
-            gpus=gpus,
-            tensor_parallel=tensor_parallel,
-            data_parallel=data_parallel,
-            expert_parallel=expert_parallel,
-            kv_dtype=kv_dtype,
-            reserve=reserve,
-            memory=memory,
-            utilization=utilization,
-            encoder_len=encoder_len,
-            free=free,
-            machine=machine,
-            options=options,
+    if {"context", "mix"} & kwargs.keys():
+        return capacity_table(*args, **kwargs)
+    names = ("model", "engine", "gpu", "flags")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    missing = [name for name in names[:3] if name not in given]
+    if missing or len(args) > len(names) or set(names[: len(args)]) & kwargs.keys():
+        raise OptionError(
+            "capacity(model, engine, gpu, flags) is what one server holds; a table of capacities needs lengths",
+            hint="«context 8k,32k,128k», or «mix TEXT»",
         )
-        asked.append(Asked(model=loaded, questions=questions, unknown=unknown))
-    number = sum(len(one.questions) for one in asked) * (len(lengths) + (mixed is not None))
-    if number > CELLS:
-        raise OptionError(f"{number:,} cells are too many for one table", hint=f"at most {CELLS:,}: fewer GPUs or contexts")
-    return answered(asked, lengths, mixed, lambda done: advance(done, number))
+    return _one(given.pop("model"), given.pop("engine"), given.pop("gpu"), given.pop("flags", ()), given)
 
 
-def _lengths(context: Counts | None, models: Sequence[Model]) -> tuple[int, ...]:
-    """The contexts of a table, each once, in the order given."""
-    if context is None:
-        return ()
-    if not isinstance(context, str):
-        return tuple(dict.fromkeys(counts(context, "«context»")))
-    text = with_longest(written(context, 400), models, "«context»")
-    return tuple(dict.fromkeys(parse_counts(text, what="«context»", most=CELLS)))
+def _one(model: Source, engine: str, gpu: str, flags: Flags, more: Mapping[str, Any]) -> Capacity:
+    options = dict(flags) if isinstance(flags, Mapping) else _typed(engine, flags)
+    name, number = counted(gpu)
+    own = {key: value for key, value in options.items() if key not in more}
+    if number is not None and "tensor_parallel" not in more and not {"tensor_parallel", "tensor_parallel_size"} & own.keys():
+        own["tensor_parallel"] = number
+    return capacity_of(receipt(model, name, engine=engine, **own, **more))
+
+
+def _typed(engine: str, flags: str | Sequence[str]) -> dict[str, Any]:
+    """Flags as the engine's own parser reads them.
+
+    Raises:
+        OptionError: a word that the release does not have, or a value that it refuses.
+    """
+    from kvplan.engines.kernel.commandline.words import Call, Word, words
+
+    try:
+        typed = shlex.split(flags) if isinstance(flags, str) else list(flags)
+    except ValueError as problem:
+        raise OptionError(f"flags: {problem}", hint="close every quote") from problem
+    if not typed:
+        return {}
+    reader = next((one for one in command_readers() if one.name == engine_name(engine)), None)
+    if reader is None:
+        raise OptionError(f"flags of {engine} are not read", hint="give its options by name, in a mapping")
+    line = (*reader.serving(Word("MODEL")), *words(*typed))
+    call = Call(words=line)
+    begun = reader.begins(line, call)
+    told = reader.read(line[:begun], line[begun:], call, engine.partition("@")[2])
+    wrong = [*(f"{engine} has no {printable(name, 60)}" for name in (*told.unknown, *told.gone)), *told.refused]
+    if wrong:
+        raise OptionError(f"flags: {wrong[0]}", hint="`kvplan check` says what it reads of a command line")
+    told.options.pop("model", None)
+    return told.options

@@ -23,7 +23,7 @@ def latest(most: int, *, by_identity: bool = False) -> Callable[[Callable[P, R]]
         def remembered(*args: P.args, **kwargs: P.kwargs) -> R:
             if kwargs:
                 return function(*args, **kwargs)
-            for known, result in kept:
+            for known, result in tuple(kept):  # another thread may append
                 if len(known) != len(args):
                     continue
                 if all(a is b or (not by_identity and a == b) for a, b in zip(known, args, strict=True)):

@@ -9,6 +9,28 @@ from kvplan.domain.ledger import Line
 from kvplan.domain.tiers import Tiers
 
 
+class Share(Struct, frozen=True, kw_only=True):
+    """Blocks that one request takes of one group of layers: of its tokens, `most_tokens` at most (None: of all), and `more`."""
+
+    block_tokens: int
+    most_tokens: int | None = None
+    more: int = 0
+
+    @property
+    def grows(self) -> bool:
+        """Whether its tokens count at all."""
+        return self.most_tokens != 0
+
+    def blocks(self, tokens: int) -> int:
+        """The most that a request of `tokens` tokens holds.
+
+        >>> Share(block_tokens=16, most_tokens=100, more=1).blocks(50)
+        5
+        """
+        held = tokens if self.most_tokens is None else min(tokens, self.most_tokens)
+        return -(-held // self.block_tokens) + self.more
+
+
 class Pool(Struct, frozen=True, kw_only=True):
     """What a server reserves from a memory budget.
 

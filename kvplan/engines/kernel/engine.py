@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from kvplan.domain.pool import Pool
+    from kvplan.domain.pool import Pool, Share
     from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 
 
@@ -253,6 +253,16 @@ class Served(Prepared):
     def largest_pool(self, budget_bytes: int) -> Pool:
         """The same."""
         return self.pool(budget_bytes)
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """The blocks of the pool that one request takes, group by group; empty where its blocks alone do not say it."""
+        return ()
+
+    @property
+    def most_running(self) -> int | None:
+        """The requests that run at once at most, where the server is told so."""
+        return None
 
     def serve(
         self,

@@ -22,7 +22,7 @@ from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Latent, Memory, Model, Shared
-from kvplan.domain.pool import Pool
+from kvplan.domain.pool import Pool, Share
 from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.domain.words import memory_words
 from kvplan.domain.workload import Workload
@@ -264,6 +264,16 @@ class VllmOn(Served):
             log=tuple(found.lines),
             estimated_max_model_len=found.estimated_max_model_len,
         )
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """Each group's blocks, as its `max_memory_usage_bytes` counts them."""
+        return tuple(group.spec.share(self.plan.scheduling) for group in self.plan.groups)
+
+    @property
+    def most_running(self) -> int:
+        """`max_num_seqs`."""
+        return self.plan.scheduling.max_num_seqs
 
     def serve(
         self,

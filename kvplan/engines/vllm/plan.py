@@ -136,11 +136,12 @@ def _kept(model: Model) -> deque[tuple[VllmOptions, Release, Layout]]:
 
 def _layout(model: Model, options: VllmOptions, version: Release) -> Layout:
     known = _kept(model)
-    for asked, release, layout in known:
+    for asked, release, layout in tuple(known):  # another thread may append
         if release == version and asked.draft is options.draft and asked == options:
             return layout
-    known.append((options, version, _laid_out(model, options, version)))
-    return known[-1][2]
+    layout = _laid_out(model, options, version)
+    known.append((options, version, layout))
+    return layout
 
 
 def _laid_out(model: Model, options: VllmOptions, version: Release) -> Layout:

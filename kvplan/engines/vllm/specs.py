@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvplan.domain.pool import Share
 from kvplan.engines.kernel.tensors import Count, at_most, whole_blocks
 from kvplan.units import ceil_div
 
@@ -52,6 +53,10 @@ class Page(Struct, frozen=True, kw_only=True):
 
     def blocks(self, tokens: Count, scheduling: Scheduling) -> Count:
         """Blocks of one layer that a request of `tokens` tokens may hold at once."""
+        raise NotImplementedError
+
+    def share(self, scheduling: Scheduling) -> Share:
+        """The same as `blocks`, as a value of its own."""
         raise NotImplementedError
 
     def held_bytes(self, tokens: int, scheduling: Scheduling) -> int:
@@ -98,6 +103,10 @@ class FullSpec(Rows, frozen=True, kw_only=True):
         """Of the tokens on one device of decode context parallelism."""
         return whole_blocks(whole_blocks(tokens, scheduling.context_parallel), self.block_size)
 
+    def share(self, scheduling: Scheduling) -> Share:
+        """The same as `blocks`."""
+        return Share(block_tokens=self.block_size * scheduling.context_parallel)
+
     def held_bytes(self, tokens: int, scheduling: Scheduling) -> int:
         """Every full entry."""
         return ceil_div(tokens, scheduling.context_parallel) // self.tokens_per_entry * self.entry_bytes
@@ -121,6 +130,11 @@ class SlidingSpec(Rows, frozen=True, kw_only=True):
         held = self.reach - 1 + self.lookahead + scheduling.in_flight_tokens
         return whole_blocks(at_most(tokens, held), self.block_size) + 1
 
+    def share(self, scheduling: Scheduling) -> Share:
+        """The same as `blocks`."""
+        held = self.reach - 1 + self.lookahead + scheduling.in_flight_tokens
+        return Share(block_tokens=self.block_size, most_tokens=held, more=1)
+
     def held_bytes(self, tokens: int, scheduling: Scheduling) -> int:
         """The window, and what is in flight."""
         return at_most(tokens, self.reach - 1 + self.lookahead + scheduling.in_flight_tokens) * self.entry_bytes
@@ -140,6 +154,10 @@ class ChunkedSpec(Rows, frozen=True, kw_only=True):
     def blocks(self, tokens: Count, scheduling: Scheduling) -> Count:
         """A chunk, and what is in flight."""
         return whole_blocks(at_most(tokens, self.reach + scheduling.in_flight_tokens), self.block_size)
+
+    def share(self, scheduling: Scheduling) -> Share:
+        """The same as `blocks`."""
+        return Share(block_tokens=self.block_size, most_tokens=self.reach + scheduling.in_flight_tokens)
 
     def held_bytes(self, tokens: int, scheduling: Scheduling) -> int:
         """A chunk, and what is in flight."""
@@ -170,6 +188,10 @@ class StateSpec(Page, frozen=True, kw_only=True):
         """A state is copied at block boundaries where prefixes are cached."""
         return (whole_blocks(tokens, self.block_size) if self.every_block else tokens * 0) + self.states
 
+    def share(self, scheduling: Scheduling) -> Share:
+        """The same as `blocks`."""
+        return Share(block_tokens=self.block_size, most_tokens=None if self.every_block else 0, more=self.states)
+
     def held_bytes(self, tokens: int, scheduling: Scheduling) -> int:
         """The states."""
         return (self.states + (ceil_div(tokens, self.block_size) if self.every_block else 0)) * self.state_bytes
@@ -189,6 +211,10 @@ class CrossSpec(Rows, frozen=True, kw_only=True):
     def blocks(self, tokens: Count, scheduling: Scheduling) -> Count:
         """As many as a batch has tokens."""
         return tokens * 0 + ceil_div(scheduling.batch_tokens, self.block_size)
+
+    def share(self, scheduling: Scheduling) -> Share:
+        """The same as `blocks`."""
+        return Share(block_tokens=self.block_size, most_tokens=0, more=ceil_div(scheduling.batch_tokens, self.block_size))
 
     def held_bytes(self, tokens: int, scheduling: Scheduling) -> int:
         """As many as a batch has tokens."""

@@ -68,7 +68,7 @@ class Cell(Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in COLUMNS}
 
 
-class Capacity(Struct, frozen=True, kw_only=True):
+class CapacityTable(Struct, frozen=True, kw_only=True):
     """Every cell: the models in the order asked for, of each every GPU, of that every context, and last the mix."""
 
     cells: tuple[Cell, ...]
@@ -92,7 +92,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 def capacity(
     asked: Iterable[Asked], contexts: Sequence[int], mix: Mix | None = None, advance: Callable[[int], None] = lambda _: None
-) -> Capacity:
+) -> CapacityTable:
     """Answer every cell.
 
     Args:
@@ -121,7 +121,7 @@ def capacity(
             notes.append(f"{one.model.name}: {said} tokens are more than the model's own limit of {one.model.max_tokens:,}")
     if problems and len(problems) == len(cells):
         raise problems[0]
-    return Capacity(cells=tuple(cells), notes=tuple(notes))
+    return CapacityTable(cells=tuple(cells), notes=tuple(notes))
 
 
 def _cell(q: Question, unknown: InputError | None) -> tuple[Cell, InputError | None]:

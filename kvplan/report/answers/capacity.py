@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from kvplan.domain.tables import Cell as Shown
 from kvplan.domain.tables import Column, Table, printed
-from kvplan.questions.fit.capacity import COLUMNS, Capacity, Cell
+from kvplan.questions.fit.capacity import COLUMNS, CapacityTable, Cell
 from kvplan.report.blocks import Block, Rows, View
 from kvplan.units import short_count
 
@@ -20,7 +20,7 @@ class CapacityAnswer(Struct, frozen=True):
     """A table of capacities."""
 
     key: ClassVar[str] = "capacity"
-    capacity: Capacity
+    capacity: CapacityTable
 
     @property
     def beside(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class CapacityAnswer(Struct, frozen=True):
         yield capacity_table(self.capacity, view.width)
 
 
-def capacity_table(found: Capacity, width: int) -> Table:
+def capacity_table(found: CapacityTable, width: int) -> Table:
     """Requests held at once: a row a model and its GPUs, a column a context; without the ends of ranges where it is narrow."""
     table = _table(found, whole=True)
     return table if _width(table) <= width else _table(found, whole=False)
@@ -52,7 +52,7 @@ def _width(table: Table) -> int:
     return sum(max(map(len, column)) + _GAP for column in zip(shown.headers, *shown.rows, strict=True))
 
 
-def _table(found: Capacity, *, whole: bool) -> Table:
+def _table(found: CapacityTable, *, whole: bool) -> Table:
     heads = list(dict.fromkeys(_column(cell) for cell in found.cells))
     lines: dict[tuple[str, str, int], dict[tuple[int, str], Cell]] = {}
     for cell in found.cells:
@@ -72,7 +72,7 @@ def _column(cell: Cell) -> tuple[int, str]:
     return (cell.context, cell.mix)
 
 
-def _title(found: Capacity) -> str:
+def _title(found: CapacityTable) -> str:
     engines = dict.fromkeys(f"{cell.engine} {cell.engine_version}".strip() for cell in found.cells)
     return f"requests at once, by tokens of each · {', '.join(engines)}"
 
@@ -88,7 +88,7 @@ def _text(cell: Cell, *, whole: bool) -> Shown:
     return cell.requests
 
 
-def _notes(found: Capacity, *, whole: bool) -> Iterator[str]:
+def _notes(found: CapacityTable, *, whole: bool) -> Iterator[str]:
     mixes = {cell.mix for cell in found.cells if cell.mix}
     yield from (f"mix: {mix}; the server is started for the longest" for mix in sorted(mixes))
     if any(cell.requests_low != cell.requests_high for cell in found.cells):
