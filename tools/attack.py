@@ -280,6 +280,57 @@ def enter_case(case: Any) -> object:
     return json.dumps(kvplan.audit(case).to_dict(), allow_nan=False)
 
 
+MEDIA_WORDS = (
+    "1x1x1", "4x1024x1024", "1x65536x65536", "0x1x1", "1x1x65536", "9999x1x1", "1x0x3", "x", "1x1", "60s@1fps@720x1280",
+    "1f@1fps@1x1", "1000000f@1000fps@1x65536", "1m@0.01fps@9x9", "30s", "0.0001s", "999999s", "-1s", "1e9s", "2x30s", "", ",",
+    "1x1x1,",
+)  # fmt: skip
+
+
+def make_media(r: random.Random) -> Any:
+    """A mutated processor and config of a family, media as they are typed, and vLLM's own options for them."""
+    case = r.choice([line for line in lines("image_tokens") if line["engine"] == "transformers"])
+    words = [
+        r.choice(MEDIA_WORDS) if r.random() < 0.6 else "".join(r.choices("0123456789x@fps.m,s ", k=r.randrange(1, 24)))
+        for _ in range(3)
+    ]
+    kwargs = mutated(r, {"max_pixels": 1003520, "min_pixels": 3136, "size": {"longest_edge": 50176}, "dynamic_hd": 4})
+    limits = mutated(r, {"image": 2, "video": 0})
+    return [case["family"], mutated(r, case["config"]), mutated(r, case["preprocessor"]), words, kwargs, limits]
+
+
+def enter_media(given: Any) -> object:
+    """Read the processor, and what the media cost in it; then through a model of the catalogue in every engine that counts."""
+    from kvplan.architectures.media import family_of, processor
+    from kvplan.domain.media.asked import parse_media
+    from kvplan.loading import load
+    from kvplan.questions.media import costed, used
+
+    family, config, files, words, kwargs, limits = given
+    names = [{"images": words[0]}, {"video": words[1]}, {"audio": words[2]}]
+    media = []
+    for name in names:
+        try:
+            media.append(parse_media(**name))
+        except KvplanError:
+            continue
+    said = []
+    row = family_of(family)
+    if row is not None and isinstance(config, dict) and isinstance(files, dict):
+        found = processor(row, config, files)
+        for one in media:
+            try:
+                said.append(costed(found, one, row).tokens)
+            except KvplanError as problem:
+                said.append(str(problem))
+    model = load("qwen2.5-vl-7b")
+    options = {"mm_processor_kwargs": json.dumps(kwargs), "limit_mm_per_prompt": json.dumps(limits)}
+    for one in media:
+        for engine, told in (("vllm", options), ("llama.cpp", {}), ("transformers", {})):
+            said.append(json.dumps(used(model, one, engine, told).to_dict(), allow_nan=False))
+    return said
+
+
 def make_log(r: random.Random) -> bytes:
     """Lines of logs, mutated and mixed."""
     text = "\n".join(line for case in lines("fieldlogs") for line in str(case.get("note", case)).splitlines()[:20])
@@ -526,6 +577,7 @@ DOORS: dict[str, Door] = {
     "install": Door(make_install, enter_install),
     "trace": Door(make_trace, enter_trace),
     "paste": Door(make_paste, enter_paste),
+    "media": Door(make_media, enter_media),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
 SHARES = {
@@ -539,7 +591,7 @@ SHARES = {
     "words": 2,
     "machine": 1,
     "paste": 4,
-} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace"), 1)
+} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace", "media"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 

@@ -136,6 +136,13 @@ def changes_page(engine: str) -> str:
     return NOTE + "".join(page(engine))
 
 
+def media_page() -> str:
+    """What images, video and audio cost: every model of the catalogue that sees or hears."""
+    from media_page import page
+
+    return page(NOTE)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "architectures.md": architectures_page,
@@ -145,6 +152,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "models.md": markdown_page("Catalogue", "Names for MODEL; hub ids and tuned variants resolve to them.", "models"),
     "ledger.md": ledger_page,
     "host-memory.md": host_memory_page,
+    "media.md": media_page,
     "gpus.md": markdown_page("GPUs", "Memory as the driver reports it.", "gpus"),
     **{f"changes-{engine}.md": partial(changes_page, engine) for engine in CHANGING},
 }

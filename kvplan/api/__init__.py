@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 from kvplan.api.given import Count, Counts, Names, Source, answered, checked, count, counts, names, sources, workload
 from kvplan.api.given import options as given_options
 from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.media.asked import parse_media
 from kvplan.domain.workload import AUTO, with_longest
 from kvplan.loading import load
-from kvplan.questions.estimate import plan, usual_workload
+from kvplan.loading.processor_files import processor_files
+from kvplan.questions.estimate import plan_media, usual_workload
 from kvplan.report.notebook import displayed
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ def try_estimate(
     engine: str = "ideal",
     tensor_parallel: Count | None = None,
     encoder_len: Count = 0,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Allocation | NotPredicted:
@@ -43,6 +48,8 @@ def try_estimate(
         engine: `NAME` or `NAME@VERSION`.
         tensor_parallel: devices that split the heads; the answer is one device's.
         encoder_len: encoder output (or image) tokens, for cross-attention.
+        images, video, audio: of each sequence, beside the tokens of its text: `"4x1024x1024"` (count x height x width),
+            `"60s@1fps@720x1280"`, `"30s"`; what they are is `.media`.
         infer: read an unknown architecture by shape.
         options: any option of the engine by its own name.
 
@@ -54,6 +61,8 @@ def try_estimate(
 
     >>> try_estimate("llama-3.1-8b", seq_len="8k", batch_size=4).total_bytes
     4294967296
+    >>> try_estimate("qwen2.5-vl-7b", engine="vllm", seq_len=1024, images="1x1080x1920").media.tokens
+    2693
     >>> try_estimate("bloom-560m", engine="llama.cpp", seq_len=1024).total_bytes
     100663296
     """
@@ -63,7 +72,8 @@ def try_estimate(
     usual = usual_workload(loaded, engine, chosen) if any(own) else None
     tokens = usual.seq_len if usual is not None and own[0] else seq_len
     held = usual.batch_size if usual is not None and own[1] else batch_size
-    return plan(loaded, workload(tokens, held, encoder_len, loaded), engine, **chosen)
+    asked, media = workload(tokens, held, encoder_len, loaded), parse_media(images, video, audio)
+    return plan_media(loaded, asked, media, engine, files=processor_files(model) if media else None, **chosen)
 
 
 def _allocation(found: Allocation | NotPredicted) -> Allocation:

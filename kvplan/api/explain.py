@@ -4,7 +4,9 @@ from typing import Any
 
 from kvplan.api.given import Count, Source, answered, checked, workload
 from kvplan.api.given import options as given_options
+from kvplan.domain.media.asked import parse_media
 from kvplan.loading import load
+from kvplan.loading.processor_files import processor_files
 from kvplan.questions.explain import Explanation
 from kvplan.questions.explain import explain as explained
 from kvplan.report.notebook import displayed
@@ -21,6 +23,9 @@ def try_explain(
     engine: str = "ideal",
     tensor_parallel: Count | None = None,
     encoder_len: Count = 0,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Explanation:
@@ -30,8 +35,8 @@ def try_explain(
     `NotPredicted` and `.lines` are empty.
 
     Args:
-        model, seq_len, batch_size, kv_dtype, engine, tensor_parallel, encoder_len, infer, options: as `kvplan.estimate`
-            takes them.
+        model, seq_len, batch_size, kv_dtype, engine, tensor_parallel, encoder_len, images, video, audio, infer, options: as
+            `kvplan.estimate` takes them.
 
     Returns:
         An `Explanation`: `.rules`, `.layers`, `.lines` (which sum to `.total_bytes`), `.sources`, `.answer`, `.to_dict()`.
@@ -44,7 +49,8 @@ def try_explain(
     """
     chosen = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     loaded = load(model, infer=infer)
-    return explained(loaded, workload(seq_len, batch_size, encoder_len, loaded), engine, **chosen)
+    asked, media = workload(seq_len, batch_size, encoder_len, loaded), parse_media(images, video, audio)
+    return explained(loaded, asked, engine, media=media, files=processor_files(model) if media else None, **chosen)
 
 
 def _answered(found: Explanation) -> Explanation:

@@ -13,6 +13,7 @@ from kvplan.api.tiers import tiers_asked
 from kvplan.domain.gpus import counted
 from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING, Machine
+from kvplan.domain.media.asked import NO_MEDIA, Media, parse_media
 from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
 from kvplan.domain.tiers import TierAsk
@@ -21,10 +22,13 @@ from kvplan.engines import about, data_ranks, default_engine, option_names, pipe
 from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
-from kvplan.questions.fit.answer import answer, smallest
+from kvplan.loading.processor_files import processor_files
+from kvplan.questions.fit.answer import answer, smallest, with_text_alone
 from kvplan.questions.fit.budget import utilization_from
 from kvplan.questions.fit.fixes import with_fixes
 from kvplan.questions.fit.question import Fit, Question
+from kvplan.questions.media import encoder_len as encoder_len_of
+from kvplan.questions.media import used_or_refused
 from kvplan.report.notebook import displayed
 from kvplan.units import parse_count, short_count
 
@@ -55,6 +59,9 @@ def try_fit(
     memory: Count | None = None,
     utilization: float | str | None = None,
     encoder_len: Count = 0,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     average: Count | None = None,
     mix: str | None = None,
     max_seqs: bool = False,
@@ -89,6 +96,8 @@ def try_fit(
         memory: bytes of each device, instead of the catalogue's.
         utilization: the share of the memory that may be used; the engine's own default otherwise.
         encoder_len: encoder output (or image) tokens of a request.
+        images, video, audio: of each request, beside the tokens that `context` says of its text: `4x1024x1024` (count x
+            height x width), `60s@1fps@720x1280`, `30s`; a context that is found counts them.
         average: tokens that a request really holds on average; a server with a shared pool then holds more (`.typical`).
         mix: or how many requests hold how many: `70% 4k, 25% 32k, 5% 128k`; without `context`, the longest is the limit.
         max_seqs: also find the most requests at once that the server can be told and starts (`.seqs`).
@@ -138,6 +147,7 @@ def try_fit(
         memory=memory,
         utilization=utilization,
         encoder_len=encoder_len,
+        media=parse_media(images, video, audio),
         average=average,
         mix=mix,
         max_seqs=max_seqs,
@@ -146,7 +156,8 @@ def try_fit(
         below=below,
         options=options,
     )
-    return with_fixes(answer(asked[0]) if len(asked) == 1 else smallest(asked))
+    found = with_fixes(answer(asked[0]) if len(asked) == 1 else smallest(asked))
+    return found if found.question.media is None or found.not_predicted else with_text_alone(found)
 
 
 def questions_of(
@@ -168,6 +179,7 @@ def questions_of(
     memory: Count | None = None,
     utilization: float | str | None = None,
     encoder_len: Count = 0,
+    media: Media = NO_MEDIA,
     average: Count | None = None,
     mix: str | None = None,
     max_seqs: bool = False,
@@ -221,12 +233,33 @@ def questions_of(
         "machine": "" if machine is None else str(machine),
         "below": below,
     }
+    if media:
+        if mixed is not None:
+            raise OptionError("«mix» says whole requests, media included", hint="count the images' tokens in its lengths")
+        base |= _with_media(base, media, processor_files(source))
     given = ((gpus, "«gpus»"), (tensor_parallel, "«tensor_parallel»"))
     ranks = data_parallel if data_parallel in {None, "all"} else count(data_parallel or 0, "«data_parallel»")
     if isinstance(ranks, int):
         _positive(ranks, "«data_parallel»")
     cards, split = (None if n is None else count(n, what) for n, what in given)
     return list(_questions(base, gpu, cards, split, Wanted(ranks, expert_parallel)))
+
+
+def _with_media(base: Mapping[str, Any], media: Media, files: Mapping[str, Any]) -> dict[str, Any]:
+    """What images, video and audio make of a question: longer requests, and keys of cross-attention.
+
+    Raises:
+        OptionError: the model takes none, or its processor refuses these.
+    """
+    model: Model = base["model"]
+    use = used_or_refused(model, media, base["engine"], base["options"], files)
+    return {
+        "media": use,
+        "processor_files": files,
+        "context": None if base["context"] is None else base["context"] + use.tokens,
+        "average": None if base["average"] is None else base["average"] + use.tokens,
+        "encoder_len": encoder_len_of(model, use, base["encoder_len"]),
+    }
 
 
 def _served(found: Fit) -> Fit:

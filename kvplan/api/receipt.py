@@ -9,13 +9,16 @@ from kvplan.api.given import options as given_options
 from kvplan.api.memory import free_bytes, known_weights
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
+from kvplan.domain.media.asked import parse_media
 from kvplan.engines import about
 from kvplan.engines.kernel.about import Role
 from kvplan.engines.kernel.options import given_twice
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
+from kvplan.loading.processor_files import processor_files
 from kvplan.questions.fit.budget import utilization_from
 from kvplan.questions.fit.question import Question
+from kvplan.questions.media import used_or_refused
 from kvplan.questions.receipt import Receipt
 from kvplan.questions.receipt import receipt as asked
 from kvplan.report.notebook import displayed
@@ -38,6 +41,9 @@ def receipt(
     utilization: float | str | None = None,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Receipt:
@@ -49,6 +55,7 @@ def receipt(
         engine: `NAME` or `NAME@VERSION` of a server.
         kv_dtype, tensor_parallel: as `kvplan.estimate` takes them.
         weights, weights_dtype, reserve, memory, utilization, free, machine: as `kvplan.fit` takes them.
+        images, video, audio: of a request, as `kvplan.fit` takes them; what they are is `.media`.
         infer: read an unknown architecture by shape.
         options: any option of the engine by its own name.
 
@@ -64,7 +71,11 @@ def receipt(
     base: dict[str, Any] = {"model": loaded, "gpu": device(gpu), "engine": engine, "tensor_parallel": split, "options": options}
     weights_line = known_weights(model, loaded, weights, weights_dtype)
     stages = Question(**base, weights=weights_line).pipeline
+    media = parse_media(images, video, audio)
+    files = processor_files(model) if media else {}
     question = Question(
+        media=used_or_refused(loaded, media, engine, options, files) if media else None,
+        processor_files=files,
         **base,
         weights=weights_line,
         weights_given=weights is not None or weights_dtype is not None,

@@ -13,12 +13,15 @@ from kvplan.api.tiers import tiers_asked
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
+from kvplan.domain.media.asked import parse_media
 from kvplan.domain.pool import Pool
 from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
+from kvplan.loading.processor_files import processor_files
 from kvplan.questions.fit.budget import budget_of, told_options, utilization_from
 from kvplan.questions.fit.question import Question
+from kvplan.questions.media import used_or_refused
 from kvplan.questions.reserve import reserved
 from kvplan.report.notebook import displayed
 
@@ -42,6 +45,9 @@ def try_reserve(
     host: Count | None = None,
     disk: Count | None = None,
     sessions: str | None = None,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     infer: bool = False,
     **options: Any,
 ) -> Pool | NotPredicted:
@@ -57,6 +63,7 @@ def try_reserve(
         kv_dtype, tensor_parallel: as `kvplan.estimate` takes them.
         weights, weights_dtype, reserve, utilization, free, machine: parts of the GPU's budget, as `kvplan.fit` takes them.
         host, disk, sessions: budgets below the device, and who comes back, as `kvplan.fit` takes them (`.tiers`).
+        images, video, audio: of a request, as `kvplan.fit` takes them; what they are is `.media`.
         infer: read an unknown architecture by shape.
         options: any option of the engine by its own name.
 
@@ -77,13 +84,16 @@ def try_reserve(
     below = tiers_asked(host, disk, sessions)
     loaded = load(model, infer=infer)
     options = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
+    media = parse_media(images, video, audio)
+    use = used_or_refused(loaded, media, engine, options, processor_files(model)) if media else None
     if memory is not None:
         given = (weights, weights_dtype, reserve, utilization, free, machine)
         if any(value is not None for value in given):
             raise OptionError(
                 "«memory» is what is left for the cache: weights, reserve, utilization, free and machine go with «gpu»"
             )
-        return reserved(loaded, engine, options, size(memory, "«memory»", minimum=0), below)
+        pool = reserved(loaded, engine, options, size(memory, "«memory»", minimum=0), below)
+        return replace(pool, media=use) if isinstance(pool, Pool) else pool
     shared = {"tensor_parallel": options.pop("tensor_parallel", 1)}
     question = Question(
         model=loaded,
@@ -103,7 +113,7 @@ def try_reserve(
     pool = reserved(loaded, engine, told_options(question, budget), max(0, budget.cache_bytes), below)
     if isinstance(pool, NotPredicted):
         return pool
-    return replace(pool, budget=budget.lines, refused=budget.refused or pool.refused)
+    return replace(pool, budget=budget.lines, refused=budget.refused or pool.refused, media=use)
 
 
 def _told(found: Pool | NotPredicted) -> Pool:

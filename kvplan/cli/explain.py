@@ -20,6 +20,9 @@ def explain(
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
     encoder_len: o.EncoderLen = "0",
+    images: o.Images = None,
+    video: o.Video = None,
+    audio: o.Audio = None,
     settings: o.SetOpt = None,
     fmt: o.FormatOpt = None,
     output: o.Output = None,
@@ -30,14 +33,17 @@ def explain(
     In which layers, the sum with its numbers, the config keys that it rests on, and the papers.
     """
     from kvplan.cli.output import show
+    from kvplan.domain.media.asked import parse_media
     from kvplan.loading import load
+    from kvplan.loading.processor_files import processor_files
     from kvplan.questions.explain import explain as explained
     from kvplan.report.answers.explain import ExplainAnswer
 
     loaded = load(model, infer=infer)
     workload = o.workload(seq_len, batch_size, encoder_len, loaded)
     chosen = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
-    explanation = explained(loaded, workload, engine, **chosen)
+    media = parse_media(images, video, audio)
+    explanation = explained(loaded, workload, engine, media=media, files=processor_files(model) if media else None, **chosen)
     card = None
     if gpu is not None:
         from kvplan.api.receipt import receipt

@@ -82,6 +82,9 @@ def fit(
     sessions: o.Sessions = None,
     offline: o.Offline = False,
     encoder_len: o.EncoderLen = "0",
+    images: o.Images = None,
+    video: o.Video = None,
+    audio: o.Audio = None,
     settings: o.SetOpt = None,
     unit: o.Unit = None,
     fmt: o.FormatOpt = None,
@@ -127,6 +130,7 @@ def fit(
     below: dict[str, str | None] = {"host": host, "disk": disk, "sessions": sessions}
     if table or (context is not None and any(mark in context for mark in ",:")):
         alone = {"batch": batch_size, "target": target, "average": average, "max_seqs": "" if max_seqs else None, **below}
+        alone |= {"images": images, "video": video, "audio": audio}
         _table(models, gpu, context, alone, shared, (fmt, output, unit))
         return
     one: dict[str, Any] = {
@@ -136,6 +140,9 @@ def fit(
         "average": average,
         "max_seqs": max_seqs,
         **below,
+        "images": images,
+        "video": video,
+        "audio": audio,
     }
     answers: list[Fit | NotPredicted] = []
     problems: list[InputError] = []

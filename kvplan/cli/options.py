@@ -54,6 +54,14 @@ OwnBatchSizes = Annotated[
 ]
 BatchSize = Annotated[str, typer.Option("-b", "--batch-size", "--batch", metavar="N", help="Sequences held at once")]
 EncoderLen = Annotated[str, typer.Option("--encoder-len", metavar="TOKENS", help="Encoder or image tokens, for cross-attention")]
+Images = Annotated[
+    str | None,
+    typer.Option("--images", metavar="[N x]H x W", help="Images of each request: 4x1024x1024 (count x height x width)"),
+]
+Video = Annotated[
+    str | None, typer.Option("--video", metavar="S@FPS@HxW", help="A video of each request: 60s@1fps@720x1280 (height x width)")
+]
+Audio = Annotated[str | None, typer.Option("--audio", metavar="[N x]S", help="A clip of each request: 30s")]
 EngineOpt = Annotated[
     str, typer.Option("-e", "--engine", metavar="NAME[@VERSION]", help="Whose allocation; see `kvplan engines`")
 ]

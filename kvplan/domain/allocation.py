@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from msgspec import Struct
 from msgspec.structs import asdict, force_setattr
 
+from kvplan.domain.media.use import Use
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.errors import printable
@@ -97,6 +98,8 @@ class Allocation(Struct, frozen=True, kw_only=True):
     log: tuple[str, ...] = ()  # the lines that the engine prints of it
     typed: str = ""  # what to type to get exactly this
     needs: tuple[str, ...] = ()  # what must be there for that
+    media: Use | None = None  # images, video and audio of each sequence, which `workload` counts
+    media_bytes: int = 0  # what they add to the cache
 
     def __hash__(self) -> int:
         return hash((self.model.name, self.engine, self.engine_version, self.workload, self.kv_dtype, self.total_bytes))
@@ -181,6 +184,8 @@ class Allocation(Struct, frozen=True, kw_only=True):
             "groups": [group.to_dict() for group in self.groups],
             "notes": list(self.notes),
         }
+        if self.media is not None:
+            answer["media"] = {**self.media.to_dict(), "cache_bytes": self.media_bytes}
         details = self.details
         if details:
             answer["details"] = details

@@ -361,6 +361,11 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
         return self.origin is None or not self.origin.config
 
     @property
+    def config_keys(self) -> frozenset[str]:
+        """The keys of the config that it was read from; none of a model that was described by hand."""
+        return frozenset(self.origin.config) if self.origin is not None else frozenset()
+
+    @property
     def text_type(self) -> str:
         """The model type of the text decoder; of a model without a wrapper, the model's own."""
         return self.origin.text_type if self.origin is not None else self.model_type

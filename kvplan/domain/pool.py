@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from kvplan.domain.ledger import Line
+from kvplan.domain.media.use import Use
 from kvplan.domain.tiers import Tiers
 
 
@@ -57,6 +58,7 @@ class Pool(Struct, frozen=True, kw_only=True):
     log: tuple[str, ...] = ()  # the lines that the engine prints
     tiers: Tiers | None = None  # what lies below the device, where that was asked
     budget: tuple[Line, ...] = ()  # where `budget_bytes` comes from, if that was worked out
+    media: Use | None = None  # images, video and audio of a request, where they were asked about
 
     def __hash__(self) -> int:
         return hash(
@@ -87,6 +89,7 @@ class Pool(Struct, frozen=True, kw_only=True):
             "lines": list(self.log),
             "groups": [dict(group) for group in self.groups],
             **({"tiers": self.tiers.to_dict()} if self.tiers is not None else {}),
+            **({"media": self.media.to_dict()} if self.media is not None else {}),
         }
 
     @property

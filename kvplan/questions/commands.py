@@ -23,10 +23,12 @@ def fit_command(q: "Question") -> str:
     if q.tensor_parallel != q.gpus:
         words += ["--tp", str(q.tensor_parallel)]
     words += ["-e", quote(q.engine)]
-    words += ["--context", short_count(q.context)] if q.context is not None else []
+    words += ["--context", short_count(q.text)] if q.text is not None else []
+    words += [f"--{name} {value}" for name, value in q.media.media.written().items()] if q.media is not None else []
     words += ["--batch", str(q.batch_size)] if q.batch_size is not None else []
-    words += ["--encoder-len", str(q.encoder_len)] if q.encoder_len else []
-    words += ["--average", short_count(q.average)] if q.average is not None else []
+    counted = 0 if q.media is None else q.media.tokens
+    words += ["--encoder-len", str(q.encoder_len)] if q.encoder_len and not (q.media and q.media.cost.cross) else []
+    words += ["--average", short_count(q.average - counted)] if q.average is not None else []
     words += ["--mix", quote(q.mix.words)] if q.mix is not None else []
     words += [_quoted(q.weights_flag)] if q.weights_flag else []
     words += ["--reserve", short_size(q.reserve_bytes)] if q.reserve_bytes is not None else []

@@ -3,6 +3,7 @@
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.architectures.describe import describe
 from kvplan.domain.allocation import NotPredicted
@@ -10,9 +11,11 @@ from kvplan.domain.budget import Budget
 from kvplan.domain.machine import Machine
 from kvplan.domain.pool import Pool
 from kvplan.domain.tiers import TierAsk, Tiers
+from kvplan.engines import make_engine
 from kvplan.engines.kernel.engine import Prepared, Served
 from kvplan.questions.fit.budget import budget_of, prepared_of, told_options
 from kvplan.questions.fit.question import Question
+from kvplan.questions.media import one_image, used
 from kvplan.questions.reserve import reserved
 from kvplan.questions.tiers import tiers_of
 
@@ -69,6 +72,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
             "notes": list(self.notes),
             "not_predicted": self.not_predicted,
             **({"tiers": self.tiers.to_dict()} if self.tiers is not None else {}),
+            **({"media": q.media.to_dict()} if q.media is not None else {}),
         }
 
 
@@ -98,6 +102,12 @@ def receipt(q: Question) -> Receipt:
         machine = Machine(gpu=q.gpu, given=q.given_bytes, learned=q.learned, free=q.free)
         lines = prepared.startup(budget.ledger, machine, tensors, pool) if tensors is not None else pool.log
         notes += budget.ledger.notes
+    if q.media is not None:  # by what the server is told of this card
+        q = replace(q, media=used(q.model, q.media.media, q.engine, options, q.processor_files))
+    if q.media is not None and pool.max_model_len and q.media.tokens > pool.max_model_len:
+        notes.append(f"{q.media.words}: more than max_model_len {pool.max_model_len:,}, so such a request is refused")
+    elif q.media is None:
+        notes += one_image(q.model, make_engine(q.engine, options))
     return Receipt(
         question=q,
         budget=budget,

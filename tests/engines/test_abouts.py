@@ -260,10 +260,11 @@ def test_no_option_of_an_engine_is_named_outside_its_folder() -> None:
     assert found == OPTIONS_NAMED
 
 
-#: Who looks at a model's raw config: the model itself, the front ends that count and describe what it says, the lengths that a
+#: Who looks at a model's raw config: the model itself, the front ends that count, describe and preprocess it, the lengths that a
 #: config says, an engine's `models.py`, llama.cpp's converter, whether the checkpoint is quantised, copies whose format a hub id
 #: says, the report of a config's own keys, and the libraries that are built from a config.
 READERS = {
+    "architectures/media/__init__.py",
     "architectures/describe.py",
     "architectures/weights.py",
     "domain/lengths.py",

@@ -14,13 +14,6 @@ from kvplan.domain.model import Model
 
 __all__ = ["family_of", "processor", "processor_of"]
 
-#: Files beside a config.json -> the section of a processor's values that they are.
-FILES = {
-    "preprocessor_config.json": "image_processor",
-    "video_preprocessor_config.json": "video_processor",
-    "processor_config.json": "processor",
-}
-
 
 def family_of(name: str) -> str | None:
     """The row of a recorded family: its own name, a model type, or the longest beginning of it that ends at a `_`.
@@ -64,9 +57,10 @@ def processor_of(model: Model, files: Mapping[str, Any] | None = None) -> Proces
     if model.origin is None:
         return None
     family = next((name for name, row in ROWS.items() if model.model_type in row.types), None)
-    if family is None:
+    if family is None or (ROWS[family].section and ROWS[family].section not in model.config_keys):
         return None
-    return _read(family, ROWS[family], model.origin.config, files or {}, model.origin.source)
+    said = files or {}
+    return _read(family, ROWS[family], model.origin.config, said, str(said.get("source", model.origin.source)))
 
 
 def _read(family: str, row: Row, config: Mapping[str, Any], files: Mapping[str, Any], source: str) -> Processor:

@@ -51,6 +51,13 @@ ROWS: Final[Mapping[str, Row]] = {
         image=image(r.pixel_range(), **_qwen(16, 65_536, 16_777_216)),
         video=video(r.frame_groups(over_frames=True, group_marks=2, way="rate"), **_qwen(16, 4096, 25_165_824), fps=2),
     ),
+    "qwen4_exp": Row(
+        types=("qwen4_exp",),
+        source="auto/image_processing_auto.py, processing_auto.py: the classes of Qwen3-VL, taken with its numbers",
+        image=image(r.pixel_range(), **_qwen(16, 65_536, 16_777_216)),
+        video=video(r.frame_groups(over_frames=True, group_marks=2, way="rate"), **_qwen(16, 4096, 25_165_824), fps=2),
+        assumed=True,
+    ),
     "qwen2_5_omni": Row(
         types=("qwen2_5_omni", "qwen2_5_omni_thinker"),
         source="qwen2_5_omni/processing_qwen2_5_omni.py, whisper/feature_extraction_whisper.py; files of Qwen2.5-Omni",
@@ -113,6 +120,21 @@ ROWS: Final[Mapping[str, Row]] = {
         image=image(r.pixel_range(2, "frames"), **_qwen(14, 12_544, 9_633_792)),
         video=video(r.frame_groups(over_frames=True, group_marks=2, way="glm46v"), **_qwen(14, 12_544, 47_040_000)),
     ),
+    "glm5_next": Row(
+        types=("glm5_next",),
+        source="glm5_next/image_processing_glm5_next.py, video_processing_glm5_next.py",
+        image=image(r.padded_range, patch_size=_patch(14), merge_size=2, min_image_tokens=16, max_image_tokens=8000),
+        video=video(
+            r.padded_groups,
+            patch_size=_patch(14),
+            merge_size=2,
+            min_image_tokens=16,
+            max_image_tokens=240_000,
+            fps=2,
+            max_frames=2048,
+        ),
+        assumed=True,
+    ),
     "kimi_k25": Row(
         types=("kimi_k25",),
         source="kimi_k25/image_processing_kimi_k25.py:navit_resize; media_proc_cfg of Kimi K2.5",
@@ -163,5 +185,13 @@ ROWS: Final[Mapping[str, Row]] = {
         source="pixtral/image_processing_pixtral.py, processing_pixtral.py; files of Mistral Small 3.1",
         image=image(r.edge, patch_size=_patch(14), size={"longest_edge": config("vision_config.image_size", default=1540)}),
         processor={"spatial_merge_size": config("spatial_merge_size", default=2)},
+    ),
+    "mistral_large4": Row(
+        types=("mistral_large4", "ministral3"),
+        section="vision_config",
+        source="auto/image_processing_auto.py, processing_auto.py: the classes of Pixtral, with the config's sizes",
+        image=image(r.edge, patch_size=_patch(14), size={"longest_edge": config("vision_config.image_size", default=1540)}),
+        processor={"spatial_merge_size": config("spatial_merge_size", default=2)},
+        assumed=True,
     ),
 }

@@ -27,6 +27,39 @@ def capped(values: Values) -> i.ImageRule:
     return i.Capped(patch=values.side("patch_size"), merge=merge, patches=values.count("in_token_limit", most=2**24), marks=3)
 
 
+def padded_range(values: Values) -> i.ImageRule:
+    """GLM-5 Next."""
+    least, most = values.count("min_image_tokens", most=2**24), values.count("max_image_tokens", most=2**24)
+    return i.PaddedRange(patch=values.side("patch_size"), merge=values.side("merge_size"), least=least, most=most, marks=2)
+
+
+def padded_groups(values: Values) -> v.VideoRule:
+    """GLM-5 Next: groups of frames."""
+    return v.FrameGroups(
+        patch=values.side("patch_size"),
+        merge=values.side("merge_size"),
+        least=values.count("min_image_tokens", most=2**24),
+        most=values.count("max_image_tokens", most=2**24),
+        padded=True,
+        group_marks=2,
+        marks=2,
+        sampling=sampling(values, "walk"),
+    )
+
+
+def sliding_crops(values: Values) -> i.ImageRule:
+    """Step 3.7: a token for each square of the tower's patches and its stride."""
+    stride = values.count("vision_patch_size", 14) * values.count("downsampler_stride", 4, most=64)
+    side, crop = values.side("size"), values.side("patch_size")
+    return t.SlidingCrops(
+        side=side,
+        crop=crop,
+        most=values.count("max_image_size"),
+        view=max(1, (side // stride) ** 2),
+        per_crop=max(1, (crop // stride) ** 2),
+    )
+
+
 #: A number of a frame, read from a processor's values.
 Counted = Callable[[Values], int]
 

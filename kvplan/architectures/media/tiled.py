@@ -243,6 +243,12 @@ ROWS: Final[Mapping[str, Row]] = {
         ),
         processor={"downsample_ratio": 2},
     ),
+    "step3p7": Row(
+        types=("step3p7",),
+        source="step3p7/image_processing_step3p7.py, processing_step3p7.py",
+        image=image(r.sliding_crops, size={"height": 728, "width": 728}, patch_size=504, max_image_size=3024),
+        assumed=True,
+    ),
     "perception_lm": Row(
         types=("perception_lm",),
         source="perception_lm/image_processing_perception_lm.py, processing_perception_lm.py",

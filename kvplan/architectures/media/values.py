@@ -38,19 +38,25 @@ class Values(Struct, frozen=True, eq=False):
     config: Settings
 
     def side(self, key: str, default: int = 0) -> int:
-        """A number of pixels or patches: a number, a pair of equal ones, or an object with `height` or `longest_edge`."""
+        """A number of pixels or patches: a number, a pair of equal ones, or an object with `height` or `longest_edge`.
+
+        Raises:
+            ConfigError: none of these, or missing without a default.
+        """
         value = self.part.data.get(key)
         if isinstance(value, list | tuple) and value:
             value = value[0]
+        section = Settings({key: value}, self.part.source, self.part.path)
         if isinstance(value, Mapping):
             inner = self.part.section(key)
             names = ("height", "longest_edge", "max_height", "shortest_edge")
-            name = next((name for name in names if inner.has(name)), "height")
-            pair = inner.data.get(name)
-            if isinstance(pair, list | tuple) and pair:
-                inner = Settings({name: pair[0]}, inner.source, inner.path)
-            return inner.whole(name, default, least=1, most=_SIDE)
-        return Settings({key: value}, self.part.source, self.part.path).whole(key, default, least=1, most=_SIDE)
+            key = next((name for name in names if inner.has(name)), "height")
+            pair = inner.data.get(key)
+            section = Settings({key: pair[0]}, inner.source, inner.path) if isinstance(pair, list | tuple) and pair else inner
+        found = section.whole(key, default, least=1, most=_SIDE)
+        if not found:
+            section.refuse(key, "is missing")
+        return found
 
     def patched(self, key: str, patch: str = "patch_size") -> tuple[int, int]:
         """A side and the patches that it is cut into, at least one.
@@ -64,8 +70,15 @@ class Values(Struct, frozen=True, eq=False):
         return side, size
 
     def count(self, key: str, default: int = 0, least: int = 1, most: int = _SIDE) -> int:
-        """A whole number of this part."""
-        return self.part.whole(key, default, least=least, most=most)
+        """A whole number of this part.
+
+        Raises:
+            ConfigError: not one in that range, or missing without a default.
+        """
+        found = self.part.whole(key, default, least=least, most=most)
+        if found < least:
+            self.part.refuse(key, "is missing")
+        return found
 
     def pixels(self) -> tuple[int, int]:
         """The range of pixels: `min_pixels` and `max_pixels`, or the edges of `size`."""
@@ -115,7 +128,8 @@ def audio(read: Callable[[Values], SoundRule], **assumed: Any) -> Part:
 class Row(Struct, frozen=True, kw_only=True, eq=False):
     """A family: the model types that are preprocessed alike, what it takes, and what the processor itself assumes.
 
-    `names`: other names of the family's records. `assumed`: no published file was found, the numbers are class defaults.
+    `section`: a key that the config must have, where text models have the same type. `assumed`: no published file was found,
+    the numbers are class defaults.
     """
 
     types: tuple[str, ...]
@@ -124,6 +138,7 @@ class Row(Struct, frozen=True, kw_only=True, eq=False):
     video: Part | None = None
     audio: Part | None = None
     processor: Mapping[str, Any] = {}
+    section: str = ""
     assumed: bool = False
 
 

@@ -75,6 +75,10 @@ class Media(Struct, frozen=True, kw_only=True):
         return {name: ",".join(_runs(parts)) for name, parts in named if parts}
 
 
+#: A prompt of text alone.
+NO_MEDIA: Final = Media()
+
+
 def _runs(parts: tuple[Size, ...] | tuple[Video, ...] | tuple[Sound, ...]) -> list[str]:
     counts: dict[str, int] = {}
     for part in parts:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from kvplan.domain.media.cost import NotTaken
 
 #: How a processor picks frames.
-Way = Literal["all", "rate", "glm4v", "glm46v", "smolvlm", "fps cap", "exactly", "kimi", "seconds"]
+Way = Literal["all", "rate", "glm4v", "glm46v", "walk", "smolvlm", "fps cap", "exactly", "kimi", "seconds"]
 
 
 class Sampling(Struct, frozen=True, kw_only=True):
@@ -36,7 +36,11 @@ class Sampling(Struct, frozen=True, kw_only=True):
         if self.way == "glm4v":
             return _glm4v(frames, fps, self.rate, self.seconds)
         if self.way == "glm46v":
-            return _glm46v(frames, fps, self.group)
+            duration = min(frames / fps, 2400)
+            rate = 3 if duration <= 30 else 1 if duration <= 300 else 0.5
+            return _walk(frames, fps, rate * self.group, duration, 640)
+        if self.way == "walk":  # glm5_next/video_processing_glm5_next.py:sample_frames
+            return _walk(frames, fps, self.rate, frames / fps, self.most)
         if self.way == "smolvlm":
             return _smolvlm(frames, fps, self.rate, self.count)
         if self.way == "fps cap":  # molmo2/video_processing_molmo2.py:sample_frames
@@ -84,21 +88,21 @@ def _glm4v(frames: int, fps: float, rate: float, seconds: float) -> int:
     return _even([min(last, math.ceil((i * step if i < count - 1 else duration) * fps)) for i in range(count)])
 
 
-def _glm46v(frames: int, fps: float, group: int) -> int:
-    """`glm46v/video_processing_glm46v.py:sample_frames`: fewer a second the longer the video."""
-    duration = frames / fps
-    effective = min(duration, 2400)
-    rate = 3 if effective <= 30 else 1 if effective <= 300 else 0.5
-    wanted = min(int(effective * rate * group), 640)
+def _walk(frames: int, fps: float, rate: float, duration: float, most: int) -> int:
+    """A walk over the frames at `rate` a second, spread evenly where that gives another number than it should.
+
+    Source: `glm46v/video_processing_glm46v.py:sample_frames`.
+    """
+    wanted = min(int(duration * rate), most)
     if frames < wanted:
         found = _spread(0, frames - 1, wanted)
     else:
-        found, second, each, gap = [], 0.0, 1 / fps, 1 / (group * rate)
+        found, second, each, gap = [], 0.0, 1 / fps, 1 / rate
         for index in range(frames):
             if index * each >= second:
                 second += gap
                 found.append(index)
-                if second >= int(duration):
+                if second >= int(frames / fps):
                     break
     if len(found) < wanted:
         start, end = (found[0], found[-1]) if found else (0, max(frames - 1, 0))

@@ -34,7 +34,8 @@ class ImageRule(Struct, frozen=True, kw_only=True):
         Raises:
             NotTaken: the processor refuses one.
         """
-        return total(self.one(height, width) for height, width in images)
+        known = {size: self.one(*size) for size in dict.fromkeys(images)}
+        return total(known[size] for size in images)
 
 
 def sized(height: int, width: int) -> str:
@@ -325,3 +326,27 @@ class Capped(ImageRule, frozen=True, kw_only=True):
             Step(f"padded, merged {self.merge} x {self.merge}", f"{rows} x {columns} = {rows * columns:,}"),
         )
         return Cost(placeholders=rows * columns, marks=self.marks, positions=rows * columns * self.merge**2, steps=steps)
+
+
+class PaddedRange(ImageRule, frozen=True, kw_only=True):
+    """Whole groups of patches that hold the image, within a range of tokens (GLM-5 Next; `glm5_next/image_processing_…`)."""
+
+    patch: int
+    merge: int
+    least: int  # tokens
+    most: int
+    group: int = 2
+
+    def one(self, height: int, width: int) -> Cost:
+        """Patches of the padded size, merged."""
+        high, wide = sizes.padded_up(self.group, height, width, self.patch * self.merge, self.least, self.most, self.group)
+        rows, columns = high // self.patch, wide // self.patch
+        count = rows * columns // self.merge**2
+        steps = (
+            Step(
+                f"{sized(height, width)} up to multiples of {self.patch * self.merge}, {self.least:,} to {self.most:,} tokens",
+                sized(high, wide),
+            ),
+            Step(f"{rows:,} x {columns:,} patches merged {self.merge} x {self.merge}", f"{count:,}"),
+        )
+        return Cost(placeholders=count, marks=self.marks, positions=rows * columns, steps=steps)

@@ -1,12 +1,17 @@
 """A model's own preprocessing: the rule for each kind of media that it takes."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from kvplan.domain.media.asked import Media
+from kvplan.domain.media.cost import Cost, total
 from kvplan.domain.media.images import ImageRule
 from kvplan.domain.media.sounds import SoundRule
 from kvplan.domain.media.videos import VideoRule
+from kvplan.errors import Refused
 
 Kind = Literal["image", "video", "audio"]
 
@@ -30,3 +35,32 @@ class Processor(Struct, frozen=True, kw_only=True):
         """What it takes."""
         found: tuple[tuple[Kind, object], ...] = (("image", self.image), ("video", self.video), ("audio", self.audio))
         return tuple(kind for kind, rule in found if rule is not None)
+
+    def cost(self, media: Media, *, sampled: bool = True) -> Cost:
+        """What the media of one prompt cost; `sampled`: the processor picks a video's frames, where it does so at all.
+
+        Raises:
+            NotTaken: the processor refuses one.
+            Refused: it takes no such media.
+        """
+        costs = list(self._costs(media, sampled=sampled))
+        return replace(total(costs), steps=tuple(step for cost in costs for step in cost.steps))
+
+    def _costs(self, media: Media, *, sampled: bool) -> Iterator[Cost]:
+        if media.images:
+            if self.image is None:
+                raise Refused(f"{self.family} takes no images: {self._takes}")
+            yield self.image.of([(size.height, size.width) for size in media.images])
+        for video in media.videos:
+            if self.video is None:
+                raise Refused(f"no rule for videos of {self.family} was read: {self._takes}")
+            rate = sampled and video.sampled
+            yield self.video.one(video.frames, video.height, video.width, video.fps, sampled=rate)
+        for sound in media.sounds:
+            if self.audio is None:
+                raise Refused(f"{self.family} takes no audio: {self._takes}")
+            yield self.audio.one(sound.seconds)
+
+    @property
+    def _takes(self) -> str:
+        return f"its processor takes {' and '.join(self.kinds)}"

@@ -179,3 +179,38 @@ def nearest_grid(height: int, width: int, unit: int, most: int) -> tuple[int, in
     found = [(r, c) for r, c in list(set(around)) if r >= 1 and c >= 1 and r * c <= most]
     found = found or [(max(1, round(rows)), max(1, round(columns)))]
     return min(found, key=lambda grid: abs(grid[0] / grid[1] - height / width))
+
+
+def padded_up(frames: int, height: int, width: int, factor: int, least: int, most: int, group: int = 2) -> tuple[int, int]:
+    """Multiples of `factor` that hold the image whole, over `frames` between `least` and `most` tokens of `group` frames.
+
+    Source: `glm5_next/image_processing_glm5_next.py:smart_resize`.
+
+    Raises:
+        NotTaken: not one patch of every frame is within `most`.
+    """
+
+    def up(length: int) -> int:
+        return -(-length // factor) * factor
+
+    pixels = group * factor**2
+    least, most, aligned = least * pixels, most * pixels, max(group, round(frames / group) * group)
+    high, wide = up(height), up(width)
+    if aligned * high * wide < least:
+        scale = math.sqrt(least / (frames * height * width))
+        high, wide = up(max(1, math.ceil(height * scale))), up(max(1, math.ceil(width * scale)))
+    if aligned * high * wide <= most:
+        return high, wide
+    if most < aligned * factor**2:
+        raise NotTaken(
+            f"max_pixels={most} is too small. At least {aligned * factor**2} pixels are required for one aligned patch."
+        )
+    low, top, best = 1, height, (factor, factor)
+    while low <= top:
+        middle = (low + top) // 2
+        high, wide = up(middle), up(max(1, math.floor(width * middle / height)))
+        if aligned * high * wide <= most:
+            best, low = (high, wide), middle + 1
+        else:
+            top = middle - 1
+    return best

@@ -513,3 +513,48 @@ class Candidates(ImageRule, frozen=True, kw_only=True):
             Step(f"and the view, {view:,}, and a separator", f"{view + tiles + 1:,}"),
         )
         return Cost(placeholders=view + tiles + 1, tiles=rows * columns + 1, steps=steps)
+
+
+class SlidingCrops(ImageRule, frozen=True, kw_only=True):
+    """Crops of a sliding window and a global view (Step 3.7; `step3p7/image_processing_step3p7.py:_plan_patches`)."""
+
+    side: int  # of the view
+    crop: int
+    most: int  # pixels of the longer side
+    view: int  # tokens of the view
+    per_crop: int
+
+    def grid(self, height: int, width: int) -> Size:
+        """Rows and columns of crops; none where the view is enough."""
+        if min(width, height) < 32 and max(width / height, height / width) > 4:
+            width = height = max(width, height)
+        if max(height, width) > self.most:
+            scale = self.most / max(height, width)
+            width, height = int(width * scale), int(height * scale)
+        shorter, longer = min(height, width), max(height, width)
+        if longer <= self.side:
+            window = shorter if longer / shorter > 1.5 else 0
+        else:
+            window = min(shorter, self.crop) if longer / shorter > 4 else self.crop
+        if not window:
+            return 0, 0
+        kept = [window * (n // window + (n % window > 0.2 * window)) if n >= window else n for n in (height, width)]
+        return max(1, kept[0] // window), max(1, kept[1] // window)
+
+    def one(self, height: int, width: int) -> Cost:
+        """Tokens of the crops, a newline between rows, the view."""
+        rows, columns = self.grid(height, width)
+        crops = rows * columns
+        steps = (
+            Step(
+                f"{sized(height, width)} in crops of {self.crop}",
+                f"{rows} x {columns} (rows x columns), {self.per_crop} tokens each",
+            ),
+            Step(f"and the view of {self.side}, {self.view}", f"{crops * self.per_crop + self.view:,}"),
+        )
+        return Cost(
+            placeholders=crops * self.per_crop + self.view,
+            marks=2 * crops + max(0, rows - 1) + 2,
+            tiles=crops + 1,
+            steps=steps,
+        )

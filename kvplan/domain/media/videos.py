@@ -52,6 +52,7 @@ class FrameGroups(VideoRule, frozen=True, kw_only=True):
     most: int
     group: int = 2
     over_frames: bool = False
+    padded: bool = False  # up to whole groups of patches, the range in tokens (GLM-5 Next)
     cap: int | None = None
     group_marks: int = 0
 
@@ -62,7 +63,9 @@ class FrameGroups(VideoRule, frozen=True, kw_only=True):
             most = max(min(self.cap * factor**2, most // frames), int(self.least * 1.05)) * frames
         elif self.cap is not None:
             most = max(min(most, int(self.cap * factor**2 * 0.9) * 2 // frames), int(self.least * 1.05))
-        if self.over_frames:
+        if self.padded:
+            high, wide = sizes.padded_up(frames, height, width, factor, self.least, most, self.group)
+        elif self.over_frames:
             high, wide = sizes.frame_range(frames, height, width, factor, self.least, most, self.group)
         else:
             high, wide = sizes.pixel_range(height, width, factor, self.least, most)
@@ -70,7 +73,8 @@ class FrameGroups(VideoRule, frozen=True, kw_only=True):
         each = patches // self.merge**2
         steps = (
             Step(
-                f"multiples of {factor}, {self.least:,} to {most:,} pixels {'of all frames' if self.over_frames else 'a frame'}",
+                f"multiples of {factor}, {self.least:,} to {most:,} {'tokens' if self.padded else 'pixels'} "
+                f"{'of all frames' if self.over_frames or self.padded else 'a frame'}",
                 f"{high:,} x {wide:,}",
             ),
             Step(f"groups of {self.group} frames", f"{groups:,}, {patches:,} patches each"),

@@ -76,8 +76,8 @@ class About(Struct, frozen=True, kw_only=True):
     `cache_dtypes` are kvplan's dtypes, the widest first, with what to type for each. `weight_formats` are lighter formats that
     its users take weights in, the mildest first, `weight_flags` those that it makes of any checkpoint, `weight_cards` the least
     compute capability (75 is sm_75) of those that not every card multiplies. `command`: pieces of its
-    command line: a piece whose value is missing is left out. `engine`, `audit`, `logs`, `field_logs`, `tables` and `commands` say
-    where things are, as `module` or `module:name`.
+    command line: a piece whose value is missing is left out. `engine`, `media`, `audit`, `logs`, `field_logs`, `tables`
+    and `commands` say where things are, as `module` or `module:name`.
     """
 
     name: str  # as typed: "llama.cpp"
@@ -104,6 +104,7 @@ class About(Struct, frozen=True, kw_only=True):
     theory: bool = False  # no engine allocates so: the least that a model needs
     recorded: str = ""  # what recorded cases hold (tools/make_recorded.py)
     rules: str = ""  # where its storage rules were read, for `kvplan explain`
+    media: str = ""  # what images, video and audio are in it; empty: as the model's own processor does
     audit: str = ""
     logs: str = ""
     field_logs: str = ""

@@ -4,7 +4,7 @@ of which nothing was read. Said beside the number, by every engine alike.
 
 from collections.abc import Iterator
 
-from kvplan.domain.lengths import image_tokens, trained_tokens
+from kvplan.domain.lengths import trained_tokens
 from kvplan.domain.model import Cross, Model
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -42,9 +42,7 @@ def about_encoder(model: Model, encoder_len: int) -> Iterator[str]:
     cross = [memory for layer in model.layers for memory in layer.memories if isinstance(memory, Cross)]
     asks = any(memory.tokens is None for memory in cross)
     if asks and not encoder_len:
-        image = image_tokens(model)
-        said = f"one image is {image:,} (--encoder-len {image})" if image else "the input's or the image's are --encoder-len N"
-        yield f"no encoder tokens were given, so cross-attention counts nothing: {said}"
+        yield "no encoder tokens were given, so cross-attention counts nothing: the input's or the image's are --encoder-len N"
     elif encoder_len and not asks:
         fixed = next((memory.tokens for memory in cross), None)
         if fixed is not None:

@@ -27,6 +27,7 @@ ABOUT: Final = About(
     # real allocations by libllama (tests/golden/llama_cpp.jsonl, llama_live.jsonl)
     recorded="kvplan.engines.llama_cpp.recorded",
     rules="llama.cpp src/llama-context.cpp, src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp: constructors",
+    media="kvplan.engines.llama_cpp.media_use:used",
     audit="kvplan.engines.llama_cpp.audit.cases",
     logs="kvplan.engines.llama_cpp.audit.log",
     field_logs="kvplan.engines.llama_cpp.audit.fieldlog",

@@ -46,6 +46,13 @@ _BY_DTYPE: Final = {dtype: name for name, dtype in CACHE_TYPES.items()}
 _TYPE_IDS: Final = {name: number for number, (name, _, _) in GGML_TYPES.items()}
 
 
+#: Counts, and their least value.
+_LEAST: Final = {
+    "ctx_size": 0, "parallel": AUTO, "batch": 1, "ubatch_size": 0, "n_rs_seq": 0, "cache_ram": -1, "ctx_checkpoints": 0,
+    "image_min_tokens": 1, "image_max_tokens": 1,
+}  # fmt: skip
+
+
 class LlamaCppOptions(Struct, frozen=True, kw_only=True):
     """llama.cpp's flags; None is the front end's default.
 
@@ -72,6 +79,8 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
     offload_kqv: bool = True
     cache_ram: int = CACHE_RAM_MIB  # MiB of host memory for prompts; -1: no limit, 0: none
     ctx_checkpoints: int = CHECKPOINTS  # of each slot
+    image_min_tokens: int | None = None  # of projectors with a limit
+    image_max_tokens: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("frontend", self.frontend, FRONT_ENDS)
@@ -83,15 +92,7 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
                 _one_of(name, getattr(self, name), CACHE_TYPES)
         if self.kv_dtype != "auto":
             _cache_type(self.kv_dtype)
-        for name, minimum in (
-            ("ctx_size", 0),
-            ("parallel", AUTO),
-            ("batch", 1),
-            ("ubatch_size", 0),
-            ("n_rs_seq", 0),
-            ("cache_ram", -1),
-            ("ctx_checkpoints", 0),
-        ):
+        for name, minimum in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not minimum <= value < 2**31:
                 raise OptionError(f"llama.cpp option {name} must be from {minimum} to 2**31 - 1, got {value}", option=name)
@@ -169,6 +170,8 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         words += [f"--ctx-checkpoints {self.ctx_checkpoints}"] if self.ctx_checkpoints != CHECKPOINTS else []
         words += ["--embedding"] if self.embeddings else []
         words += ["--no-kv-offload"] if not self.offload_kqv else []
+        words += [f"--image-min-tokens {self.image_min_tokens}"] if self.image_min_tokens is not None else []
+        words += [f"--image-max-tokens {self.image_max_tokens}"] if self.image_max_tokens is not None else []
         return " ".join(words)
 
     def _fields(self, n_ctx: int, n_seq_max: int) -> str:

@@ -32,6 +32,7 @@ ABOUT: Final = About(
     # caches of real models (tests/golden/transformers.jsonl, and small ones of every release in transformers_versions.jsonl)
     recorded="kvplan.engines.transformers.recorded",
     rules="transformers cache_utils.py: DynamicLayer.update, DynamicSlidingWindowLayer, StaticLayer, QuantizedLayer",
+    media="kvplan.engines.transformers.media:used",
     audit="kvplan.engines.transformers.audit",
     commands="kvplan.engines.transformers.commandline:COMMANDS",
 )

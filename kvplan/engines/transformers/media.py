@@ -1,40 +1,40 @@
 """Images, video and audio in transformers: the model's own processor is what runs, so its rules hold as they are."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.media.asked import Media
-from kvplan.domain.media.cost import Cost, NotTaken, total
+from kvplan.domain.media.cost import NotTaken
+from kvplan.domain.media.images import PixelRange
 from kvplan.domain.media.processor import Processor
+from kvplan.domain.media.use import Saving, Use
+from kvplan.domain.model import Model
 from kvplan.engines.kernel.cases import Case, Read
+from kvplan.engines.kernel.engine import Engine
 from kvplan.engines.kernel.media_cases import asked_media, facts, refusal
-from kvplan.errors import Refused
+
+#: Pixels that Qwen-VL's users limit images to: 1,280 tokens of 28 x 28.
+FEWER_PIXELS: Final = 1_003_520
 
 
-def cost_of(processor: Processor, media: Media) -> Cost:
-    """What the media of one prompt cost.
+def used(engine: Engine, model: Model, processor: Processor, media: Media) -> Use:
+    """What the media of a request are: the processor is the model's own.
 
     Raises:
         NotTaken: the processor refuses one.
         Refused: the model takes no such media.
     """
-    return total(_costs(processor, media))
-
-
-def _costs(processor: Processor, media: Media) -> Iterator[Cost]:
-    if media.images:
-        if processor.image is None:
-            raise Refused(f"{processor.family} takes no images")
-        yield processor.image.of([(size.height, size.width) for size in media.images])
-    for video in media.videos:
-        if processor.video is None:
-            raise Refused(f"no rule of {processor.family} for video was read")
-        yield processor.video.one(video.frames, video.height, video.width, video.fps, sampled=video.sampled)
-    for sound in media.sounds:
-        if processor.audio is None:
-            raise Refused(f"{processor.family} takes no audio")
-        yield processor.audio.one(sound.seconds)
+    cost, savings = processor.cost(media), []
+    image = processor.image
+    if isinstance(image, PixelRange) and media.images and image.most > FEWER_PIXELS:
+        least = min(image.least, FEWER_PIXELS)
+        fewer = replace(processor, image=replace(image, least=least, most=FEWER_PIXELS)).cost(media)
+        if fewer.tokens < cost.tokens:
+            savings.append(Saving(flag=f"processor(…, max_pixels={FEWER_PIXELS})", tokens=fewer.tokens))
+    return Use(media=media, engine=engine.name, cost=cost, source=processor.source, savings=tuple(savings))
 
 
 def predict(case: Case, read: Read) -> Mapping[str, Any] | NotPredicted:
@@ -48,7 +48,7 @@ def predict(case: Case, read: Read) -> Mapping[str, Any] | NotPredicted:
     if processor is None:
         return NotPredicted(reason=f"no rule of the family `{family[:60]}` was read")
     try:
-        return facts(cost_of(processor, asked_media(case)))
+        return facts(processor.cost(asked_media(case)))
     except NotTaken as problem:
         return refusal(problem)
 

@@ -75,6 +75,7 @@ ABOUT: Final = About(
     rules_of_device="CUDA's rules",
     recorded="kvplan.engines.vllm.recorded",
     rules="vLLM v1/kv_cache_interface.py: KVCacheSpec.page_size_bytes; v1/core/kv_cache_utils.py: get_kv_cache_configs",
+    media="kvplan.engines.vllm.media_use:used",
     audit="kvplan.engines.vllm.audit.cases",
     logs="kvplan.engines.vllm.audit.log",
     field_logs="kvplan.engines.vllm.audit.fieldlog",

@@ -29,6 +29,13 @@ _ONEVISION: Final = (944, 1153)
 #: Larger than any image (`glm4_1v.py:get_image_size_with_most_features`).
 _HUGE: Final = 9_999_999
 _PIXELS: Final = 2**40
+#: Families whose own count was read and is recorded; others are taken to be counted as their processors do.
+READ: Final = frozenset(
+    {
+        "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "llava_next", "llava_onevision", "internvl", "deepseek_vl2", "kimi_vl",
+        "mistral3", "pixtral", "idefics3", "smolvlm", "phi4_multimodal", "glm4v", "gemma3",
+    }
+)  # fmt: skip
 
 
 class Edge(images.Edge, frozen=True, kw_only=True):

@@ -169,3 +169,13 @@ def mixture(model: Model) -> bool:
 def text_of(model: Model) -> Settings | None:
     """The text part of the model's config; None for a model without one."""
     return model.origin.text if model.origin is not None and model.origin.config else None
+
+
+def media_config(model: Model) -> Settings:
+    """The whole config, whose sections describe the towers."""
+    return model.origin.outer if model.origin is not None else NO_SETTINGS
+
+
+def decoder_width(model: Model) -> int:
+    """Elements of one position between the decoder's layers."""
+    return model.origin.text.whole("hidden_size", 0, 0, 2**24) if model.origin is not None else 0

@@ -84,6 +84,8 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
     max_cudagraph_capture_size: int | None = None
     performance_mode: str = "balanced"  # throughput doubles the default batch, interactivity captures small sizes
     limit_mm_per_prompt: str = ""  # the flag's JSON, or one number for images
+    mm_processor_kwargs: str = ""  # the flag's JSON
+    disable_chunked_mm_input: bool = False
     language_model_only: bool = False
     skip_mm_profiling: bool = False
     enable_lora: bool = False
@@ -139,6 +141,7 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
             parse_speculative(self.speculative_config)
         self.capture_sizes  # noqa: B018  a bad list is refused here
         self.images_a_prompt  # noqa: B018
+        self.processor_kwargs  # noqa: B018
         self.stage_sizes  # noqa: B018
 
     @property
@@ -201,6 +204,45 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
                 hint="such as '{\"image\": 2}'",
             )
         return number
+
+    @property
+    def media_limits(self) -> dict[str, int]:
+        """The limits of items in one prompt that are given, by modality."""
+        import json
+
+        images = self.images_a_prompt
+        if images is None:
+            return {}
+        found = json.loads(self.limit_mm_per_prompt)
+        if not isinstance(found, dict):
+            return {"image": images}
+        counts = {kind: value.get("count") if isinstance(value, dict) else value for kind, value in found.items()}
+        whole = {kind: n for kind, n in counts.items() if isinstance(n, int) and not isinstance(n, bool)}
+        return {kind: n for kind, n in whole.items() if 0 <= n < 10**6}
+
+    @property
+    def processor_kwargs(self) -> dict[str, Any]:
+        """`mm_processor_kwargs` as an object.
+
+        Raises:
+            OptionError: no JSON object.
+        """
+        import json
+
+        text = self.mm_processor_kwargs.strip()
+        if not text:
+            return {}
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise OptionError(
+                f"mm_processor_kwargs: expected a JSON object, got `{text[:40]}`",
+                hint="such as '{\"max_pixels\": 1003520}'",
+                option="mm_processor_kwargs",
+            )
+        return found
 
     @property
     def has_bfloat16(self) -> bool:

@@ -7,10 +7,11 @@ from msgspec import Struct
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import lookup
+from kvplan.domain.media.asked import NO_MEDIA, Media
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import about
-from kvplan.questions.estimate import plan
+from kvplan.questions.estimate import plan_media
 from kvplan.questions.explain.formula import Line, formula
 from kvplan.questions.explain.layer_map import Run, layer_map
 from kvplan.questions.explain.rules import Rule, rules_for
@@ -68,13 +69,25 @@ class Explanation(Struct, frozen=True, kw_only=True):
         }
 
 
-def explain(model: Model, workload: Workload, engine: str = "ideal", **options: Any) -> Explanation:
+def explain(
+    model: Model,
+    workload: Workload,
+    engine: str = "ideal",
+    *,
+    media: Media = NO_MEDIA,
+    files: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Explanation:
     """Explain one model's cache for one workload in one engine.
 
+    Args:
+        media: of each sequence, beside the tokens of `workload`.
+        files: sections of a processor's values, over what its family's row assumes.
+
     Raises:
-        OptionError: an unknown engine or option.
+        OptionError: an unknown engine or option, or a text-only model with media.
     """
-    answer = plan(model, workload, engine, **options)
+    answer = plan_media(model, workload, media, engine, files=files, **options)
     return Explanation(
         model=model,
         engine=engine,

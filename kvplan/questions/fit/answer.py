@@ -10,14 +10,15 @@ from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
 from kvplan.domain.tiers import TierAsk, Tiers
 from kvplan.domain.unified import working_set
-from kvplan.engines import about, option_names
+from kvplan.engines import about, make_engine, option_names
 from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.engines.kernel.remarks import beyond
 from kvplan.errors import OptionError, Refused
 from kvplan.questions.commands import served_name
-from kvplan.questions.fit.budget import SIDES, Budgets, room_of
+from kvplan.questions.fit.budget import SIDES, Budgets, room_of, told_options
 from kvplan.questions.fit.question import Fit, Limit, Question, Row, Seqs
 from kvplan.questions.fit.room import MOST_TOLD, Room
+from kvplan.questions.media import one_image, used
 from kvplan.units import MAX_COUNT
 
 #: Contexts of a trade-off table start here.
@@ -53,6 +54,25 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
     if found.budget.refused:
         return replace(found, fits=False)
     return _over_band(found, room, context, each) if found.budget.cache.low != found.budget.cache.high else found
+
+
+def with_text_alone(fit: Fit) -> Fit:
+    """The same answer, with what it would be without the images, video and audio of its requests.
+
+    What the encoder takes is that of the server as it would be started on this card.
+    """
+    q = fit.question
+    if q.media is not None:
+        length = about(q.engine).roles.get("context", "")
+        told = {
+            **told_options(q, fit.budget),
+            **({length: fit.context} if length in option_names(q.engine) and fit.context else {}),
+        }
+        fit = replace(fit, question=replace(q, media=used(q.model, q.media.media, q.engine, told, q.processor_files)))
+    average = None if q.average is None or q.media is None else q.average - q.media.tokens
+    return replace(
+        fit, text_alone=answer(replace(q, media=None, context=q.text, average=average, encoder_len=0, max_seqs=False), brief=True)
+    )
 
 
 def _told_requests(q: Question) -> str:
@@ -247,6 +267,8 @@ def _notes(q: Question, budget: Budget, allocation: Allocation | None, *, one_of
         notes.insert(0, f"{q.replicas} replicas of the model share the requests; figures are of one device")
     if one_of_several:
         notes.insert(0, f"the command starts one of the {q.replicas} replicas: each is a server of its own")
+    if q.media is None:
+        notes += one_image(q.model, make_engine(q.engine, q.options))
     if q.gpu.vendor == "apple" and q.utilization is None:
         notes.append(working_set(budget.memory.bytes).sentence)
     return tuple(notes)

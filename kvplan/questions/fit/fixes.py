@@ -16,6 +16,7 @@ from kvplan.questions.fit.answer import answer, wanted_weights
 from kvplan.questions.fit.budget import Budgets, budget_of, room_of
 from kvplan.questions.fit.question import Alternative, Fit, Fix, Question
 from kvplan.questions.fit.room import Room
+from kvplan.questions.media import used
 from kvplan.units import MAX_COUNT
 
 
@@ -106,6 +107,7 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
     """(the change in words, the questions that make it, the mildest first)."""
     yield "a smaller share of the card (--utilization {q.utilization:g})", _smaller_share(q)
     yield "a cache in {q.options[kv_dtype]}", _narrower(q)
+    yield "media of {q.media.tokens:,} tokens a request", _cheaper_media(q)
     yield "fewer requests at once", _fewer(q)
     yield "a shorter context", _shorter(q)
     if "tensor_parallel" in option_names(q.engine):
@@ -122,6 +124,20 @@ def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
         "weights quantised ({q.weights_flag}{needs})",
         (replace(q, weights=line, weights_given=True, weights_flag=f"--weights-dtype {dtype}") for dtype, line in lighter),
     )
+
+
+def _cheaper_media(q: Question) -> Iterator[Question]:
+    """The same images with what the engine can be told to make fewer tokens of them."""
+    if q.media is None:
+        return
+    for saving in q.media.savings:
+        if not saving.options or saving.tokens is None:
+            continue
+        options = {**q.options, **saving.options}
+        use = used(q.model, q.media.media, q.engine, options, q.processor_files)
+        context = None if q.text is None else q.text + use.tokens
+        average = None if q.average is None else q.average - q.media.tokens + use.tokens
+        yield replace(q, options=options, media=use, context=context, average=average)
 
 
 def _data_ranks(q: Question) -> Iterator[Question]:
@@ -159,7 +175,7 @@ def _shorter(q: Question) -> Iterator[Question]:
     if q.context is None:
         return
     longest = _surely(q).longest_context(q.each or 1, min(q.context, q.ceiling))
-    if longest:
+    if longest > (q.media.tokens if q.media is not None else 0):
         yield replace(q, context=longest)
 
 

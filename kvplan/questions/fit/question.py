@@ -10,6 +10,7 @@ from kvplan.domain.budget import Budget
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.ledger import Line
 from kvplan.domain.machine import NOTHING, Learned
+from kvplan.domain.media.use import Use
 from kvplan.domain.mix import Mix
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
@@ -38,6 +39,8 @@ class Question(Struct, frozen=True, kw_only=True):
     context: int | None = None  # tokens
     batch_size: int | None = None  # requests held at once, by all replicas together
     encoder_len: int = 0
+    media: Use | None = None  # images, video and audio of each request, which `context` and `average` count
+    processor_files: Mapping[str, Any] = field(default_factory=dict)  # what the model's processor's files say
     average: int | None = None  # tokens that a request holds on average, for servers with a shared pool
     mix: Mix | None = None  # or how many requests hold how many
     max_seqs: bool = False  # the most requests at once that the server can be told, and still start, are wanted too
@@ -64,6 +67,11 @@ class Question(Struct, frozen=True, kw_only=True):
         if self.context is None:
             return "table" if self.batch_size is None else "context"
         return "batch" if self.batch_size is None else "target"
+
+    @property
+    def text(self) -> int | None:
+        """Tokens of a request's text: the context without its media."""
+        return None if self.context is None else max(0, self.context - (self.media.tokens if self.media else 0))
 
     @property
     def pipeline(self) -> int:
@@ -197,6 +205,7 @@ class Fit(Struct, frozen=True, kw_only=True):
     allocation: Allocation | None = None
     pool: Pool | None = None
     span: tuple[int, int] | None = None  # fewest and most of what was looked for, over the band of the cache's share
+    text_alone: "Fit | None" = None  # the same question without its media
     unsure: bool = False  # a target that fits the best value of the cache's share and not its smallest, or the other way
     typical: int | None = None  # requests of `average` tokens, or of the mix, where a pool is shared
     typical_span: tuple[int, int] | None = None  # fewest and most of them
@@ -264,6 +273,8 @@ class Fit(Struct, frozen=True, kw_only=True):
             "notes": list(self.notes),
             "not_predicted": self.not_predicted,
             **({"tiers": self.tiers.to_dict()} if self.tiers is not None else {}),
+            **({"media": q.media.to_dict()} if q.media is not None else {}),
+            **({"text_alone": _summary(self.text_alone)} if self.text_alone is not None else {}),
         }
 
 

@@ -11,7 +11,8 @@ from kvplan.domain.tables import Column, Table
 from kvplan.domain.words import layer_list
 from kvplan.engines import ABOUTS, located
 from kvplan.report.answers.engine_words import engine_words
-from kvplan.report.blocks import Block, Rows, View, not_predicted_dict
+from kvplan.report.answers.media import media_table, savings
+from kvplan.report.blocks import Block, Fixes, Rows, View, not_predicted_dict
 
 #: The columns of the CSV, one row an estimate, or one a layer; docs/reference/formats.md says what each means.
 CSV_COLUMNS: Final = (*COLUMNS, "not_predicted")
@@ -45,7 +46,14 @@ class EstimateAnswer(Struct, frozen=True):
                 continue
             for a in alike:
                 yield estimate_table(a, per_layer=self.per_layer) if isinstance(a, Allocation) else a
-                yield from engine_tables(a) if isinstance(a, Allocation) else ()
+                if not isinstance(a, Allocation):
+                    continue
+                yield from engine_tables(a)
+                if a.media is not None:
+                    yield media_table(a.media, a.media_bytes)
+                    found = list(savings(a.media))
+                    if found:
+                        yield Fixes(found)
 
 
 def _by_model(answers: Sequence[Allocation | NotPredicted]) -> Iterator[list[Allocation | NotPredicted]]:

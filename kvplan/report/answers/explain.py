@@ -14,6 +14,7 @@ from kvplan.questions.explain.layer_map import Run
 from kvplan.questions.receipt import Receipt
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.estimate import further_tokens, title
+from kvplan.report.answers.media import steps_table
 from kvplan.report.answers.receipt import answer, beside_table, ledger_table, verdict
 from kvplan.report.blocks import Block, Heading, Paragraph, Rows, Verdict, View
 
@@ -43,6 +44,8 @@ class ExplainAnswer(Struct, frozen=True):
         e = self.explanation
         yield Heading(_title(e))
         yield from (Paragraph(rule.title, rule.text) for rule in e.rules)
+        if isinstance(e.answer, Allocation) and e.answer.media is not None:
+            yield steps_table(e.answer.media)
         if not isinstance(e.answer, Allocation):
             yield e.answer
         if self.card is not None:

@@ -12,6 +12,7 @@ from kvplan.questions.fit.question import Fit, Limit
 from kvplan.report.answers import tiers
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.lines import line_row, lines_table
+from kvplan.report.answers.media import media_table, savings
 from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View, not_predicted_dict
 from kvplan.units import human_bytes
 
@@ -58,8 +59,13 @@ class FitAnswer(Struct, frozen=True):
                 Verdict(verdict(fit), yes=None if fit.unsure or fit.not_predicted else fit.fits),
                 *_tables(fit),
             ]
+            if fit.question.media is not None:
+                blocks.append(media_table(fit.question.media))
             if fit.flags:
                 blocks.append(Command(fit.flags, fit.needs))
+            if fit.question.media is not None and not fit.fixes:
+                saved = list(savings(fit.question.media))
+                blocks += [Fixes(saved)] if saved else []
             if fit.fixes:
                 blocks.append(Fixes([Fix(x.change, x.result, x.command) for x in fit.fixes]))
             notes = tuple(_notes(fit))
@@ -243,7 +249,21 @@ def _seqs_words(fit: Fit) -> Iterator[str]:
         yield f"with one more {fit.question.engine} would say: {found.stops}"
 
 
+def _media_words(fit: Fit) -> Iterator[str]:
+    """What the media of each request are, and what they change."""
+    q, alone = fit.question, fit.text_alone
+    if q.media is None:
+        return
+    counted = f", beside {q.text:,} tokens of text" if q.text is not None else "; the context counts them"
+    yield f"in each request {q.media.words}{counted}"
+    if alone is not None and not alone.not_predicted:
+        kind = "FITS" if alone.fits else "DOES NOT FIT"
+        same = alone.fits == fit.fits and q.asked == "target"
+        yield f"without them: {served(alone)}, {'the same verdict' if same else kind}"
+
+
 def _notes(fit: Fit) -> Iterator[str]:
+    yield from _media_words(fit)
     yield from _seqs_words(fit)
     pool, q = fit.pool, fit.question
     if pool is not None and not pool.refused and pool.block_bytes:

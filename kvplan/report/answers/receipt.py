@@ -10,7 +10,8 @@ from kvplan.questions.receipt import Receipt
 from kvplan.report.answers import tiers
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.lines import line_row, lines_table
-from kvplan.report.blocks import Block, Notes, Rows, Section, Steps, Verdict, View
+from kvplan.report.answers.media import media_table, savings
+from kvplan.report.blocks import Block, Fixes, Notes, Rows, Section, Steps, Verdict, View
 from kvplan.units import human_bytes
 
 #: The columns of the CSV, one row a line (docs/reference/formats.md).
@@ -40,6 +41,10 @@ class ReceiptAnswer(Struct, frozen=True):
             if not one.not_predicted:
                 beside = beside_table(one)
                 blocks += [ledger_table(one), *([beside] if beside is not None else [])]
+            media = one.question.media
+            if media is not None:
+                found = list(savings(media))
+                blocks += [media_table(media), *([Fixes(found)] if found else [])]
             if one.lines:
                 blocks.append(Steps(("the server prints:", *(f"  {line}" for line in one.lines))))
             if one.notes:

@@ -11,7 +11,8 @@ from kvplan.domain.tables import Cell, Column, Table
 from kvplan.engines import ABOUTS, located
 from kvplan.report.answers import tiers
 from kvplan.report.answers.lines import line_row, lines_table
-from kvplan.report.blocks import Block, Rows, View
+from kvplan.report.answers.media import media_table, savings
+from kvplan.report.blocks import Block, Fixes, Notes, Rows, View
 from kvplan.units import human_bytes
 
 #: The columns of the CSV, one row a pool (docs/reference/formats.md).
@@ -46,6 +47,13 @@ class ReserveAnswer(Struct, frozen=True):
                 yield pool
             else:
                 yield from _tables(pool)
+                if pool.media is not None:
+                    found = list(savings(pool.media))
+                    yield media_table(pool.media)
+                    yield from [Fixes(found)] if found else []
+                    tokens = pool.media.tokens
+                    if tokens and not pool.refused:
+                        yield Notes((f"the pool holds the media of {pool.num_tokens // tokens:,} such requests, text beside",))
                 if pool.tiers is not None:
                     yield from tiers.blocks(pool.tiers)
 

@@ -55,7 +55,7 @@ def test_a_description_without_a_limit_has_none(tmp_path: Path, notes: Notes) ->
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("estimate llama-3.2-11b-vision", "one image is 4,100 (--encoder-len 4100)"),
+        ("estimate llama-3.2-11b-vision", "1 image of 1024x1024 is 1 token, and 6,404 keys of each cross-attention layer"),
         ("estimate t5-small -s 64", "cross-attention counts nothing"),
         ("estimate t5-small -s 64 -e transformers", "cross-attention counts nothing"),
         ("estimate qwen2.5-vl-7b --encoder-len 9", "encoder tokens change nothing: no layer has cross-attention"),

@@ -1,0 +1,273 @@
+"""`--images`, `--video`, `--audio`: what they are in each engine, where their bytes are, what they change, what is refused."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from golden import CONFIGS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kvplan
+from kvplan.architectures.media import processor
+from kvplan.architectures.media.index import ROWS
+from kvplan.cli.app import main
+from kvplan.domain.media.asked import MOST_SIDE, parse_media
+from kvplan.domain.media.cost import NotTaken
+from kvplan.domain.media.images import PixelRange
+from kvplan.errors import KvplanError, OptionError
+from kvplan.loading import load
+from kvplan.questions.media import used
+
+QWEN = CONFIGS / "hf" / "Qwen__Qwen2.5-VL-7B-Instruct.json"
+PICTURE = "1x3000x4000"
+Run = Callable[..., tuple[int, str, str]]
+sides = st.integers(1, 6000)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def ask(*arguments: str) -> tuple[int, str, str]:
+        code = main([*arguments])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"images": "4x1024x768"}, "4 images of 1024x768"),
+        ({"images": "480x640,2x8x8"}, "3 images of 480x640 and 8x8"),
+        ({"video": "60s@1fps@720x1280"}, "1 video of 60s@1fps@720x1280"),
+        ({"video": "1m@0.5fps@720x1280"}, "1 video of 60s@0.5fps@720x1280"),
+        ({"video": "16f@2fps@9x9"}, "1 video of 8s@2fps@9x9"),
+        ({"audio": "2x7.5s"}, "2 clips of 7.5s"),
+    ],
+)
+def test_media_are_read_as_people_write_them_and_written_so_that_they_read_back(given: dict[str, str], words: str) -> None:
+    found = parse_media(**given)
+    assert str(found) == words
+    assert parse_media(**found.written()) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"images": "1024"}, "count x height x width"),
+        ({"images": "0x8x8"}, "1 to 10,000 are taken, got 0"),
+        ({"images": "1x0x8"}, "1 to 65,536 pixels, got 0"),
+        ({"images": "1x8x70000"}, "got 70,000"),
+        ({"images": "1x8x8,"}, "got ``"),
+        ({"images": "-1x8x8"}, "expected count"),
+        ({"video": "60s"}, "60s@1fps@720x1280"),
+        ({"video": "60s@0fps@8x8"}, "above 0 and at most 1,000"),
+        ({"video": "999999999s@1000fps@8x8"}, "1 to 1,000,000 frames"),
+        ({"audio": "0s"}, "more than 0"),
+        ({"audio": "30"}, "30s or 2x30s"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_a_sentence(given: dict[str, str], said: str) -> None:
+    with pytest.raises(OptionError) as problem:
+        parse_media(**given)
+    assert said in str(problem.value)
+    assert problem.value.option in given
+
+
+def test_one_picture_in_three_engines() -> None:
+    model = load("qwen2.5-vl-7b")
+    counts = {engine: used(model, parse_media(PICTURE), engine) for engine in ("transformers", "vllm", "llama.cpp", "sglang")}
+    assert {engine: use.cost.placeholders for engine, use in counts.items()} == {
+        "transformers": 15301, "vllm": 15301, "llama.cpp": 4015, "sglang": 15301,
+    }  # fmt: skip
+    own = counts["llama.cpp"].own
+    assert own is not None
+    assert own.placeholders == 15301
+    assert counts["vllm"].own is None
+    assert not counts["sglang"].read
+    assert "what sglang does otherwise was not read" in counts["sglang"].notes[0]
+
+
+def test_placeholders_enter_the_cache_like_text() -> None:
+    text = kvplan.estimate("qwen2.5-vl-7b", seq_len=1000 + 2693, engine="vllm")
+    found = kvplan.estimate("qwen2.5-vl-7b", seq_len=1000, engine="vllm", images="1x1080x1920")
+    alone = kvplan.estimate("qwen2.5-vl-7b", seq_len=1000, engine="vllm")
+    assert found.media is not None
+    assert (found.media.tokens, found.workload.seq_len) == (2693, 3693)
+    assert found.total_bytes == text.total_bytes == alone.total_bytes + found.media_bytes
+    assert found.to_dict()["media"]["cache_bytes"] == found.media_bytes
+
+
+def test_cross_attention_has_keys_of_its_own_whatever_the_size() -> None:
+    for size, images in ((8, 1), (4000, 2)):
+        found = kvplan.estimate("llama-3.2-11b-vision", engine="transformers", seq_len=100, images=f"{images}x{size}x{size}")
+        assert found.media is not None
+        assert (found.media.tokens, found.media.cost.cross) == (images, images * 6404)
+        assert found.workload.encoder_len == images * 6404
+    clip = used(load("whisper-tiny"), parse_media(audio="30s"), "transformers")
+    assert (clip.tokens, clip.cost.cross) == (0, 1500)
+
+
+def test_vllm_keeps_rows_for_the_largest_item_and_a_limit_makes_them_fewer() -> None:
+    model, media = load("qwen2.5-vl-7b"), parse_media("1x336x336")
+    rows = [
+        next(iter(used(model, media, "vllm", options).held)).count
+        for options in (
+            {"max_model_len": 8192, "max_num_batched_tokens": 2048},
+            {"max_model_len": 131072, "max_num_batched_tokens": 16384},
+            {"max_model_len": 131072, "max_num_batched_tokens": 16384, "limit_mm_per_prompt": '{"video": 0}'},
+            {"max_model_len": 8192, "limit_mm_per_prompt": '{"video": 0}', "mm_processor_kwargs": '{"max_pixels": 1003520}'},
+        )
+    ]
+    assert rows == [16384, 114688, 16384, 8192]
+    deep = used(load("qwen3-vl-8b"), media, "vllm")
+    assert next(iter(deep.held)).bytes == next(iter(deep.held)).count * 4096 * 2 * 4  # and three layers of the tower
+    with pytest.raises(NotTaken, match=r"At most 1 image\(s\) may be provided in one prompt, and there are 2"):
+        used(model, parse_media("2x336x336"), "vllm", {"limit_mm_per_prompt": "1"})
+
+
+def test_fit_says_what_that_is_and_what_it_changes(run: Run) -> None:
+    asked = ("fit", "qwen2.5-vl-7b", "--gpu", "a100-80gb", "-e", "vllm", "--context", "8k", "--images", PICTURE)
+    code, out, _ = run(*asked)
+    assert code == 0
+    flat = " ".join(out.split())
+    assert "x 23,495 tokens" in flat
+    assert (
+        "in each request 1 image of 3000x4000 is 15,303 tokens (15,301 placeholders, 2 marks), beside 8,192 tokens of text"
+        in flat
+    )
+    assert "without them: " in flat
+    assert "x 8,192 tokens, FITS" in flat
+    assert "--max-model-len 23495" in flat
+    assert "FIX: fewer tokens -> 1,232 instead of 15,303 a request" in flat
+    code, out, _ = run(*asked, "-f", "json")
+    found = json.loads(out)["fits"][0]
+    assert found["media"]["tokens"] == 15303
+    assert found["text_alone"]["batch_size"] > found["batch_size"]
+
+
+def test_a_fix_with_fewer_tokens_an_image_is_a_command_that_fits(run: Run) -> None:
+    code, out, _ = run(
+        "fit", "qwen2.5-vl-7b", "--gpu", "4090", "-e", "vllm", "-b", "4", "--context", "8k", "--images", "4x3000x4000"
+    )
+    assert code == 1
+    lines = out.splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith("FIX: media of 4,928 tokens a request -> 4 x 13,120"))
+    words = shlex.split(lines[place + 1])
+    assert words[:2] == ["kvplan", "fit"]
+    assert "4x3000x4000" in words
+    code, out, _ = run(*words[1:])
+    assert code == 0
+    assert "4 x 13,120 tokens" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("command", ["estimate", "explain", "reserve", "receipt", "fit"])
+def test_a_text_only_model_refuses_in_one_sentence(run: Run, command: str) -> None:
+    more = {"reserve": ("--memory", "9GiB"), "receipt": ("--gpu", "h100"), "fit": ("--gpu", "h100")}.get(command, ())
+    code, out, err = run(command, "llama-3.1-8b", *more, "--images", "1x8x8")
+    assert (code, out) == (2, "")
+    assert err == "error: llama-3.1-8b takes no images: its config is a text-only model's\n"
+
+
+def test_what_a_model_does_not_take_or_was_not_read_is_said(run: Run) -> None:
+    assert "its processor takes images" in run("estimate", "gemma-3-4b", "--audio", "30s")[2]
+    code, out, _ = run("estimate", "phi-3.5-vision", "--images", "1x8x8")
+    assert (code, "how phi3_v turns images into tokens was not read" in " ".join(out.split())) == (1, True)
+    code, out, _ = run("estimate", "qwen2.5-vl-7b", "--images", "1x1x3000")
+    assert (code, "absolute aspect ratio must be smaller than 200, got 3000.0" in " ".join(out.split())) == (1, True)
+    assert run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--images", "1x1x3000")[0] == 2
+    assert "«" not in run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--mix", "100% 4k", "--images", "1x8x8")[2]
+
+
+def test_explain_shows_the_steps_from_pixels_to_tokens(run: Run) -> None:
+    _, out, _ = run("explain", "qwen2.5-vl-7b", "--images", "1x1080x1920")
+    for words in (
+        "from 1 image of 1080x1920 to 2,693 tokens",
+        "1,092 x 1,932",
+        "78 x 138 = 10,764",
+        "merged 2 x 2",
+        "smart_resize",
+    ):
+        assert words in out
+    _, out, _ = run("explain", "llama-4-scout-17b-16e", "--images", "1x1080x1920")
+    assert "in tiles of 336, at most 16" in out
+
+
+def test_a_vision_model_that_is_asked_without_any_says_what_one_costs(run: Run) -> None:
+    for arguments in (("estimate", "gemma-3-4b"), ("fit", "gemma-3-4b", "--gpu", "h100", "-e", "vllm", "--context", "8k")):
+        flat = " ".join(run(*arguments)[1].split())
+        assert flat.count("no images were given: 1 image of 1024x1024 is 258 tokens") == 1
+    assert "no audio was given" in " ".join(run("estimate", "voxtral-mini-3b")[1].split())
+    assert "were given" not in run("estimate", "gpt2", "-s", "9")[1]
+
+
+def test_a_folders_own_processor_files_are_read(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(QWEN.read_bytes())
+    (tmp_path / "preprocessor_config.json").write_text('{"min_pixels": 3136, "max_pixels": 1003520}')
+    assert kvplan.estimate(tmp_path, seq_len=9, images=PICTURE).media.tokens == 1232  # type: ignore[union-attr]
+    assert kvplan.estimate(QWEN, seq_len=9, images=PICTURE).media.tokens == 15303  # type: ignore[union-attr]
+    for text, said in (
+        ('{"min_pixels": 3136', "not valid JSON"),
+        ('{"min_pixels": 9, "max_pixels": 3}', "a range of pixels that is none: 9 to 3"),
+        ('{"patch_size": -1}', "`image_processor.patch_size` must be a whole number from 1 to 65,536, got `-1`"),
+        ('{"patch_size": {"height": null}}', "the processor's files: `image_processor.patch_size.height` is missing"),
+    ):
+        (tmp_path / "preprocessor_config.json").write_text(text)
+        code, out, err = run("estimate", str(tmp_path), "--images", "1x8x8")
+        assert (code, out) == (2, "")
+        assert said in err
+
+
+@given(sides, sides, st.integers(1, 4))
+@settings(max_examples=30, deadline=None)
+def test_laws_of_every_familys_images(height: int, width: int, count: int) -> None:
+    """An answer or the processor's refusal, never less than nothing; a range of pixels keeps to it."""
+    for family in ROWS:
+        rule = _PROCESSORS[family].image
+        if rule is None:
+            continue
+        try:
+            one = rule.one(height, width)
+        except NotTaken:
+            continue
+        assert one.placeholders > 0 or one.cross > 0
+        assert one.marks >= 0
+        assert one.steps
+        several = rule.of([(height, width)] * count)
+        if count > 1 and family not in {"llava_onevision", "deepseek_vl2", "idefics2", "phi4_multimodal"}:
+            assert several.tokens == count * one.tokens
+        if isinstance(rule, PixelRange) and rule.how == "plain" and not rule.breaks:
+            high, wide = rule.resized(height, width)
+            assert high % rule.factor == wide % rule.factor == 0
+            assert high * wide >= rule.least
+
+
+_PROCESSORS = {family: found for family in ROWS if (found := processor(family, {}, {})) is not None}
+
+
+@pytest.mark.parametrize("family", ROWS)
+def test_every_row_says_where_it_is_from_and_takes_what_it_says(family: str) -> None:
+    found = _PROCESSORS[family]
+    assert found.source
+    assert found.kinds
+    if found.image is not None:
+        assert found.image.one(MOST_SIDE, MOST_SIDE).steps
+    if found.audio is not None:
+        assert found.audio.one(30).steps
+
+
+def test_videos_are_counted_by_the_frames_that_are_left() -> None:
+    model = load("qwen3-vl-8b")
+    assert (
+        used(model, parse_media(video="60s@30fps@720x1280"), "transformers").tokens
+        == used(model, parse_media(video="60s@2fps@720x1280"), "transformers").tokens
+    )
+    with pytest.raises(KvplanError, match="requested number of frames exceeds total_num_frames=8"):
+        used(load("gemma-4-e4b"), parse_media(video="8f@1fps@480x640"), "transformers")
+    with pytest.raises(KvplanError, match="was not read"):
+        used(model, parse_media(video="8f@1fps@480x640"), "llama.cpp")
