@@ -116,6 +116,8 @@ def test_an_estimate_shows_groups_and_where_the_bytes_beyond_ideal_go(capsys: py
         "3.60x",
     ):
         assert words in out
+    assert "worst case" in out
+    assert "without what is in flight it is 15.91 GiB, 17,078,812,672 bytes" in " ".join(out.split())
     _, out, _ = run(capsys, "estimate", "gemma-3-27b", "-e", "vllm", "-s", "32k", "-b", "8", "--tp", "2", "-f", "json")
     found = json.loads(out)["estimates"][0]
     assert found["details"]["ideal_bytes"] + sum(found["details"]["waste"].values()) == found["total_bytes"]

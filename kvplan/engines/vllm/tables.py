@@ -107,7 +107,19 @@ def waste_table(a: Allocation) -> Table:
     rows += [(_NAMES.get(part, part.replace("_", " ")), CAUSES[part], n, n, _ratio(n, ideal)) for part, n in waste.items() if n]
     total: tuple[Cell, ...] = ("total", None, a.total_bytes, a.total_bytes, _ratio(a.total_bytes, ideal))
     title = "why it is more than `ideal`" if a.total_bytes > ideal else "against `ideal`"
-    return Table(title=title, columns=columns, rows=tuple(rows), total=total)
+    return Table(
+        title=title, columns=columns, rows=tuple(rows), total=total, notes=_worst_case(a.total_bytes, waste["retention"])
+    )
+
+
+def _worst_case(total: int, in_flight: int) -> tuple[str, ...]:
+    """Admission counts with what a prompt needs while it is read; requests that only decode hold less."""
+    if in_flight <= 0:
+        return ()
+    return (
+        f"the total is the worst case, which admission counts with; without what is in flight it is "
+        f"{human_bytes(total - in_flight)}, {total - in_flight:,} bytes",
+    )
 
 
 def _ratio(amount: int, ideal: int) -> float | None:
