@@ -100,6 +100,11 @@ def test_vllms_transformers_backend_repeats_no_loop_of_nanbeige() -> None:
     assert not [note for note in notes if "cache of its own" in note]
 
 
+def test_vllm_has_no_class_for_inkling_2s_loops() -> None:
+    for model_type in ("inkling2_loop_text", "inkling2_text"):
+        assert "no class for this type" in refusal({"model_type": model_type}, "vllm@0.33.0")
+
+
 def test_ouro_ends_with_vllm_0_26() -> None:
     assert cache(OURO, "vllm@0.26.0") == TOKEN * 64 * 16
     assert "supported until v0.26.0" in refusal(OURO, "vllm@0.27.0")

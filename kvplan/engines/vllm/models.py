@@ -40,6 +40,8 @@ _EXPERTS: Final = ("num_experts", "moe_num_experts", "n_routed_experts", "num_lo
 _BOTH_WAYS: Final = Traits(encoder_only=True)
 _NO_V0: Final = Traits(gone_since=(0, 11), gone="encoder-decoder models other than Whisper's kind went with the V0 engine")
 _MINIMAX_01: Final = Traits(gone_since=(0, 24), gone="MiniMaxText01ForCausalLM was supported until v0.23.0")
+#: In no registry up to 0.33, and `_supports_attention_backend` is False in transformers' class: model_executor/models/registry.py.
+_NO_CLASS: Final = Traits(gone_since=(0,), gone="it has no class for this type, and its Transformers backend does not take it")
 _GENERAL: Final = Traits()
 
 #: Model type (of the whole model or of its text part) -> how it differs.
@@ -74,6 +76,7 @@ MODELS: Final[dict[str, Traits]] = {
     "glm_moe_dsa": Traits(fp8_on_blackwell=True),
     **dict.fromkeys(("hunyuan", "hunyuan_v1_moe", "hunyuan_v1_dense"), Traits(ignores_sharing=True)),
     "inkling_text": Traits(undescribed="its convolutions keep windows of a few tokens with widened heads"),
+    **dict.fromkeys(("inkling2_text", "inkling2_loop_text"), _NO_CLASS),
     "kimi_k3": Traits(exports_checkpoints=True),
     "mbart": _NO_V0,
     **dict.fromkeys(("mimo_v2", "mimo_v2_flash"), Traits(one_window_draft=True)),
