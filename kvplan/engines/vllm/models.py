@@ -40,7 +40,7 @@ _EXPERTS: Final = ("num_experts", "moe_num_experts", "n_routed_experts", "num_lo
 _BOTH_WAYS: Final = Traits(encoder_only=True)
 _NO_V0: Final = Traits(gone_since=(0, 11), gone="encoder-decoder models other than Whisper's kind went with the V0 engine")
 _MINIMAX_01: Final = Traits(gone_since=(0, 24), gone="MiniMaxText01ForCausalLM was supported until v0.23.0")
-#: In no registry up to 0.33, and `_supports_attention_backend` is False in transformers' class: model_executor/models/registry.py.
+#: model_executor/models/registry.py up to 0.33; `_supports_attention_backend` is False in the classes of transformers.
 _NO_CLASS: Final = Traits(gone_since=(0,), gone="it has no class for this type, and its Transformers backend does not take it")
 _GENERAL: Final = Traits()
 
