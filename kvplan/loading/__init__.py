@@ -79,9 +79,9 @@ def _load_tagged(text: str, *, infer: bool) -> Model | None:
     """The model of a `name:tag` that a local install has; None for other texts."""
     if text.rfind(":") <= text.rfind("/") or "://" in text or _looks_like_path(text) or len(text) > 700:
         return None
-    from kvplan.loading.installs import load_installed
+    from kvplan.loading.installs import load_installed, not_pulled
 
-    return load_installed(text, infer=infer)
+    return load_installed(text, infer=infer) or not_pulled(text)
 
 
 def hub_name(text: str) -> str:

@@ -40,6 +40,42 @@ def load_installed(text: str, *, infer: bool = False) -> Model | None:
     return None
 
 
+def not_pulled(text: str) -> Model | None:
+    """The catalogue's model of the same name, of a `name:tag` that no install has: `llama3.1:8b` is `llama-3.1-8b`.
+
+    Its weights are in the format that the tag names; else in the one that the install's library has under most tags, which is
+    assumed, and said. None: no such name, or no entry of that name.
+    """
+    module = next((module for module in _modules() if module.names_one(text)), None)
+    parts = module.parts(text) if module is not None else None
+    if module is None or parts is None:
+        return None
+    from kvplan.architectures.weights import weights_at
+    from kvplan.loading.catalogue import folder, load_entry, names
+    from kvplan.loading.weights.find import quantised
+
+    name, size, dtype = parts
+    wanted = _squashed(f"{name}{size}")
+    entry = next((known for known in names() if "/" not in known and _squashed(known) == wanted), None)
+    if entry is None:
+        return None
+    model = load_entry(folder() / f"{entry}.yaml")
+    words = f"`{module.shortest(text)}` is not pulled here: this is {entry} of the catalogue"
+    weighed = None if quantised(model) and not dtype else weights_at(model, dtype or module.USUAL_FORMAT)
+    if weighed is not None:
+        said = f"{(dtype or module.USUAL_FORMAT).upper()}, as {'its tag says' if dtype else 'most tags are'}"
+        model = replace(
+            model, weights_bytes=weighed.bytes, provenance=(*model.provenance, Fact(key="weights", value=said, origin="assumed"))
+        )
+        words += f", its weights in {said}"
+    origin = None if model.origin is None else replace(model.origin, store={"name": module.shortest(text)})
+    return replace(model, name=module.shortest(text), origin=origin, notes=(words, *model.notes))
+
+
+def _squashed(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
 def looked_in(text: str) -> str:
     """Where a name was looked for, in words; empty for what can be no such name."""
     places = [models for module in _modules() if module.names_one(text) for models in module.folders(os.environ, str(_home()))]

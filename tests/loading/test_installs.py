@@ -146,3 +146,26 @@ def test_a_pipe_in_the_place_of_a_blob_does_not_hang(models: Path) -> None:
 def test_a_name_never_leads_out_of_the_install(models: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pulled(models)
     refused(here(capsys, "estimate", name, "-e", "ollama"), codes=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "basis", "words"),
+    [
+        ("llama3.1:8b", "llama-3.1-8b", "assumed", "Q4_K_M, as most tags are"),
+        ("qwen3:8b-q8_0", "qwen3-8b", "assumed", "Q8_0, as its tag says"),
+        ("llama3.1:8b-instruct-fp16", "llama-3.1-8b", "assumed", "FLOAT16, as its tag says"),
+        ("gpt-oss:20b", "gpt-oss-20b", "rule", "mxfp4"),
+    ],
+)
+def test_a_name_that_is_not_pulled_is_the_catalogues(models: Path, name: str, entry: str, basis: str, words: str) -> None:
+    model, known = kvplan.load(name), kvplan.load(entry)
+    assert model.layers == known.layers
+    assert f"is not pulled here: this is {entry} of the catalogue" in model.notes[0]
+    line = find_weights(name, model)
+    assert (line.basis, words in line.source) == (basis, True)
+    assert f"ollama run {name}" in " ".join(kvplan.estimate(model, engine="ollama", num_ctx=4096).needs)
+
+
+@pytest.mark.parametrize("name", ["llama9:1b", "hf.co/me/x:Q4_K_M", "me/llama3.1:8b", "llama3.1:8bb", "llama3.1:latest"])
+def test_a_name_that_nothing_is_called_is_refused(models: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(here(capsys, "estimate", name, "-e", "ollama"), codes=(2, 3))

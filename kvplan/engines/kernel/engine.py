@@ -151,6 +151,10 @@ class Prepared:
         """What the engine makes room for when nobody says how much; None for one that has no such number."""
         return None
 
+    def own_way(self, left_bytes: int) -> tuple[str, ...]:
+        """What the engine does by itself on a card that has `left_bytes` for the cache, and what it does beyond that."""
+        return ()
+
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Where one process's memory goes on one card; None for an engine whose lines beside the cache are not known.
 

@@ -225,6 +225,30 @@ class OllamaOn(Prepared):
         default = f"Ollama's own default {on} is {usual.default_num_ctx:,} tokens"
         return f"{default} ({TIERS[-1][1]:,}; {ladder} of all GPUs together)"
 
+    def own_way(self, left_bytes: int) -> tuple[str, ...]:
+        """Whether what it starts by itself stays on the card; what it does with more; what is lowered and what never."""
+        usual = self.usual_workload()
+        need = self.totals(At(usual.seq_len, usual.batch_size)).allocated
+        started = f"by itself Ollama starts {usual.batch_size} x {usual.seq_len:,} tokens here"
+        cache, left = (f"{amount / GIB:.2f} GiB" for amount in (need, left_bytes))
+        if need <= left_bytes:
+            first = f"{started}: {cache} of cache, and {left} are left, so that all of it stays on the card"
+        else:
+            first = (
+                f"{started}: {cache} of cache, and {left} are left, so that llama-server leaves layers to the CPU (it keeps "
+                "1,024 MiB of the card free: LLAMA_ARG_FIT_TARGET)"
+            )
+        auto = (
+            "a start that runs out of memory is tried once more with 32,768 or 4,096 tokens"
+            if self.usual.num_ctx_auto
+            else "num_ctx was said, and what was said is never lowered"
+        )
+        return (
+            first,
+            f"more does not fail, it offloads: `ollama ps` then shows CPU beside GPU; {auto}",
+            "`ollama ps` counts in GB of 10**9 bytes",
+        )
+
     def facts(self, workload: Workload) -> OllamaFacts:
         """What it is started with, and llama.cpp's facts."""
         tokens, parallel = self.slots(workload.seq_len, workload.batch_size)

@@ -4,6 +4,7 @@ Source: ollama 0.32.15 (fb3076099), `manifest/manifest.go`, `server/images.go` (
 """
 
 import json
+import re
 from collections.abc import Mapping
 from posixpath import join
 from typing import Any, Final
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from kvplan.domain.origin import Settings
 from kvplan.engines.ollama.environment import environment
-from kvplan.engines.ollama.names import blob_path, manifest_path, parse_name
+from kvplan.engines.ollama.names import Name, blob_path, manifest_path, parse_name
 from kvplan.errors import UnknownModel, printable
 
 #: Where a server keeps its models that runs as a service of its own.
@@ -40,6 +41,28 @@ class Found(Struct, frozen=True, kw_only=True):
 def names_one(text: str) -> bool:
     """Whether a text can be the name of a model in an install."""
     return parse_name(text).valid
+
+
+#: What most tags of the library are quantised to.
+USUAL_FORMAT: Final = "q4_k_m"
+_TAG: Final = re.compile(
+    r"(?P<size>[a-z0-9.]+?)(?:-(?:instruct|chat|text|it|base))?(?:-(?P<format>q\d\w*|fp16|f16|bf16|mxfp4))?", re.I
+)
+_PLAIN: Final = {"fp16": "float16", "f16": "float16", "bf16": "bfloat16"}
+
+
+def parts(text: str) -> tuple[str, str, str] | None:
+    """(model, size, format) of a name of the library: the tag's words; empty where it says none. None: another's name.
+
+    >>> parts("llama3.1:8b"), parts("qwen3:8b-q8_0"), parts("hf.co/me/x:Q4_K_M")
+    (('llama3.1', '8b', ''), ('qwen3', '8b', 'q8_0'), None)
+    """
+    name = parse_name(text)
+    found = _TAG.fullmatch(name.tag)
+    if (name.host, name.namespace) != (Name().host, Name().namespace) or found is None or name.tag == Name().tag:
+        return None
+    said = (found["format"] or "").lower()
+    return name.model, found["size"], _PLAIN.get(said, said)
 
 
 def shortest(text: str) -> str:

@@ -43,6 +43,9 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
         return Line(name="weights", bytes=checkpoint.bytes, basis="measured", source=checkpoint.source)
     if model.weights_bytes is not None:
         gguf = bool(model.gguf)
+        assumed = next((fact.value for fact in model.provenance if fact.key == "weights" and fact.origin == "assumed"), "")
+        if assumed:
+            return Line(name="weights", bytes=model.weights_bytes, basis="assumed", source=assumed)
         said = "the tensors that the GGUF file lists" if gguf else "weights_bytes in its description"
         return Line(name="weights", bytes=model.weights_bytes, basis="measured" if gguf else "given", source=said)
     if isinstance(source, str) and _GGUF_COPY.search(hub_name(source)):

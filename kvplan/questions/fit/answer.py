@@ -225,7 +225,7 @@ def _answered(
         flags=flags,
         needs=needs,
         tiers=None if brief else _tiers(q, room, *told),
-        notes=_notes(q, budget, kept, one_of_several=one_of_several),
+        notes=(*_own_way(room, shown, budget), *_notes(q, budget, kept, one_of_several=one_of_several)),
     )
 
 
@@ -237,6 +237,14 @@ def _tiers(q: Question, room: Room, batch_size: int, context: int) -> Tiers | No
         return None
     asked = q.below is not None or bool(q.options.keys() & set(about(q.engine).tier_options))
     return room.tiers(batch_size, context, ask, q.caches) if asked else None
+
+
+def _own_way(room: Room, shown: tuple[int, int], budget: Budget) -> tuple[str, ...]:
+    """What the engine does by itself on this card."""
+    try:
+        return room.prepared(*shown).own_way(budget.cache_bytes)
+    except Refused:
+        return ()
 
 
 def wanted_weights(q: Question) -> str:

@@ -120,3 +120,25 @@ def test_num_ctx_times_num_parallel_in_one_command(capsys: pytest.CaptureFixture
     assert "ollama 0.32.15 · float16 · 4 x 8,192 tokens" in out
     assert "4 slots of 8,192 tokens: the cache is allocated for 32,768" in out
     assert "4,294,967,296" in out
+
+
+def test_fit_says_what_to_set_and_why_it_would_offload(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", "/nowhere")
+    assert main(["fit", "llama3.1:8b", "-e", "ollama", "--gpu", "rtx-4060-8gb"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "ollama serve then: ollama run llama3.1:8b" in out
+    assert "OLLAMA_KV_CACHE_TYPE=q8_0" in out
+    assert "by itself Ollama starts 1 x 4,096 tokens here: 0.50 GiB of cache" in out
+    assert "more does not fail, it offloads: `ollama ps` then shows CPU beside GPU" in out
+
+
+def test_a_default_that_is_too_large_offloads() -> None:
+    on = make_engine("ollama", {"device_memory_bytes": 24 * GIB}).on(LLAMA)
+    kept, gone = on.own_way(5 * GIB)[0], on.own_way(3 * GIB)[0]
+    assert "stays on the card" in kept
+    assert "leaves layers to the CPU" in gone
+    said = make_engine("ollama", {"num_ctx": 4096}).on(LLAMA)
+    assert "never lowered" in said.own_way(5 * GIB)[1]
+    assert not make_engine("llama.cpp", {}).on(LLAMA).own_way(GIB)
