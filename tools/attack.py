@@ -387,6 +387,9 @@ def make_words(r: random.Random) -> list[str]:
         "--example",
         "--of",
         "--budget",
+        "--host",
+        "--disk",
+        "--sessions",
     )
     return [r.choice(commands), r.choice(values), *(r.choice((*flags, *values)) for _ in range(r.randrange(6)))]
 
@@ -560,6 +563,41 @@ def enter_paste(given: Any) -> object:
     return read
 
 
+CONNECTOR: dict[str, Any] = {
+    "kv_connector": "MultiConnector",
+    "kv_connector_extra_config": {
+        "connectors": [
+            {"kv_connector": "OffloadingConnector", "kv_connector_extra_config": {"cpu_bytes_to_use": 10**11, "block_size": 32}},
+            {"kv_connector": "SimpleCPUOffloadConnector", "kv_connector_extra_config": {"num_cpu_blocks": 1000}},
+            {"kv_connector": "LMCacheConnectorV1", "kv_connector_extra_config": {}},
+        ]
+    },
+}
+
+
+def make_tiers(r: random.Random) -> Any:
+    """Budgets below a device, sessions, and a connector's JSON, nearly right."""
+    sizes = ("256GB", "1B", "2TiB", "900PiB", "64GiB", None, r.choice(("0GB", *NASTY)))
+    sessions = ("200 at 60k", "1 at 1", "9 at 1M", "5000000 at 17", None, None, r.choice(("0 at 5", "at", "5 at 6 at 7", *NASTY)))
+    sized = ("kv_offloading_size", "dyn_kvbm_cpu_cache_gb", "lmcache_max_local_cpu_size", "lmcache_chunk_size")
+    return {
+        "model": r.choice(("llama-3.1-8b", "gpt-oss-20b", "qwen3-next-80b-a3b", "deepseek-v3")),
+        "host": r.choice(sizes),
+        "disk": r.choice(sizes),
+        "sessions": r.choice(sessions),
+        "kv_transfer_config": json.dumps(mutated(r, CONNECTOR)) if r.random() < 0.5 else "",
+        r.choice(sized): r.choice((1.0, "7", "300", r.choice(("nan", "1e300", *NASTY)))),
+    }
+
+
+def enter_tiers(given: Any) -> object:
+    """Reserve with them."""
+    import kvplan
+
+    found = kvplan.try_reserve(given.pop("model"), memory="60GiB", **given).to_dict()
+    return json.dumps(found, allow_nan=False)
+
+
 DOORS: dict[str, Door] = {
     "config": Door(make_config, enter_config),
     "gguf": Door(make_gguf, enter_gguf),
@@ -578,6 +616,7 @@ DOORS: dict[str, Door] = {
     "trace": Door(make_trace, enter_trace),
     "paste": Door(make_paste, enter_paste),
     "media": Door(make_media, enter_media),
+    "tiers": Door(make_tiers, enter_tiers),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
 SHARES = {
@@ -591,7 +630,7 @@ SHARES = {
     "words": 2,
     "machine": 1,
     "paste": 4,
-} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace", "media"), 1)
+} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace", "media", "tiers"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 
