@@ -57,6 +57,11 @@ def test_latents_are_not_stored_once_beside_other_parallelism(options: dict[str,
     assert any("are not stored once for all ranks" in note for note in row.notes)
 
 
+def test_heads_on_several_ranks_are_stored_by_each() -> None:
+    row = below("vllm", "qwen3-next-80b-a3b", asked(), tensor_parallel=4)["vllm-offload"]
+    assert "fewer KV heads than ranks: 2 ranks hold each head, and each stores it" in row.notes
+
+
 def test_stages_that_disagree_are_said() -> None:
     row = below("vllm", "llama-3.1-70b", asked(), pipeline_parallel_size=3)["vllm-offload"]
     assert any("each stage makes room for its own" in note for note in row.notes)
@@ -238,9 +243,16 @@ def test_an_engine_without_tiers_says_so(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_command_to_paste_asks_for_the_same_tiers() -> None:
-    fit = kvplan.fit("llama-3.1-70b", "h100-sxm-80gb", host="64GiB", sessions="5 at 8k", batch_size=64, context="128k")
+    fit = kvplan.fit("llama-3.1-8b", "h100-sxm-80gb", host="64GiB", sessions="5 at 8k", batch_size=8, context="128k")
     assert not fit.fits
+    assert fit.fixes
     assert all("--host 64GiB --sessions '5 at 8k'" in fix.command for fix in fit.fixes)
+
+
+def test_refusals_are_said_in_the_engines_words(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "reserve", "qwen3-next-80b-a3b", "--memory", "40GiB", "--host", "256GiB", "-f", "markdown")
+    assert code == 0
+    assert "lmcache, kvbm are refused: Failed to promote local KV cache specs to one unified type." in out
 
 
 # What options tell.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvplan.domain.tiers import Place, Tier
 from kvplan.engines.vllm.specs import SlidingSpec, StateSpec
 from kvplan.engines.vllm.tiers import lmcache, native, simple
-from kvplan.engines.vllm.tiers.words import RECORDED, evidence, kept, reason, refused, whole_tokens, world
+from kvplan.engines.vllm.tiers.words import RECORDED, evidence, kept, reason, refused, repeated, whole_tokens, world
 from kvplan.errors import Refused
 from kvplan.units import ceil_div
 
@@ -72,6 +72,8 @@ def _native_notes(on: VllmOn, tokens: int, found: native.Chunks, budget: int) ->
             f"the scheduler counts by the first stage's blocks, and each stage makes room for its own: {counts} chunks; "
             "a later stage with fewer cannot hold what it is handed"
         )
+    if repeated(on) > 1:
+        yield f"fewer KV heads than ranks: {repeated(on)} ranks hold each head, and each stores it"
     yield from _rows_notes(on, tokens)
 
 

@@ -8,6 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from kvplan.domain.allocation import Evidence
+from kvplan.domain.model import Softmax
 from kvplan.domain.tiers import Kept, Place, Tier
 from kvplan.engines.vllm.tiers import lmcache, native
 from kvplan.errors import Refused
@@ -31,6 +32,14 @@ def kept(on: VllmOn) -> Kept:
     options = on.engine.options
     alike = lmcache.mla_only(on.read) and options.tensor_parallel_size > options.decode_context_parallel_size
     return "copied" if alike else "split"
+
+
+def repeated(on: VllmOn) -> int:
+    """Ranks that hold the same KV head, where there are fewer heads than ranks."""
+    options = on.engine.options
+    heads = [memory.kv_heads for memories in on.read.collapsed() for memory in memories if isinstance(memory, Softmax)]
+    ranks = options.tensor_parallel_size // options.decode_context_parallel_size
+    return max(1, ranks // max(heads)) if heads else 1
 
 
 def evidence(on: VllmOn) -> Evidence:
