@@ -6,8 +6,9 @@ from typing import Any
 from kvplan.api.given import Count, Names, Source, names, sources, workload
 from kvplan.api.given import options as given_options
 from kvplan.domain.variants import variant
+from kvplan.errors import OptionError
 from kvplan.loading import load
-from kvplan.questions.compare import Comparison
+from kvplan.questions.compare import Comparison, designs
 from kvplan.questions.compare import compare as compared
 from kvplan.report.notebook import displayed
 
@@ -18,6 +19,7 @@ def compare(
     models: Source | Iterable[Source],
     *,
     variant: Names = (),
+    budget: str | None = None,
     seq_len: Count = 8192,
     batch_size: Count = 1,
     kv_dtype: Names = "auto",
@@ -32,7 +34,10 @@ def compare(
 
     Args:
         models: one or several of what `kvplan.load` takes.
-        variant: each model also rewritten: `mha`, `gqa=4`, `mqa`, `mla=512+64`, `window=4096`, `full`, `cla=2`, `mqa+cla=2`.
+        variant: each model also rewritten: `mha`, `gqa=4`, `mqa`, `mla=512+64`, `window=4096:5/6`, `full`,
+            `state:3/4`, `index=128`, `cla=2`, `loop=2`, `mqa+cla=2`.
+        budget: search: the mildest designs of one model that keep at most this of its cache (`25%`, `1/4`, `2GiB`) in one engine
+            and dtype; each row's `.sees` says what a token can still see.
         seq_len, batch_size, tensor_parallel, encoder_len, infer: as `kvplan.estimate` takes them.
         kv_dtype: cache dtypes; `all` shows what each one saves.
         engine: each `NAME` or `NAME@VERSION`.
@@ -50,6 +55,17 @@ def compare(
     [1073741824, 67108864]
     """
     originals = [load(source, infer=infer) for source in sources(models)]
+    if budget is not None:
+        if len(originals) > 1 or variant or baseline is not None or len(names(engine, "engine")) > 1 or "," in str(kv_dtype):
+            raise OptionError("«budget» searches designs of one model in one engine and cache dtype", hint="leave out the others")
+        return designs(
+            originals[0],
+            workload(seq_len, batch_size, encoder_len, *originals),
+            str(budget),
+            engine=names(engine, "engine")[0],
+            kv_dtype=names(kv_dtype, "kv_dtype")[0],
+            options=given_options(options, tensor_parallel=tensor_parallel),
+        )
     rewrites = names(variant, "variant") if variant else ()
     return compared(
         [model for original in originals for model in (original, *(_rewritten(original, text) for text in rewrites))],

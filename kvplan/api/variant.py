@@ -12,7 +12,9 @@ def variant(model: Source, text: str, *, infer: bool = False) -> Model:
 
     Args:
         model: anything that `kvplan.load` takes.
-        text: `mha`, `gqa=K`, `mqa`, `mla=RANK+ROPE`, `window=W`, `full`, `cla=N`, joined by `+`.
+        text: `mha`, `gqa=K`, `mqa`, `mla=RANK+ROPE`, `state`, `window=W`, `full`, `index=D`,
+            `cla=N`, `loop=N`, joined by `+` in any order; `window=1024:5/6`, `window=512:sliding` and `state:3/4` are for some
+            of the layers.
         infer: read an unknown architecture by shape.
 
     Raises:

@@ -1,71 +1,45 @@
-"""What-if rewrites of a model: the same layers with other heads, reach or sharing. Pure: a Model in, a Model out.
+"""What-if rewrites of a model: the same layers with other heads, reach, states or sharing. Pure: a Model in, a Model out.
 
-    mha         as many KV heads as query heads
-    gqa=K       K KV heads (K divides the query heads)
-    mqa         one KV head
-    mla=R+D     one latent of R elements and a rotary key of D (64 when left out) for each token
-    window=W    no layer looks further back than W tokens
-    full        every layer sees every token
-    cla=N       cross-layer attention: N layers in a row share the keys and values of the first
+    mha           as many KV heads as query heads
+    gqa=K         K KV heads (K divides the query heads)
+    mqa           one KV head
+    mla=R+D       one latent of R elements and a rotary key of D (64 when left out) for each token
+    state         a linear attention's state in place of keys and values: query heads x key x value elements, in float32
+    state=AxBxC   a state of that shape
+    window=W      no layer looks further back than W tokens
+    full          every layer sees every token
+    index=D       an indexer beside keys and values: one key of D elements more for each token
+    cla=N         cross-layer attention: N layers in a row share the keys and values of the first
+    loop=N        the layers run N times a token, and each pass keeps a cache of its own
 
-Rewrites are joined by `+` and applied from left to right: `mqa+cla=2`. They change self-attention (heads: also
-cross-attention); recurrent states and layers without a cache stay as they are.
+`window` and `state` may say which layers: `:5/6` the first five of each six attention layers (the others see every token),
+`window=W:sliding` those that slide already, `window=W:full` those that see every token.
 
-Cross-layer attention follows arXiv 2405.12981 section 2.2. Only layers that remember the *same* (equal heads, sizes
-and reach) can share, because a full-attention layer cannot read what a sliding one has dropped. So the layers that own keys and
-values are numbered within each set of equal layers, and number j shares with number j - j % N; in a model whose layers
-are all alike this is layer i with layer i - i % N. A last group may be short. Layers that shared before follow their
-source to its new one. An indexer's keys stay with their own layer: only keys and values are shared.
+Rewrites are joined by `+`, in any order: `cla=2+mqa` is `mqa+cla=2`. They are applied as they stand above, from the top. They
+change self-attention (heads: also cross-attention); recurrent states and layers without a cache stay as they are.
 """
 
-from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from kvplan.domain.model import (
-    Chunk,
-    Compressed,
-    Cross,
-    Fact,
-    Full,
-    Index,
-    Latent,
-    Layer,
-    Memory,
-    Model,
-    Reach,
-    Shared,
-    Softmax,
-    Window,
-)
-from kvplan.domain.words import NO_ENGINE
+from kvplan.domain.model import Fact, Latent, Model, Softmax
+from kvplan.domain.rewrites import Layers, Rewrite, apply
 from kvplan.errors import OptionError, nearest
 from kvplan.units import parse_count
 
-_HINT: Final = "rewrites are mha, gqa=K, mqa, mla=RANK+ROPE, window=W, full, cla=N, joined as in mqa+cla=2"
-#: The rewrites that take no number, and those that need one.
-_BARE: Final = ("mha", "mqa", "full")
-_NUMBERED: Final = ("gqa", "cla", "window", "mla")
-#: At most one of each of these sets in a variant.
-_EXCLUSIVE: Final = (("mha", "gqa", "mqa", "mla"), ("window", "full"), ("cla",))
-_DESIGN_NOTE: Final = (
-    f"sharing between layers was asked for (cla={{n}}): {NO_ENGINE}, so an engine's figure is what it would need if it did"
+_HINT: Final = (
+    "rewrites are mha, gqa=K, mqa, mla=RANK+ROPE, state, window=W, full, index=D, cla=N, loop=N, joined as in mqa+cla=2; "
+    "`window=1024:5/6` and `state:3/4` are for some of the layers"
 )
-
-
-class Rewrite(Struct, frozen=True):
-    """One step of a variant: its name, its number (0: none) and, for `mla`, the width of the rotary key."""
-
-    name: str
-    number: int = 0
-    rope_dim: int = 0
-
-    def __str__(self) -> str:
-        """As people type it."""
-        rope = f"+{self.rope_dim}" if self.name == "mla" else ""
-        return f"{self.name}={self.number}{rope}" if self.number else self.name
+#: Every rewrite in the order in which they are applied -> an example of its number; empty where it takes none.
+_ORDER: Final = {
+    "mha": "", "gqa": "4", "mqa": "", "mla": "512+64", "state": "32x128x128", "window": "4096", "full": "", "index": "128",
+    "cla": "2", "loop": "2",
+}  # fmt: skip
+#: At most one of each of these sets in a variant.
+_EXCLUSIVE: Final = (("mha", "gqa", "mqa", "mla"), ("window", "full"), *((name,) for name in ("state", "index", "cla", "loop")))
+_MOST_AXES: Final = 8
 
 
 def variant(model: Model, text: str) -> Model:
@@ -86,7 +60,7 @@ def variant(model: Model, text: str) -> Model:
     shown = "+".join(map(str, steps))
     rewritten = model
     for step in steps:
-        rewritten = _apply(rewritten, step, shown)
+        rewritten = apply(rewritten, step, shown)
     return replace(
         rewritten,
         name=f"{model.name} [{shown}]",
@@ -98,13 +72,13 @@ def variant(model: Model, text: str) -> Model:
 
 
 def parse_variant(text: str) -> tuple[Rewrite, ...]:
-    """The steps of a variant, in order.
+    """The steps of a variant, in the order in which they are applied.
 
     Raises:
         OptionError: empty, unknown, without its number, or contradictory.
 
-    >>> [str(step) for step in parse_variant("MQA+cla=2")]
-    ['mqa', 'cla=2']
+    >>> [str(step) for step in parse_variant("cla=2+MQA")], str(parse_variant("window=1k:5/6")[0])
+    (['mqa', 'cla=2'], 'window=1024:5/6')
     """
     steps: list[Rewrite] = []
     for part in text.strip().lower().split("+"):
@@ -116,28 +90,50 @@ def parse_variant(text: str) -> tuple[Rewrite, ...]:
     for names in _EXCLUSIVE:
         used = [step.name for step in steps if step.name in names]
         if len(used) > 1:
-            raise OptionError(
-                f"variant `{text[:60]}`: `{used[0]}` and `{used[1]}` contradict each other", hint="name one of them"
-            )
-    return tuple(steps)
+            what = "contradict each other" if used[0] != used[1] else "is given twice"
+            said = f"`{used[0]}` and `{used[1]}` {what}" if used[0] != used[1] else f"`{used[0]}` {what}"
+            raise OptionError(f"variant `{text[:60]}`: {said}", hint="name one of them")
+    order = list(_ORDER)
+    return tuple(sorted(steps, key=lambda step: order.index(step.name)))
 
 
 def _parse_step(part: str, text: str) -> Rewrite:
-    name, equals, value = part.partition("=")
-    if name in _BARE and not equals:
+    said, colon, layers = part.partition(":")
+    name, equals, value = said.partition("=")
+    if name not in _ORDER:
+        near = nearest(name, _ORDER)
+        raise OptionError(f"variant: unknown rewrite `{part[:40]}`", hint=f"did you mean `{near}`? {_HINT}" if near else _HINT)
+    some = _layers(name, layers, text) if colon else Layers()
+    if name == "state":
+        return Rewrite(name, shape=_shape(value) if equals else (), layers=some)
+    if not _ORDER[name]:
+        if equals:
+            raise OptionError(f"variant `{text[:60]}`: `{name}` takes no number", hint=_HINT)
         return Rewrite(name)
-    if name in _BARE:
-        raise OptionError(f"variant `{text[:60]}`: `{name}` takes no number", hint=_HINT)
-    if name in _NUMBERED:
-        if not value:
-            raise OptionError(f"variant `{text[:60]}`: `{name}` needs a number, as in `{name}={_example(name)}`", hint=_HINT)
-        return Rewrite(name, _number(name, value), rope_dim=64 if name == "mla" else 0)
-    near = nearest(name, (*_BARE, *_NUMBERED))
-    raise OptionError(f"variant: unknown rewrite `{part[:40]}`", hint=f"did you mean `{near}`? {_HINT}" if near else _HINT)
+    if not value:
+        raise OptionError(f"variant `{text[:60]}`: `{name}` needs a number, as in `{name}={_ORDER[name]}`", hint=_HINT)
+    return Rewrite(name, _number(name, value), rope_dim=64 if name == "mla" else 0, layers=some)
 
 
-def _example(name: str) -> str:
-    return {"gqa": "4", "cla": "2", "window": "4096"}.get(name, "512+64")
+def _layers(name: str, text: str, whole: str) -> Layers:
+    """Which layers: `5/6`, or for windows those that slide already or that see everything."""
+    first, slash, of = text.partition("/")
+    if name in {"window", "state"} and slash and first.isdecimal() and of.isdecimal():
+        chosen, period = _number(name, first), _number(name, of)
+        if chosen <= period:
+            return Layers(chosen=chosen, period=period)
+    if name == "window" and text in {"sliding", "full"}:
+        return Layers(kind=text)
+    words = "`:5/6`, `:sliding` or `:full`" if name == "window" else "`:3/4`" if name == "state" else "nothing"
+    raise OptionError(f"variant `{whole[:60]}`: `{name}` takes {words} for its layers, not `:{text[:20]}`", hint=_HINT)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """`32x128x128`: the elements of a state."""
+    axes = text.split("x")
+    if not 1 <= len(axes) <= _MOST_AXES:
+        raise OptionError(f"variant state: `{text[:40]}` is no shape", hint="such as state=32x128x128")
+    return tuple(_number("state", axis) for axis in axes)
 
 
 def _number(name: str, text: str, minimum: int = 1) -> int:
@@ -145,133 +141,3 @@ def _number(name: str, text: str, minimum: int = 1) -> int:
     if number > 2**31:
         raise OptionError(f"variant {name}: {number:,} is too large", hint=_HINT)
     return number
-
-
-def _apply(model: Model, step: Rewrite, shown: str) -> Model:
-    match step.name:
-        case "mha" | "gqa" | "mqa":
-            return _each(model, _heads(model, step, shown))
-        case "mla":
-            return _each(model, _latent(model, step, shown))
-        case "window":
-            return _each(model, lambda memory: _with_reach(memory, lambda reach: _at_most(reach, step.number)))
-        case "full":
-            return _each(model, lambda memory: _with_reach(memory, lambda reach: _everything(reach, shown)))
-        case _:
-            return share_layers(model, step.number)
-
-
-def _each(model: Model, rewrite: Callable[[Memory], Memory]) -> Model:
-    def layers(old: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        return tuple(replace(layer, memories=tuple(rewrite(memory) for memory in layer.memories)) for layer in old)
-
-    return replace(model, layers=layers(model.layers), drafts=layers(model.drafts))
-
-
-def _query_heads(model: Model, shown: str) -> int:
-    if model.attention_heads is None:
-        raise OptionError(
-            f"variant `{shown}`: {model.name} does not say how many query heads it has (or they differ by layer)",
-            hint="use cla=N, window=W, mqa or full, which do not need them",
-        )
-    return model.attention_heads
-
-
-def _heads(model: Model, step: Rewrite, shown: str) -> Callable[[Memory], Memory]:
-    kv_heads = 1
-    if step.name != "mqa":
-        heads = _query_heads(model, shown)
-        kv_heads = heads if step.name == "mha" else step.number
-        if heads % kv_heads:
-            divisors = ", ".join(str(k) for k in range(1, heads + 1) if heads % k == 0)
-            raise OptionError(
-                f"variant `{shown}`: {kv_heads} KV heads do not divide the {heads} query heads of {model.name}",
-                hint=f"use one of {divisors}",
-            )
-
-    def rewrite(memory: Memory) -> Memory:
-        match memory:
-            case Softmax() | Cross():
-                return replace(memory, kv_heads=kv_heads)
-            case Latent():
-                key_dim = memory.nope_dim + memory.rope_dim or memory.value_dim  # a latent that gives no key sizes
-                return Softmax(kv_heads=kv_heads, key_dim=key_dim, value_dim=memory.value_dim, reach=memory.reach)
-            case _:
-                return memory
-
-    return rewrite
-
-
-def _latent(model: Model, step: Rewrite, shown: str) -> Callable[[Memory], Memory]:
-    heads = _query_heads(model, shown)
-
-    def rewrite(memory: Memory) -> Memory:
-        match memory:
-            case Softmax():
-                return Latent(
-                    rank=step.number,
-                    rope_dim=step.rope_dim,
-                    heads=heads,
-                    nope_dim=memory.key_dim,
-                    value_dim=memory.value_dim or memory.key_dim,
-                    reach=memory.reach,
-                )
-            case Latent():
-                return replace(memory, rank=step.number, rope_dim=step.rope_dim)
-            case _:
-                return memory
-
-    return rewrite
-
-
-def _with_reach(memory: Memory, change: Callable[[Reach], Reach]) -> Memory:
-    if isinstance(memory, Softmax | Latent | Index):
-        return replace(memory, reach=change(memory.reach))
-    return memory
-
-
-def _at_most(reach: Reach, window: int) -> Reach:
-    """Nothing further back than `window`; compressed entries stand for older tokens and stay."""
-    match reach:
-        case Full():
-            return Window(window)
-        case Window(size=size) | Chunk(size=size):
-            return reach if size <= window else Window(window)
-        case Compressed():
-            return reach
-
-
-def _everything(reach: Reach, shown: str) -> Reach:
-    if isinstance(reach, Compressed):
-        raise OptionError(f"variant `{shown}`: `full` is not defined for compressed entries", hint="use window=W or cla=N")
-    return Full()
-
-
-def share_layers(model: Model, factor: int) -> Model:
-    """Cross-layer attention among equal layers: the first of each `factor` owns, the others are `Shared`."""
-    if factor == 1:
-        return model
-    members: dict[tuple[Memory, ...], list[int]] = {}
-    source_of: dict[int, int] = {}
-    for layer in model.layers:
-        owned = tuple(m for m in layer.memories if isinstance(m, Softmax | Latent))
-        if owned:
-            equal = members.setdefault(owned, [])
-            equal.append(layer.index)
-            source_of[layer.index] = equal[(len(equal) - 1) // factor * factor]
-    layers = tuple(replace(layer, memories=_shared(layer, source_of)) for layer in model.layers)
-    return replace(model, layers=layers, notes=(*model.notes, _DESIGN_NOTE.format(n=factor)))
-
-
-def _shared(layer: Layer, source_of: dict[int, int]) -> tuple[Memory, ...]:
-    """The layer's memories with its keys and values given up for those of its source, if it has one."""
-    source = source_of.get(layer.index, layer.index)
-    memories: list[Memory] = []
-    for memory in layer.memories:
-        if isinstance(memory, Shared):
-            memories.append(Shared(source=source_of.get(memory.source, memory.source)))
-        elif not isinstance(memory, Softmax | Latent) or source == layer.index:
-            memories.append(memory)
-        elif not any(isinstance(m, Shared) and m.source == source for m in memories):
-            memories.append(Shared(source=source))
-    return tuple(memories)

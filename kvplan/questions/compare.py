@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import DTYPES, lookup
@@ -11,6 +12,7 @@ from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import about, option_names
 from kvplan.errors import OptionError, nearest
+from kvplan.questions.designs import budget_from, sees, within
 from kvplan.questions.estimate import plan
 
 #: A comparison is read by a person; larger grids are `kvplan sweep`'s.
@@ -25,6 +27,7 @@ class Row(Struct, frozen=True, kw_only=True):
     kv_dtype: str
     answer: Allocation | NotPredicted
     relative: float | None = None
+    sees: str = ""  # what its tokens can still see, where designs are searched for
 
     @property
     def total_bytes(self) -> int | None:
@@ -41,7 +44,7 @@ class Row(Struct, frozen=True, kw_only=True):
             a = self.answer
             asked = {"model": self.model.name, "engine": a.engine, "engine_version": a.engine_version, "kv_dtype": self.kv_dtype}
             return {**asked, "not_predicted": a.reason, "see": a.see}
-        return {**self.answer.to_dict(), "relative": self.relative}
+        return {**self.answer.to_dict(), "relative": self.relative, **({"sees": self.sees} if self.sees else {})}
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -51,6 +54,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     workload: Workload
     baseline: int | None
     savings: bool = False  # every cache dtype, each row against its own model's dtype
+    budget: str = ""  # what the designs were to keep at most, as it was given
+    tried: int = 0  # designs
 
     def __repr__(self) -> str:
         w = self.workload
@@ -103,6 +108,39 @@ def compare(
         return Comparison(rows=_against_own(rows), workload=workload, baseline=None, savings=True)
     index = _baseline(rows, baseline)
     return Comparison(rows=_against(rows, index), workload=workload, baseline=index)
+
+
+def designs(
+    model: Model,
+    workload: Workload,
+    budget: str,
+    *,
+    engine: str = "ideal",
+    kv_dtype: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """A model, and the mildest of the taught designs that keep at most `budget` of its cache.
+
+    Args:
+        budget: `25%`, `1/4`, or a size.
+        engine, kv_dtype, options: whose bytes, as `compare` takes them.
+
+    Raises:
+        OptionError: no such budget, or the model itself is not predicted.
+    """
+    allowed = budget_from(budget)
+    first, given = compare([model], workload, engines=(engine,), kv_dtypes=(kv_dtype,), options=options), dict(options or {})
+    base = first.rows[0]
+    if not isinstance(base.answer, Allocation):
+        raise OptionError(f"{model.name} is not predicted: {base.answer.reason}", hint=base.answer.see)
+
+    def total(design: Model) -> int | None:
+        return _row(design, workload, engine, kv_dtype, given, []).total_bytes
+
+    found, tried = within(model, allowed.of(base.answer.total_bytes), workload.seq_len, total)
+    rows = [base, *(_row(design, workload, engine, kv_dtype, given, []) for _, design in found)]
+    seen = tuple(replace(row, sees=sees(row.model)) for row in _against(rows, 0))
+    return Comparison(rows=seen, workload=workload, baseline=0, budget=allowed.text, tried=tried)
 
 
 def _dtypes(names: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from strategies import models, tokens
 
 import kvplan
-from kvplan.domain.model import Chunk, Full, Latent, Layer, Memory, Model, Recurrent, Shared, Softmax, State, Window
+from kvplan.domain.model import Chunk, Full, Index, Latent, Layer, Loop, Memory, Model, Recurrent, Shared, Softmax, State, Window
 from kvplan.domain.variants import parse_variant, variant
 from kvplan.domain.workload import Workload
 from kvplan.errors import OptionError
@@ -100,6 +100,76 @@ def test_only_layers_that_remember_the_same_share() -> None:
     assert sources(variant(model, "cla=2")) == [None, 0, None, None, 3, 2]
 
 
+def kinds(model: Model) -> list[str]:
+    """Each layer's memories by name, a window with its size."""
+    return ["+".join(_word(memory) for memory in layer.memories) for layer in model.layers]
+
+
+def _word(memory: Memory) -> str:
+    reach = getattr(memory, "reach", None)
+    return f"{type(memory).__name__} {reach.size}" if isinstance(reach, Window) else type(memory).__name__
+
+
+def test_a_window_for_some_of_the_layers_and_all_others_see_everything() -> None:
+    assert kinds(variant(model_of(*[HEAD] * 7), "window=64:2/3")) == ["Softmax 64", "Softmax 64", "Softmax"] * 2 + ["Softmax 64"]
+    # a pattern is the whole model's: windows that were there before go
+    assert kinds(variant(model_of(LOCAL, HEAD, LOCAL), "window=64:1/3")) == ["Softmax 64", "Softmax", "Softmax"]
+    # states are not counted
+    state = Recurrent(states=(State(name="ssm", shape=(4, 8)),))
+    assert kinds(variant(model_of(HEAD, state, HEAD), "window=64:1/2")) == ["Softmax 64", "Recurrent", "Softmax"]
+
+
+def test_a_window_for_the_layers_that_slide_already_or_for_those_that_do_not() -> None:
+    model = model_of(LOCAL, HEAD, LOCAL)
+    assert kinds(variant(model, "window=4096:sliding")) == ["Softmax 4096", "Softmax", "Softmax 4096"]
+    assert kinds(variant(model, "window=64:full")) == ["Softmax 1024", "Softmax 64", "Softmax 1024"]
+    with pytest.raises(OptionError, match=r"no such layer \(`window=64:sliding`\)"):
+        variant(model_of(HEAD), "window=64:sliding")
+
+
+def test_states_take_the_place_of_keys_and_values() -> None:
+    rewritten = variant(model_of(*[HEAD] * 4), "state:3/4")
+    assert kinds(rewritten) == ["Recurrent"] * 3 + ["Softmax"]
+    assert rewritten.layers[0].memories == (
+        Recurrent(states=(State(name="state", shape=(32, 128, 128), dtype="float32"),), kind="linear"),
+    )
+    own = variant(model_of(*[HEAD] * 2), "state=8x16:1/2").layers[0].memories[0]
+    assert isinstance(own, Recurrent)
+    assert own.states[0].shape == (8, 16)
+    with pytest.raises(OptionError, match="layer 0 of m is read by another"):
+        variant(model_of(HEAD, Shared(source=0)), "state")
+
+
+def test_an_indexer_stands_beside_keys_and_values_and_reaches_as_far() -> None:
+    assert variant(model_of(LOCAL), "index=128").layers[0].memories == (LOCAL, Index(dim=128, reach=Window(1024)))
+    assert variant(model_of((HEAD, Index(dim=8))), "index=128").layers[0].memories == (HEAD, Index(dim=128))
+
+
+def test_a_loop_keeps_a_cache_for_each_pass() -> None:
+    looped = variant(model_of(HEAD, Shared(source=0)), "loop=3")
+    assert sources(looped) == [None, 0, None, 2, None, 4]
+    assert looped.loop == Loop(first=0, stop=2, passes=3)
+    assert total(looped) == 3 * total(model_of(HEAD, Shared(source=0)))
+    with pytest.raises(OptionError, match="run several times already"):
+        variant(looped, "loop=2")
+    with pytest.raises(OptionError, match=r"are more than 10,000"):
+        variant(model_of(HEAD), "loop=10001")
+
+
+@given(st.permutations(["gqa=2", "window=64:2/3", "index=16", "cla=2", "loop=2", "state:1/5"]))
+def test_the_order_in_which_rewrites_are_typed_changes_nothing(parts: list[str]) -> None:
+    model = model_of(*[HEAD] * 12)
+    first = variant(model, "gqa=2+state:1/5+window=64:2/3+index=16+cla=2+loop=2")
+    again = variant(model, "+".join(parts))
+    assert again == first
+    assert again.name == "m [gqa=2+state:1/5+window=64:2/3+index=16+cla=2+loop=2]"
+
+
+def test_a_latents_two_numbers_stand_anywhere() -> None:
+    model = model_of(*[HEAD] * 4)
+    assert variant(model, "cla=2+mla=512+64") == variant(model, "mla=512+64+cla=2")
+
+
 def test_states_stay_where_they_are() -> None:
     state = Recurrent(states=(State(name="ssm", shape=(4, 8)),), kind="mamba2")
     model = model_of((HEAD, state), state, (HEAD, state))
@@ -147,6 +217,14 @@ def test_the_name_says_what_was_rewritten() -> None:
         ("window=64+full", "`window` and `full` contradict each other", "name one"),
         ("gqa=5", "5 KV heads do not divide the 32 query heads of m", "1, 2, 4, 8, 16, 32"),
         ("gqa=99999999999", "is too large", "rewrites are"),
+        ("cla=2+cla=3", "`cla` is given twice", "name one"),
+        ("window=64:7/6", "`window` takes `:5/6`, `:sliding` or `:full`", "rewrites are"),
+        ("window=64:0/6", "variant window: expected a whole number of at least 1", "8k"),
+        ("window=64:", "for its layers, not `:`", "rewrites are"),
+        ("cla=2:1/2", "`cla` takes nothing for its layers", "rewrites are"),
+        ("state=axb", "variant state", ""),
+        ("state=1x1x1x1x1x1x1x1x1", "is no shape", "state=32x128x128"),
+        ("loop", "`loop` needs a number, as in `loop=2`", "rewrites are"),
     ],
 )
 def test_a_wrong_rewrite_is_one_sentence_and_a_hint(text: str, message: str, hint: str) -> None:

@@ -250,12 +250,16 @@ def test_no_engine_is_named_outside_its_folder() -> None:
     assert found == NAMED
 
 
+#: What builds and runs the libraries themselves, with the words of their configs.
+RUNS_LIBRARIES = ("questions/validate/", "questions/measure/")
+
+
 def test_no_option_of_an_engine_is_named_outside_its_folder() -> None:
     """Names of one plain word are anybody's (`cache`, `dtype`), and so are kvplan's own words."""
     options = {option for name in PREDICTED for option in engine_class(name).Options.__struct_fields__ if "_" in option}
     options -= set(get_args(Role)) | set(Workload.__struct_fields__)
     assert len(options) > 30
-    asking = [(path, module) for path, module in outside() if path.startswith(ASKING) and "questions/validate/" not in path]
+    asking = [(path, module) for path, module in outside() if path.startswith(ASKING) and not path.startswith(RUNS_LIBRARIES)]
     found = {path: names for path, module in asking if (names := texts(module) & options)}
     assert found == OPTIONS_NAMED
 

@@ -19,7 +19,8 @@ from kvplan.architectures.kit.layers import attention
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import MAX_LAYERS, Latent, Layer, Memory, Model, ModelError, Shared
-from kvplan.domain.variants import share_layers, variant
+from kvplan.domain.rewrites import share_layers
+from kvplan.domain.variants import variant
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.cases import Case, InvalidCase, Read, whole
 from kvplan.engines.kernel.printed import Convention, written_like

@@ -86,9 +86,9 @@ def _class(file: str, name: str) -> Any:
 def _module(path: Path) -> ModuleType:
     """The file as a module of a package that is its folder, so that it may import what stands beside it."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    package = f"transformers.models.{_PACKAGE}" if _IN_TREE.search(text) else _PACKAGE
-    if package.startswith("transformers"):
-        importlib.import_module("transformers.models")
+    package = _PACKAGE
+    if _IN_TREE.search(text):
+        package = f"{importlib.import_module('transformers.models').__name__}.{_PACKAGE}"
     holder = ModuleType(package)
     holder.__path__ = [str(path.parent)]
     holder.__spec__ = ModuleSpec(package, None, is_package=True)

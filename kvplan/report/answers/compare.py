@@ -40,7 +40,8 @@ class CompareAnswer(Struct, frozen=True):
 
     def rows(self) -> Rows:
         """One row a combination."""
-        return CSV_COLUMNS, (row.to_dict() for c in self.every for row in c.rows)
+        columns = (*CSV_COLUMNS, "sees") if self.comparison.budget else CSV_COLUMNS
+        return columns, (row.to_dict() for c in self.every for row in c.rows)
 
     def blocks(self, view: View) -> list[Block]:
         """One table a workload."""
@@ -94,7 +95,33 @@ def compare_table(c: Comparison) -> Table:
 def _table(c: Comparison) -> Table:
     if c.savings:
         return savings_table(c)
+    if c.budget:
+        return designs_table(c)
     return engines_answer(c) if is_of_engines(c) else compare_table(c)
+
+
+def designs_table(c: Comparison) -> Table:
+    """A model, then the designs that keep at most a share of its cache, with what a token of each can still see."""
+    base = c.rows[0]
+    columns = (
+        Column(title="design", key="variant", kind="name"),
+        Column(title="cache", key="cache_bytes", kind="bytes"),
+        Column(title="relative", key="relative", kind="ratio"),
+        Column(title="what a token can still see", key="sees", room=36),
+    )
+    rows = tuple((_design(row, base), _of(row, "total_bytes"), row.relative, row.sees) for row in c.rows)
+    notes = (
+        f"1.00x is {base.model.name}; of {c.tried:,} designs of one or two rewrites, the mildest that keep at most {c.budget}",
+        "hypothetical: no released model has these layers, and what they cost in quality is not known; "
+        "`--variant` compares any of them",
+    )
+    parts = (base.model.name, engine_words(base.engine), base.kv_dtype, _workload_words(c))
+    return Table(title=" · ".join(parts), columns=columns, rows=rows, notes=notes, marked=(0,))
+
+
+def _design(row: Row, base: Row) -> str:
+    """The rewrite alone; the model itself by its name."""
+    return row.model.name.removeprefix(f"{base.model.name} [").removesuffix("]") if row is not base else row.model.name
 
 
 def engines_answer(c: Comparison) -> Table:
