@@ -27,7 +27,9 @@ from kvplan.engines.llama_cpp.options import LlamaCppOptions
 from kvplan.engines.ollama.about import ABOUT
 from kvplan.engines.ollama.launch import ONE_SLOT, TIERS, Device, Launch, Started, System, launch, options_of, start
 from kvplan.engines.ollama.models import stored_name, subject
+from kvplan.engines.ollama.older import OlderOn
 from kvplan.engines.ollama.options import OllamaOptions
+from kvplan.engines.ollama.releases import FIRST_OWN, SERVED
 from kvplan.errors import GgufError, Refused
 from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.memories import model_from_hparams
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from kvplan.domain.machine import Machine
 
 _PREFIX: Final = "OLLAMA_"
-#: The first release whose GGUF models all run in llama-server.
-_SERVED: Final = (0, 30)
 #: The least context of any model, and of one that sees.
 _LEAST, _LEAST_VISION = 4, 2048
 
@@ -62,15 +62,15 @@ class Ollama(Engine):
             plain = dict(options)  # one option under two names: refused where it is read
         return super().made(plain, version)
 
-    def on(self, model: Model) -> OllamaOn:
+    def on(self, model: Model) -> OllamaOn | OlderOn:
         """The model through its GGUF keys.
 
         Raises:
             Refused: a model without GGUF keys, one that llama.cpp refuses so, or a release that started another engine.
         """
-        if self.release < _SERVED:
+        if self.release < FIRST_OWN:
             raise Refused(
-                f"Ollama {self.version} ran models in its own engine or an older llama.cpp: what they allocated is not predicted",
+                f"Ollama {self.version} ran models in a llama.cpp of its time, whose builds are not predicted",
                 see="-e ollama@0.30 or later",
             )
         keys = gguf_keys(model)
@@ -79,7 +79,7 @@ class Ollama(Engine):
             read = model_from_hparams(h, source=model.name, name=model.name)
         except GgufError as problem:
             raise Refused(str(problem)) from problem
-        return OllamaOn(self, model, read, h)
+        return OllamaOn(self, model, read, h) if self.release >= SERVED else OlderOn(self, model, read, h)
 
 
 class _Behind(LlamaCppOn):

@@ -22,7 +22,8 @@ class OllamaOptions(Struct, frozen=True, kw_only=True):
 
     `num_ctx` (tokens of one slot), `num_batch`, `num_gpu` (layers on GPUs), `main_gpu`, `use_mmap` and `draft_num_predict` are
     parameters of a Modelfile or a request. `context_length`, `num_parallel`, `kv_cache_type`, `flash_attention`,
-    `gpu_overhead` and `sched_spread` are the server's variables: `OLLAMA_NUM_PARALLEL` is `num_parallel`, and both are taken.
+    `gpu_overhead`, `sched_spread` and (up to 0.24) `new_engine` are the server's variables: `OLLAMA_NUM_PARALLEL` is
+    `num_parallel`, and both are taken.
     `kv_cache_type` auto: not set. `device_memory_bytes` of each of `gpus` cards, by which the default context goes, and
     their `compute_capability` (89 is sm_89).
     """
@@ -39,6 +40,7 @@ class OllamaOptions(Struct, frozen=True, kw_only=True):
     flash_attention: bool | None = None
     gpu_overhead: int = 0
     sched_spread: bool = False
+    new_engine: bool = False
     gpus: int = 1
     device_memory_bytes: int = 0
     compute_capability: int = 0

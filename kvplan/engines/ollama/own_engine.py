@@ -48,8 +48,7 @@ def layer_bytes(
     Raises:
         Refused: an architecture whose cache in that engine was not read, or slots shorter than a batch.
     """
-    if h.arch not in _PLAIN or any(h.recurrent):
-        raise Refused(f"Ollama's own engine is not predicted for {h.arch}: how it kept its cache was not read")
+    refuse(h)
     if num_ctx < batch:
         raise Refused("kv size must be at least as large as batch size * parallel")
     dtype = lookup(CACHE_TYPES[cache_type if flash and cache_type in {"q8_0", "q4_0"} else "f16"])
@@ -58,6 +57,16 @@ def layer_bytes(
         held = cells(h, layer, num_ctx=num_ctx, slots=slots, batch=batch, flash=flash, release=release)
         sizes.append(held * (dtype.row_bytes(1, h.n_embd_k(layer)) + dtype.row_bytes(1, h.n_embd_v(layer))))
     return tuple(sizes)
+
+
+def refuse(h: Hparams) -> None:
+    """Say that a model's cache in that engine was not read.
+
+    Raises:
+        Refused: it was not.
+    """
+    if h.arch not in _PLAIN or any(h.recurrent):
+        raise Refused(f"Ollama's own engine is not predicted for {h.arch}: how it kept its cache was not read")
 
 
 def cells(h: Hparams, layer: int, *, num_ctx: int, slots: int, batch: int, flash: bool, release: Release) -> int:

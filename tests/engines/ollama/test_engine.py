@@ -142,3 +142,53 @@ def test_a_default_that_is_too_large_offloads() -> None:
     said = make_engine("ollama", {"num_ctx": 4096}).on(LLAMA)
     assert "never lowered" in said.own_way(5 * GIB)[1]
     assert not make_engine("llama.cpp", {}).on(LLAMA).own_way(GIB)
+
+
+# Older releases, whose own engine was read.
+
+
+def test_a_published_load_of_the_own_engine() -> None:
+    found = kvplan.estimate("gpt-oss-120b", engine="ollama@0.11.10", seq_len=8192)
+    assert found.total_bytes == 450 * 2**20  # as the public log of test_logs.py has it
+    assert found.evidence == "from source"
+
+
+@pytest.mark.parametrize(
+    ("release", "batch_size", "seq_len"), [("0.6.5", 4, 2048), ("0.6.7", 2, 4096), ("0.10.0", 1, 4096), ("0.15.5", 1, 4096)]
+)
+def test_defaults_of_older_releases(release: str, batch_size: int, seq_len: int) -> None:
+    found = kvplan.estimate(GEMMA, engine=f"ollama@{release}").workload
+    assert (found.batch_size, found.seq_len) == (batch_size, seq_len)
+
+
+def test_older_releases_ignore_cache_types() -> None:
+    f16, q8 = (kvplan.estimate(GEMMA, engine="ollama@0.12.6", kv_cache_type=kind) for kind in ("f16", "q8_0"))
+    assert q8.total_bytes * 32 == f16.total_bytes * 17
+    for options in ({"kv_cache_type": "q5_1"}, {"kv_cache_type": "q8_0", "flash_attention": False}):
+        found = kvplan.estimate(GEMMA, engine="ollama@0.12.6", **options)  # type: ignore[arg-type]
+        assert found.kv_dtype == "float16"
+        assert any("is ignored" in note for note in found.notes)
+    early = kvplan.estimate(GEMMA, engine="ollama@0.6.3", kv_cache_type="q8_0")
+    assert any("flash attention is off" in note for note in early.notes)
+
+
+def test_which_engine_an_older_release_ran() -> None:
+    assert "llama.cpp of its time" in kvplan.try_estimate(QWEN, engine="ollama@0.12.3").reason  # type: ignore[union-attr]
+    assert "llama.cpp of its time" in kvplan.try_estimate("qwen3-8b", engine="ollama@0.12.5").reason  # type: ignore[union-attr]
+    assert kvplan.estimate("qwen3-8b", engine="ollama@0.12.4").total_bytes
+    assert kvplan.estimate(LLAMA, engine="ollama@0.12.4", new_engine=True).total_bytes == 4096 * 131072
+    assert "not read" in kvplan.try_estimate(QWEN, engine="ollama@0.17.1").reason  # type: ignore[union-attr]
+
+
+def test_many_cells_of_the_own_engine_are_those_one_by_one() -> None:
+    grid = kvplan.sweep([GEMMA], engine="ollama@0.12.7", seq_len="1k,4k,8k", batch_size="1,4").to_frame()
+    for row in grid.to_dict("records"):
+        one = kvplan.estimate(GEMMA, engine="ollama@0.12.7", seq_len=row["seq_len"], batch_size=row["batch_size"])
+        assert row["total_bytes"] == one.total_bytes, row
+
+
+def test_slots_of_an_older_release() -> None:
+    no = kvplan.try_estimate(GEMMA, engine="ollama@0.12.7", num_parallel=2, batch_size=3)
+    assert "room for 2" in no.reason  # type: ignore[union-attr]
+    short = kvplan.try_estimate(GEMMA, engine="ollama@0.12.7", num_ctx=4096, seq_len=5000)
+    assert "num_ctx is 4,096" in short.reason  # type: ignore[union-attr]
