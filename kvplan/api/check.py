@@ -24,7 +24,7 @@ from kvplan.loading.servers.missing import missing_words
 from kvplan.loading.servers.models import Named, given_configs, named_model
 from kvplan.loading.servers.read import command_servers, read_servers, servers_of
 from kvplan.loading.servers.readers import READERS
-from kvplan.questions.check import Check, Checked, Outcome, outcome, refused, undecided
+from kvplan.questions.check import EMPTY, Check, Checked, Outcome, outcome, refused, undecided
 from kvplan.questions.fit.question import Question
 from kvplan.report.notebook import displayed
 
@@ -146,7 +146,11 @@ class _Started(Struct):
 def _input(servers: Servers, place: Place) -> Iterator[Checked]:
     """The servers of one input, in their order; those on the same cards see what is left."""
     running: dict[int | str, _Started] = {}
-    for server in servers.servers:
+    empty: dict[str, Server] = {}
+    for written in servers.servers:
+        server = _within(written, empty.get(written.engine))
+        if not server.model:
+            empty[server.engine] = server
         shared = _shared(server)
         before = [running[card] for card in shared if card in running] if not server.alternative else []
         found = _one(server, place, max((one.taken for one in before), default=0))
@@ -157,6 +161,19 @@ def _input(servers: Servers, place: Place) -> Iterator[Checked]:
                 one = running.setdefault(card, _Started([]))
                 one.names.append(server.place or server.model or server.engine)
                 one.taken += found.outcome.taken_bytes
+
+
+def _within(server: Server, before: Server | None) -> Server:
+    """A model that is loaded into a server which was started without one has that server's release, options and cards."""
+    if before is None or not server.model or not next(one for one in READERS if one.name == server.engine).starts_empty:
+        return server
+    return replace(
+        server,
+        version=server.version or before.version,
+        options={**before.options, **server.options},
+        env={**before.env, **server.env},
+        gpus=server.gpus if server.gpus is not None else before.gpus,
+    )
 
 
 def _shared(server: Server) -> tuple[int | str, ...]:
@@ -181,6 +198,9 @@ def _one(server: Server, place: Place, taken: int) -> Checked:
         notes.append(f"not counted: {', '.join(asked.not_counted)}")
     if asked.undecided:
         return Checked(server=server, outcome=undecided(f"no value here for {', '.join(asked.undecided)}"), notes=tuple(notes))
+    if not server.model and reader.starts_empty:
+        notes.append("no model is named: what it loads when it is asked is not counted")
+        return Checked(server=server, outcome=EMPTY, notes=tuple(notes))
     if not server.model or server.model == "unresolved":
         return Checked(server=server, outcome=undecided("no model is named here"), notes=tuple(notes))
     if not asked.on_cards:
@@ -203,7 +223,7 @@ def _asked(
     options: dict[str, Any] = dict(asked.options)
     if asked.drafter and "draft" in option_names(engine):
         options["draft"] = named_model(asked.drafter, place.configs, infer=place.infer).model
-    split = split_of(engine, options)
+    split = len(_visible(server, place)) if asked.splits_all else split_of(engine, options)
     weights = known_weights(named.source, named.model, None, named.weights_dtype)
     base: dict[str, Any] = {
         "model": named.model, "weights": weights, "weights_given": named.weights_dtype is not None, "engine": engine,
@@ -216,7 +236,7 @@ def _asked(
     devices = sized.devices
     cards = _visible(server, place)
     card = min(cards[: max(1, devices)] or cards, key=lambda one: one.most_bytes or 0)
-    if reader.spreads and len(cards) > 1 and place.memory_bytes is None:
+    if reader.spreads and not asked.splits_all and len(cards) > 1 and place.memory_bytes is None:
         base["memory_bytes"] = sum(gpu_memory(one).bytes for one in cards)
         notes.append(f"its layers lie on {len(cards)} cards, counted as one memory")
     given = server.gpus if isinstance(server.gpus, int) else len(server.gpus) if isinstance(server.gpus, tuple) else None

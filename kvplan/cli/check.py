@@ -1,5 +1,6 @@
 """`kvplan check`: the servers that files and command lines start, and whether they will."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -9,6 +10,9 @@ from kvplan.cli import options as o
 from kvplan.errors import OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kvplan.domain.servers import Servers
     from kvplan.questions.check import Check
 
 FilesArg = Annotated[
@@ -36,6 +40,9 @@ FormatOpt = Annotated[
     str | None,
     typer.Option("-f", "--format", metavar="FORMAT", help="table, json, csv, md, html, or for CI: sarif, github"),
 ]
+FixOpt = Annotated[
+    bool, typer.Option("--fix", help="Print the smallest change that makes it start, as a diff; -o FILE writes the changed file")
+]
 AllowOpt = Annotated[bool, typer.Option("--allow-undecided", help="Exit 0 also where kvplan cannot tell of a server")]
 #: Formats that only this command has: notes at lines of files.
 _ANNOTATIONS: Final = ("sarif", "github")
@@ -50,6 +57,7 @@ def check(
     model_config: ConfigOpt = None,
     env_file: EnvFile = None,
     allow_undecided: AllowOpt = False,
+    fix: FixOpt = False,
     infer: o.Infer = False,
     unit: o.Unit = None,
     fmt: FormatOpt = None,
@@ -84,14 +92,18 @@ def check(
             show(ServersAnswer(read), form if form not in _ANNOTATIONS else None, output)
             return
         raise OptionError("say on which card: «gpu NAME»", hint="`kvplan gpus` lists them; «parse_only» shows what was read")
-    answer = checked(
-        read,
+    ask = partial(
+        checked,
         gpu=gpu or str(memory),
         memory=memory if gpu else None,
         machine=machine,
         model_config=model_config or (),
         infer=infer,
     )
+    answer = ask(read)
+    if fix:
+        _fix(read, answer, output, ask)
+        return
     form = form or ("sarif" if output is not None and output.suffix == ".sarif" else None)
     if form in _ANNOTATIONS:
         _annotate(answer, form, output)
@@ -101,6 +113,31 @@ def check(
         raise typer.Exit(1)
     if answer.status != "starts" and not allow_undecided:
         raise typer.Exit(2 if answer.status == "not decided" else 1)
+
+
+def _fix(read: "list[Servers]", answer: "Check", output: Path | None, recheck: "Callable[[Sequence[Servers]], Check]") -> None:
+    """The diff on stdout, or the changed text in a file of another name.
+
+    Exit 0 when everything starts with it, else 1.
+    """
+    from kvplan.api.mended import mended
+    from kvplan.cli.output import emit, remark, told
+    from kvplan.report.answers.check import said
+
+    made = mended(read, answer)
+    if output is not None and len(made) > 1:
+        raise OptionError("«fix» writes one file with «output»", hint="give one FILE, or print the diff")
+    changed = [one for one in made if one.changes]
+    emit(made[0].text if output is not None else "".join(one.diff for one in changed), output)
+    for one in changed:
+        remark("\n".join(f"fix: {change}" for change in one.changes))
+    told(output, "the input with that change" if changed else "the input as it was")
+    again = recheck([one.read for one in made])
+    for still in again.servers:
+        if still.outcome.status != "starts":
+            remark(f"with that: {said(still)}" if changed else f"no change is known: {said(still)}")
+    if not again.starts:
+        raise typer.Exit(1)
 
 
 def _annotate(answer: "Check", form: str, output: Path | None) -> None:

@@ -1,9 +1,13 @@
 """`kvplan fit`: what a GPU can serve."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from kvplan.domain.allocation import NotPredicted
+    from kvplan.questions.fit.question import Fit
 
 from kvplan.cli import options as o
 from kvplan.errors import ConfigError, InputError, OptionError
@@ -51,6 +55,10 @@ DataRanks = Annotated[
         "--data-parallel", "--dp", metavar="N|all", help="Data ranks that share one model's experts, each with a cache of its own"
     ),
 ]
+EmitOpt = Annotated[
+    str | None,
+    typer.Option("--emit", metavar="FORM", help="Write the file that starts it, alone: shell, compose, k8s, systemd, modelfile"),
+]
 Experts = Annotated[bool, typer.Option("--expert-parallel", "--ep", help="Experts dealt out whole instead of cut")]
 
 
@@ -90,6 +98,7 @@ def fit(
     fmt: o.FormatOpt = None,
     output: o.Output = None,
     infer: o.Infer = False,
+    emit: EmitOpt = None,
 ) -> None:
     """What a GPU can serve, or which GPU serves a target.
 
@@ -156,9 +165,32 @@ def fit(
                 answers.append(no)
     if len(problems) == len(answers):
         raise problems[0]
-    show(FitAnswer(answers), fmt, output, unit)
+    if emit is not None:
+        _emit(answers, emit, output)
+    else:
+        show(FitAnswer(answers), fmt, output, unit)
     if not all(isinstance(answer, Fit) and answer.fits for answer in answers):
         raise typer.Exit(1)
+
+
+def _emit(answers: "list[Fit | NotPredicted]", form: str, output: Path | None) -> None:
+    """The file that starts the server, alone on stdout; the verdict goes to stderr.
+
+    Raises:
+        OptionError: several answers, or none.
+    """
+    from kvplan.cli.output import emit, remark, told
+    from kvplan.questions.emit import emitted
+    from kvplan.questions.fit.question import Fit
+    from kvplan.report.answers.fit import verdict
+
+    answer = answers[0]
+    if len(answers) > 1 or not isinstance(answer, Fit) or answer.not_predicted:
+        raise OptionError("«emit» writes the file of one verdict", hint="ask about one model, and an engine that serves it")
+    shown = emitted(answer, form)
+    remark(verdict(answer))
+    emit(shown, output)
+    told(output, form)
 
 
 def _many(gpu: str) -> bool:

@@ -15,11 +15,15 @@ Status = Literal["starts", "may start", "does not start", "not decided"]
 WORST: Final[tuple[Status, ...]] = ("does not start", "not decided", "may start", "starts")
 
 
+#: Hundredths of a card that are offered at most: what its context and others take lies outside.
+_MOST_SHARE: Final = 97
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
     """Whether a server starts, and why not; `receipt` of one that reserves its cache, `fit` of one that does not.
 
     `taken_bytes` is what it takes of each of its cards, `longest` the longest request that it could be told instead, where its
-    length is what stops it.
+    length is what stops it, `share` the least part of its cards with which it would start, where no length helps.
     """
 
     status: Status
@@ -29,6 +33,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     taken_bytes: int = 0
     tokens: int | None = None
     longest: int | None = None
+    share: float | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,6 +44,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
             "taken_bytes": self.taken_bytes,
             "tokens": self.tokens,
             "longest": self.longest,
+            "share": self.share,
             "receipt": self.receipt.to_dict() if self.receipt is not None else None,
             "fit": self.fit.to_dict() if self.fit is not None else None,
             "notes": list(self.notes),
@@ -88,6 +94,10 @@ class Check(Struct, frozen=True, kw_only=True):
         return {"starts": self.starts, "status": self.status, "servers": [one.to_dict() for one in self.servers]}
 
 
+#: A server that starts without a model.
+EMPTY: Final = Outcome(status="starts", reason="")
+
+
 def undecided(reason: str) -> Outcome:
     """A server of which kvplan cannot tell."""
     return Outcome(status="not decided", reason=reason)
@@ -120,10 +130,19 @@ def _reserving(q: Question) -> Outcome:
     left = budget.cache
     if found.pool is None or (not found.starts and not found.unsure):
         longest = _longest(q) if left.bytes > 0 else None
-        return Outcome(status="does not start", reason=_why(found), receipt=found, taken_bytes=taken, longest=longest)
-    tokens = found.pool.num_tokens
+        share = _share(q) if longest is None else None
+        reason = _why(found)
+        return Outcome(status="does not start", reason=reason, receipt=found, taken_bytes=taken, longest=longest, share=share)
     status: Status = "may start" if found.unsure else "starts"
-    return Outcome(status=status, reason="", receipt=found, taken_bytes=taken, tokens=tokens, notes=found.notes)
+    return Outcome(
+        status=status,
+        reason="",
+        receipt=found,
+        taken_bytes=taken,
+        tokens=found.pool.num_tokens,
+        longest=_longest(q) if found.unsure else None,
+        notes=found.notes,
+    )
 
 
 def _plain_taken(found: Receipt) -> int:
@@ -157,6 +176,24 @@ def _longest(q: Question) -> int | None:
         return tokens > 0 and receipt(replace(q, options={**q.options, option: tokens})).starts
 
     return largest(starts, ceiling=most - 1) or None
+
+
+def _share(q: Question) -> float | None:
+    """The least part of each card, in hundredths, with which it would start; None where none does, or it is told otherwise."""
+    from kvplan.engines import about
+
+    known = about(q.engine)
+    option = known.roles.get("utilization")
+    if option is None or known.share.meaning != "of total":
+        return None
+    told = str(q.options.get(option, ""))
+    first = int(float(told) * 100) + 1 if told.replace(".", "", 1).isdecimal() else 1
+    from msgspec.structs import replace
+
+    for part in range(max(1, first), _MOST_SHARE + 1):
+        if receipt(replace(q, options={**q.options, option: part / 100})).starts:
+            return part / 100
+    return None
 
 
 def _growing(q: Question) -> Outcome:

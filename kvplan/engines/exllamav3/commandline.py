@@ -35,6 +35,8 @@ class TabbyCommands(Commands):
 
     refuses_unknown: ClassVar[bool] = False
     spreads: ClassVar[bool] = True
+    container: ClassVar[str] = "ghcr.io/theroyallab/tabbyapi:latest"
+    starts_empty: ClassVar[bool] = True
     without_bytes: ClassVar[frozenset[str]] = frozenset(
         {"model_name", "backend", "tensor_parallel_backend", "cuda_malloc_async", "gpu_split_auto", "rope_scale", "rope_alpha"}
     )
@@ -101,8 +103,12 @@ class TabbyCommands(Commands):
         return _named(told)
 
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
-        """A part of the cards is not counted; what is off asks for nothing."""
-        return super().asked(_without_vision(options), environment, known)
+        """Tensor parallelism is over all cards or none; what is off asks for nothing."""
+        given = _without_vision(options)
+        splits = given.pop("tensor_parallel", False)
+        found = super().asked(given, environment, known)
+        found.splits_all = splits is True
+        return found
 
 
 def _without_vision(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class LlamaCppCommands(Commands):
     reserves: ClassVar[bool] = False
     renamed: ClassVar[Mapping[str, str]] = {"batch_size": "batch", "kv_offload": "offload_kqv", "embedding": "embeddings"}
     spreads: ClassVar[bool] = True
+    container: ClassVar[str] = "ghcr.io/ggml-org/llama.cpp:server-cuda"
     without_bytes: ClassVar[frozenset[str]] = frozenset(
         {
             "mmap", "mlock", "load_mode", "cache_ram", "cache_idle_slots", "ctx_checkpoints", "checkpoint_min_step",
@@ -104,6 +105,10 @@ class LlamaCppCommands(Commands):
         if "hf_file" in told.options and "hf_repo" not in models:
             told.options.pop("hf_file")
         return told
+
+    def written(self, line: str, model: str, mix: str) -> str:
+        """The file as GGUF files are called: model and mix."""
+        return line.replace("FILE.gguf", f"/models/{model.rpartition('/')[2]}-{mix}.gguf")
 
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Slots and their cells; layers on cards are all or none, a part of them is not counted."""

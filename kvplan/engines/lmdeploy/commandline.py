@@ -25,6 +25,7 @@ class LmdeployCommands(Commands):
     packages: ClassVar[tuple[str, ...]] = ("lmdeploy",)
     variables: ClassVar[tuple[str, ...]] = ALLOCATOR
 
+    container: ClassVar[str] = "openmmlab/lmdeploy:v{version}"
     without_bytes: ClassVar[frozenset[str]] = frozenset({"device", "model_format", "communicator", "role"})
 
     def begins(self, words: Sequence[Word], call: Call) -> int:

@@ -63,6 +63,9 @@ class OllamaCommands(Commands):
         f"OLLAMA_{name.upper()}": name
         for name in ("context_length", "num_parallel", "kv_cache_type", "flash_attention", "gpu_overhead", "sched_spread")
     }
+    container: ClassVar[str] = "ollama/ollama:{version}"
+    describes: ClassVar[bool] = True
+    starts_empty: ClassVar[bool] = True
     without_bytes: ClassVar[frozenset[str]] = frozenset(
         {"OLLAMA_KEEP_ALIVE", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_LLM_LIBRARY", "OLLAMA_VULKAN", "OLLAMA_IGPU_ENABLE", "from"}
     )
@@ -83,6 +86,11 @@ class OllamaCommands(Commands):
         family, number, size, mix = found["family"], found["number"] or "", found["size"] or "", found["mix"]
         for name in (f"{family}{number}", f"{family}-{number}".rstrip("-")):
             yield f"{name}-{size}".rstrip("-"), mix or "q4_k_m"
+
+    def loads(self, model: str, mix: str) -> tuple[str, ...]:
+        """`ollama run`, of a GGUF on the hub."""
+        owner, slash, name = model.rpartition("/")
+        return ("ollama", "run", f"hf.co/{owner}{slash}{name}-GGUF:{mix}" if owner else f"{name}-{mix}")
 
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Slots and their length: the model's or the request's own, the server's, else by the cards' memory."""

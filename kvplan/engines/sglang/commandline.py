@@ -32,6 +32,7 @@ class SglangCommands(Commands):
         "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", *ENVIRONMENT.values(), *ALLOCATOR,
     )  # fmt: skip
 
+    container: ClassVar[str] = "lmsysorg/sglang:v{version}"
     settable: ClassVar[Mapping[str, str]] = {name: option for option, name in ENVIRONMENT.items()}
     without_bytes: ClassVar[frozenset[str]] = frozenset(
         {"model_path", "load_format", "is_embedding", "base_gpu_id", "gpu_id_step", "device", "max_queued_requests"}

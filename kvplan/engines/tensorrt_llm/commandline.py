@@ -35,6 +35,7 @@ class TensorRtCommands(Commands):
         "pipeline_parallel_size": "pp_size",
         "free_gpu_memory_fraction": "kv_cache_free_gpu_memory_fraction",
     }
+    container: ClassVar[str] = "nvcr.io/nvidia/tensorrt-llm/release:{version}"
     without_bytes: ClassVar[frozenset[str]] = frozenset(
         {"load_format", "gpus_per_node", "enable_partial_reuse", "scheduler_config"}
     )

@@ -26,6 +26,7 @@ class TransformersCommands(Commands):
     variables: ClassVar[tuple[str, ...]] = ALLOCATOR
 
     reserves: ClassVar[bool] = False
+    starts_empty: ClassVar[bool] = True
     without_bytes: ClassVar[frozenset[str]] = frozenset({"device", "compile", "use_cache"})
 
     def begins(self, words: Sequence[Word], call: Call) -> int:

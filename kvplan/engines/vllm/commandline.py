@@ -54,6 +54,7 @@ class VllmCommands(Commands):
         "VLLM_MAX_TOKENS_PER_EXPERT_FP4_MOE", "VLLM_USE_V2_MODEL_RUNNER", "VLLM_ENABLE_V1_MULTIPROCESSING", *ALLOCATOR,
     )  # fmt: skip
 
+    container: ClassVar[str] = "vllm/vllm-openai:v{version}"
     settable: ClassVar[Mapping[str, str]] = {
         "VLLM_PP_LAYER_PARTITION": "pp_layer_partition",
         "VLLM_KV_CACHE_LAYOUT": "kv_cache_layout",

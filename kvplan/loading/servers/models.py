@@ -1,7 +1,9 @@
 """The model that a server names: in the catalogue, on the hub, or in a config that was given for its name."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +13,11 @@ from kvplan.domain.model import Model
 from kvplan.errors import InputError, UnknownModel
 from kvplan.files import is_hub_id
 from kvplan.loading import load
-from kvplan.loading.catalogue import find, load_entry
+from kvplan.loading.catalogue import find, listing, load_entry
 from kvplan.loading.copies import as_asked
 
+#: How a hub's repository is named where several hubs may be.
+_HUB: Final = re.compile(r"^(?:hf\.co/|huggingface\.co/|hf://)")
 _GGUF: Final = re.compile(r"\.gguf$", re.IGNORECASE)
 _PART: Final = re.compile(r"-\d{5}-of-\d{5}$")
 #: How GGUF files are called by the mix of their tensors.
@@ -44,8 +48,8 @@ def named_model(
     for name in (text, text.rstrip("/").rpartition("/")[2]):
         if name in configs:
             return Named(model=load(configs[name], infer=infer), source=str(configs[name]))
-    plain, dtype = _without_quant(text)
-    entry = find(plain)
+    plain, dtype = _without_quant(_HUB.sub("", text))
+    entry = find(plain) or _published(plain)
     if entry is not None:
         model = _copy(plain, entry)
         return Named(model=model, source=model.hub or plain, weights_dtype=dtype)
@@ -56,7 +60,7 @@ def named_model(
             note = f"`{text}` is taken for {alias}" + (f" in {mix}" if mix else "")
             return Named(model=model, source=model.hub or alias, weights_dtype=mix, note=note)
     last = re.split(r"[\\/]", plain.rstrip("/\\"))[-1].replace("--", "/")
-    entry = find(last)
+    entry = find(last) or _published(last)
     if entry is not None:
         model = _copy(last, entry)
         note = f"`{text}` is taken for {last}, by its name"
@@ -67,6 +71,21 @@ def named_model(
         f"`{text[:120]}` is a local path or private, and its config is not known",
         hint=f"give it: «model_config {text[:80]}=config.json»",
     )
+
+
+@cache
+def _hubs() -> dict[str, str]:
+    """Hub ids of the catalogue, and their last parts where one entry alone has it -> the entry's name."""
+    rows = [(row["hub"].lower(), row["model"]) for row in json.loads(listing().read_text(encoding="utf-8")) if row.get("hub")]
+    lasts = [hub.rpartition("/")[2] for hub, _ in rows]
+    found = {last: model for last, (_, model) in zip(lasts, rows, strict=True) if lasts.count(last) == 1}
+    return found | dict(rows)
+
+
+def _published(name: str) -> Path | None:
+    """The entry whose hub id this is, or its last part."""
+    found = _hubs().get(name.lower())
+    return find(found) if found is not None else None
 
 
 def _copy(name: str, entry: Path) -> Model:

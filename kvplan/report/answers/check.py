@@ -67,8 +67,9 @@ def said(one: Checked) -> str:
 
 def helps(one: Checked) -> list[str]:
     """What would make it start, where that is known."""
-    found = one.outcome.longest
-    return [f"with requests of at most {found:,} tokens it would start"] if found else []
+    found = one.outcome
+    said = [f"with requests of at most {found.longest:,} tokens it would start"] if found.longest else []
+    return [*said, *([f"with {found.share:g} of each card it would start"] if found.share else [])]
 
 
 def _blocks(one: Checked) -> Iterator[Block]:

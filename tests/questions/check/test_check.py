@@ -7,7 +7,10 @@ import pytest
 
 import kvplan
 from kvplan.cli.app import main
+from kvplan.questions.emit import emitted
 
+#: Form that `fit --emit` writes -> the name of such a file.
+NAMES = {"shell": "a.sh", "compose": "compose.yml", "k8s": "d.yaml", "systemd": "u.service", "modelfile": "Modelfile"}
 COMPOSE = """services:
   chat:
     image: vllm/vllm-openai:v0.33.0
@@ -74,8 +77,9 @@ def test_the_longest_request_that_would_start_is_said() -> None:
         ("vllm serve Qwen/Qwen3-8B --max-model-len $LEN", "not decided", "no value here for --max-model-len"),
         ("vllm serve ./private", "not decided", "is a local path or private"),
         ("vllm serve --max-num-seqs 4", "not decided", "no model is named here"),
-        ("ollama serve", "not decided", "no model is named here"),
-        ("vllm serve Qwen/Qwen3-8B --kv-transfer-config '{}'", "starts", ""),
+        ("ollama serve", "starts", ""),
+        ("OLLAMA_NUM_PARALLEL=4 ollama run hf.co/Qwen/Qwen3-8B-GGUF:Q8_0", "starts", ""),
+        ("vllm serve Qwen/Qwen3-8B --cpu-offload-gb 4", "starts", ""),
         ("python -m sglang.launch_server --model-path Qwen/Qwen3-8B --tp 2", "starts", ""),
         ("llama-server -m /models/Qwen3-8B-Q4_K_M.gguf -c 32768 -np 4 -ngl 99", "starts", ""),
         ("llama-server -m /models/Qwen3-32B-Q8_0.gguf -c 40960 -np 1 -ngl 99", "starts", ""),
@@ -137,3 +141,60 @@ def test_what_was_read_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert "vllm 0.33.0 · Qwen/Qwen3-14B · compose.yml:3" in shown
     assert main(["check", "--parse-only", "--", "vllm", "serve", "a/b", "--max-model-length", "3"]) == 0
     assert "did you mean `--max-model-len`?" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_the_smallest_change_that_makes_it_start_is_a_diff(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.sh").write_text("vllm serve Qwen/Qwen3-8B \\\n  --max-model-len 40960 --port 1\n")
+    assert main(["check", "a.sh", "--gpu", "4090", "--fix"]) == 0
+    shown = capsys.readouterr().out
+    assert "-  --max-model-len 40960 --port 1\n+  --max-model-len 29696 --port 1\n" in shown
+    assert Path("a.sh").read_text().endswith("40960 --port 1\n")  # never in place
+    assert main(["check", "a.sh", "--gpu", "4090", "--fix", "-o", "b.sh"]) == 0
+    assert main(["check", "b.sh", "--gpu", "4090"]) == 0
+    capsys.readouterr()
+    assert (
+        main(["check", compose(length="40960"), "--gpu", "l40s", "--fix"]) == 1
+    )  # what helps the one leaves nothing for the other
+    shown_both = capsys.readouterr()
+    assert "+      --gpu-memory-utilization 0." in shown_both.out
+    assert "with that: DOES NOT START: vllm 0.33.0 · BAAI/bge-m3" in shown_both.err
+
+
+@pytest.mark.parametrize(
+    "engine", ["vllm", "vllm@0.11.0", "sglang", "llama.cpp", "tensorrt-llm", "lmdeploy", "mlx-lm", "exllamav3", "ollama"]
+)
+def test_what_fit_emits_is_read_back_to_the_same_verdict(engine: str) -> None:
+    gguf = {"weights_dtype": "q4_k_m"} if engine in {"llama.cpp", "ollama"} else {}
+    found = kvplan.try_fit("qwen3-8b", "h100", engine=engine, context="4k", batch_size=2, **gguf)
+    assert found.fits
+    written = 0
+    for form, name in NAMES.items():
+        try:
+            text = emitted(found, form)
+        except kvplan.InputError:
+            continue
+        written += 1
+        Path(name).write_text(text)
+        again = kvplan.check([name], gpu="h100")
+        assert again.starts, form
+        last = again.servers[-1]
+        assert last.server.engine == engine.partition("@")[0]
+        assert not last.server.unknown
+        assert not any(note.startswith("not counted") for note in last.notes)
+        question = (last.outcome.receipt or last.outcome.fit).question  # type: ignore[union-attr]
+        assert question.model.name == "qwen3-8b"
+    assert written == {"mlx-lm": 2, "ollama": 5}.get(engine, 4)
+
+
+def test_a_file_alone_on_stdout_and_the_verdict_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "llama-3.1-70b", "--gpu", "h100:4", "-s", "8k", "-b", "4", "--emit", "k8s"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("# kvplan: llama-3.1-70b")
+    assert "nvidia.com/gpu: 4" in shown.out
+    assert "mountPath: /dev/shm" in shown.out
+    assert shown.err.startswith("FITS on 4 x h100")
+    Path("d.yaml").write_text(shown.out)
+    assert kvplan.check(["d.yaml"], gpu="h100:4").servers[0].server.gpus == 4
+    assert main(["fit", "qwen3-8b", "--gpu", "h100", "-b", "1", "--emit", "modelfile"]) == 2
+    assert main(["fit", "qwen3-8b", "--gpu", "h100", "-b", "1", "--emit", "toml"]) == 2
+    assert "one of shell, compose" in capsys.readouterr().err

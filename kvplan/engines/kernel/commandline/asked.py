@@ -20,6 +20,7 @@ class Asked(Struct):
     sequences: int | None = None
     drafter: str = ""
     on_cards: bool = True
+    splits_all: bool = False  # heads are split over every card that it sees
     layers: int | None = None  # that are on the cards, where a number of them is typed
 
     def put(self, name: str, value: Any) -> None:

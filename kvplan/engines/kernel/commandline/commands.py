@@ -40,6 +40,12 @@ class Commands:
     refuses_unknown: ClassVar[bool] = True
     #: Whether it takes what a request needs, and reserves nothing: then what a request needs is asked.
     reserves: ClassVar[bool] = True
+    #: Its image, with `{version}` where releases are tags; empty: it has none.
+    container: ClassVar[str] = ""
+    #: Whether models are described to it in files of their own (a Modelfile).
+    describes: ClassVar[bool] = False
+    #: Whether it starts without a model, and loads those that it is asked for.
+    starts_empty: ClassVar[bool] = False
     #: Whether it spreads layers over all the cards that it sees, unasked.
     spreads: ClassVar[bool] = False
 
@@ -99,6 +105,18 @@ class Commands:
                 found.not_counted.append(name)
         return found
 
+    def program_words(self, words: Sequence[str]) -> int:
+        """How many words of a command line of kvplan's own are the program."""
+        return self.begins([Word(word) for word in words], Call(words=())) or 1
+
+    def written(self, line: str, model: str, mix: str) -> str:
+        """A command line of kvplan's with the model's file in it, where the engine takes one: called by model and mix."""
+        return line
+
+    def loads(self, model: str, mix: str) -> tuple[str, ...]:
+        """Words that load a model into a server that was started without one."""
+        return ()
+
     def known_as(self, model: str) -> Iterator[tuple[str, str | None]]:
         """Names of the catalogue that a model's name may mean, each with the format of its weights, where the name says it."""
         yield from ()
@@ -115,6 +133,10 @@ class Commands:
                 found.put(own, value)
             else:
                 found.not_counted.append(self.spelled(name))
+
+    def typed_as(self, option: str) -> str:
+        """What its command line calls an option of kvplan's."""
+        return next((typed for typed, own in self.renamed.items() if own == option), option)
 
     def spelled(self, dest: str) -> str:
         """An option as it is typed."""

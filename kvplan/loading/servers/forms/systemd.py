@@ -70,6 +70,8 @@ def found(source: Source) -> Read:
                     environment[name] = Word(text, first, "$" not in text or name == "PATH")
         elif key == "ExecStart":
             starts = [*starts, (value, first, last)] if value else []
+        elif key == "ExecStartPost" and value:
+            starts.append((value, first, last))
         elif key == "Image":
             image = value
         elif key == "Exec":
