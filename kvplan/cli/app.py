@@ -67,6 +67,9 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
             "diff",
             ("diff vllm@0.26 vllm@0.33", "diff bf16 fp8 --of kv-dtype -e vllm", "diff old.json new.json --of model"),
         ),
+        "conformance": Command(
+            "conformance", "conformance", ("conformance export -o cases.jsonl", "conformance score answers.jsonl")
+        ),
         "audit": Command("audit", "audit", ("audit server.log --model llama-3.1-8b", "audit cases.jsonl -f json")),
     },
     "Look things up": {
