@@ -1,24 +1,25 @@
 """Images, video and audio of a request: what they are in an engine, and what one image would be."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from kvplan.architectures.media import processor_of
 from kvplan.domain.media.asked import Media, Size, Sound
 from kvplan.domain.media.cost import Cost
-from kvplan.domain.media.processor import Kind, Processor
 from kvplan.domain.media.use import Use
 from kvplan.domain.model import Cross, Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import located, make_engine
 from kvplan.engines.kernel.engine import Engine
-from kvplan.engines.kernel.media import Used, as_processed
 from kvplan.errors import ConfigError, KvplanError, OptionError, Refused
+
+if TYPE_CHECKING:  # a text model's question does not load the families
+    from kvplan.domain.media.processor import Kind, Processor
+    from kvplan.engines.kernel.media import Used
 
 #: The image by which models are compared where none is asked about.
 ONE_IMAGE: Final = Media(images=(Size(1024, 1024),))
 ONE_CLIP: Final = Media(sounds=(Sound(seconds=30.0),))
-_WORDS: Final[dict[Kind, str]] = {"image": "images", "video": "video", "audio": "audio"}
+_WORDS: Final[dict["Kind", str]] = {"image": "images", "video": "video", "audio": "audio"}
 #: Sections of configs that describe a tower.
 _TOWERS: Final = frozenset(
     {"vision_config", "audio_config", "thinker_config", "encoder_config", "vit_config", "embd_layer", "img_processor"}
@@ -69,6 +70,8 @@ def used_or_refused(
 
 def used_by(engine: Engine, model: Model, media: Media, files: Mapping[str, Any] | None = None) -> Use:
     """As `used`, of an engine that is at hand."""
+    from kvplan.engines.kernel.media import as_processed
+
     processor = _processor(model, media, files)
     count: Used = located(engine.about.media) if engine.about.media else as_processed
     try:
@@ -77,7 +80,7 @@ def used_by(engine: Engine, model: Model, media: Media, files: Mapping[str, Any]
         raise ConfigError(f"{model.name}: its preprocessor's numbers make no tiling of {media}") from problem
 
 
-def costed(processor: Processor, media: Media, name: str) -> Cost:
+def costed(processor: "Processor", media: Media, name: str) -> Cost:
     """What media cost by a processor alone.
 
     Raises:
@@ -90,7 +93,9 @@ def costed(processor: Processor, media: Media, name: str) -> Cost:
         raise ConfigError(f"{name}: its preprocessor's numbers make no tiling of {media}") from problem
 
 
-def _processor(model: Model, media: Media, files: Mapping[str, Any] | None) -> Processor:
+def _processor(model: Model, media: Media, files: Mapping[str, Any] | None) -> "Processor":
+    from kvplan.architectures.media import processor_of
+
     found = processor_of(model, files)
     parts: tuple[tuple[Kind, int], ...] = (
         ("image", len(media.images)),

@@ -81,14 +81,18 @@ def test_what_is_no_image_is_refused_in_a_sentence(given: dict[str, str], said: 
 
 def test_one_picture_in_three_engines() -> None:
     model = load("qwen2.5-vl-7b")
-    counts = {engine: used(model, parse_media(PICTURE), engine) for engine in ("transformers", "vllm", "llama.cpp", "sglang")}
+    counts = {
+        engine: used(model, parse_media(PICTURE), engine) for engine in ("transformers", "vllm", "llama.cpp", "ollama", "sglang")
+    }
     assert {engine: use.cost.placeholders for engine, use in counts.items()} == {
-        "transformers": 15301, "vllm": 15301, "llama.cpp": 4015, "sglang": 15301,
+        "transformers": 15301, "vllm": 15301, "llama.cpp": 4015, "ollama": 4015, "sglang": 15301,
     }  # fmt: skip
     own = counts["llama.cpp"].own
     assert own is not None
     assert own.placeholders == 15301
     assert counts["vllm"].own is None
+    small = {engine: used(model, parse_media("1x224x224"), engine).cost.placeholders for engine in ("llama.cpp", "ollama")}
+    assert small == {"llama.cpp": 64, "ollama": 1024}  # it passes --image-min-tokens 1024
     assert not counts["sglang"].read
     assert "what sglang does otherwise was not read" in counts["sglang"].notes[0]
 

@@ -25,6 +25,7 @@ ABOUT: Final = About(
     share=Share(meaning="what its context needs", source="ollama llm/llama_server.go"),
     program="OLLAMA_",
     rules="ollama server/routes.go, server/sched.go, llm/llama_server.go; what is allocated is llama.cpp's",
+    media="kvplan.engines.ollama.media:used",
     audit="kvplan.engines.ollama.audit",
     logs="kvplan.engines.ollama.log",
     commands="kvplan.engines.ollama.commandline:COMMANDS",

@@ -12,7 +12,7 @@ def media_table(use: Use, cache_bytes: int | None = None) -> Table:
     """One row for each thing that they take."""
     c = use.cost
     rows: list[tuple[Cell, ...]] = [("tokens in the sequence", c.tokens, None, _parts(use))]
-    if cache_bytes is not None:
+    if cache_bytes:  # keys that a model keeps whatever is asked add nothing
         rows.append(("their part of the cache", None, cache_bytes, "of all requests"))
     if c.cross:
         rows.append(("keys of each cross-attention layer", c.cross, None, "beside the sequence"))
