@@ -1,12 +1,14 @@
 """What a prompt holds beside its text: images, videos, clips. How people write them, bounded."""
 
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
 from kvplan.errors import OptionError
 
+One = TypeVar("One")
 MOST_SIDE: Final = 2**16  # pixels
 MOST_IMAGES: Final = 10_000  # of one prompt
 MOST_FRAMES: Final = 1_000_000
@@ -103,10 +105,22 @@ def parse_media(images: str | None = None, video: str | None = None, audio: str 
     {'images': '2x1024x768', 'audio': '1x30s'}
     """
     return Media(
-        images=tuple(size for text in _listed(images) for size in _images(text)),
-        videos=tuple(one for text in _listed(video) for one in _videos(text)),
-        sounds=tuple(one for text in _listed(audio) for one in _sounds(text)),
+        images=_all(images, _images, "images"), videos=_all(video, _videos, "video"), sounds=_all(audio, _sounds, "audio")
     )
+
+
+def _all(text: str | None, read: Callable[[str], list[One]], name: str) -> tuple[One, ...]:
+    """Every part of a list, as long as they are not too many together.
+
+    Raises:
+        OptionError: a part that is none, or too many.
+    """
+    found: list[One] = []
+    for part in _listed(text):
+        found += read(part)
+        if len(found) > MOST_IMAGES:
+            raise OptionError(f"«{name}»: 1 to {MOST_IMAGES:,} are taken together", option=name)
+    return tuple(found)
 
 
 def _listed(text: str | None) -> list[str]:
