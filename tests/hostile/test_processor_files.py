@@ -62,7 +62,8 @@ def test_what_is_no_regular_file_is_not_waited_for(capsys: pytest.CaptureFixture
     [
         ("--images", "10000x8x8," * 12_000 + "1x8x8"), ("--images", RAW), ("--images", "9" * 5000),
         ("--images", "10000x1x1,1x70000x1"),
-        ("--video", "9" * 400 + "s@1fps@8x8"), ("--video", "1s@1fps@8x8@8x8"), ("--audio", "-1s"), ("--audio", "nan"), ("--audio", ""),
+        ("--video", "9" * 400 + "s@1fps@8x8"),
+        ("--video", "1s@1fps@8x8@8x8"), ("--audio", "-1s"), ("--audio", "nan"), ("--audio", ""),
     ],
 )  # fmt: skip
 def test_media_that_are_none_are_refused_in_a_sentence(flag: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
