@@ -1,6 +1,7 @@
 """What a model's weights take, counted from its config: as its checkpoint stores them, or in another format."""
 
-from typing import Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -13,8 +14,12 @@ from kvplan.domain.origin import NO_SETTINGS
 from kvplan.domain.parameters import elements
 from kvplan.domain.storage.named import NAMES, named_scheme
 from kvplan.domain.storage.schemes import Scheme, scheme_of, stored
+from kvplan.domain.stored import StoredTensor
 from kvplan.errors import KvplanError, OptionError, nearest
 from kvplan.units import ceil_div
+
+if TYPE_CHECKING:
+    from kvplan.gguf.mixes import Subject, Tensor
 
 #: A list whose count is further from the known one comes from a config whose widths were left out.
 CLOSE: Final = 0.01
@@ -150,10 +155,38 @@ def gguf_weights(model: Model, mix: str) -> Weighed | None:
     return None if found is None else _in_gguf(model, found, mix)
 
 
+def gguf_tensors(model: Model, dtype: str) -> tuple[StoredTensor, ...]:
+    """The tensors of a GGUF file of the model in one of llama.cpp's mixes, without places; none where they are not known."""
+    from kvplan.gguf.mixes import mix_of, type_bytes, typed
+
+    found, mix = tensors(model), mix_of(dtype)
+    if found is None or mix is None:
+        return ()
+    subject, listed = _listed(model, found)
+    made: list[StoredTensor] = []
+    seen: dict[str, int] = {}
+    for tensor, kind in typed(listed, subject, mix):
+        number = seen[tensor.name] = seen.get(tensor.name, -1) + 1
+        name = f"{tensor.name.removesuffix('.weight')}.{number}.weight" if number else tensor.name  # biases, further norms
+        rows = max(1, tensor.elements // max(1, tensor.columns * tensor.experts))
+        dims = (max(1, tensor.columns), rows, *((tensor.experts,) if tensor.experts > 1 else ()))
+        made.append(StoredTensor(name=name, type=kind, dims=dims, bytes=type_bytes(kind, tensor.columns, tensor.elements)))
+    return tuple(made)
+
+
 def _in_gguf(model: Model, found: Counted, mix: str) -> Weighed:
     """Vision towers are in a file of their own, and prediction layers in few."""
-    from kvplan.gguf.from_parameters import rope_factors, subject_of, tensors_of
+    from kvplan.gguf.from_parameters import rope_factors
     from kvplan.gguf.mixes import mixed_bytes
+
+    subject, listed = _listed(model, found)
+    size = mixed_bytes(listed, subject, mix) + rope_factors(model.origin.text if model.origin is not None else NO_SETTINGS)
+    return _said(found, size, f"{mix.upper()}, as llama.cpp chooses types")
+
+
+def _listed(model: Model, found: Counted) -> "tuple[Subject, Iterator[Tensor]]":
+    """The model as llama.cpp's choice of types sees it, and its tensors."""
+    from kvplan.gguf.from_parameters import subject_of, tensors_of
 
     kind = model.text_type
     first = model.layers[0].memories
@@ -162,9 +195,7 @@ def _in_gguf(model: Model, found: Counted, mix: str) -> Weighed:
     heads = model.attention_heads or 0
     own = isinstance(next(iter(first), None), Latent)
     subject = subject_of(found.tensors, layers=len(model.layers), gqa=heads // kv if kv else heads if own else 0, text_type=kind)
-    listed = tensors_of(found.tensors, text_type=kind, nope_dim=latent.nope_dim if latent is not None else 0)
-    size = mixed_bytes(listed, subject, mix) + rope_factors(model.origin.text if model.origin is not None else NO_SETTINGS)
-    return _said(found, size, f"{mix.upper()}, as llama.cpp chooses types")
+    return subject, tensors_of(found.tensors, text_type=kind, nope_dim=latent.nope_dim if latent is not None else 0)
 
 
-__all__ = ["Weighed", "check_format", "gguf_weights", "nominal_bytes", "stored_weights", "tensors", "weights_at"]
+__all__ = ["Weighed", "check_format", "gguf_tensors", "gguf_weights", "nominal_bytes", "stored_weights", "tensors", "weights_at"]

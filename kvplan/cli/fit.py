@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 from kvplan.cli import options as o
 from kvplan.errors import ConfigError, InputError, OptionError
 
+if TYPE_CHECKING:
+    from kvplan.domain.allocation import NotPredicted
+    from kvplan.questions.fit.question import Fit
+
 GpuOpt = Annotated[
     str | None,
     typer.Option(
@@ -78,6 +82,13 @@ def fit(
     data_parallel: DataRanks = None,
     expert_parallel: Experts = False,
     kv_dtype: o.KvDtype = "auto",
+    gpu_layers: o.GpuLayers = None,
+    tensor_split: o.LayerSplit = None,
+    n_cpu_moe: o.CpuMoe = None,
+    override_tensor: o.Overrides = None,
+    no_kv_offload: o.NoKvOffload = False,
+    model_draft: o.Drafter = None,
+    mmproj: o.Projector = None,
     weights: o.Weights = None,
     weights_dtype: o.WeightsDtype = None,
     reserve: o.Reserve = None,
@@ -115,6 +126,15 @@ def fit(
     from kvplan.report.answers.fit import FitAnswer
 
     options = o.with_offline(o.engine_options(settings, kv_dtype="auto", tensor_parallel=1), offline)
+    where = o.placing(
+        gpu_layers=gpu_layers,
+        tensor_split=tensor_split,
+        n_cpu_moe=n_cpu_moe,
+        override_tensor=override_tensor,
+        no_kv_offload=no_kv_offload,
+        model_draft=model_draft,
+        mmproj=mmproj,
+    )
     if gpu is None:
         gpu, memory = any_card(memory), None
     shared: dict[str, Any] = {
@@ -153,6 +173,12 @@ def fit(
         "video": video,
         "audio": audio,
     }
+    plain = not any((target, average, mix, max_seqs, tensor_parallel, data_parallel, expert_parallel, emit, *below.values()))
+    one_person = context is None and batch_size is None
+    laid = (gpu, context, batch_size, {**shared, "where": where}, (fmt, output, unit))
+    if where or (plain and _asks_for_places(models, gpu, engine, options, one_person=one_person)):
+        _places(models, *laid)
+        return
     answers: list[Fit | NotPredicted] = []
     problems: list[InputError] = []
     with progress(f"trying the GPUs of `{gpu[:40]}`", None, of="", shown=_many(gpu) or len(models) > 1):
@@ -165,6 +191,9 @@ def fit(
                 answers.append(no)
     if len(problems) == len(answers):
         raise problems[0]
+    if plain and _needs_places(models, gpu, engine, answers):
+        _places(models, *laid)
+        return
     if emit is not None:
         _emit(answers, emit, output)
     else:
@@ -191,6 +220,60 @@ def _emit(answers: "list[Fit | NotPredicted]", form: str, output: Path | None) -
     remark(verdict(answer))
     emit(shown, output)
     told(output, form)
+
+
+def _asks_for_places(models: list[str], gpu: str, engine: str | None, options: dict[str, Any], *, one_person: bool) -> bool:
+    """Whether it is asked where things lie, of engines that deal layers out: several cards, or all that one person has."""
+    from kvplan.api.placement import places, said, together
+
+    several = together(gpu)
+    if engine is not None:
+        return places(engine) and (several or one_person or said(engine, options))
+    return (several or one_person) and _deals_out(models, gpu)
+
+
+def _deals_out(models: list[str], gpu: str) -> bool:
+    """Whether the usual engine of every model deals layers out."""
+    from kvplan.api.placement import places, usual_engine
+    from kvplan.errors import KvplanError
+    from kvplan.loading import load
+
+    try:
+        return all(places(usual_engine(name, load(name), gpu)) for name in models)
+    except KvplanError:
+        return False  # the question itself says what is wrong
+
+
+def _needs_places(models: list[str], gpu: str, engine: str | None, answers: "list[Fit | NotPredicted]") -> bool:
+    """Whether one card does not hold the model, and the engine could leave a part of it on the host."""
+    from kvplan.api.placement import places
+    from kvplan.questions.fit.question import Fit
+
+    if not all(isinstance(answer, Fit) and not answer.fits and not answer.not_predicted for answer in answers) or _many(gpu):
+        return False
+    return places(engine) if engine is not None else _deals_out(models, gpu)
+
+
+def _places(
+    models: list[str],
+    gpu: str,
+    context: str | None,
+    batch_size: str | None,
+    shared: dict[str, Any],
+    shown: tuple[str | None, Path | None, str | None],
+) -> None:
+    """Where everything lies, for each model."""
+    from kvplan.api.placement import place
+    from kvplan.cli.output import show
+    from kvplan.questions.placement.answer import Laid
+    from kvplan.report.answers.placement import LaidAnswer
+
+    left_out = ("mix", "tensor_parallel", "data_parallel", "expert_parallel", "reserve", "utilization", "machine", "encoder_len")
+    told = {name: value for name, value in shared.items() if name not in left_out}
+    answers = [place(name, gpu, context=context, batch_size=batch_size, **told) for name in models]
+    show(LaidAnswer(answers), *shown)
+    if not all(isinstance(answer, Laid) and answer.fits for answer in answers):
+        raise typer.Exit(1)
 
 
 def _many(gpu: str) -> bool:

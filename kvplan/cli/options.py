@@ -107,6 +107,26 @@ Disk = Annotated[str | None, typer.Option("--disk", metavar="SIZE", help="And di
 Sessions = Annotated[
     str | None, typer.Option("--sessions", metavar="TEXT", help='Conversations that come back: "200 at 60k"; how many stay?')
 ]
+_PLACES: Final = "Where things lie (engines that deal layers out to cards and host)"
+_AT: Final[dict[str, Any]] = {"rich_help_panel": _PLACES}
+GpuLayers = Annotated[
+    str | None,
+    typer.Option("-ngl", "--gpu-layers", metavar="N", help="Layers on the cards, the last ones", **_AT),
+]
+LayerSplit = Annotated[str | None, typer.Option("-ts", "--tensor-split", metavar="A,B", help="Shares of the cards", **_AT)]
+CpuMoe = Annotated[
+    int | None,
+    typer.Option(
+        "-ncmoe", "--n-cpu-moe", min=1, metavar="N", help="Experts of the first N layers on the host", rich_help_panel=_PLACES
+    ),
+]
+Overrides = Annotated[
+    str | None,
+    typer.Option("-ot", "--override-tensor", metavar="PATTERN=BUFFER", help="Tensors by name elsewhere", **_AT),
+]
+NoKvOffload = Annotated[bool, typer.Option("--no-kv-offload", "-nkvo", help="The cache in host memory", **_AT)]
+Drafter = Annotated[str | None, typer.Option("-md", "--model-draft", metavar="MODEL", help="A drafter beside the model", **_AT)]
+Projector = Annotated[str | None, typer.Option("--mmproj", metavar="FILE", help="A projector (GGUF) beside the model", **_AT)]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr")]
 
 
@@ -150,11 +170,51 @@ def engine_options(settings: list[str] | None, *, kv_dtype: str, tensor_parallel
         if key in options:
             raise OptionError(f"--set: `{key[:60]}` is given twice")
         options[key] = value
+    return _loaded(options)
+
+
+def _loaded(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with what they name beside the model loaded."""
     if isinstance(options.get("draft"), str):  # a drafter is named as any MODEL is
         from kvplan.loading import load
 
         options["draft"] = load(options["draft"])
+    for name in ("mmproj", "lora"):
+        if isinstance(options.get(name), str):
+            options[name] = _beside(options[name])
     return options
+
+
+def _beside(name: str) -> Any:
+    from kvplan.files import expanded
+    from kvplan.loading.gguf_file import load_side_file
+
+    return load_side_file(expanded(name))
+
+
+def placing(
+    *,
+    gpu_layers: str | None = None,
+    tensor_split: str | None = None,
+    n_cpu_moe: int | None = None,
+    override_tensor: str | None = None,
+    no_kv_offload: bool = False,
+    model_draft: str | None = None,
+    mmproj: str | None = None,
+) -> dict[str, Any]:
+    """Where things lie, in kvplan's own words."""
+    from kvplan.loading import load
+
+    given = {
+        "layers": {None: None, "all": "-2", "auto": "-1"}.get(gpu_layers, gpu_layers),
+        "shares": tensor_split,
+        "cpu_experts": n_cpu_moe,
+        "elsewhere": override_tensor,
+        "cache_on_cards": False if no_kv_offload else None,
+        "drafter": None if model_draft is None else load(model_draft),
+        "projector": None if mmproj is None else _beside(mmproj),
+    }
+    return {word: value for word, value in given.items() if value is not None}
 
 
 def with_offline(options: dict[str, Any], offline: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from kvplan.domain.latest import latest
 from kvplan.domain.origin import Origin
+from kvplan.domain.stored import StoredTensor
 from kvplan.errors import shown
 from kvplan.limits import HEADS, LAYERS, MEMORIES
 
@@ -291,7 +292,8 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     heads. `drafts` are multi-token-prediction layers, which only speculative decoding builds.
     `weights_bytes` and `parameters` are the checkpoint's, where known.
     `origin` is what the file said, for what engines do by model type or key; a model that was described by hand has none,
-    and engines then go by their general rules. `notes`, `provenance` and `origin` never decide equality.
+    and engines then go by their general rules. `tensors` are a GGUF file's, with their places. `notes`, `provenance`,
+    `origin` and `tensors` never decide equality.
     """
 
     name: str
@@ -308,6 +310,7 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     notes: tuple[str, ...] = ()
     provenance: tuple[Fact, ...] = ()
     origin: Origin | None = None
+    tensors: tuple[StoredTensor, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= MAX_LAYERS:

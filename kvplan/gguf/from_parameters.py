@@ -45,13 +45,33 @@ def tensors_of(parameters: Iterable[Parameter], *, text_type: str, nope_dim: int
         columns = parameter.shape[-1]
         whole = prod(parameter.shape) * count
         if not _converts(parameter):
-            yield Tensor(category="", columns=columns, elements=whole, layer=layer or 0)
+            yield Tensor(category="", columns=columns, elements=whole, layer=layer or 0, name=_name(parameter, layer))
             continue
         if parameter.role == "kv_b" and nope_dim:
             yield from _halves(parameter, nope_dim, layer or 0)
             continue
         category = _CATEGORIES.get(parameter.role, "other")
-        yield Tensor(category=category, columns=columns, elements=whole, layer=layer or 0, experts=count)
+        name = _name(parameter, layer)
+        yield Tensor(category=category, columns=columns, elements=whole, layer=layer or 0, experts=count, name=name)
+
+
+#: Roles whose tensors moves by name are written for, as the file calls them.
+_NAMES: Final = {
+    "q": "attn_q", "k": "attn_k", "v": "attn_v", "qkv": "attn_qkv", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up",
+    "gate_up": "ffn_gate_up", "down": "ffn_down", "router": "ffn_gate_inp", "norm": "attn_norm",
+}  # fmt: skip
+_GLOBAL: Final = {
+    "embed": "token_embd.weight", "head": "output.weight", "norm": "output_norm.weight", "positions": "position_embd.weight",
+}  # fmt: skip
+
+
+def _name(parameter: Parameter, layer: int | None) -> str:
+    """What the file calls it, as far as its place depends on that."""
+    if layer is None:
+        return _GLOBAL.get(parameter.role, f"{parameter.role}.weight")
+    name = _NAMES.get(parameter.role, parameter.role)
+    kind = "_exps" if parameter.experts else "_shexp" if parameter.component == "experts" and name.startswith("ffn_") else ""
+    return f"blk.{layer}.{name}{kind}.weight"
 
 
 def _converts(parameter: Parameter) -> bool:
@@ -66,8 +86,9 @@ def _halves(parameter: Parameter, nope_dim: int, layer: int) -> Iterator[Tensor]
     rows, rank = parameter.shape
     heads = parameter.units or 1
     keys = heads * nope_dim * rank
-    yield Tensor(category="other", columns=nope_dim, elements=keys, layer=layer, experts=heads)
-    yield Tensor(category="other", columns=rank, elements=rows * rank - keys, layer=layer, experts=heads)
+    name = f"blk.{layer}.attn_{{}}_b.weight"
+    yield Tensor(category="other", columns=nope_dim, elements=keys, layer=layer, experts=heads, name=name.format("k"))
+    yield Tensor(category="other", columns=rank, elements=rows * rank - keys, layer=layer, experts=heads, name=name.format("v"))
 
 
 def rope_factors(text: Settings) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 from msgspec import Struct
 
+from kvplan.domain.stored import StoredTensor
 from kvplan.errors import GgufError
 from kvplan.gguf.ggml import GGML_TYPES
 from kvplan.limits import GGUF_KEYS, GGUF_NUMBERS, GGUF_TENSORS, WEIGHTS_BYTES
@@ -28,6 +29,7 @@ _SCALARS: Final = {
 _STRING, _ARRAY = 8, 9
 _MAX_TEXT: Final = 65_535  # bytes of a key or kept value (`GGUF_MAX_STRING_LENGTH` is far above)
 _KEPT_ARRAY: Final = 16_384  # entries of one array: per-layer arrays are kept, vocabularies are not
+_NAME: Final = 128  # characters of a tensor's name that are kept (GGML_MAX_NAME is 64)
 _MAX_DIMS: Final = 4  # GGML_MAX_DIMS
 
 
@@ -55,6 +57,7 @@ class GgufHeader(Struct, frozen=True, kw_only=True):
     n_tensors: int
     tensor_bytes: int
     bytes_by_type: Mapping[str, int]
+    tensors: tuple[StoredTensor, ...]
     data_end: int  # where the last tensor's data ends in a complete file
 
 
@@ -143,7 +146,7 @@ class _Reader:
             if key in keys:
                 self.refuse(f"has the metadata key `{key[:60]}` twice")
             keys[key] = self.value(self.u32(), key)
-        by_type, last = self.tensors(n_tensors)
+        by_type, last, listed = self.tensors(n_tensors)
         alignment = keys.get("general.alignment", 32)
         if isinstance(alignment, bool) or not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
             self.refuse(f"key `general.alignment` must be a power of two, got `{str(alignment)[:40]}`")
@@ -153,6 +156,7 @@ class _Reader:
             n_tensors=n_tensors,
             tensor_bytes=sum(by_type.values()),
             bytes_by_type=by_type,
+            tensors=tuple(listed),
             data_end=-(-self.at // alignment) * alignment + last if n_tensors else self.at,
         )
 
@@ -201,10 +205,10 @@ class _Reader:
         self.at = at
         self.need(at)
 
-    def tensors(self, n_tensors: int) -> tuple[dict[str, int], int]:
-        """Bytes of the tensors' data, by type, and where in the data section the last of them ends."""
+    def tensors(self, n_tensors: int) -> tuple[dict[str, int], int, list[StoredTensor]]:
+        """Bytes of the tensors' data, by type, where in the data section the last of them ends, and each of them."""
         by_type: dict[str, int] = {}
-        last, names = 0, set[str]()
+        last, names, listed = 0, set[str](), list[StoredTensor]()
         for _ in range(n_tensors):
             name = self.text()
             dims = self.u32()
@@ -225,6 +229,7 @@ class _Reader:
             if name in names:  # `gguf_init_from_file` refuses it too
                 self.refuse(f"has the tensor `{name[:60]}` twice")
             names.add(name)
+            listed.append(StoredTensor(name=name[:_NAME], type=label, dims=tuple(shape) or (1,), bytes=data_bytes, offset=offset))
             by_type[label] = by_type.get(label, 0) + data_bytes
             last = max(last, offset + data_bytes)
-        return by_type, last
+        return by_type, last, listed

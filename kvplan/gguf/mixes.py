@@ -49,6 +49,7 @@ class Tensor(Struct, frozen=True, kw_only=True):
     elements: int
     layer: int = 0
     experts: int = 1
+    name: str = ""  # in the file, where it is told from others by it
 
 
 class Subject(Struct, frozen=True, kw_only=True):

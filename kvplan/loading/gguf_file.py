@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvplan.domain.model import Fact, Model
+from kvplan.domain.stored import SideFile
 from kvplan.errors import GgufError, UnknownArchitecture, printable
 from kvplan.gguf.header import GgufHeader, read_header
 from kvplan.gguf.known import KNOWN_ARCHITECTURES, UNREAD
@@ -105,6 +106,17 @@ def opened(path: Path) -> Iterator[tuple[int, tuple[int, int], ReadRange]]:
         yield status.st_size, (status.st_dev, status.st_ino), read
     finally:
         os.close(descriptor)
+
+
+def load_side_file(path: Path) -> SideFile:
+    """A projector or an adapter: its keys and tensors.
+
+    Raises:
+        GgufError: not GGUF, or damaged.
+    """
+    with opened(path) as (size, _, read):
+        header = read_header(Prefix(size, read), str(path))
+    return SideFile(name=path.name, keys=header.keys, tensors=header.tensors)
 
 
 def model_of(name: str, header_of: Callable[[str], tuple[GgufHeader, int] | None], *, source: str, infer: bool) -> Model:
@@ -226,4 +238,7 @@ def _with_facts(model: Model, headers: list[GgufHeader], arch: str, *, inferred:
         if inferred
         else model.notes
     )
-    return replace(model, provenance=(*model.provenance, fact), notes=notes, inferred=inferred)
+    listed = tuple(
+        replace(tensor, part=part) if part else tensor for part, header in enumerate(headers) for tensor in header.tensors
+    )
+    return replace(model, provenance=(*model.provenance, fact), notes=notes, inferred=inferred, tensors=listed)

@@ -9,8 +9,11 @@ from kvplan.units import GIB
 
 #: kvplan's words for what several engines can be told, each by a name of its own.
 Role = Literal[
-    "kv_dtype", "tensor_parallel", "stages", "context", "sequences", "utilization", "memory", "device_name", "compute_capability"
+    "kv_dtype", "tensor_parallel", "stages", "context", "sequences", "utilization", "memory", "device_name", "compute_capability",
+    "layers", "shares", "cpu_experts", "elsewhere", "cache_on_cards", "drafter", "projector",
 ]  # fmt: skip
+#: Of these, what says where things lie.
+PLACES: Final[tuple[Role, ...]] = ("layers", "shares", "cpu_experts", "elsewhere", "cache_on_cards", "drafter", "projector")
 #: Of these, the words that people may type for any engine.
 SHARED: Final[tuple[Role, ...]] = ("kv_dtype", "tensor_parallel")
 Meaning = Literal["of total", "of free before loading", "of free after loading", "what its context needs", "grows as it goes"]
@@ -110,6 +113,7 @@ class About(Struct, frozen=True, kw_only=True):
     field_logs: str = ""
     tables: str = ""
     commands: str = ""  # how its command lines are read
+    spread: str = ""  # how it deals a model out to unequal devices and the host (`kernel/spreading.py`)
     suffixes: tuple[str, ...] = ()  # files that mean this engine: (".gguf",)
     owners: tuple[str, ...] = ()  # whose repositories mean it: ("mlx-community/",)
     default_on: tuple[str, ...] = ()  # makers of devices whose usual engine it is

@@ -14,7 +14,16 @@ ABOUT: Final = About(
     source="llama.cpp 0c1e57098 (libllama 0.5.0, ggml 0.25.3)",
     engine="kvplan.engines.llama_cpp.engine:LlamaCpp",
     tier_options=("cache_ram", "ctx_checkpoints"),
-    roles={"kv_dtype": "kv_dtype"},
+    roles={
+        "kv_dtype": "kv_dtype",
+        "layers": "n_gpu_layers",
+        "shares": "tensor_split",
+        "cpu_experts": "n_cpu_moe",
+        "elsewhere": "override_tensor",
+        "cache_on_cards": "offload_kqv",
+        "drafter": "draft",
+        "projector": "mmproj",
+    },
     also={"kv_dtype": ("cache_type_k", "cache_type_v")},
     cache_dtypes={
         name: "-ctk {0} -ctv {0}".format(_TYPES.get(name, name))
@@ -34,4 +43,5 @@ ABOUT: Final = About(
     suffixes=(".gguf",),
     default_on=("apple",),
     commands="kvplan.engines.llama_cpp.commandline:COMMANDS",
+    spread="kvplan.engines.llama_cpp.spread",
 )

@@ -6,12 +6,17 @@ Source: llama.cpp 0c1e57098, `src/llama-context.cpp` (`llama_context_default_par
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Any, Final, Literal
 
 from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
+from kvplan.domain.model import Model
+from kvplan.domain.stored import SideFile
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES
+from kvplan.engines.llama_cpp.placement.patterns import overrides
+from kvplan.engines.llama_cpp.placement.split import shares_of
 from kvplan.errors import OptionError, nearest
 from kvplan.gguf.ggml import GGML_TYPES
 
@@ -60,6 +65,11 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
     `ctx_size`: cells in all (`-c`); None: enough for every sequence of the workload; 0: the model's context length.
     `parallel`: sequences (`-np`); None: the workload's batch; -1: what the front end chooses (server: 4, unified).
     `kv_dtype` sets both cache types. `offload_kqv` moves the cache, and never changes its size.
+    Where things lie: `n_gpu_layers` (`-ngl`; -1: what `--fit` chooses, or all), `split_mode`, `tensor_split` (`-ts 3,1`),
+    `main_gpu`, `device` (`-dev CUDA1,CUDA0`), `n_cpu_moe`, `cpu_moe`, `override_tensor`, `mmap`,
+    `fit` (False: `-fit off`, it changes nothing by itself).
+    Beside the model: `draft` (`-md`, a model) with `n_gpu_layers_draft`, `spec_type` (`draft-mtp`: a context of the NextN layers
+    on the same weights), `mmproj` (a projector's file), `lora` (an adapter's).
     """
 
     frontend: str = "server"
@@ -81,8 +91,35 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
     ctx_checkpoints: int = CHECKPOINTS  # of each slot
     image_min_tokens: int | None = None  # of projectors with a limit
     image_max_tokens: int | None = None
+    n_gpu_layers: int = AUTO
+    split_mode: str = "layer"
+    tensor_split: str | None = None
+    main_gpu: int = 0
+    device: str | None = None
+    n_cpu_moe: int = 0
+    cpu_moe: bool = False
+    override_tensor: str | None = None
+    mmap: bool = True
+    fit: bool = True
+    spec_type: str | None = None
+    draft: Model | None = None
+    n_gpu_layers_draft: int = AUTO
+    mmproj: SideFile | None = None
+    lora: SideFile | None = None
 
     def __post_init__(self) -> None:
+        _one_of("split_mode", self.split_mode, ("layer", "none", "row"))
+        if self.spec_type is not None:
+            _one_of("spec_type", self.spec_type, ("draft-mtp", "none"))
+        if self.tensor_split is not None:
+            shares_of(self.tensor_split)
+        overrides(self.override_tensor)
+        for name, minimum, maximum in (
+            ("n_gpu_layers", -2, 2**31), ("n_gpu_layers_draft", -2, 2**31), ("main_gpu", -1, 256), ("n_cpu_moe", 0, 1024),
+        ):  # fmt: skip
+            if not minimum <= getattr(self, name) < maximum:
+                got = getattr(self, name)
+                raise OptionError(f"llama.cpp option {name} must be from {minimum} to {maximum - 1:,}, got {got}", option=name)
         _one_of("frontend", self.frontend, FRONT_ENDS)
         _one_of("ctx_type", self.ctx_type, ("default", "mtp"))
         if self.flash_attn is not None:
@@ -148,6 +185,26 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
             return self.embeddings and self.parallel is None
         return self.parallel == AUTO and self.front.kv_unified
 
+    @property
+    def placed(self) -> str:
+        """What to type for the places of things; empty where nothing was said of them."""
+        words = [f"-ngl {'all' if self.n_gpu_layers == -2 else self.n_gpu_layers}"] if self.n_gpu_layers != AUTO else []
+        words += [f"-sm {self.split_mode}"] if self.split_mode != "layer" else []
+        words += [f"-ts {self.tensor_split.replace(' ', '')}"] if self.tensor_split is not None else []
+        words += [f"-mg {self.main_gpu}"] if self.main_gpu else []
+        words += [f"-dev {quote(self.device)}"] if self.device is not None else []
+        words += ["--cpu-moe"] if self.cpu_moe else []
+        words += [f"--n-cpu-moe {self.n_cpu_moe}"] if self.n_cpu_moe else []
+        words += [f"-ot {quote(self.override_tensor)}"] if self.override_tensor else []
+        words += ["--no-mmap"] if not self.mmap else []
+        words += ["-fit off"] if not self.fit else []
+        words += [f"--spec-type {self.spec_type}"] if self.spec_type not in {None, "none"} else []
+        words += [f"-md {quote(self.draft.gguf or 'DRAFT.gguf')}"] if self.draft is not None else []
+        words += [f"-ngld {self.n_gpu_layers_draft}"] if self.n_gpu_layers_draft != AUTO else []
+        words += [f"--mmproj {quote(self.mmproj.name)}"] if self.mmproj is not None else []
+        words += [f"--lora {quote(self.lora.name)}"] if self.lora is not None else []
+        return " ".join(words)
+
     def flags(self, n_ctx: int, n_seq_max: int) -> str:
         """What to type to get this cache."""
         if self.frontend == "python":
@@ -172,6 +229,7 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         words += ["--no-kv-offload"] if not self.offload_kqv else []
         words += [f"--image-min-tokens {self.image_min_tokens}"] if self.image_min_tokens is not None else []
         words += [f"--image-max-tokens {self.image_max_tokens}"] if self.image_max_tokens is not None else []
+        words += [self.placed] if self.placed else []
         return " ".join(words)
 
     def _fields(self, n_ctx: int, n_seq_max: int) -> str:

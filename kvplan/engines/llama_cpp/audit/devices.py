@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from kvplan.domain.stored import StoredTensor
 from kvplan.engines.kernel.cases import Case, InvalidCase, whole
 from kvplan.engines.kernel.verdicts import Banded
 from kvplan.engines.llama_cpp.context import Context, Refusal
@@ -15,7 +16,6 @@ from kvplan.engines.llama_cpp.placement.place import Asked, Part, Placed, place
 from kvplan.engines.llama_cpp.placement.weights import Loading, file_order
 from kvplan.gguf.ggml import GGML_TYPES
 from kvplan.gguf.hparams import Hparams
-from kvplan.gguf.stored import StoredTensor
 from kvplan.limits import GGUF_TENSORS, LAYERS
 
 _EACH: Final = ("name", "n_layers", "has_output", "model_bytes", "kv_bytes", "state_bytes", "output_bytes")

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.stored import StoredTensor
 from kvplan.engines.kernel.cases import Case, InvalidCase, whole
 from kvplan.engines.llama_cpp.audit.devices import asked_of, devices_of, tensors_of
 from kvplan.engines.llama_cpp.context import Refusal, make_context
@@ -16,7 +17,6 @@ from kvplan.engines.llama_cpp.placement.fit import FLOOR, MARGIN_MIB, Choice, Gi
 from kvplan.engines.llama_cpp.placement.load import loaded, trial_asked
 from kvplan.engines.llama_cpp.placement.place import Asked
 from kvplan.gguf.hparams import Hparams, read_hparams
-from kvplan.gguf.stored import StoredTensor
 
 _FACTS: Final = ("n_ctx", "n_gpu_layers", "tensor_split", "overrides")
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from kvplan.domain.stored import StoredTensor
 from kvplan.engines.llama_cpp.context import Context, Refusal
 from kvplan.engines.llama_cpp.placement.devices import Device, Host
 from kvplan.engines.llama_cpp.placement.fit import Trial, all_experts, moved_by
 from kvplan.engines.llama_cpp.placement.place import Asked, Placed, place
 from kvplan.engines.llama_cpp.placement.weights import REPACKED
 from kvplan.gguf.hparams import Hparams
-from kvplan.gguf.stored import StoredTensor
 
 
 def trial_asked(asked: Asked, trial: Trial, blocks: int) -> Asked:

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from kvplan.domain.stored import StoredTensor
 from kvplan.engines.llama_cpp.context import Context, Refusal
 from kvplan.engines.llama_cpp.memory import Tensor
 from kvplan.engines.llama_cpp.placement.devices import HOST, Device, Host, SplitMode, cache_type, taking_part
 from kvplan.engines.llama_cpp.placement.split import HOST_LAYER, layers_to_devices
-from kvplan.engines.llama_cpp.placement.weights import PLAIN, Loading, buffers
+from kvplan.engines.llama_cpp.placement.weights import PLAIN, Buffers, Loading, buffers
 from kvplan.gguf.hparams import Hparams
-from kvplan.gguf.stored import StoredTensor
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -111,6 +111,7 @@ def place(
     asked: Asked,
     devices: Sequence[Device],
     host: Host = Host(),  # noqa: B008  (frozen)
+    known: dict[tuple[int, ...], Buffers] | None = None,
 ) -> Placed | Refusal:
     """Where each layer, tensor, cache and buffer lies.
 
@@ -121,13 +122,18 @@ def place(
         asked: the command line.
         devices: all that there are.
         host: the processor.
+        known: the weights' buffers by the devices of the layers, kept between questions that differ in the context alone.
     """
     chosen = taking_part(devices, use_devices=asked.use_devices, split_mode=asked.split_mode, main_gpu=asked.main_gpu)
     if isinstance(chosen, Refusal):
         return chosen
     count = h.n_layer_all
     layers = layers_to_devices(count, asked.n_gpu_layers, chosen, asked.tensor_split, host.total_bytes)
-    weights = buffers(h, tensors, layers, chosen, asked.loading, host)
+    weights = known.get(layers) if known is not None else None
+    if weights is None:
+        weights = buffers(h, tensors, layers, chosen, asked.loading, host)
+        if known is not None:
+            known[layers] = weights
     cache, state = _memory(context, layers, chosen, offload=asked.offload_kqv)
     parts = [
         Part(

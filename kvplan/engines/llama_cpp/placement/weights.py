@@ -11,13 +11,13 @@ from typing import Final
 
 from msgspec import Struct
 
+from kvplan.domain.stored import StoredTensor
 from kvplan.engines.llama_cpp.memory import pad
 from kvplan.engines.llama_cpp.placement.devices import HOST, HOST_ALIGNMENT, Device, Host
 from kvplan.engines.llama_cpp.placement.patterns import Override
 from kvplan.engines.llama_cpp.placement.split import HOST_LAYER
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import NO_CACHE
-from kvplan.gguf.stored import StoredTensor
 
 MAPPED: Final = "CPU_Mapped"
 PLAIN: Final = "CPU"
@@ -86,7 +86,7 @@ def buffers(
     plain = MAPPED if maps else PLAIN
     on_device = [0] * len(devices)
     on_host: dict[str, int] = {}
-    mapped: list[tuple[int, int]] = []
+    mapped: dict[int, list[tuple[int, int]]] = {}
     seen: set[tuple[str, str | int]] = set()
     multiplied: list[int] = []
     experts = [False] * len(devices)
@@ -117,11 +117,11 @@ def buffers(
         if isinstance(to, int):
             on_device[to] += devices[to].backend.alloc(tensor.type, tensor.dims[0], tensor.bytes)
         elif to == MAPPED:
-            mapped.append((tensor.offset, tensor.offset + tensor.bytes))
+            mapped.setdefault(tensor.part, []).append((tensor.offset, tensor.offset + tensor.bytes))
         else:
             on_host[to] = on_host.get(to, 0) + HOST.alloc(tensor.type, tensor.dims[0], tensor.bytes)
-    if mapped:  # one range of the file, whatever lies between
-        on_host[MAPPED] = max(end for _, end in mapped) - min(start for start, _ in mapped)
+    for ranges in mapped.values():  # one range of each file, whatever lies between
+        on_host[MAPPED] = on_host.get(MAPPED, 0) + max(end for _, end in ranges) - min(start for start, _ in ranges)
     largest = tuple(sorted(multiplied, reverse=True)[:_LARGEST])
     return Buffers(devices=tuple(on_device), host=on_host, largest_on_host=largest, experts=tuple(experts), output=output)
 

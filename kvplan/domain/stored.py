@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from msgspec import Struct
 
@@ -16,6 +18,7 @@ class StoredTensor(Struct, frozen=True, kw_only=True):
         dims: extents, the row first.
         bytes: of its data.
         offset: bytes from the start of the data section.
+        part: of a file in several parts, which one.
     """
 
     name: str
@@ -23,6 +26,7 @@ class StoredTensor(Struct, frozen=True, kw_only=True):
     dims: tuple[int, ...]
     bytes: int
     offset: int = 0
+    part: int = 0
 
     @property
     def block(self) -> int | None:
@@ -50,3 +54,19 @@ def _parts(name: str) -> tuple[int | None, str]:
     number, _, inner = rest.partition(".")
     block = int(number) if first == "blk" and number.isascii() and number.isdecimal() and len(number) < 7 else None
     return block, (name if block is None else inner).removesuffix(".weight").removesuffix(".bias")
+
+
+class SideFile(Struct, frozen=True, kw_only=True):
+    """A GGUF file that is loaded beside a model: a projector, an adapter."""
+
+    name: str
+    keys: Mapping[str, Any]
+    tensors: tuple[StoredTensor, ...]
+
+    def __repr__(self) -> str:
+        return f"<SideFile {self.name} · {len(self.tensors):,} tensors>"
+
+    @property
+    def bytes(self) -> int:
+        """All its tensors."""
+        return sum(tensor.bytes for tensor in self.tensors)

@@ -1,0 +1,219 @@
+"""Several devices and the host, for engines that deal layers out to them: from what people type to the question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from kvplan.api.cards import any_card, named, named_gpus
+from kvplan.api.given import Count, Source, count, size
+from kvplan.api.memory import free_bytes, known_weights
+from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.budget import given_memory, gpu_memory, not_lent
+from kvplan.domain.gpus import Gpu, counted
+from kvplan.domain.ledger import Line
+from kvplan.domain.model import Model
+from kvplan.domain.spread import Card
+from kvplan.domain.stored import StoredTensor
+from kvplan.domain.workload import with_longest
+from kvplan.engines import ABOUTS, about, default_engine, located, make_engine
+from kvplan.engines.kernel.about import Role
+from kvplan.errors import OptionError, Refused, written
+from kvplan.loading import load
+from kvplan.questions.placement.answer import Laid, answer
+from kvplan.report.notebook import displayed
+
+displayed(Laid, "kvplan.report.answers.placement:LaidAnswer")
+
+_MOST: Final = 16
+
+
+def places(engine: str) -> bool:
+    """Whether an engine deals layers out to unequal devices."""
+    return bool(about(engine).spread)
+
+
+def said(engine: str, options: Mapping[str, Any]) -> bool:
+    """Whether options say where things lie."""
+    return places(engine) and bool(set(located(about(engine).spread).PLACING) & set(options))
+
+
+def together(gpu: str) -> bool:
+    """Whether a text names several cards one by one."""
+    parts = [part.strip() for part in gpu.split(",")]
+    return len(parts) > 1 or ":" in gpu or (parts[0][:1].isdigit() and "x" in parts[0][:4].lower())
+
+
+def cards_of(
+    gpu: str,
+    makers: tuple[str, ...],
+    *,
+    gpus: Count | None = None,
+    memory: Count | None = None,
+    free: Count | Sequence[Count] | None = None,
+) -> tuple[Card, ...]:
+    """The cards that a text names, side by side.
+
+    Raises:
+        OptionError: none, too many, or free memory of another number of them.
+    """
+    found: list[Gpu] = []
+    left: list[int] = []
+    for machine, number in named_gpus(gpu, makers):
+        times = number or (count(gpus, "«gpus»") if gpus is not None else 1)
+        if times > _MOST:
+            raise OptionError(f"at most {_MOST} devices are spread over, got {times:,}", hint="«gpu NAME:2»")
+        found += [machine.gpu] * times
+        left += list(machine.free)
+    if len(found) > _MOST:
+        raise OptionError(f"at most {_MOST} devices are spread over, got {len(found):,}", hint="name them one by one")
+    amounts = free_bytes(free) or tuple(left)
+    if len(amounts) not in {0, 1, len(found)}:
+        raise OptionError(f"«free» names {len(amounts)} sizes for {len(found)} devices", hint="one for all, or one a device")
+    given = None if memory is None else size(memory, "«memory»")
+    return tuple(
+        Card(
+            id=entry.id,
+            vendor=entry.vendor,
+            memory=_memory(entry, given),
+            free_bytes=amounts[index if len(amounts) > 1 else 0] if amounts else None,
+            unified=entry.memory_kind == "unified",
+            capability=entry.compute_capability,
+        )
+        for index, entry in enumerate(found)
+    )
+
+
+def _memory(entry: Gpu, given: int | None) -> Line:
+    """What a process may have of a card: all of it, or what a system lends of unified memory."""
+    line = gpu_memory(entry) if given is None else given_memory(entry.id, given)
+    if entry.vendor != "apple":
+        return line
+    kept = not_lent(line.bytes)
+    size = line.bytes - kept.bytes
+    return replace(line, bytes=size, low=size, high=size, basis=kept.basis, source=kept.source)
+
+
+def place(
+    model: Source,
+    gpu: str | None = None,
+    *,
+    engine: str | None = None,
+    context: Count | None = None,
+    batch_size: Count | None = None,
+    gpus: Count | None = None,
+    kv_dtype: str = "auto",
+    weights: Count | None = None,
+    weights_dtype: str | None = None,
+    memory: Count | None = None,
+    free: Count | Sequence[Count] | None = None,
+    infer: bool = False,
+    brief: bool = False,
+    where: Mapping[Role, Any] | None = None,
+    **options: Any,
+) -> Laid | NotPredicted:
+    """Where everything lies on several cards and the host, for an engine that deals layers out (llama.cpp).
+
+    Args:
+        model: anything that `kvplan.load` takes.
+        gpu: the cards side by side: `rtx-4090:2`, `rtx-4090,rtx-3090`, `local`; None: any card of `memory`.
+        engine: `NAME` or `NAME@VERSION`.
+        context: tokens of a request; without it, the longest that fits.
+        batch_size: requests at once; one where nobody says.
+        gpus: as many of the card.
+        kv_dtype: cache dtype.
+        weights, weights_dtype: bytes or format of the weights, where the model is no GGUF file.
+        memory: bytes of each device.
+        free: bytes that others leave, one value or one a device.
+        infer: read an unknown architecture by shape.
+        brief: without other types of the cache and without changes.
+        where: places in kvplan's words (`PLACES` of `engines/kernel/about.py`).
+        options: any option of the engine by its own name.
+
+    Returns:
+        A `Laid`: `.fits`, `.longest`, `.spread.places`, `.changes`, `.to_dict()`.
+
+    Raises:
+        OptionError: a bad value, or cards that nobody knows.
+        KvplanError: a model that cannot be read.
+    """
+    if gpu is None:
+        gpu, memory = any_card(memory), None
+    loaded = load(model, infer=infer)
+    chosen = engine or usual_engine(model, loaded, gpu)
+    if not places(chosen):
+        able = next((name for name, known in ABOUTS.items() if known.spread), "")
+        raise OptionError(f"engine {chosen} deals no layers out to unequal devices here", hint=f"-e {able} does")
+    own = {about(chosen).roles[role]: value for role, value in (where or {}).items()}
+    twice = next((name for name in own if name in options), None)
+    if twice is not None:
+        raise OptionError(f"`{twice}` is given twice", hint="as a flag or with «set», not both")
+    cards = cards_of(gpu, about(chosen).makers, gpus=gpus, memory=memory, free=free)
+    return laid(
+        loaded,
+        known_weights(model, loaded, weights, weights_dtype),
+        weights_dtype,
+        cards,
+        chosen,
+        {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options, **own},
+        context=None if context is None else count(with_longest(written(context, 400), [loaded], "«context»"), "«context»"),
+        requests=1 if batch_size is None else count(batch_size, "«batch_size»"),
+        brief=brief,
+    )
+
+
+def usual_engine(model: Source, loaded: Model, gpu: str) -> str:
+    """The engine of a model on these cards, where nobody named one."""
+    makers = {entry.vendor for name in gpu.split(",") for entry in named(counted(name)[0])}
+    typed = str(model) if isinstance(model, str | PathLike) else ""
+    return default_engine(typed, gguf=bool(loaded.gguf), maker=makers.pop() if len(makers) == 1 else "")
+
+
+def laid(
+    model: Model,
+    weights: Line,
+    weights_dtype: str | None,
+    cards: tuple[Card, ...],
+    engine: str,
+    options: Mapping[str, Any],
+    *,
+    context: int | None,
+    requests: int,
+    brief: bool = False,
+) -> Laid | NotPredicted:
+    """The question, asked."""
+    made = make_engine(engine, options)
+    try:
+        spreading = located(about(engine).spread).Spreading(
+            model, made.options, cards, weights, tensors_of(model, weights, weights_dtype)
+        )
+        kv_dtype = made.on(model).kv_dtype
+    except Refused as problem:
+        return NotPredicted(reason=problem.reason, see=problem.see, model=model.name, engine=engine)
+    return answer(spreading, made.name, made.version, kv_dtype, context=context, requests=requests, brief=brief)
+
+
+def tensors_of(model: Model, weights: Line, weights_dtype: str | None) -> tuple[StoredTensor, ...]:
+    """The tensors of the file, or of a file of that format; scaled where their size was given."""
+    from kvplan.architectures.weights import gguf_tensors
+
+    if model.tensors and weights.basis != "given":
+        return model.tensors
+    found = model.tensors or gguf_tensors(model, weights_dtype or "") or gguf_tensors(model, _USUAL)
+    found = found or _alike(model)
+    total = sum(tensor.bytes for tensor in found)
+    if total == weights.bytes or not total:
+        return found
+    return tuple(replace(tensor, bytes=max(1, tensor.bytes * weights.bytes // total)) for tensor in found)
+
+
+_USUAL: Final = "q4_k_m"
+
+
+def _alike(model: Model) -> tuple[StoredTensor, ...]:
+    """Layers of equal size, where nobody knows their tensors: the vocabulary counts as one of them."""
+    names = ["token_embd", "output", *(f"blk.{layer.index}.ffn_down" for layer in model.layers)]
+    return tuple(StoredTensor(name=f"{name}.weight", type="f16", dims=(512, 2), bytes=1 << 30) for name in names)

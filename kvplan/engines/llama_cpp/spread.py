@@ -1,0 +1,381 @@
+"""llama.cpp over the cards of a question: what lies on each, what its own `--fit` would choose, and what may be changed.
+
+`questions/fit` asks these; nothing here searches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from kvplan.domain.ledger import Line
+from kvplan.domain.model import Model
+from kvplan.domain.spread import Card, Place, Spread, runs
+from kvplan.domain.stored import SideFile, StoredTensor
+from kvplan.engines.kernel.engine import Serving
+from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
+from kvplan.engines.llama_cpp.convert import gguf_keys
+from kvplan.engines.llama_cpp.engine import LlamaCpp, LlamaCppOn
+from kvplan.engines.llama_cpp.ledger import ADAPTER, COMPUTE, DRAFTER, MTP, PROJECTOR, Side, devices_of, lines_of
+from kvplan.engines.llama_cpp.ledger import CONTEXT as DRIVER
+from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
+from kvplan.engines.llama_cpp.options import AUTO, LlamaCppOptions
+from kvplan.engines.llama_cpp.placement.compute import Band, Rules, compute
+from kvplan.engines.llama_cpp.placement.devices import Host
+from kvplan.engines.llama_cpp.placement.fit import Choice, Need, Subject, Trial, fitted
+from kvplan.engines.llama_cpp.placement.load import loaded, trial_asked
+from kvplan.engines.llama_cpp.placement.patterns import overrides
+from kvplan.engines.llama_cpp.placement.place import Asked, Placed, place
+from kvplan.engines.llama_cpp.placement.split import shares_of
+from kvplan.engines.llama_cpp.placement.weights import Buffers, Loading, file_order
+from kvplan.errors import GgufError, Refused
+from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.units import MIB
+
+#: Options that say where things lie; where one is given, the question is about devices.
+PLACING: Final = (
+    "n_gpu_layers", "split_mode", "tensor_split", "main_gpu", "device", "n_cpu_moe", "cpu_moe", "override_tensor", "offload_kqv",
+    "mmap", "fit", "spec_type", "draft", "mmproj", "lora",
+)  # fmt: skip
+#: Bytes of an image encoder's compute buffer, least and most: it is reserved for the largest image.
+_ENCODING: Final = (64 * MIB, 768 * MIB)
+#: Cache types that a shorter context is traded for, from the best to the smallest.
+TYPES: Final = ("f16", "q8_0", "q5_1", "q4_0")
+
+
+class Move(Struct, frozen=True, kw_only=True):
+    """A change of the command line: in words, and the options that make it."""
+
+    change: str
+    options: Mapping[str, Any]
+
+
+class Spreading:
+    """One model, one command line, some cards."""
+
+    def __init__(
+        self, model: Model, options: LlamaCppOptions, cards: Sequence[Card], weights: Line, tensors: Sequence[StoredTensor]
+    ) -> None:
+        """`tensors` are the file's; of a model without a file, those of its mix; `weights` says where they come from.
+
+        Raises:
+            Refused: llama.cpp does not run the model so.
+        """
+        self.model = model
+        self.options = options
+        self.cards = tuple(cards)
+        self.weights = weights
+        self.on: LlamaCppOn = LlamaCpp(options).on(model)
+        self.h: Hparams = self.on.hparams
+        self.devices = devices_of(cards)
+        placed = any(tensor.offset for tensor in tensors)
+        self.tensors = tuple(tensors) if placed else file_order((each.name, each.type, each.dims, each.bytes) for each in tensors)
+        self._known: dict[tuple[int, ...], Buffers] = {}
+        self._draft = None if options.draft is None else _drafter(options.draft)
+
+    @property
+    def ceiling(self) -> int:
+        """Tokens that the model was made for."""
+        return self.h.context_length
+
+    @property
+    def layers(self) -> int:
+        """Blocks and the output layer."""
+        return self.h.n_layer_all + 1
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the model has experts."""
+        return any("_exps" in tensor.name for tensor in self.tensors)
+
+    def changed(self, **more: Any) -> Spreading:
+        """The same with other options."""
+        return Spreading(self.model, replace(self.options, **more), self.cards, self.weights, self.tensors)
+
+    def at(self, context: int, requests: int) -> Spread:
+        """Everything, device by device, for so many requests of so many tokens.
+
+        Raises:
+            Refused: the engine does not start so.
+        """
+        made = self._context(context, requests)
+        placed = place(self.h, made, self.tensors, self.asked(), self.devices, known=self._known)
+        if isinstance(placed, Refusal):
+            raise Refused(f"llama.cpp refuses: {placed.message}")
+        bands = self._compute(made, placed)
+        sides = tuple(self._sides(context, requests, placed))
+        places = []
+        for index, (part, band) in enumerate(zip(placed.parts, bands, strict=True)):
+            device = index < len(placed.devices)
+            number = self.devices.index(placed.devices[index]) if device else -1
+            card = self.cards[number] if device else None
+            words = [runs(part.blocks)] if part.blocks else []
+            words += ["output"] if part.has_output else []
+            places.append(
+                Place(
+                    device=part.name,
+                    card=card.id if card is not None else "",
+                    layers=", ".join(words),
+                    blocks=part.n_layers,
+                    lines=lines_of(part, band, card, sides, index if device else -1, self.weights),
+                    room=None if card is None else _room(card),
+                )
+            )
+        return Spread(
+            places=tuple(places),
+            context=context,
+            requests=requests,
+            offloaded=placed.n_layers_offloaded,
+            command=self.command(context, requests),
+            settings={name: value for name, value in _said(self.options).items() if name in PLACING},
+            notes=self._notes(placed),
+        )
+
+    def asked(self) -> Asked:
+        """The command line's places."""
+        o = self.options
+        return Asked(
+            n_gpu_layers=o.n_gpu_layers,
+            split_mode=o.split_mode,  # type: ignore[arg-type]
+            main_gpu=o.main_gpu,
+            tensor_split=None if o.tensor_split is None else shares_of(o.tensor_split),
+            use_devices=None if o.device is None else tuple(name.strip() for name in o.device.split(",")),
+            offload_kqv=o.offload_kqv,
+            loading=Loading(
+                mmap=None if o.mmap else False,
+                load_mtp=o.spec_type == "draft-mtp",
+                moved=overrides(o.override_tensor, cpu_moe=o.cpu_moe, n_cpu_moe=o.n_cpu_moe),
+            ),
+        )
+
+    def _serving(self, context: int, requests: int) -> Serving:
+        return Serving(model=self.model.gguf or self.model.hub or self.model.name, context=context, batch_size=requests)
+
+    def command(self, context: int, requests: int) -> str:
+        """What to type."""
+        return self.on.command(self._serving(context, requests))
+
+    def needs(self, context: int, requests: int) -> tuple[str, ...]:
+        """Of which model the file must be, where none was named."""
+        return self.on.needs(self._serving(context, requests))
+
+    def own_choice(self, context: int | None, requests: int) -> tuple[str, int, Spreading]:
+        """What `--fit` makes of this command line: in words, the tokens that it leaves each request, and the same so."""
+        choice = self.choice(context, requests)
+        streams = 1 if self.options.unified else requests
+        more: dict[str, Any] = {}
+        if choice.n_gpu_layers != AUTO and self.options.n_gpu_layers == AUTO:
+            more["n_gpu_layers"] = choice.n_gpu_layers
+        if choice.tensor_split:
+            more["tensor_split"] = ",".join(map(str, choice.tensor_split))
+        return choice_words(choice), choice.n_ctx // max(streams, 1), self.changed(**more)
+
+    def kept(self, context: int, requests: int) -> Spreading:
+        """The same, told not to change anything where `--fit` would."""
+        if not self.options.fit or self.options.n_gpu_layers != AUTO:
+            return self
+        choice = self.choice(context, requests)
+        return self.changed(fit=False) if choice.n_gpu_layers != AUTO or choice.moved else self
+
+    def choice(self, context: int | None, requests: int) -> Choice:
+        """The same as a value."""
+        asked = self.asked()
+        blocks = self.h.n_layer_all if asked.loading.load_mtp else self.h.n_layer
+        return fitted(
+            Subject(
+                blocks=blocks,
+                experts=bool(self.h.keys.get(f"{self.h.arch}.expert_count")) or self.mixed,
+                context_length=self.h.context_length,
+                streams=1 if self.options.unified else requests,
+                n_ctx=0 if context is None else context * requests,
+                n_gpu_layers=self.options.n_gpu_layers,
+                split_set=self.options.tensor_split is not None,
+                moved=bool(asked.loading.moved),
+                rows=self.options.split_mode == "row",
+            ),
+            self.devices,
+            0,
+            lambda trial: self._need(trial, requests, blocks),
+        )
+
+    def _need(self, trial: Trial, requests: int, blocks: int) -> list[Need]:
+        context = make_context(self.h, replace(self.on.params(1, requests), n_ctx=trial.n_ctx))
+        if isinstance(context, Refusal):
+            raise Refused(f"llama.cpp refuses: {context.message}")
+        found = loaded(self.h, context, self.tensors, trial_asked(self.asked(), trial, blocks), self.devices, Host())
+        if isinstance(found, Refusal):
+            raise Refused(f"llama.cpp refuses: {found.message}")
+        placed, sums = found
+        bands = self._compute(context, placed)
+        return [Need(model, cache, band.best) for (model, cache), band in zip(sums, bands, strict=True)]
+
+    def _context(self, context: int, requests: int) -> Context[int]:
+        return self.on.context(context, requests)
+
+    def _compute(self, context: Context[int], placed: Placed) -> tuple[Band, ...]:
+        outputs = int(context.n_seq_max) if self.options.frontend == "server" else 0
+        return compute(self.h, context, placed, Rules(outputs=outputs), quantised=self._quantised)
+
+    @property
+    def _quantised(self) -> bool:
+        return any(CACHE_TYPES[kind] == kind for kind in (self.options.type_k, self.options.type_v))
+
+    def _sides(self, context: int, requests: int, placed: Placed) -> Iterator[Side]:
+        """What is loaded beside the model."""
+        o, count = self.options, len(placed.devices)
+        if self._draft is not None:
+            yield self._beside(DRAFTER, self._draft[0], self._draft[1], context, requests, placed, "its own load: -md, -ngld")
+        if o.spec_type == "draft-mtp":
+            yield self._beside(MTP, self.h, (), context, requests, placed, "a context of the NextN layers: --spec-type", mtp=True)
+        if o.mmproj is not None:
+            size = sum(_alloc(placed, tensor) for tensor in o.mmproj.tensors)
+            low, high = size + _ENCODING[0], size + _ENCODING[1]
+            spans = [(0, 0)] * (count + 1)
+            spans[0 if count else -1] = (low, high)
+            yield Side(
+                name=PROJECTOR, bytes=tuple(spans), source=f"{o.mmproj.name}: {size / MIB:,.2f} MiB of weights, and its buffer"
+            )
+        if o.lora is not None:
+            yield Side(name=ADAPTER, bytes=tuple(_adapter(o.lora, placed)), source=o.lora.name)
+
+    def _beside(
+        self,
+        name: str,
+        h: Hparams,
+        tensors: Sequence[StoredTensor],
+        context: int,
+        requests: int,
+        placed: Placed,
+        source: str,
+        *,
+        mtp: bool = False,
+    ) -> Side:
+        """A context of its own beside the main one, summed by device."""
+        params: Params[int] = replace(self.on.params(context, requests), n_rs_seq=0, ctx_type="mtp" if mtp else "default")
+        made = make_context(h, params)
+        if isinstance(made, Refusal):
+            raise Refused(f"llama.cpp refuses: {name}: {made.message}")
+        asked = replace(self.asked(), loading=Loading(mmap=None if self.options.mmap else False))
+        asked = asked if mtp else replace(asked, n_gpu_layers=self.options.n_gpu_layers_draft)
+        found = place(h, made, tensors, asked, placed.devices)
+        if isinstance(found, Refusal):
+            raise Refused(f"llama.cpp refuses: {name}: {found.message}")
+        bands = compute(h, made, found, Rules(outputs=int(made.n_seq_max)), quantised=self._quantised)
+        spans = []
+        for part, band in zip(found.parts, bands, strict=True):
+            size = part.model_bytes + part.kv_bytes + part.state_bytes + part.output_bytes
+            spans.append((size + band.low, size + band.high))
+        return Side(name=name, bytes=tuple(spans), source=source)
+
+    def cache_types(self) -> Iterator[Move]:
+        """The present types of the cache, and smaller ones."""
+        o = self.options
+        yield Move(change=o.type_k if o.type_k == o.type_v else f"{o.type_k}/{o.type_v}", options={})
+        for kind in TYPES[TYPES.index(o.type_k) + 1 :] if o.type_k in TYPES and o.type_k == o.type_v else ():
+            yield Move(change=kind, options={"cache_type_k": kind, "cache_type_v": kind})
+
+    def moves(self) -> Iterator[Move]:
+        """What may be changed where it does not fit, from what costs least."""
+        for move in list(self.cache_types())[1:]:
+            words = f"a cache in {move.change}: -ctk {move.change} -ctv {move.change}"
+            yield Move(change=words, options=move.options)
+        if self.options.offload_kqv:
+            yield Move(change="the cache in host memory: --no-kv-offload", options={"offload_kqv": False})
+
+    def fewer(self) -> Iterator[tuple[str, str, int, int]]:
+        """Experts of the first layers on the host, or whole layers."""
+        o = self.options
+        if self.mixed and not o.cpu_moe and not o.override_tensor:
+            yield "the experts of {} layers in host memory: --n-cpu-moe {}", "n_cpu_moe", max(o.n_cpu_moe, 1), self.h.n_layer
+        most = self.layers if o.n_gpu_layers < 0 else o.n_gpu_layers
+        if most > 1:
+            yield f"{{}} of {self.layers} layers on the cards: -ngl {{}}", "n_gpu_layers", most - 1, 0
+
+    def splits(self, context: int, requests: int) -> Iterator[Move]:
+        """Layers by what each card has left for them, instead of by free memory."""
+        if len(self.devices) < 2 or self.options.tensor_split is not None or self.options.split_mode != "layer":
+            return
+        spread = self.at(context, requests)
+        fixed = [sum(line.bytes for line in place.lines if line.name in {COMPUTE, DRIVER}) for place in spread.devices]
+        rooms = [
+            max(0, place.room.bytes - taken) if place.room else 0 for place, taken in zip(spread.devices, fixed, strict=True)
+        ]
+        if not sum(rooms):
+            return
+        count = sum(place.blocks for place in spread.devices) + 1
+        even = [room * count // sum(rooms) for room in rooms]
+        even[0] += count - sum(even)
+        seen = set()
+        for shift in (0, 1, -1, 2, -2):
+            shares = [*even]
+            shares[-1] -= shift
+            shares[0] += shift
+            if min(shares) > 0 and tuple(shares) not in seen:
+                seen.add(tuple(shares))
+                text = ",".join(map(str, shares))
+                yield Move(change=f"another split: -ts {text}", options={"tensor_split": text})
+
+    def _notes(self, placed: Placed) -> tuple[str, ...]:
+        found = []
+        if placed.host.blocks:
+            size = placed.host.model_bytes + placed.host.kv_bytes
+            found.append(
+                f"{len(placed.host.blocks)} of {self.layers - 1} layers, with their cache, are computed by the processor: "
+                f"each token reads {size / 2**30:.2f} GiB from host memory"
+            )
+        elif placed.moved and len(placed.largest_on_host) > 1:
+            gib = placed.host.model_bytes / 2**30
+            found.append(f"weights on the host are computed there: {gib:.2f} GiB, with what lies between them in the file")
+        if not placed.host.blocks and placed.host.kv_bytes:
+            found.append("the cache is in host memory: each token reads it from there")
+        return tuple(found)
+
+
+def choice_words(choice: Choice) -> str:
+    """What `--fit` chose, for people."""
+    words = [f"-c {choice.n_ctx}"]
+    words += [f"-ngl {choice.n_gpu_layers}"] if choice.n_gpu_layers != AUTO else []
+    words += [f"-ts {','.join(map(str, choice.tensor_split))}"] if choice.tensor_split else []
+    text = " ".join(words)
+    if choice.moved:
+        text += f", the experts of {sum(each.part for each in choice.given)} layers on the host"
+    return f"{text} ({choice.refused})" if choice.refused else text
+
+
+def _said(options: LlamaCppOptions) -> dict[str, Any]:
+    """Options that are not at their defaults."""
+    plain = asdict(LlamaCppOptions())
+    found = {name: value for name, value in asdict(options).items() if value != plain[name]}
+    return {name: getattr(value, "name", value) for name, value in found.items()}
+
+
+def _room(card: Card) -> Line:
+    """What a process may have of a card."""
+    if card.free_bytes is None:
+        return card.memory
+    size = min(card.free_bytes, card.memory.bytes)
+    return Line(name="free", bytes=size, basis="given", source="--free")
+
+
+def _drafter(model: Model) -> tuple[Hparams, tuple[StoredTensor, ...]]:
+    try:
+        return read_hparams(gguf_keys(model), model.name), model.tensors
+    except GgufError as problem:
+        raise Refused(str(problem)) from problem
+
+
+def _alloc(placed: Placed, tensor: StoredTensor) -> int:
+    return placed.devices[0].backend.alloc(tensor.type, tensor.dims[0], tensor.bytes) if placed.devices else tensor.bytes
+
+
+def _adapter(lora: SideFile, placed: Placed) -> Iterator[tuple[int, int]]:
+    """An adapter's tensors lie with those that they change."""
+    sums = [0] * (len(placed.devices) + 1)
+    for tensor in lora.tensors:
+        block = tensor.block
+        at = placed.layers[block] if block is not None and block < len(placed.layers) - 1 else placed.layers[-1]
+        sums[at] += tensor.bytes
+    yield from ((size, size) for size in sums)

@@ -1,0 +1,169 @@
+"""Where everything lies, as people ask it: two cards, a layer less, a cache in host memory, a drafter and a projector beside."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvplan.api.placement import cards_of, place
+from kvplan.cli.app import main
+from kvplan.domain.spread import runs
+from kvplan.engines.llama_cpp.options import LlamaCppOptions
+from kvplan.errors import OptionError
+from kvplan.questions.placement.answer import Laid
+
+MIB = 2**20
+
+
+def laid(model: str = "qwen2.5-32b", gpu: str = "rtx-4090:2", **more: Any) -> Laid:
+    found = place(model, gpu, engine="llama.cpp", **{"weights_dtype": "q4_k_m", "brief": True, **more})
+    assert isinstance(found, Laid)
+    return found
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    capsys.readouterr()
+    code = main(["fit", *arguments, "-e", "llama.cpp"])
+    shown = capsys.readouterr()
+    return code, shown.out + shown.err
+
+
+def test_two_unequal_shares_are_those_of_the_public_log() -> None:
+    """ggml-org/llama.cpp#11200: -ts 10,6 at 32,768 cells in q8_0: 2788.00 and 1564.00 MiB, 41 and 23 of 64 layers."""
+    found = laid(context="32k", kv_dtype="q8_0", tensor_split="10,6")
+    first, second, host = found.spread.places
+    assert (first.blocks, second.blocks, host.blocks) == (41, 23, 0)
+    caches = [next(line.bytes for line in each.lines if line.name == "cache") / MIB for each in (first, second)]
+    assert caches == [2788.0, 1564.0]
+    assert found.spread.offloaded == "65/65"
+    assert "-ts 10,6" in found.spread.command
+
+
+def test_a_model_that_no_card_holds_fits_on_two(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = asked(capsys, "llama-3.3-70b", "--gpu", "rtx-4090:2", "--weights-dtype", "q4_k_m", "-b", "1")
+    assert code == 0
+    assert text.startswith("FITS on 2 x rtx-4090-24gb")
+    assert "41-79, output" in text
+    assert "-fit off" in text  # its own --fit would keep 1 GiB of each card free
+
+
+def test_what_does_not_fit_is_offered_layer_by_layer_with_its_price(capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = asked(capsys, "llama-3.1-70b", "--gpu", "rtx-4090", "--weights-dtype", "q4_k_m", "-s", "8k", "-b", "1")
+    assert code == 1
+    assert "-ngl 42" in text
+    assert "each token reads" in text
+    command = next(line.strip() for line in text.splitlines() if line.strip().startswith("llama-server"))
+    layers = command.split("-ngl ")[1]
+    code, text = asked(
+        capsys, "llama-3.1-70b", "--gpu", "rtx-4090", "--weights-dtype", "q4_k_m", "-s", "8k", "-b", "1", "-ngl", layers
+    )
+    assert code == 0
+    assert f"{layers}/81 layers" in text
+    more = str(int(layers) + 1)
+    assert (
+        asked(capsys, "llama-3.1-70b", "--gpu", "rtx-4090", "--weights-dtype", "q4_k_m", "-s", "8k", "-b", "1", "-ngl", more)[0]
+        == 1
+    )
+
+
+def test_a_cache_in_host_memory_leaves_the_card_to_the_weights() -> None:
+    with_cache, without = laid(context="32k", gpu="rtx-4090"), laid(context="32k", gpu="rtx-4090", offload_kqv=False)
+    assert not with_cache.fits
+    assert without.fits
+    assert without.spread.host.lines[1].name == "cache"
+    assert without.spread.host.lines[1].bytes == 8 * 2**30
+
+
+def test_a_drafter_is_in_the_sum() -> None:
+    from kvplan import load
+
+    alone = laid("qwen3-8b", "rtx-4090", context="8k")
+    beside = laid("qwen3-8b", "rtx-4090", context="8k", draft=load("qwen3-0.6b"))
+    names = [line.name for line in beside.spread.places[0].lines]
+    assert "drafter" in names
+    assert beside.longest < alone.longest or alone.longest == alone.ceiling
+
+
+def test_a_projector_is_in_the_sum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mmproj.gguf"
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + text("general.architecture") + struct.pack("<I", 8) + text("clip")
+    tensor = text("v.blk.0.attn_q.weight") + struct.pack("<IQQIQ", 2, 1152, 4608, 0, 0)
+    path.write_bytes(head + tensor + b"\0" * (1152 * 4608 * 4 + 64))
+    code, shown = asked(
+        capsys,
+        "qwen3-8b",
+        "--gpu",
+        "rtx-4090",
+        "--weights-dtype",
+        "q4_k_m",
+        "-s",
+        "8k",
+        "-b",
+        "1",
+        "--mmproj",
+        str(path),
+        "-f",
+        "json",
+    )
+    assert code == 0
+    lines = json.loads(shown)["laid"][0]["spread"]["places"][0]["lines"]
+    (projector,) = [line for line in lines if line["name"] == "projector"]
+    assert projector["low"] > 1152 * 4608 * 4
+    assert f"{1152 * 4608 * 4 / MIB:.2f} MiB" in projector["source"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpu", "rtx-4090:2", "-ts", "3;1"], "is no share"),
+        (["--gpu", "rtx-4090:2", "-ngl", "many"], "n_gpu_layers"),
+        (["--gpu", "rtx-4090:17"], "at most 16 devices"),
+        (["--gpu", "rtx-4090:2", "--free", "1GiB,2GiB,3GiB"], "3 sizes for 2 devices"),
+        (["--gpu", "rtx-4090:2", "-ot", "(a+)+=CPU"], "repeats a repeat"),
+        (["--gpu", "rtx-4090:2", "--mmproj", "nowhere.gguf"], "cannot read"),
+        (["--gpu", "rtx-4090:2", "-ngl", "1", "--set", "n_gpu_layers=2"], "given twice"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = asked(capsys, "llama-3.1-8b", "--weights-dtype", "q4_k_m", "-b", "1", *arguments)
+    assert code in {1, 2, 3}
+    assert words in text
+    assert "Traceback" not in text
+
+
+def test_free_memory_by_card_moves_layers() -> None:
+    even = laid(context="8k")
+    uneven = laid(context="8k", free="23GiB,12GiB")
+    assert uneven.spread.places[0].blocks > even.spread.places[0].blocks
+    assert uneven.spread.places[1].room is not None
+    assert uneven.spread.places[1].room.bytes == 12 * 2**30
+
+
+def test_cards_stand_side_by_side() -> None:
+    found = cards_of("rtx-4090,rtx-3090:2", ())
+    assert [card.id for card in found] == ["rtx-4090-24gb", "rtx-3090-24gb", "rtx-3090-24gb"]
+    with pytest.raises(OptionError, match="at most 16"):
+        cards_of("rtx-4090:99", ())
+
+
+def test_every_option_of_places_is_typed() -> None:
+    options = LlamaCppOptions(
+        n_gpu_layers=-2, split_mode="none", tensor_split="3,1", main_gpu=1, device="CUDA1", cpu_moe=True, n_cpu_moe=2, fit=False,
+        override_tensor=r"\.ffn_.*=CPU", mmap=False, spec_type="draft-mtp", n_gpu_layers_draft=3,
+    )  # fmt: skip
+    assert options.placed == (
+        "-ngl all -sm none -ts 3,1 -mg 1 -dev CUDA1 --cpu-moe --n-cpu-moe 2 -ot '\\.ffn_.*=CPU' --no-mmap -fit off "
+        "--spec-type draft-mtp -ngld 3"
+    )
+
+
+def test_runs_of_numbers() -> None:
+    assert runs(()) == ""
+    assert runs((3,)) == "3"
+    assert runs((0, 1, 2, 4, 6, 7)) == "0-2, 4, 6-7"
