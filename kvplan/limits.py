@@ -31,6 +31,9 @@ CELLS: Final = 3_000  # of a table of capacities; each takes a hundredth of a se
 SERVERS_BYTES: Final = 4 * MIB  # of a file that starts servers
 SERVERS: Final = 2_000  # of one such file
 
+LIVE_BYTES: Final = 16 * MIB  # of one answer of a running server
+LIVE_SECONDS: Final = 15.0  # for all of them
+
 GGUF_HEADER_BYTES: Final = 128 * MIB  # of all parts together
 GGUF_KEYS: Final = 65_536
 GGUF_TENSORS: Final = 1_000_000

@@ -598,6 +598,47 @@ def enter_tiers(given: Any) -> object:
     return json.dumps(found, allow_nan=False)
 
 
+#: What servers say of themselves, by path (kvplan/engines/*/live.py).
+_SAID: tuple[dict[str, Any], ...] = (
+    {
+        "/version": {"version": "0.33.0"},
+        "/v1/models": {"data": [{"id": "chat", "root": "Qwen/Qwen3-8B", "max_model_len": 32768}]},
+        "/metrics": 'vllm:cache_config_info{block_size="16",gpu_memory_utilization="0.9",num_gpu_blocks="9"} 1.0\n',
+    },
+    {"/get_server_info": {"model_path": "Qwen/Qwen3-8B", "tp_size": 1, "max_total_num_tokens": 9, "internal_states": [{}]}},
+    {"/props": {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 4, "model_path": "a.gguf"}, "/slots": [{"id": 1}]},
+    {"/api/ps": {"models": [{"name": "qwen3:8b", "size_vram": 9, "context_length": 8192, "details": {}}]}, "/api/version": {}},
+    {"/v1/model": {"id": "Qwen3-8B", "parameters": {"max_seq_len": 8192, "cache_size": 32768, "cache_mode": "Q8"}}},
+)
+
+
+def make_said(r: random.Random) -> Any:
+    """A server's answers, their values or their bytes changed."""
+    found = mutated(r, r.choice(_SAID))
+    texts = (
+        {str(path): one if isinstance(one, str) else json.dumps(one) for path, one in found.items()}
+        if isinstance(found, dict)
+        else {}
+    )
+    return {
+        path: flipped(r, one.encode("utf-8", "replace")).decode("utf-8", "replace") if r.random() < 0.3 else one
+        for path, one in texts.items()
+    }
+
+
+def enter_said(answers: Any) -> object:
+    """What every engine reads out of them, and the prediction beside it."""
+    from kvplan.api.live import result_of
+    from kvplan.engines import live_askings
+
+    found = [(name, live) for name, asking in live_askings() for live in asking.read(answers)]
+    return [
+        result_of("x", name, live, "h100", None).to_dict()
+        for name, live in found[:2]
+        if "/" not in live.model.removeprefix("Qwen/")
+    ]
+
+
 DOORS: dict[str, Door] = {
     "config": Door(make_config, enter_config),
     "gguf": Door(make_gguf, enter_gguf),
@@ -615,6 +656,7 @@ DOORS: dict[str, Door] = {
     "install": Door(make_install, enter_install),
     "trace": Door(make_trace, enter_trace),
     "paste": Door(make_paste, enter_paste),
+    "said": Door(make_said, enter_said),
     "media": Door(make_media, enter_media),
     "tiers": Door(make_tiers, enter_tiers),
 }
@@ -630,6 +672,7 @@ SHARES = {
     "words": 2,
     "machine": 1,
     "paste": 4,
+    "said": 1,
 } | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace", "media", "tiers"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 

@@ -11,18 +11,19 @@ if TYPE_CHECKING:
     from kvplan.domain.machine import Learned
 
 FilesArg = Annotated[
-    list[Path],
+    list[str],
     typer.Argument(
         metavar="FILE...",
-        help="Recorded cases, one JSON object a line (docs/reference/audit.md), or an engine's log",
+        help="Recorded cases, one JSON object a line (docs/reference/audit.md), an engine's log, or http://HOST:PORT of a server",
         show_default=False,
     ),
 ]
-GpuOpt = Annotated[str | None, typer.Option("--gpu", metavar="NAME", help="The card of a log that does not tell it")]
+GpuOpt = Annotated[str | None, typer.Option("--gpu", metavar="NAME", help="The card of a log or server that does not tell it")]
 SaveOpt = Annotated[
     Path | None, typer.Option("--save", metavar="FILE", help="Keep what only that machine knows, for `--machine FILE`")
 ]
-ModelOpt = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="What a log is about")]
+ModelOpt = Annotated[str | None, typer.Option("--model", metavar="MODEL", help="What a log or server is about")]
+KeyOpt = Annotated[str | None, typer.Option("--api-key", metavar="KEY", help="What a server is asked with")]
 
 
 def audit(
@@ -32,9 +33,10 @@ def audit(
     save: SaveOpt = None,
     fmt: o.FormatOpt = None,
     output: o.Output = None,
+    api_key: KeyOpt = None,
     quiet: o.Quiet = False,
 ) -> int:
-    """Recorded cases or an engine's log against predictions.
+    """Recorded cases, an engine's log or a running server against predictions.
 
     Exit 0 when every case is exact, else 1.
     """
@@ -44,9 +46,17 @@ def audit(
     from kvplan.report.answers.audit import AuditAnswer
 
     learn: list[Learned] | None = None if save is None else []
-    total = sum(path.stat().st_size for path in files if path.is_file())
+    addresses = [name for name in files if name.lower().startswith(("http://", "https://"))]
+    paths = [Path(name) for name in files if name not in addresses]
+    total = sum(path.stat().st_size for path in paths if path.is_file())
     with progress("auditing", total, shown=not quiet) as advance:
-        found = asked(files, model=model, gpu=gpu, learn=learn, progress=advance)
+        found = asked(paths, model=model, gpu=gpu, learn=learn, progress=advance)
+    if addresses:
+        from kvplan.api.live import audit_live
+        from kvplan.engines.kernel.verdicts import Audit
+
+        live = [one for name in addresses for one in audit_live(name, gpu=gpu, model=model, key=api_key or "").results]
+        found = Audit(results=(*found.results, *live))
     if save is not None:
         _save(save, learn or [])
     show(AuditAnswer(found), fmt, output, quiet=quiet)

@@ -11,6 +11,7 @@ from kvplan.errors import OptionError, nearest, shown
 if TYPE_CHECKING:
     from kvplan.engines.kernel.commandline.commands import Commands
     from kvplan.engines.kernel.engine import Engine
+    from kvplan.engines.kernel.live import Asking
 
 #: Engine name -> what is known of it. A new engine is one folder and one name here.
 ABOUTS: Final[dict[str, About]] = {
@@ -133,6 +134,11 @@ def located(where: str) -> Any:
 def command_readers() -> "tuple[Commands, ...]":
     """The readers of command lines, of every engine that has them, in the order of the engines."""
     return tuple(located(found.commands) for found in ABOUTS.values() if found.commands)
+
+
+def live_askings() -> "tuple[tuple[str, Asking], ...]":
+    """How the running servers of every engine are asked that can be, by its name."""
+    return tuple((found.name, located(found.live)) for found in ABOUTS.values() if found.live)
 
 
 def engine_class(spec: str) -> "type[Engine]":

@@ -42,4 +42,5 @@ ABOUT: Final = About(
     audit="kvplan.engines.exllamav3.audit",
     tables="kvplan.engines.exllamav3.tables",
     commands="kvplan.engines.exllamav3.commandline:COMMANDS",
+    live="kvplan.engines.exllamav3.live:ASKING",
 )

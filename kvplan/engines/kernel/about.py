@@ -114,6 +114,7 @@ class About(Struct, frozen=True, kw_only=True):
     tables: str = ""
     commands: str = ""  # how its command lines are read
     spread: str = ""  # how it deals a model out to unequal devices and the host (`kernel/spreading.py`)
+    live: str = ""  # what its running server is asked
     suffixes: tuple[str, ...] = ()  # files that mean this engine: (".gguf",)
     owners: tuple[str, ...] = ()  # whose repositories mean it: ("mlx-community/",)
     default_on: tuple[str, ...] = ()  # makers of devices whose usual engine it is

@@ -44,4 +44,5 @@ ABOUT: Final = About(
     default_on=("apple",),
     commands="kvplan.engines.llama_cpp.commandline:COMMANDS",
     spread="kvplan.engines.llama_cpp.spread",
+    live="kvplan.engines.llama_cpp.live:ASKING",
 )

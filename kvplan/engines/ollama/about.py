@@ -29,4 +29,5 @@ ABOUT: Final = About(
     audit="kvplan.engines.ollama.audit",
     logs="kvplan.engines.ollama.log",
     commands="kvplan.engines.ollama.commandline:COMMANDS",
+    live="kvplan.engines.ollama.live:ASKING",
 )

@@ -81,4 +81,5 @@ ABOUT: Final = About(
     field_logs="kvplan.engines.sglang.audit.fieldlog",
     tables="kvplan.engines.sglang.tables",
     commands="kvplan.engines.sglang.commandline:COMMANDS",
+    live="kvplan.engines.sglang.live:ASKING",
 )

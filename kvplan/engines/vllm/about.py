@@ -81,4 +81,5 @@ ABOUT: Final = About(
     field_logs="kvplan.engines.vllm.audit.fieldlog",
     tables="kvplan.engines.vllm.tables",
     commands="kvplan.engines.vllm.commandline:COMMANDS",
+    live="kvplan.engines.vllm.live:ASKING",
 )
