@@ -306,7 +306,8 @@ def replay(
         raise Refused(f"{q.engine} reserves no pool that requests wait for")
     one = _mean_blocks(prepared, pool, traffic)
     rows = [own for own in shares(traffic, replicas, route) if len(own)]
-    outcome = together(list(run(_whole(server), [traffic.part(own) for own in rows])), rows, len(traffic))
+    parts = [traffic] if len(rows) == 1 else [traffic.part(own) for own in rows]
+    outcome = together(list(run(_whole(server), parts)), rows, len(traffic))
     needed, note = None, "not looked for"
     if search:
         needed, note = _needed(server, traffic, outcome, replicas, route, run)

@@ -52,12 +52,16 @@ def test_hashes_of_json_lines_csv_and_parquet_are_one(tmp_path: Path) -> None:
     found = read(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "t.jsonl")
     assert found.unit == "ms"
     assert found.traffic.hash_tokens == 512
-    assert found.traffic.names(1) == [0, 1, 2]
+    assert found.traffic.names(1) == [7, 8, 9]
     assert found.traffic.output.tolist() == [5, 1]
     assert any("one token" in note for note in found.notes)
     text = "timestamp,input_length,output_length,hash_ids\n" + "".join(
         f'{r["timestamp"]},{r["input_length"]},{r["output_length"]},"{r["hash_ids"]}"\n' for r in rows
     )
+    words = (
+        json.dumps(rows[0] | {"hash_ids": ["x7", "x8"]}) + "\n" + json.dumps(rows[1] | {"hash_ids": ["x7", "x8", "x9"]}) + "\n"
+    )
+    assert read(tmp_path, words, "words.jsonl").traffic.names(1) == [0, 1, 2]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     for other in (read(tmp_path, text), read_trace(tmp_path / "t.parquet")):
         assert [other.traffic.names(i) for i in (0, 1)] == [found.traffic.names(i) for i in (0, 1)]

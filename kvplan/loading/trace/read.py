@@ -188,7 +188,7 @@ class _Where:
         ):
             row = int(np.flatnonzero(np.cumsum(counts) > _first_null(flat))[0]) if flat.null_count else 0
             raise self.bad(row, f"`{printable(name, 40)}` holds something that is no hash")
-        coded = np.asarray(flat.dictionary_encode().indices).astype(np.int64)
+        coded = _coded(flat)
         offsets = np.concatenate(([0], np.cumsum(counts)))
         if not len(coded):
             return None, None, 0
@@ -214,6 +214,14 @@ class _Where:
             if most >= _HASH_TOKENS:
                 return _HASH_TOKENS
         return 1 << (least - 1).bit_length()
+
+
+def _coded(values: Any) -> np.ndarray[Any, Any]:
+    """Hashes as numbers: whole numbers as they are, texts by their order."""
+    try:
+        return np.asarray(values.cast(pa.int64()))
+    except pa.ArrowException:
+        return np.asarray(values.dictionary_encode().indices).astype(np.int64)
 
 
 def _first_null(values: Any) -> int:
