@@ -28,6 +28,7 @@ ROWS: Final[Mapping[str, Row]] = {
         types=("llava",),
         source="llava/processing_llava.py, clip/image_processing_clip.py; files of LLaVA 1.5",
         image=image(r.clip, crop_size=_square(336), patch_size=_patch(14)),
+        processor={"vision_feature_select_strategy": config("vision_feature_select_strategy", default="default")},
     ),
     "gemma3": Row(
         types=("gemma3", "shieldgemma2"),

@@ -104,6 +104,7 @@ ROWS: Final[Mapping[str, Row]] = {
             patch_size=_patch(14),
             image_grid_pinpoints=config("image_grid_pinpoints", default=_LLAVA_NEXT),
         ),
+        processor={"vision_feature_select_strategy": config("vision_feature_select_strategy", default="default")},
     ),
     "llava_next_video": Row(
         types=("llava_next_video",),
@@ -122,6 +123,7 @@ ROWS: Final[Mapping[str, Row]] = {
             crop_size=_square(336),
             patch_size=_patch(14),
         ),
+        processor={"vision_feature_select_strategy": config("vision_feature_select_strategy", default="default")},
     ),
     "granite_vision": Row(
         types=(),
@@ -133,6 +135,7 @@ ROWS: Final[Mapping[str, Row]] = {
             image_grid_pinpoints=config("image_grid_pinpoints", default=_GRANITE),
         ),
         assumed=True,
+        processor={"vision_feature_select_strategy": config("vision_feature_select_strategy", default="full")},
     ),
     "llava_onevision": Row(
         types=("llava_onevision",),
