@@ -50,6 +50,7 @@ HANDED_ON = {
     "kvplan.questions.audit": "an auditor, named by an About or in `_OTHERS`",
     "kvplan.questions.audit.fieldlog": "an About's `field_logs`",
     "kvplan.questions.audit.logs": "an About's `logs`",
+    "kvplan.questions.media": "an About's `media`",
     "kvplan.questions.validate.library_model": "a module of transformers",
     "kvplan.report.answers.estimate": "an About's `tables`",
     "kvplan.report.answers.reserve": "an About's `tables`",
