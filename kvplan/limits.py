@@ -33,6 +33,8 @@ SERVERS: Final = 2_000  # of one such file
 
 LIVE_BYTES: Final = 16 * MIB  # of one answer of a running server
 LIVE_SECONDS: Final = 15.0  # for all of them
+INSTALL_BYTES: Final = MIB  # a manifest of a local install, or a blob beside the model
+INSTALL_LAYERS: Final = 256
 
 GGUF_HEADER_BYTES: Final = 128 * MIB  # of all parts together
 GGUF_KEYS: Final = 65_536

@@ -6,7 +6,7 @@ Strangers' files: bounded, regular, read once. What a manifest means is the engi
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -15,8 +15,7 @@ from kvplan.engines import ABOUTS, located
 from kvplan.errors import UnknownModel
 from kvplan.files import read_bounded
 from kvplan.gguf.header import read_header
-
-_MANIFEST_BYTES: Final = 2**20
+from kvplan.limits import INSTALL_BYTES
 
 
 def load_installed(text: str, *, infer: bool = False) -> Model | None:
@@ -94,7 +93,7 @@ def _home() -> Path:
 
 
 def _read(path: Path, what: str) -> bytes:
-    return read_bounded(path, _MANIFEST_BYTES, UnknownModel, what)
+    return read_bounded(path, INSTALL_BYTES, UnknownModel, what)
 
 
 def _load(module: Any, found: Any, *, infer: bool) -> Model:

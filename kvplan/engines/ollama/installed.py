@@ -15,11 +15,11 @@ from kvplan.domain.origin import Settings
 from kvplan.engines.ollama.environment import environment
 from kvplan.engines.ollama.names import Name, blob_path, manifest_path, parse_name
 from kvplan.errors import UnknownModel, printable
+from kvplan.limits import INSTALL_LAYERS
 
 #: Where a server keeps its models that runs as a service of its own.
 _SERVICE: Final = "/usr/share/ollama/.ollama/models"
 _KIND: Final = "application/vnd.ollama.image."
-_LAYERS: Final = 256
 #: What is said of a model whose layers are tensors, not a GGUF file.
 _TENSORS: Final = "its weights are no GGUF file (Ollama runs it with MLX), and what that allocates is not predicted"
 
@@ -90,7 +90,7 @@ def read_manifest(data: bytes, models: str, text: str) -> Found:
     """
     where = f"the manifest of {printable(text, 120)}"
     manifest = Settings(_object(data, where), where)
-    layers = manifest.items("layers", most=_LAYERS)
+    layers = manifest.items("layers", most=INSTALL_LAYERS)
     paths: dict[str, str] = {}
     adapters, size = 0, 0
     for number, layer in enumerate(layers):

@@ -88,7 +88,7 @@ def engine_listing(wanted: Sequence[About] = tuple(ABOUTS.values()), *, options:
                 "version": found.latest,
                 "predicted": found.predicted,
                 "options": [{**option._asdict(), "shared": shared.get(option.name, "")} for option in every],
-                "recorded": sorted(records(found).kinds),
+                "recorded": sorted(records(ABOUTS[found.behind] if found.behind else found).kinds),
             }
         )
     table = _options_table(rows) if options else _engines_table(rows)
