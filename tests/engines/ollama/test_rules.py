@@ -136,3 +136,21 @@ def test_sizes_are_printed_in_one_word_and_its_unit(size: int) -> None:
     number, _, unit = human_bytes(size).partition(" ")
     assert unit in {"B", "KB", "MB", "GB", "TB"}
     assert float(number) >= 0
+
+
+@pytest.mark.parametrize(
+    ("file_gib", "num_ctx", "batch"),
+    [
+        (1, 8192, 1024),
+        (16.9, 8192, 1024),  # 17.9 of 24 GiB with the cache: less than 75 %
+        (17.1, 8192, 512),
+        (9, 40000, 2048),
+        (9.6, 40000, 1024),  # 14.5 of 24: more than 60 %
+        (13.2, 40000, 512),
+        (30, 8192, 512),
+    ],
+)
+def test_a_batch_is_lowered_where_the_guess_leaves_too_little(file_gib: float, num_ctx: int, batch: int) -> None:
+    subject = Subject(keys=KEYS, file_bytes=int(file_gib * GIB))
+    found = start(subject, environment({}, "/"), (CARD,), {"num_ctx": num_ctx}, System(total=64 * GIB, free=64 * GIB))
+    assert found.launches[0].batch == batch
