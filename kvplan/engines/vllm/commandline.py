@@ -84,8 +84,9 @@ class VllmCommands(Commands):
         """The entrypoint: `vllm serve`, up to 0.11.0 the module; images of others whose words begin with `serve` start `vllm`."""
         if words and words[0].text == "serve":
             return ("vllm",)
-        if "vllm-openai" not in found.name and (found.name != "vllm" and "vllm-cpu" not in found.name):
-            return None
+        ours = "vllm-openai" in found.name or found.name == "vllm" or "vllm-cpu" in found.name
+        if not ours and not (words and words[0].text.startswith("--")):
+            return None  # images of others start what they like; flags alone are the server's
         if words and not is_flag(words[0].text) and program_name(words[0]) in {"sh", "bash", "sleep", "ray", "tail"}:
             return None
         if version and release_key(version) < _SERVE_IMAGE:

@@ -121,7 +121,11 @@ def _found(source: Source) -> tuple[list[Server], tuple[str, ...]]:
             return _all(shell.found(source), source)
     try:
         roots = documents(source.text)
-    except YamlError:
+    except YamlError as problem:
+        if source.file.endswith(_YAML) and "{{" in source.text:
+            raise YamlError(
+                "a template of a Helm chart, not a manifest", hint="render it: `helm template CHART | kvplan check - --gpu NAME`"
+            ) from problem
         if source.file.endswith(_YAML):
             raise
         return _all(shell.found(source), source)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kvplan.errors import InputError
 from kvplan.loading.servers.read import servers_of
 
 
@@ -172,3 +173,15 @@ def test_two_hundred_servers_take_no_more_than_their_number() -> None:
 
 def test_the_json_form_has_plain_values_alone() -> None:
     json.dumps(read("vllm serve a/b --max-num-seqs 4"), allow_nan=False)
+
+
+def test_a_template_is_told_from_a_manifest() -> None:
+    with pytest.raises(InputError, match="template of a Helm chart") as caught:
+        servers_of("{{- range .Values.models }}\nkind: Deployment\n{{- end }}\n", "deployment.yaml")
+    assert "helm template" in caught.value.hint
+
+
+def test_numbers_of_others_images_name_no_release() -> None:
+    assert "version" not in one("docker run opea/vllm-gaudi:1.22.0 --model a/b")
+    assert "version" not in one("docker run rocm/vllm:rocm6.4.1_vllm_0.9.1 vllm serve a/b")
+    assert one("docker run audar-vllm:0.24.0 --model /model")["version"] == "0.24.0"

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
-from kvplan.engines.kernel.commandline.flags import at_release, flags_of, release_seen
+from kvplan.engines.kernel.commandline.flags import at_release, flags_of, release_key, release_seen
 from kvplan.engines.kernel.commandline.told import Told
 from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Image, Word, image
 
@@ -157,7 +157,10 @@ class Commands:
     def tagged(self, tag: str) -> str:
         """The release that a tag names."""
         found = _RELEASE.match(tag)
-        return found[1] if found else ""
+        if found is None:
+            return ""
+        newest = release_key(flags_of(self.folder).latest)[0]  # 1.22.0 of somebody's image is no release of an engine at 0.33
+        return found[1] if release_key(found[1])[0] <= max(newest, 1 if newest else 0) else ""
 
 
 def program_name(word: Word) -> str:

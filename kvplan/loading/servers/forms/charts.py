@@ -22,8 +22,10 @@ _SWITCHES: Final = {
     "enablePrefixCaching": ("--enable-prefix-caching", "--no-enable-prefix-caching"),
     "enableChunkedPrefill": ("--enable-chunked-prefill", "--no-enable-chunked-prefill"),
 }
-_URL: Final = re.compile(r"(?:hf|huggingface)://(.+)")
-_SERVE: Final = "vllmServe"  # llm-d's modelCommand
+_URL: Final = re.compile(r"(?:hf|huggingface)://(.+)|pvc\+hf://[^/]+/(.+)")
+#: llm-d's modelCommand: the server, or the image's own entrypoint with the chart's --model.
+_SERVE: Final = "vllmServe"
+_IMAGE: Final = "imageDefault"
 
 
 def reads(root: Node) -> bool:
@@ -95,8 +97,9 @@ def _role(root: Map, role: str) -> Iterator[Call]:
         given = list(words(one.get("args"), environment))
         parallel = part.text("parallelism", "tensor")
         call = Call(words=(), environment=environment, image=one.text("image"), gpus=container_cards(one), place=role, line=line)
-        if one.text("modelCommand") == _SERVE:
-            model = Word(address[1] if address else uri, line)
+        own = one.text("modelCommand") == _IMAGE and "sim" not in one.text("image")  # its simulator holds no model
+        if one.text("modelCommand") == _SERVE or own:
+            model = Word((address[1] or address[2]) if address else uri, line)
             start = list(reader.serving(model))
             start += [Word("--tensor-parallel-size", line), Word(parallel, line)] if parallel else []
             yield from contained(call, (*start, *given), (), shell_calls)
