@@ -60,7 +60,7 @@ def _notes(prepared: Prepared, found: Tiers, caches: int) -> Iterator[str]:
     if wanted and not below:
         yield f"kvplan knows no tier of {prepared.engine.name} below the device"
     if not wanted and not below:
-        yield "the GPU's cache alone: give a budget below it with «host» or «disk»"
+        yield "give a budget below the GPU with «host» or «disk»" if ask.sessions else "what was set keeps nothing below the GPU"
     if caches > 1:
         yield f"budgets are of one of {caches} servers (or data ranks), each with tiers of its own"
     yield from _better(found)

@@ -332,6 +332,7 @@ def test_a_receipt_shows_what_the_options_ask_of_the_host(capsys: pytest.Capture
 NOT_TAKEN = [
     ("vllm", {"kv_transfer_config": "{"}, "expected a JSON object with `kv_connector`"),
     ("vllm", {"kv_transfer_config": "[" * 100_000}, "expected a JSON object with `kv_connector`"),
+    ("vllm", {"kv_transfer_config": "[]"}, "expected a JSON object with `kv_connector`"),
     ("vllm", {"kv_transfer_config": '{"kv_connector": 7}'}, "expected a JSON object with `kv_connector`"),
     ("vllm", {"kv_offloading_size": "nan"}, "kv_offloading_size"),
     ("vllm", {"kv_offloading_size": "-1"}, "must be above 0"),
@@ -348,3 +349,56 @@ NOT_TAKEN = [
 def test_options_that_are_none_are_refused(engine: str, options: dict[str, str], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         make_engine(engine, options)
+
+
+def checked(*words: str, **variables: str) -> dict[str, Tier]:
+    """The tiers of a pasted command line below its device."""
+    (one,) = kvplan.check(command=words, variables=variables, gpu="h100").servers
+    answer = one.outcome.receipt or one.outcome.fit
+    assert answer is not None
+    assert answer.tiers is not None
+    return {row.tier: row for row in answer.tiers.rows if row.place != "device"}
+
+
+def test_a_pasted_command_line_tells_its_tiers() -> None:
+    serve = ("vllm", "serve", "Qwen/Qwen3-14B", "--max-model-len", "32768")
+    assert checked(*serve, "--kv-offloading-size", "100")["vllm-offload"].budget_bytes == 100 * GIB
+    worker = '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}'
+    assert checked(*serve, "--kv-transfer-config", worker)["lmcache"].budget_bytes == 5 * GIB
+    sized = checked(*serve, "--kv-transfer-config", worker, LMCACHE_MAX_LOCAL_CPU_SIZE="20", LMCACHE_MAX_LOCAL_DISK_SIZE="50")
+    assert {name: row.budget_bytes for name, row in sized.items()} == {"lmcache": 20 * GIB, "lmcache-disk": 50 * GIB}
+    own = worker[:-1] + ', "kv_connector_extra_config": {"lmcache.max_local_cpu_size": 40, "lmcache.chunk_size": 512}}'
+    row = checked(*serve, "--kv-transfer-config", own, LMCACHE_MAX_LOCAL_CPU_SIZE="20")["lmcache"]
+    assert (row.budget_bytes, row.tokens % 512) == (40 * GIB, 0)  # what the connector is told wins
+    block = '{"kv_connector": "DynamoConnector", "kv_role": "kv_both"}'
+    kvbm = checked(*serve, "--kv-transfer-config", block, DYN_KVBM_CPU_CACHE_GB="20")["kvbm"]
+    assert 20 * 10**9 - GIB < kvbm.budget_bytes <= 20 * 10**9
+    llama = ("llama-server", "-hf", "Qwen/Qwen3-14B-GGUF:Q4_K_M", "-c", "8192", "--cache-ram", "4096")
+    assert checked(*llama)["prompt-cache"].budget_bytes == 4 * GIB
+
+
+def test_a_variable_without_a_value_leaves_the_gpu_decided(capsys: pytest.CaptureFixture[str]) -> None:
+    connector = """'{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}'"""
+    variables = "LMCACHE_MAX_LOCAL_CPU_SIZE=$SIZE LMCACHE_CONFIG_FILE=/etc/lmcache.yaml"
+    text = f"export {variables}\nvllm serve Qwen/Qwen3-14B --kv-transfer-config {connector}\n"
+    (one,) = kvplan.check(text=text, gpu="h100").servers
+    assert one.outcome.status == "starts"
+    (said,) = (note for note in one.notes if note.startswith("not counted: "))
+    assert "LMCACHE_CONFIG_FILE" in said
+    assert "LMCACHE_MAX_LOCAL_CPU_SIZE" in said
+    assert main(["check", "--gpu", "h100", "--", "vllm", "serve", "Qwen/Qwen3-14B", "--kv-offloading-size", "100"]) == 0
+    assert "below the GPU" in capsys.readouterr().out
+
+
+def test_a_transfer_config_without_a_connector_is_none() -> None:
+    for text in ("{}", '{"kv_connector": null}'):
+        assert below("vllm", "llama-3.1-8b", asked(None), kv_transfer_config=text) == {}
+
+
+def test_checkpoints_stay_without_a_prompt_cache() -> None:
+    told = TierAsk(tokens=32_768, slots=4)
+    none = below("llama.cpp", "qwen3.5-27b", told, cache_ram=0)
+    assert list(none) == ["checkpoints"]
+    assert none["checkpoints"].beside_bytes == 4 * 32 * 156_894_364
+    assert "no limit is set" in below("llama.cpp", "qwen3.5-27b", told, cache_ram=-1)["prompt-cache"].refused
+    assert below("llama.cpp", "qwen3.5-27b", told, cache_ram=0, ctx_checkpoints=0) == {}

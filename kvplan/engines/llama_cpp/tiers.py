@@ -130,36 +130,21 @@ def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
     if options.frontend != "server" or (not asked and ask.disk_bytes is not None):
         return
     told = ask.host_bytes // MIB if ask.host_bytes is not None else options.cache_ram
-    flags = f"--cache-ram {told}" if asked else ""
-    if told <= 0:
-        return
     try:
         context = on.context(ask.tokens, slots)
     except Refused as problem:
-        yield Tier(tier="prompt-cache", title="prompt cache", place="host", budget_bytes=told * MIB, refused=problem.reason)
+        budget = max(told, 0) * MIB
+        yield Tier(tier="prompt-cache", title="prompt cache", place="host", budget_bytes=budget, refused=problem.reason)
         return
     one = saved(on.hparams, context, ask.tokens)
     each = 0 if options.keeps_all and on.hparams.has_swa else one.checkpoint
-    fewest, most = checkpoints_of(ask.tokens, options.ctx_checkpoints) if each else (0, 0)
-    entry, small = one.whole + most * each, one.whole + fewest * each
-    count, budget = told * MIB // entry, told * MIB
-    yield Tier(
-        tier="prompt-cache",
-        title="prompt cache",
-        place="host",
-        budget_bytes=budget,
-        used_bytes=count * entry,
-        tokens=count * ask.tokens,
-        sessions=count,
-        sessions_high=budget // small if small < entry else None,
-        session_bytes=entry,
-        returned_tokens=ask.tokens,
-        evidence=on.evidence(),
-        flags=flags,
-        notes=tuple(_prompt_notes(one, each, fewest, most, slots * options.ctx_checkpoints * each)),
-    )
-    if each:
-        live = slots * options.ctx_checkpoints * each
+    live = slots * options.ctx_checkpoints * each
+    if told < 0:
+        words = f"no limit is set (--cache-ram {told}): an entry of {ask.tokens:,} tokens is at least {one.whole:,} bytes"
+        yield Tier(tier="prompt-cache", title="prompt cache", place="host", budget_bytes=0, refused=words)
+    if told > 0:
+        yield _prompt_row(on, ask, one, each, told * MIB, live)
+    if live:
         yield Tier(
             tier="checkpoints",
             title=f"checkpoints of {slots} slots",
@@ -175,6 +160,28 @@ def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
                 f"a checkpoint is {each:,} bytes ({each / MIB:.1f} MiB), and every slot keeps up to {options.ctx_checkpoints}",
             ),
         )
+
+
+def _prompt_row(on: LlamaCppOn, ask: TierAsk, one: Saved, each: int, budget: int, live: int) -> Tier:
+    """What the prompt cache keeps in a budget: whole states, each with the checkpoints that its slot made."""
+    fewest, most = checkpoints_of(ask.tokens, on.engine.options.ctx_checkpoints) if each else (0, 0)
+    entry, small = one.whole + most * each, one.whole + fewest * each
+    count = budget // entry
+    return Tier(
+        tier="prompt-cache",
+        title="prompt cache",
+        place="host",
+        budget_bytes=budget,
+        used_bytes=count * entry,
+        tokens=count * ask.tokens,
+        sessions=count,
+        sessions_high=budget // small if small < entry else None,
+        session_bytes=entry,
+        returned_tokens=ask.tokens,
+        evidence=on.evidence(),
+        flags=f"--cache-ram {budget // MIB}" if ask.host_bytes is not None else "",
+        notes=tuple(_prompt_notes(one, each, fewest, most, live)),
+    )
 
 
 def _prompt_notes(one: Saved, each: int, fewest: int, most: int, live: int) -> Iterator[str]:

@@ -98,8 +98,11 @@ def tiers(on: MlxLmOn, ask: TierAsk) -> Iterator[Tier]:
 
 
 def _notes(on: MlxLmOn, ask: TierAsk, entry: int, budget: int) -> Iterator[str]:
-    kept = min(ENTRIES, budget // max(entry, 1))
-    yield f"--prompt-cache-size is {ENTRIES} entries where nobody says: {kept} sessions, {kept * entry:,} bytes"
+    if ask.host_bytes is not None:
+        kept = min(ENTRIES, budget // max(entry, 1))
+        yield f"--prompt-cache-size is {ENTRIES} entries where nobody says: {kept} sessions, {kept * entry:,} bytes"
+    else:
+        yield f"--prompt-cache-size is {on.engine.options.prompt_cache_size} entries, of any length"
     if not trimmed(on, ask.tokens):
         yield "an entry cannot be cut back (full windows, states): a conversation leaves one entry a turn, not one in all"
     yield "the limit is looked at when a request of a batch comes in, and running batches count in it"

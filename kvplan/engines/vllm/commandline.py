@@ -17,6 +17,7 @@ from kvplan.engines.kernel.commandline.parser import Given, Style, is_flag, scan
 from kvplan.engines.kernel.commandline.told import Told
 from kvplan.engines.kernel.commandline.values import BadValue, json_value
 from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Image, Word, words
+from kvplan.engines.vllm.typed import ENVIRONMENT
 
 _FOLDER: Final = "kvplan.engines.vllm"
 _MODULES: Final = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
@@ -31,6 +32,10 @@ _CONFIG: Final = (".yaml", ".yml")
 #: Keys of the speculative config -> the rest of the names of the flags that set them (`--spec-method`).
 _SPEC: Final = {"method": "method", "model": "model", "num_speculative_tokens": "tokens"}
 _LEVELS: Final = 8  # of dotted keys
+#: Variables that size tiers in ways that kvplan does not count: files and numbers of blocks.
+_TIERS_ELSEWHERE: Final = (
+    "LMCACHE_CONFIG_FILE", "DYN_KVBM_CPU_CACHE_OVERRIDE_NUM_BLOCKS", "DYN_KVBM_DISK_CACHE_OVERRIDE_NUM_BLOCKS",
+)  # fmt: skip
 
 
 def _dashed(name: str) -> str:
@@ -52,12 +57,14 @@ class VllmCommands(Commands):
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS", "VLLM_MLA_DISABLE",
         "VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE", "VLLM_FUSED_MOE_CHUNK_SIZE", "VLLM_MM_INPUT_CACHE_GIB",
         "VLLM_MAX_TOKENS_PER_EXPERT_FP4_MOE", "VLLM_USE_V2_MODEL_RUNNER", "VLLM_ENABLE_V1_MULTIPROCESSING", *ALLOCATOR,
+        *ENVIRONMENT.values(), *_TIERS_ELSEWHERE,
     )  # fmt: skip
 
     container: ClassVar[str] = "vllm/vllm-openai:v{version}"
     settable: ClassVar[Mapping[str, str]] = {
         "VLLM_PP_LAYER_PARTITION": "pp_layer_partition",
         "VLLM_KV_CACHE_LAYOUT": "kv_cache_layout",
+        **{name: option for option, name in ENVIRONMENT.items()},
     }
     renamed: ClassVar[Mapping[str, str]] = {"cuda_graph_sizes": "cudagraph_capture_sizes"}
     without_bytes: ClassVar[frozenset[str]] = frozenset(
@@ -143,7 +150,9 @@ class VllmCommands(Commands):
         short = {key: given.pop(f"spec_{name}") for key, name in _SPEC.items() if f"spec_{name}" in given}
         if short:
             given["speculative_config"] = drafted = {**(drafted if isinstance(drafted, dict) else {}), **short}
-        found = super().asked(given, environment, known)
+        open_ended = [name for name in ENVIRONMENT.values() if environment.get(name) == UNRESOLVED]
+        found = super().asked(given, {name: value for name, value in environment.items() if name not in open_ended}, known)
+        found.not_counted += open_ended  # host memory: what the card holds does not depend on it
         if isinstance(compiled, dict):
             for key, value in compiled.items():
                 if key in {"cudagraph_mode", "cudagraph_capture_sizes", "max_cudagraph_capture_size"}:

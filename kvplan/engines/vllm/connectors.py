@@ -49,8 +49,8 @@ def connector(options: VllmOptions) -> Connector | None:
     return parse(options.kv_transfer_config) if options.kv_transfer_config.strip() else None
 
 
-def parse(text: str) -> Connector:
-    """`--kv-transfer-config` from its JSON.
+def parse(text: str) -> Connector | None:
+    """`--kv-transfer-config` from its JSON; None where it names no connector, which vLLM takes as none (`KVTransferConfig`).
 
     Raises:
         OptionError: not a JSON object with the name of a connector.
@@ -59,6 +59,8 @@ def parse(text: str) -> Connector:
         data: Any = json.loads(text)
     except (ValueError, RecursionError):
         data = None
+    if isinstance(data, dict) and data.get("kv_connector") is None:
+        return None
     return _read(data, deep=True)
 
 

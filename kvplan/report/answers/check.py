@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from kvplan.errors import printable
 from kvplan.questions.check import Check, Checked
+from kvplan.report.answers import tiers
 from kvplan.report.answers.fit import budget_table
 from kvplan.report.answers.receipt import beside_table, ledger_table
 from kvplan.report.answers.servers import cards, heading
@@ -82,6 +83,9 @@ def _blocks(one: Checked) -> Iterator[Block]:
             yield beside
     elif found.fit is not None and not found.fit.not_predicted:
         yield budget_table(found.fit)
+    answer = found.receipt or found.fit
+    if answer is not None and answer.tiers is not None:
+        yield from tiers.blocks(answer.tiers)
     notes = [*helps(one), *one.notes, *found.notes]
     if one.beside:
         notes.insert(0, f"starts after {', '.join(map(printable, one.beside))} on the same cards")

@@ -54,7 +54,8 @@ def table(found: Tiers) -> Table:
 
 def _cells(row: Tier, found: Tiers, mark: str, *, several: bool, beside: bool) -> tuple[Cell, ...]:
     ask = found.ask
-    sessions: Cell = row.sessions if row.sessions_high is None else f"{row.sessions:,}-{row.sessions_high:,}"
+    most = row.sessions_high
+    sessions: Cell = row.sessions if most is None or most == row.sessions else f"{row.sessions:,}-{most:,}"
     return (
         mark,
         row.tier,

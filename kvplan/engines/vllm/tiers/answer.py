@@ -6,7 +6,7 @@ kinds of memory, else where its source was read. Without a budget, what the opti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -23,6 +23,8 @@ from kvplan.units import GIB, MIB
 _POOL_STEP: Final = 64 * MIB  # by which LMCache's server grows
 _PRIMARY: Final = 8 * GIB  # of host memory before a disk, where nobody says
 _SIMPLE_GIB: Final = 8  # cpu_bytes_to_use of the simple connector where nobody says
+_MOST_GIB: Final = 2**30  # that a size of the options may be
+_MOST_CHUNK: Final = 2**20  # tokens
 _DISK_GIB: Final = 100  # disk_capacity_bytes of each rank
 
 
@@ -86,14 +88,29 @@ def _told(on: VllmOn, tokens: int, found: Connector) -> Iterator[Tier]:
         words = "kvplan is not told the server's --l1-size-gb: `kvplan reserve … --host SIZE` says what a size holds"
         yield refused("lmcache-mp", "LMCache server", 0, words)
     elif found.name == "LMCacheConnectorV1":
-        chunk = options.lmcache_chunk_size
-        if options.lmcache_local_cpu:
-            yield worker_row(on, tokens, options.lmcache_max_local_cpu_size, chunk=chunk)
-        if options.lmcache_max_local_disk_size:
-            yield worker_row(on, tokens, options.lmcache_max_local_disk_size, chunk=chunk, disk=True)
+        yield from _workers(on, tokens, extra)
     elif found.name == "MultiConnector":
         for child in found.children:
             yield from _told(on, tokens, child)
+
+
+def _workers(on: VllmOn, tokens: int, extra: Mapping[str, Any]) -> Iterator[Tier]:
+    """LMCache in the worker: its variables, and `lmcache.` keys of the connector, which win (vllm_v1_adapter.py)."""
+    options = on.engine.options
+    asked = told(extra, "lmcache.chunk_size") or 0
+    chunk = asked if 0 < asked <= _MOST_CHUNK else options.lmcache_chunk_size
+    local = extra.get("lmcache.local_cpu", options.lmcache_local_cpu)
+    if local is not False:
+        yield worker_row(on, tokens, _gib(extra, "lmcache.max_local_cpu_size", options.lmcache_max_local_cpu_size), chunk=chunk)
+    disk = _gib(extra, "lmcache.max_local_disk_size", options.lmcache_max_local_disk_size)
+    if disk:
+        yield worker_row(on, tokens, disk, chunk=chunk, disk=True)
+
+
+def _gib(extra: Mapping[str, Any], name: str, other: float) -> float:
+    """A size in GiB of `kv_connector_extra_config`; `other` where it is not said, or no size."""
+    value = extra.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST_GIB else other
 
 
 def _simple(on: VllmOn, tokens: int, extra: Any) -> Tier:
