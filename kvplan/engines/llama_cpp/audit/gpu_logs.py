@@ -26,7 +26,7 @@ from kvplan.gguf.hparams import Hparams
 from kvplan.units import MIB
 
 _PRINTED: Final = ("kv_mib_printed", "state_mib_printed")
-_BACKENDS: Final = {backend.name: backend for backend in (CUDA, ROCM, VULKAN, SYCL, METAL)} | {"Metal": METAL}
+BACKENDS: Final = {backend.name: backend for backend in (CUDA, ROCM, VULKAN, SYCL, METAL)} | {"Metal": METAL}
 _MOST: Final = 16
 _ON_HOST: Final = re.compile(r"(?:CPU|CPU_Mapped|\w+_Host) model buffer size =\s*(\d{1,9}\.\d\d) MiB")
 #: Eighths of a byte that an element of a weight takes at least and at most, where the file is not known.
@@ -180,7 +180,7 @@ def _devices(case: Case, names: Sequence[str]) -> tuple[Device, ...]:
     }
     found = []
     for name in names:
-        backend = _BACKENDS.get(name.rstrip("0123456789"), Backend(name=name, events=True, offloads=True))
+        backend = BACKENDS.get(name.rstrip("0123456789"), Backend(name=name, events=True, offloads=True))
         size = free.get(name, 24 * 1024) * MIB
         found.append(Device(name=name, backend=backend, total_bytes=size, free_bytes=size))
     return tuple(found)
