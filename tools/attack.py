@@ -639,6 +639,72 @@ def enter_said(answers: Any) -> object:
     ]
 
 
+#: What a process says that ran a stranger's class.
+SEEN: dict[str, Any] = {
+    "seen": {
+        "facts": {"name": "M", "dtype": "bfloat16", "layers": 2, "attention_heads": 4, "max_tokens": 512,
+                  "numbers": {"window": 9}},
+        "points": [
+            {
+                "batch_size": batch, "seq_len": tokens, "prompt_len": tokens - 1, "check": tokens == 11,
+                "held": [
+                    {
+                        "path": ["layers", f"#{layer}/2", name], "shape": [batch, 2, min(tokens, window), 8], "dtype": "bfloat16",
+                        "view_bytes": batch * 32 * min(tokens, window), "storage_bytes": batch * 32 * min(tokens, window),
+                    }
+                    for layer, window in enumerate((9, 9**9))
+                    for name in ("keys", "values")
+                ],
+            }
+            for batch, tokens in ((2, 3), (2, 4), (2, 8), (2, 25), (3, 8), (1, 11))
+        ],
+    }
+}  # fmt: skip
+
+
+def make_seen(r: random.Random) -> bytes:
+    """A mutated answer of the process that `kvplan measure` starts."""
+    raw = json.dumps(mutated(r, SEEN)).encode()
+    return flipped(r, raw) if r.random() < 0.2 else raw
+
+
+def enter_seen(raw: bytes) -> object:
+    """Read it, fit its laws, and write the description, which reads back as the same model."""
+    from kvplan.loading.yaml_spec.read import parse_spec
+    from kvplan.loading.yaml_spec.write import dump_spec
+    from kvplan.questions.measure.apart import understood
+    from kvplan.questions.measure.measured import measured
+
+    found = measured(understood(raw, 0, Path("m.py"), "M", 2**30))
+    if found.passed and parse_spec(dump_spec(found.model).encode(), "m.yaml") != found.model:
+        raise AssertionError("the description is another model")
+    return found.to_dict()
+
+
+def make_variant(r: random.Random) -> str:
+    """Rewrites that are nearly right, in any order."""
+    parts = (
+        "mqa", "gqa=2", "mha", "mla=512+64", "state", "state=8x16:1/2", "state:3/4", "window=64:5/6", "window=1k:sliding",
+        "window=64:full", "full", "index=128", "cla=2", "loop=2", "loop=9999", "cla=0", "state=x", "window=:1/", "gqa=",
+    )  # fmt: skip
+    text = "+".join(r.choice(parts) for _ in range(r.randrange(1, 5)))
+    if r.random() < 0.3:
+        place = r.randrange(len(text) + 1)
+        text = text[:place] + r.choice("+=:/x0159 \x1b\u202e") + text[place + r.randrange(2) :]
+    return text
+
+
+def enter_variant(text: str) -> object:
+    """Rewrite a model of each kind, and ask how much that is."""
+    import kvplan
+
+    return [
+        kvplan.estimate(kvplan.variant(name, text), engine=engine).to_dict()
+        for name in ("llama-3.1-8b", "gemma-3-1b", "deepseek-v3", "gemma-3n-e2b", "qwen3-next-80b-a3b")
+        for engine in ("ideal", "vllm")
+    ]
+
+
 DOORS: dict[str, Door] = {
     "config": Door(make_config, enter_config),
     "gguf": Door(make_gguf, enter_gguf),
@@ -659,6 +725,8 @@ DOORS: dict[str, Door] = {
     "said": Door(make_said, enter_said),
     "media": Door(make_media, enter_media),
     "tiers": Door(make_tiers, enter_tiers),
+    "seen": Door(make_seen, enter_seen),
+    "variant": Door(make_variant, enter_variant),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
 SHARES = {
@@ -673,7 +741,7 @@ SHARES = {
     "machine": 1,
     "paste": 4,
     "said": 1,
-} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace", "media", "tiers"), 1)
+} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace", "media", "tiers", "seen", "variant"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 

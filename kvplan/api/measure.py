@@ -27,7 +27,7 @@ def measure(
     """Run a model at several lengths and batch sizes, find every tensor that lives on, and describe how each one grows.
 
     A live module is run in this process, on a copy that shares its weights and is thrown away; a class in a file is run in a
-    process of its own, which is ended after `seconds` and may not take more than `memory`.
+    process of its own, which is bounded by `seconds` and `memory`.
 
     Args:
         model: a live `torch.nn.Module`, or `FILE.py:CLASS`, whose code is then run. A model of transformers is built from its
@@ -35,7 +35,7 @@ def measure(
             `(logits, past)`, or it keeps its cache in itself.
         config: what a class is built from: a dict, or the path of a JSON file. Of a live module, what its numbers are called.
         name: what the model is called in the description; the class when empty.
-        seconds: about how long the runs may take.
+        seconds: about how much processor time the runs may take; a process is ended after twice that and a minute.
         memory: what the process of a class in a file may take.
 
     Returns:

@@ -11,7 +11,7 @@ from kvplan.cli import options as o
 ClassArg = Annotated[str, typer.Argument(metavar="FILE.py:CLASS", help="A class; its file's code is run", show_default=False)]
 ConfigOpt = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="What the class is built from, in JSON")]
 NameOpt = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What the model is called (default: the class)")]
-Seconds = Annotated[float, typer.Option("--seconds", metavar="N", help="About how long the runs may take")]
+Seconds = Annotated[float, typer.Option("--seconds", metavar="N", help="About how much processor time the runs may take")]
 MemoryOpt = Annotated[str, typer.Option("--memory", metavar="SIZE", help="What the process that runs the class may take")]
 SpecOutput = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FILE", help="FILE.yaml: the description; else the report")
@@ -45,7 +45,9 @@ def measure(
         from kvplan.errors import InputError
 
         raise InputError(f"there is no file `{file}`", hint="give FILE.py:CLASS")
-    remark(f"runs the code of {file.name} ({kind}) in a process of its own: about {seconds:g} s, at most {memory} of memory")
+    remark(
+        f"runs the code of {file.name} ({kind}) in a process of its own: about {seconds:g} s of work, at most {memory} of memory"
+    )
     found = measured(f"{file}:{kind}", config=config, name=name or "", seconds=seconds, memory=memory)
     described = output is not None and output.suffix.lower() in {".yaml", ".yml"}
     show(MeasureAnswer(found, spec_shown=not described), fmt, None if described else output, unit)

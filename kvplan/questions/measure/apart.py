@@ -19,8 +19,9 @@ from kvplan.errors import EnvironmentMissing
 from kvplan.questions.measure.child import Answered, Asked, too_much
 from kvplan.questions.measure.observed import NotMeasured, Observation
 
-#: Seconds beyond those asked for: libraries are loaded, and the answer is written.
-_START: Final = 45.0
+#: Seconds on the wall for each of processor time, and beyond: the machine has other work, and libraries are loaded.
+_WALL: Final = 2.0
+_START: Final = 60.0
 _CHUNK: Final = 2**16
 #: What the process gets of this one's environment.
 _KEPT: Final = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHOME")
@@ -33,7 +34,7 @@ def observed_apart(file: Path, name: str, config: Mapping[str, Any], *, seconds:
         file: its code is run.
         name: a class in it.
         config: what the class is built from.
-        seconds: about how long its runs may take.
+        seconds: about how much processor time its runs may take.
         memory_bytes: what the process may take.
 
     Raises:
@@ -41,14 +42,25 @@ def observed_apart(file: Path, name: str, config: Mapping[str, Any], *, seconds:
         EnvironmentMissing: torch, or what the file needs of transformers, is not there.
     """
     asked = Asked(file=str(file), name=name, config=dict(config), seconds=seconds, memory_bytes=memory_bytes)
-    raw, code = _run(msgspec.json.encode(asked), seconds + _START)
+    raw, code = _run(msgspec.json.encode(asked), _WALL * seconds + _START)
     if raw is None:
         raise NotMeasured(
-            f"{file.name}: {name} had no answer after {seconds:g} seconds and was ended", hint="give it more with «seconds»"
+            f"{file.name}: {name} had no answer after {_WALL * seconds + _START:g} seconds and was ended",
+            hint="give it more with «seconds»",
         )
+    return understood(raw, code, file, name, memory_bytes)
+
+
+def understood(raw: bytes, code: int, file: Path, name: str, memory_bytes: int) -> Observation:
+    """What the process answered, as far as it can be one: a stranger's code ran there.
+
+    Raises:
+        NotMeasured: it is no answer, or says why there is none.
+        EnvironmentMissing: as the process says.
+    """
     try:
         answer = msgspec.json.decode(raw, type=Answered)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         raise _ended(file, name, code, memory_bytes) from None
     if answer.seen is None:
         if answer.missing:

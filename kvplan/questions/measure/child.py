@@ -70,7 +70,7 @@ def _bound(asked: Asked) -> None:
         import resource
     except ImportError:  # not on this platform: the parent's clock remains
         return
-    seconds = int(asked.seconds) + 30
+    seconds = int(asked.seconds) + 60
     for name, most in (("RLIMIT_DATA", asked.memory_bytes), ("RLIMIT_CPU", seconds), ("RLIMIT_CORE", 0)):
         kind = getattr(resource, name, None)
         if kind is None:

@@ -148,7 +148,8 @@ def _grown(rows: Sequence[Row], reach: Reach, dtype: str, facts: Facts) -> Itera
 
 def _pair(rows: list[Row]) -> list[Row]:
     """Keys and values: by their names where these say so, else the first two; one alone is both."""
-    named = [[row for row in rows if row[0].path[-1].lower().lstrip("_").startswith(letter)] for letter in "kv"]
+    words = [row[0].path[-1].lower().lstrip("_") if row[0].path else "" for row in rows]
+    named = [[row for row, word in zip(rows, words, strict=True) if word.startswith(letter)] for letter in "kv"]
     return [named[0][0], named[1][0]] if all(named) else rows[:2]
 
 

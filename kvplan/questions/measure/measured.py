@@ -159,6 +159,7 @@ def _notes(seen: Observation, beside: Sequence[Series]) -> Iterator[str]:
     by = facts.library or f"torch {facts.torch}"
     longest = max(point.seq_len for point in seen.points)
     yield f"measured: {facts.source or facts.name} with {by} on {facts.device}, up to {longest:,} tokens, after a decode step"
+    yield from (remark for remark in seen.remarks if remark.startswith("its config names"))
     if beside:
         most = sum(max(one.bytes) for one in beside)
         yield f"beside it the class keeps {most:,} bytes that no sequence owns (counters, tables), which are not counted"

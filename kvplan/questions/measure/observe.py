@@ -33,12 +33,12 @@ def observe(subject: Subject, seconds: float = 60.0) -> Observation:
 
     Args:
         subject: the model, which stays as it is.
-        seconds: about how long; the lengths end where the time does.
+        seconds: about how much processor time; the lengths end where it does.
 
     Raises:
         NotMeasured: the code fails at the shortest length, or nothing lives on.
     """
-    start = time.monotonic()
+    start = time.process_time()
     runs = _Runs(subject, start + seconds)
     runs.lengths()
     runs.batches()
@@ -48,7 +48,7 @@ def observe(subject: Subject, seconds: float = 60.0) -> Observation:
         facts=replace(runs.facts, device=" and ".join(sorted(runs.devices))),
         points=tuple(runs.points),
         remarks=tuple(runs.remarks),
-        seconds=time.monotonic() - start,
+        seconds=time.process_time() - start,
     )
 
 
@@ -66,6 +66,7 @@ class _Runs:
         self.meta = str(subject.device) == "meta"
         self.most = self._affordable()
         self._far: Subject | None = None
+        self._first: Point | None = None  # the first run, where it was made to see whether it can be
 
     def _affordable(self) -> int:
         """Tokens of the longest run with numbers: of a small model, and as far as the scores of its attention stay small."""
@@ -78,38 +79,56 @@ class _Runs:
     def far(self) -> Subject:
         """The model on the meta device; with numbers after all where its code does not do without."""
         if self._far is None:
-            self._far = self.near
-            if not self.meta:
-                try:
-                    moved = self.near.on_meta()
-                    moved.run(_BATCH, _FIRST[0], _FIRST[0] - 1, self.encoder)
-                    self._far = moved
-                except Exception as problem:  # whatever the code raises without numbers to work on
+            moved = self.near
+            try:
+                moved = self.near if self.meta else self.near.on_meta()
+                self._first = moved.run(_BATCH, _FIRST[0], _FIRST[0] - 1, self.encoder)
+            except Exception as problem:  # whatever the code raises without numbers to work on
+                moved = self.near.with_numbers() if self.meta and self.near.with_numbers else self.near
+                if str(moved.device) != "meta":
                     self.remarks.append(f"with numbers, since torch's meta device does not do: {words_of(problem)[:160]}")
+            self._far = moved
         return self._far
 
     def lengths(self) -> None:
-        """From a few tokens to beyond every length that the config names, as far as the time goes."""
+        """From a few tokens to beyond every length that the config names, as far as the time goes.
+
+        Where a longer prompt takes no longer (nothing is computed on the meta device), the longest comes first.
+        """
         wanted, most = _longest(self.facts)
-        budget = self.deadline - time.monotonic()
-        end = time.monotonic() + _SHARE * budget
-        for length in _ladder(wanted, most):
-            left = end - time.monotonic()
-            if len(self.points) > len(_FIRST) and (left < 0 or 4 * self.took > left):
-                self.remarks.append(f"no longer than {self.points[-1].seq_len:,} tokens, for want of time")
+        end = time.process_time() + _SHARE * (self.deadline - time.process_time())
+        waiting = list(_ladder(wanted, most))
+        took: list[float] = []
+        while waiting:
+            flat = len(took) >= len(_FIRST) and took[-1] < 2 * min(took) and waiting[0] > self.most
+            length = waiting.pop(-1 if flat else 0)
+            left = end - time.process_time()
+            if len(self.points) > len(_FIRST) and (left < 0 or (1 if flat else 4) * self.took > left):
+                self.remarks.append(f"no longer than {self.reached:,} tokens, for want of time")
                 break
             try:
                 self.add(length)
             except NotMeasured as problem:
                 if len(self.points) < len(_FIRST):
                     raise
-                self.remarks.append(f"no longer than {self.points[-1].seq_len:,} tokens: {str(problem)[:160]}")
-                break
+                self.remarks.append(f"not {length:,} tokens: {str(problem)[:160]}")
+                waiting = [shorter for shorter in waiting if shorter < length]
+            took.append(self.took)
+        if self.reached < wanted:
+            named = sorted(size for size in _named(self.facts) if size > self.reached)
+            if named:
+                said = ", ".join(f"{size:,}" for size in named[:4])
+                self.remarks.append(f"its config names lengths that no run reached ({said} tokens): beyond, nothing was measured")
         if not any(held.storage_bytes for point in self.points for held in point.held):
             raise NotMeasured(
                 f"{self.facts.name} keeps no tensor from one step to the next",
                 hint="hand the cache back (`return logits, past`), or keep it on the module",
             )
+
+    @property
+    def reached(self) -> int:
+        """Tokens of the longest run."""
+        return max((point.seq_len for point in self.points), default=0)
 
     def batches(self) -> None:
         """Another batch size, and another length of the encoder's output."""
@@ -126,7 +145,7 @@ class _Runs:
             taken = [point.seq_len for point in self.points]
             lengths = (parting(series.laws, taken, most) for series in together(self.points, self.facts))
             found = next((length for length in lengths if length is not None), None)
-            if found is None or time.monotonic() > self.deadline:
+            if found is None or time.process_time() > self.deadline:
                 return
             self.add(found)
 
@@ -146,10 +165,12 @@ class _Runs:
         """One run; all but the last token at once unless a `prompt` is given."""
         if len(self.points) >= MOST_POINTS:
             return
-        start = time.monotonic()
+        start = time.process_time()
         subject = self.near if seq_len <= self.most else self.far()
+        made, self._first = self._first, None
         try:
-            found = subject.run(
+            found = made if made is not None and seq_len == _FIRST[0] and batch_size == _BATCH else None
+            found = found or subject.run(
                 batch_size, seq_len, prompt or seq_len - 1, self.encoder if encoder is None else encoder, check=check
             )
         except (KvplanError, MemoryError):
@@ -158,7 +179,7 @@ class _Runs:
             raise failed(problem, self.facts, f"on {seq_len:,} tokens") from problem
         self.points.append(found)
         self.devices.add(str(subject.device))
-        self.took = time.monotonic() - start
+        self.took = time.process_time() - start
 
 
 def failed(problem: Exception, facts: Facts, what: str) -> NotMeasured:
@@ -182,11 +203,15 @@ def line_in(problem: BaseException, file: str) -> str:
     return f"{file}:{lines[-1]}" if lines else ""
 
 
+def _named(facts: Facts) -> list[int]:
+    """Lengths that the config names: windows, chunks, and the like, in tokens."""
+    return [size for key, size in facts.numbers.items() if any(word in key.lower() for word in _REACHING) and size <= _MOST]
+
+
 def _longest(facts: Facts) -> tuple[int, int]:
     """Tokens that a run should reach, and those that it can."""
-    said = [size for key, size in facts.numbers.items() if any(word in key.lower() for word in _REACHING) and size <= _MOST]
     most = min(facts.max_tokens or _MOST, _MOST)
-    return min(max([_USUAL, *(size + size // 3 + 2 for size in said)]), most), most
+    return min(max([_USUAL, *(size + size // 3 + 2 for size in _named(facts))]), most), most
 
 
 def _ladder(wanted: int, most: int) -> Iterator[int]:

@@ -59,7 +59,17 @@ def subject_of(file: str, name: str, config: Mapping[str, Any]) -> Subject:
             break
     if small is None:
         raise _not_built(first, file, name)
-    return Subject(small, config=None if is_library(kind) else config, source=source)
+
+    def subject(network: Any) -> Subject:
+        return Subject(network, config=None if is_library(kind) else config, source=source)
+
+    def with_numbers() -> Subject:
+        with torch.device("cpu"):
+            return subject(build(kind, config))
+
+    found = subject(small)
+    found.with_numbers = with_numbers
+    return found
 
 
 def _not_built(problem: Exception | None, file: str, name: str) -> NotMeasured:

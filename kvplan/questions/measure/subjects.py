@@ -7,7 +7,7 @@ allows it, the weights of that copy lie on torch's meta device: shapes and stora
 import copy
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ class Subject:
         self.source = source
         self.meta = False
         self.kept: Any = None  # a copy that may be run again
+        self.with_numbers: Callable[[], Subject] | None = None  # of one that was built on the meta device
 
     def on_meta(self) -> "Subject":
         """The same model on the meta device."""

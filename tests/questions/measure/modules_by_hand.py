@@ -142,4 +142,14 @@ class Unrun(Based):
         return x, x
 
 
-__all__ = ["CONFIG"]
+class Distant(Based):
+    """A window that lies far off; it may look at its numbers, and refuse long prompts."""
+
+    def forward(self, input_ids: torch.Tensor, past: Any = None) -> tuple[torch.Tensor, Any]:
+        x = self.embed(input_ids)
+        if self.config.get("looks"):
+            float(x.sum())  # which the meta device cannot say
+        if x.shape[1] > self.config.get("most", 10**6):
+            raise ValueError("too long")
+        seen = x if past is None else torch.cat([past[0], x], 1)
+        return x, (seen[:, -self.config["sliding_window"] :].clone(),)

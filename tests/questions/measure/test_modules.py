@@ -14,6 +14,7 @@ import kvplan
 from kvplan.domain.model import Compressed, Recurrent, Softmax, State, Steps, Window
 from kvplan.loading.yaml_spec.read import parse_spec
 from kvplan.loading.yaml_spec.write import dump_spec
+from kvplan.questions.measure import observe
 from kvplan.questions.measure.measured import Measured
 from kvplan.questions.measure.observed import NotMeasured
 from kvplan.questions.measure.strange import Keys
@@ -97,6 +98,40 @@ def test_what_follows_no_law_is_refused_with_its_numbers() -> None:
 def test_a_class_that_does_not_run_is_told_in_a_sentence(kind: type[torch.nn.Module], words: str) -> None:
     with pytest.raises(NotMeasured, match=words):
         measured(kind)
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model is too large to be run with numbers, unless it must be."""
+    monkeypatch.setattr(observe, "_SMALL", 0)
+
+
+def distant(**more: object) -> Measured:
+    config = {**modules.CONFIG, "num_layers": 1, "sliding_window": 4096, "max_seq_len": 8192, **more}
+    return kvplan.measure(modules.Distant(Keys(config)), config=config)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_large_model_is_run_without_numbers_and_beyond_its_window() -> None:
+    found = distant()
+    assert found.passed
+    assert found.facts.device == "meta"
+    assert max(run.seq_len for run in found.runs) > 4096
+    assert [memory.reach for memory in found.model.layers[0].memories] == [Window(4096)]
+
+
+@pytest.mark.usefixtures("large")
+def test_a_model_that_looks_at_its_numbers_gets_some() -> None:
+    found = distant(looks=True, sliding_window=50)
+    assert found.passed
+    assert found.facts.device == "cpu"
+    assert any("meta device does not do" in remark for remark in found.remarks)
+
+
+def test_a_window_that_no_run_reached_is_said() -> None:
+    found = distant(most=300)
+    assert any("its config names lengths that no run reached (4,096 tokens)" in note for note in found.model.notes)
+    assert any("Distant does not run on 688 tokens: ValueError: too long" in remark for remark in found.remarks)
 
 
 def test_nothing_is_left_on_the_module_that_was_measured() -> None:
