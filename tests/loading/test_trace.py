@@ -133,6 +133,16 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: s
     assert "`t.csv`" in str(problem.value) or "no column" in str(problem.value)
 
 
+def test_empty_lines_are_no_requests_and_count_as_lines(tmp_path: Path) -> None:
+    assert len(read(tmp_path, HEAD + "1,5,1\n\n2,5,1\n\n").traffic) == 2
+    with pytest.raises(TraceError, match="line 5: `input_tokens` is `-5`"):
+        read(tmp_path, HEAD + "1,5,1\n\n\n2,-5,1\n")
+    with pytest.raises(TraceError, match="`noending`, line 3: `input_tokens` is `-5`"):
+        read(tmp_path, HEAD + "1,5,1\n2,-5,1\n", "noending")
+    with pytest.raises(TraceError, match=r"`t\.jsonl`, line 3: `input_length` is `-600`"):
+        read(tmp_path, ROW + "\n" + ROW.replace("600", "-600"), "t.jsonl")
+
+
 ROW = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [7, 8]}\n'
 
 

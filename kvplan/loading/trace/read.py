@@ -11,8 +11,9 @@ from pyarrow import compute
 from kvplan import limits
 from kvplan.domain.traffic import SECOND, Traffic
 from kvplan.errors import OptionError, TraceError, printable, shown
+from kvplan.files import expanded
 from kvplan.loading.trace.columns import UNITS, Chosen, Unit, chosen, listed
-from kvplan.loading.trace.tables import HERE, PART, Source, read_table
+from kvplan.loading.trace.tables import HERE, PART, Source, is_parquet, line_of, read_table
 
 _HASH_TOKENS: Final = 512  # Mooncake's
 #: As a route: each file of a folder is a replica.
@@ -68,7 +69,7 @@ def read_trace(
     name, roles = called(source), found[0]
     if not table.num_rows:
         raise TraceError(f"`{name}` holds no requests", hint="a line is one request")
-    at = _Where(name, roles, table)
+    at = _Where(name, roles, table, None if name == HERE else expanded(source))
     notes: list[str] = []
     prompt = at.tokens("prompt", 0)
     output = at.tokens("output", 0)
@@ -101,14 +102,14 @@ def called(source: Source) -> str:
 class _Where:
     """A table, and the words for its places."""
 
-    def __init__(self, name: str, roles: Chosen, table: Any) -> None:
-        self.name, self.roles, self.table = name, roles, table
-        self._first_line = 2 if name.lower().endswith((".csv", ".tsv", ".txt")) else 1
+    def __init__(self, name: str, roles: Chosen, table: Any, path: Path | None) -> None:
+        self.name, self.roles, self.table, self.path = name, roles, table, path
 
     def bad(self, row: int, what: str, hint: str = "") -> TraceError:
         """An error at a row, counted from 0."""
-        lines = self.name != HERE and not self.name.lower().endswith((".parquet", ".pq")) and PART not in self.table.column_names
-        place = f"line {row + self._first_line:,}" if lines else f"row {row + 1:,}"
+        place = f"row {row + 1:,}"
+        if self.path is not None and self.path.is_file() and not is_parquet(self.path):
+            place = f"line {line_of(self.path, row):,}"
         return TraceError(f"`{self.name}`, {place}: {what}", hint=hint)
 
     def column(self, name: str) -> Any:

@@ -146,7 +146,7 @@ def _csv(path: Path, file: Any, wanted: Wanted) -> Any:
         table = csv.read_csv(
             file,
             read_options=csv.ReadOptions(use_threads=False, block_size=_BLOCK, column_names=names, skip_rows=1),
-            parse_options=csv.ParseOptions(invalid_row_handler=note, ignore_empty_lines=False),
+            parse_options=csv.ParseOptions(invalid_row_handler=note, ignore_empty_lines=True),
             convert_options=csv.ConvertOptions(include_columns=columns, strings_can_be_null=True),
         )
     except (pa.ArrowException, ValueError) as problem:
@@ -158,6 +158,27 @@ def _csv(path: Path, file: Any, wanted: Wanted) -> Any:
             hint="a file that was cut off ends so: take its last line away",
         )
     return _not_too_many(path.name, table)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file says so in its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def line_of(path: Path, row: int) -> int:
+    """The line of a row, counted from 0; empty lines are none, and the first of a CSV is its header."""
+    with path.open("rb") as file:
+        left = row + 1
+        for at, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            if left == row + 1 and not line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") and at == 1:
+                continue
+            left -= 1
+            if not left:
+                return at
+    return 1
 
 
 def _fields(text: str) -> Any:
@@ -176,7 +197,7 @@ def _line_of_fields(path: Path, fields: int) -> int:
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         reader = csv.reader(file)
         for row in reader:
-            if len(row) != fields:
+            if row and len(row) != fields:
                 return reader.line_num
     return 1
 

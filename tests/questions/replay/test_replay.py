@@ -135,6 +135,14 @@ def test_a_dask_scheduler_that_is_not_there() -> None:
         asked(scheduler="tcp://127.0.0.1:1", search=False)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_two_workers_of_a_dask_cluster_give_the_same_answer() -> None:
+    distributed = pytest.importorskip("distributed", reason="the extra `replay` is not installed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        spread = asked(gpu="l40s:2", search=False, scheduler=cluster.scheduler_address)
+    assert json.dumps(spread.to_dict()) == json.dumps(asked(gpu="l40s:2", search=False).to_dict())
+
+
 def test_intervals_that_are_made_wider_hold_the_same() -> None:
     """Meters of several servers end at different times: merged intervals hold what they held."""
     lines = []
