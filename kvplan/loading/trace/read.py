@@ -69,7 +69,7 @@ def read_trace(
     name, roles = called(source), found[0]
     if not table.num_rows:
         raise TraceError(f"`{name}` holds no requests", hint="a line is one request")
-    at = _Where(name, roles, table, None if name == HERE else expanded(source))
+    at = _Where(name, roles, table, expanded(source) if isinstance(source, str | Path) else None)
     notes: list[str] = []
     prompt = at.tokens("prompt", 0)
     output = at.tokens("output", 0)
