@@ -10,7 +10,7 @@ from kvplan.api.memory import free_bytes, known_weights
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
 from kvplan.domain.media.asked import parse_media
-from kvplan.engines import about
+from kvplan.engines import USUAL_SERVER, about
 from kvplan.engines.kernel.about import Role
 from kvplan.engines.kernel.options import given_twice
 from kvplan.loading import load
@@ -31,7 +31,7 @@ def receipt(
     model: Source,
     gpu: str,
     *,
-    engine: str = "vllm",
+    engine: str = USUAL_SERVER,
     kv_dtype: str = "auto",
     tensor_parallel: Count | None = None,
     weights: Count | None = None,

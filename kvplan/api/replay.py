@@ -12,6 +12,7 @@ from kvplan.domain.gpus import counted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
 from kvplan.domain.traffic import Outcome, Traffic
+from kvplan.engines import USUAL_SERVER
 from kvplan.errors import EnvironmentMissing, OptionError, shown
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
@@ -33,7 +34,7 @@ def replay(
     model: Source,
     gpu: str,
     *,
-    engine: str = "vllm",
+    engine: str = USUAL_SERVER,
     prefill_rate: float | None = None,
     decode_rate: float | None = None,
     columns: str | None = None,

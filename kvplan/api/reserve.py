@@ -15,6 +15,7 @@ from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
 from kvplan.domain.media.asked import parse_media
 from kvplan.domain.pool import Pool
+from kvplan.engines import USUAL_SERVER
 from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
@@ -33,7 +34,7 @@ def try_reserve(
     *,
     memory: Count | None = None,
     gpu: str | None = None,
-    engine: str = "vllm",
+    engine: str = USUAL_SERVER,
     kv_dtype: str = "auto",
     tensor_parallel: Count | None = None,
     weights: Count | None = None,

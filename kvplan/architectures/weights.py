@@ -199,3 +199,8 @@ def _listed(model: Model, found: Counted) -> "tuple[Subject, Iterator[Tensor]]":
 
 
 __all__ = ["Weighed", "check_format", "gguf_tensors", "gguf_weights", "nominal_bytes", "stored_weights", "tensors", "weights_at"]
+
+
+def quantised(model: Model) -> bool:
+    """Whether the model's config says that its checkpoint is stored in another type than its dtype."""
+    return model.origin is not None and any(s.has("quantization_config") for s in (model.origin.outer, model.origin.text))

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from kvplan.cli import options as o
+from kvplan.engines import USUAL_SERVER
 
 GpuOpt = Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU of the catalogue (`kvplan gpus`)", show_default=False)]
 
@@ -12,7 +13,7 @@ GpuOpt = Annotated[str, typer.Option("--gpu", metavar="NAME", help="GPU of the c
 def receipt(
     models: o.ModelsArg,
     gpu: GpuOpt,
-    engine: o.ServerOpt = "vllm",
+    engine: o.ServerOpt = USUAL_SERVER,
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
     weights: o.Weights = None,

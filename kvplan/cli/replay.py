@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kvplan.cli import options as o
+from kvplan.engines import USUAL_SERVER
 
 TraceArg = Annotated[
     str, typer.Argument(metavar="TRACE", help="CSV, JSON lines or Parquet, or a folder of Parquet files", show_default=False)
@@ -36,7 +37,7 @@ def replay(
     trace: TraceArg,
     model: ModelOpt,
     gpu: GpuOpt,
-    engine: o.ServerOpt = "vllm",
+    engine: o.ServerOpt = USUAL_SERVER,
     prefill_rate: PrefillRate = None,
     decode_rate: DecodeRate = None,
     columns: Columns = None,

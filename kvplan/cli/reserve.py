@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from kvplan.cli import options as o
+from kvplan.engines import USUAL_SERVER
 
 Memory = Annotated[
     str | None,
@@ -17,7 +18,7 @@ GpuOpt = Annotated[
 
 def reserve(
     models: o.ModelsArg,
-    engine: o.ServerOpt = "vllm",
+    engine: o.ServerOpt = USUAL_SERVER,
     memory: Memory = None,
     gpu: GpuOpt = None,
     weights: o.Weights = None,

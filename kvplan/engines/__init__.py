@@ -34,7 +34,7 @@ PREDICTED: Final = tuple(name for name, found in ABOUTS.items() if found.predict
 
 
 #: Who serves a model when nobody says so.
-_DEFAULT: Final = "vllm"
+USUAL_SERVER: Final = "vllm"
 
 
 def default_engine(model: str, *, gguf: bool = False, maker: str = "") -> str:
@@ -50,7 +50,7 @@ def default_engine(model: str, *, gguf: bool = False, maker: str = "") -> str:
     by_file = (about for about in known if about.suffixes and (gguf or name.endswith(about.suffixes)))
     by_owner = (about for about in known if about.owners and name.startswith(about.owners))
     by_maker = (about for about in known if maker in about.default_on)
-    return next((about.name for found in (by_file, by_owner, by_maker) for about in found), _DEFAULT)
+    return next((about.name for found in (by_file, by_owner, by_maker) for about in found), USUAL_SERVER)
 
 
 def engine_name(spec: str) -> str:

@@ -49,9 +49,8 @@ def not_pulled(text: str) -> Model | None:
     parts = module.parts(text) if module is not None else None
     if module is None or parts is None:
         return None
-    from kvplan.architectures.weights import weights_at
+    from kvplan.architectures.weights import quantised, weights_at
     from kvplan.loading.catalogue import folder, load_entry, names
-    from kvplan.loading.weights.find import quantised
 
     name, size, dtype = parts
     wanted = _squashed(f"{name}{size}")

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from kvplan.domain.pool import Pool
 from kvplan.domain.tiers import Kept, Tier, TierAsk, Tiers
+from kvplan.engines import located
 from kvplan.engines.kernel.engine import Prepared, Served
 from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At
@@ -24,11 +25,17 @@ def tiers_of(prepared: Prepared, ask: TierAsk, pool: Pool | None = None, *, cach
         caches: servers, or data ranks, that share the requests: each has tiers of its own.
     """
     told = ask if pool is None else replace(ask, device_bytes=pool.budget_bytes)
-    below = prepared.tiers(told)
+    below = below_device(prepared, told)
     alike = any(row.ranks > 1 and row.kept != "split" for row in below)
     device = [] if pool is None or pool.refused else [_device(prepared, told, pool, "copied" if alike else "split")]
     found = Tiers(ask=told, rows=(*device, *below))
     return replace(found, notes=tuple(_notes(prepared, found, caches)))
+
+
+def below_device(prepared: Prepared, ask: TierAsk) -> tuple[Tier, ...]:
+    """Memory of the host and of disks that the engine fills beside its device; none, for an engine of which none is known."""
+    where = prepared.engine.about.tiers
+    return tuple(located(where)(prepared, ask)) if where else ()
 
 
 def _device(prepared: Prepared, ask: TierAsk, pool: Pool, kept: Kept) -> Tier:

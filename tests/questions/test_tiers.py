@@ -13,7 +13,7 @@ from kvplan.engines import make_engine
 from kvplan.engines.kernel.engine import Prepared
 from kvplan.errors import OptionError
 from kvplan.loading import load
-from kvplan.questions.tiers import tiers_of
+from kvplan.questions.tiers import below_device, tiers_of
 
 GIB = 2**30
 #: One row of the JSON, as the issue and docs/reference/formats.md name it.
@@ -26,7 +26,7 @@ def on(engine: str, model: str, **options: Any) -> Prepared:
 
 
 def below(engine: str, model: str, ask: TierAsk, **options: Any) -> dict[str, Tier]:
-    return {row.tier: row for row in on(engine, model, **options).tiers(ask)}
+    return {row.tier: row for row in below_device(on(engine, model, **options), ask)}
 
 
 def asked(gib: int | None = 256, tokens: int = 131_072, **more: Any) -> TierAsk:

@@ -79,8 +79,8 @@ class About(Struct, frozen=True, kw_only=True):
     `cache_dtypes` are kvplan's dtypes, the widest first, with what to type for each. `weight_formats` are lighter formats that
     its users take weights in, the mildest first, `weight_flags` those that it makes of any checkpoint, `weight_cards` the least
     compute capability (75 is sm_75) of those that not every card multiplies. `command`: pieces of its
-    command line: a piece whose value is missing is left out. `engine`, `media`, `audit`, `logs`, `field_logs`, `tables`
-    and `commands` say where things are, as `module` or `module:name`.
+    command line: a piece whose value is missing is left out. `engine`, `media`, `audit`, `logs`, `field_logs`, `tables`,
+    `tiers` and `commands` say where things are, as `module` or `module:name`.
     """
 
     name: str  # as typed: "llama.cpp"
@@ -112,6 +112,7 @@ class About(Struct, frozen=True, kw_only=True):
     logs: str = ""
     field_logs: str = ""
     tables: str = ""
+    tiers: str = ""  # what it fills below the device: (the engine on a model, what is asked) -> tiers; empty: none is known
     commands: str = ""  # how its command lines are read
     spread: str = ""  # how it deals a model out to unequal devices and the host (`kernel/spreading.py`)
     live: str = ""  # what its running server is asked

@@ -15,7 +15,6 @@ from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model
-from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -177,10 +176,6 @@ class Prepared:
         None for one whose requests decide.
         """
         return None
-
-    def tiers(self, ask: TierAsk) -> tuple[Tier, ...]:
-        """Memory of the host and of disks that the engine fills beside its device; none, for an engine of which none is known."""
-        return ()
 
     def command(self, serving: Serving) -> str:
         """The command line that starts the engine for a workload; empty for an engine that nobody starts."""

@@ -38,6 +38,7 @@ ABOUT: Final = About(
     rules="llama.cpp src/llama-context.cpp, src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp: constructors",
     media="kvplan.engines.llama_cpp.media_use:used",
     audit="kvplan.engines.llama_cpp.audit.cases",
+    tiers="kvplan.engines.llama_cpp.tiers:tiers",
     logs="kvplan.engines.llama_cpp.audit.log",
     field_logs="kvplan.engines.llama_cpp.audit.fieldlog",
     suffixes=(".gguf",),

@@ -20,7 +20,6 @@ from msgspec.structs import replace
 
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
-from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -235,12 +234,6 @@ class LlamaCppOn(Prepared):
         """A workload of the file that was read, where one was."""
         found = super().asked(workload)
         return replace(found, model=self.model.gguf) if self.model.gguf else found
-
-    def tiers(self, ask: TierAsk) -> tuple[Tier, ...]:
-        """llama-server's prompt cache and context checkpoints."""
-        from kvplan.engines.llama_cpp.tiers import tiers
-
-        return tuple(tiers(self, ask))
 
     def command(self, serving: Serving) -> str:
         """`llama-server -m FILE.gguf …`, or what the front end is told in code."""

@@ -25,6 +25,7 @@ ABOUT: Final = About(
     rules="mlx-lm models/cache.py: KVCache, RotatingKVCache, ChunkedKVCache, QuantizedKVCache, ArraysCache, CacheList",
     owners=("mlx-community/",),
     audit="kvplan.engines.mlx_lm.audit",
+    tiers="kvplan.engines.mlx_lm.tiers:tiers",
     tables="kvplan.engines.mlx_lm.tables",
     commands="kvplan.engines.mlx_lm.commandline:COMMANDS",
 )

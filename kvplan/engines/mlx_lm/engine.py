@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Final
 from msgspec.structs import replace
 
 from kvplan.domain.model import Cross, Model
-from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Prepared, Serving
@@ -170,12 +169,6 @@ class MlxLmOn(Prepared):
     def typed(self, workload: Workload) -> str:
         """The options of the server, or of `mlx_lm.generate`, which alone has `--max-kv-size`."""
         return self.command(self.asked(workload))
-
-    def tiers(self, ask: TierAsk) -> tuple[Tier, ...]:
-        """The server's prompt cache."""
-        from kvplan.engines.mlx_lm.tiers import tiers
-
-        return tuple(tiers(self, ask))
 
     def command(self, serving: Serving) -> str:
         """The server's command line; `mlx_lm.generate`'s where only that has the option."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.engine import Prepared, Serving
+from kvplan.engines.kernel.engine import Engine, Prepared, Serving
 from kvplan.engines.kernel.tensors import At, Count, Piece, at_least, at_most
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES
 from kvplan.engines.ollama.guess import takes_flash_attention
@@ -21,7 +21,7 @@ from kvplan.gguf.hparams import Hparams
 
 if TYPE_CHECKING:
     from kvplan.domain.allocation import Evidence
-    from kvplan.engines.ollama.engine import Ollama
+    from kvplan.engines.ollama.options import OllamaOptions
 
 _BATCH: Final = 512
 _LEAST: Final = 4
@@ -30,17 +30,17 @@ _LEAST: Final = 4
 class OlderOn(Prepared):
     """The own engine on one model."""
 
-    engine: Ollama
     linear_in_batch = False
 
-    def __init__(self, engine: Ollama, model: Model, read: Model, hparams: Hparams) -> None:
+    def __init__(self, engine: Engine, model: Model, read: Model, hparams: Hparams) -> None:
         """
         Raises:
             Refused: the release ran the model in llama.cpp, or how the own engine kept its cache was not read.
         """
         super().__init__(engine, model)
         self.read, self.hparams = read, hparams
-        options, release = engine.options, engine.release
+        options: OllamaOptions = engine.options
+        release = engine.release
         self.subject = subject(model, hparams.keys)
         if not (ran_in_own_engine(hparams.arch, release) or options.new_engine):
             raise Refused(

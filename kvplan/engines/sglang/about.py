@@ -77,6 +77,7 @@ ABOUT: Final = About(
     recorded="kvplan.engines.sglang.recorded",
     rules="SGLang srt/mem_cache/memory_pool.py: MHATokenToKVPool, MLATokenToKVPool, MambaPool; pool_configurator.py",
     audit="kvplan.engines.sglang.audit.cases",
+    tiers="kvplan.engines.sglang.tiers.answer:tiers",
     logs="kvplan.engines.sglang.audit.log",
     field_logs="kvplan.engines.sglang.audit.fieldlog",
     tables="kvplan.engines.sglang.tables",

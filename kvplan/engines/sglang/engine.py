@@ -21,7 +21,6 @@ from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
-from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Served
@@ -313,12 +312,6 @@ class SglangOn(Served):
         args, size = least
         found = pool_of(args, share_out(args, size)[self.rank], size)
         return f"{args.mem_fraction_static:g}", replace(found, model=self.model.name, engine_version=self.engine.version)
-
-    def tiers(self, ask: TierAsk) -> tuple[Tier, ...]:
-        """HiCache, and the stores behind it."""
-        from kvplan.engines.sglang.tiers.answer import tiers
-
-        return tuple(tiers(self, ask))
 
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Every line of a rank's memory; see `kvplan.engines.sglang.ledger`. None for weights that kvplan cannot count."""

@@ -77,6 +77,7 @@ ABOUT: Final = About(
     rules="vLLM v1/kv_cache_interface.py: KVCacheSpec.page_size_bytes; v1/core/kv_cache_utils.py: get_kv_cache_configs",
     media="kvplan.engines.vllm.media_use:used",
     audit="kvplan.engines.vllm.audit.cases",
+    tiers="kvplan.engines.vllm.tiers.answer:tiers",
     logs="kvplan.engines.vllm.audit.log",
     field_logs="kvplan.engines.vllm.audit.fieldlog",
     tables="kvplan.engines.vllm.tables",

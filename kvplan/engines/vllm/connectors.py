@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from msgspec import Struct
 
 from kvplan.errors import OptionError
 from kvplan.units import GIB
-
-if TYPE_CHECKING:
-    from kvplan.engines.vllm.options import VllmOptions
 
 #: Connectors that do not know groups of layers: vLLM's hybrid manager goes off with them (`SupportsHMA`).
 _ONE_GROUP: Final = frozenset({"LMCacheConnectorV1", "DynamoConnector"})
@@ -35,18 +32,17 @@ class Connector(Struct, frozen=True, kw_only=True):
         return self.name in _ONE_GROUP or any(child.one_group for child in self.children)
 
 
-def connector(options: VllmOptions) -> Connector | None:
-    """The connector that the options ask for; None without one.
+def connector(told: str, size: float | None, backend: str, *, simple: bool) -> Connector | None:
+    """The connector that `--kv-transfer-config` or `--kv-offloading-size` asks for; None without one.
 
     `--kv-offloading-size` takes the native one, the simple one where VLLM_USE_SIMPLE_KV_OFFLOAD is set, or LMCache's server.
     """
-    size = options.kv_offloading_size
     if size is not None:
-        if options.kv_offloading_backend == "lmcache":
+        if backend == "lmcache":
             return Connector(name="LMCacheMPConnector")
-        name = "SimpleCPUOffloadConnector" if options.use_simple_kv_offload else "OffloadingConnector"
+        name = "SimpleCPUOffloadConnector" if simple else "OffloadingConnector"
         return Connector(name=name, extra={"cpu_bytes_to_use": int(size * GIB)})
-    return parse(options.kv_transfer_config) if options.kv_transfer_config.strip() else None
+    return parse(told) if told.strip() else None
 
 
 def parse(text: str) -> Connector | None:

@@ -23,7 +23,6 @@ from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Latent, Memory, Model, Shared
 from kvplan.domain.pool import Pool, Share
-from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.domain.words import memory_words
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -214,12 +213,6 @@ class VllmOn(Served):
         return written_command(
             self.engine.about, told, self.kv_dtype, self.tensor_parallel, more=more, environment=environment(options)
         )
-
-    def tiers(self, ask: TierAsk) -> tuple[Tier, ...]:
-        """Connectors that keep blocks on the host, on a disk or in a store."""
-        from kvplan.engines.vllm.tiers.answer import tiers
-
-        return tuple(tiers(self, ask))
 
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Every line of a worker's memory; see `kvplan.engines.vllm.ledger`."""

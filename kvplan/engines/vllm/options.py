@@ -9,7 +9,7 @@ from msgspec import Struct
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.vllm.batch import Batch, Host, settled
-from kvplan.engines.vllm.connectors import connector, parse
+from kvplan.engines.vllm.connectors import Connector, connector, parse
 from kvplan.engines.vllm.releases import NGRAM_AHEAD
 from kvplan.errors import OptionError
 from kvplan.units import GIB
@@ -249,10 +249,15 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
         """Whether the card computes in bfloat16. Source: `platforms/cuda.py:supported_dtypes`."""
         return self.device != "cuda" or self.compute_capability >= _BFLOAT16
 
+    def connector(self) -> Connector | None:
+        """What takes blocks away from the GPU, if anything does."""
+        size, backend = self.kv_offloading_size, self.kv_offloading_backend
+        return connector(self.kv_transfer_config, size, backend, simple=self.use_simple_kv_offload)
+
     @property
     def one_group(self) -> bool:
         """Whether every layer is held in full: asked for, or because a connector does not know groups."""
-        found = connector(self)
+        found = self.connector()
         return self.disable_hybrid_kv_cache_manager or (found is not None and found.one_group)
 
     @property

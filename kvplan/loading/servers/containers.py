@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from kvplan.engines.kernel.commandline.commands import program_name
 from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Gpus, Word, image
 from kvplan.loading.servers.readers import READERS
-from kvplan.loading.servers.wrappers import Inner, unwrapped
+from kvplan.loading.servers.wrappers import CONTAINERS, Inner, without_wrappers
 
 #: Options of `docker run` that take a word.
 _WITH_WORD: Final = frozenset(
@@ -213,6 +214,19 @@ def _begun(call: Call, words: tuple[Word, ...]) -> tuple[Word, ...]:
 def _program(words: Sequence[Word]) -> bool:
     """Whether words begin with a program that is no argument: a shell, python."""
     return bool(re.fullmatch(r"(?:.*/)?(?:ba|da|z|a)?sh|(?:.*/)?python[\d.]*|sleep|tail|env|exec", words[0].text))
+
+
+def unwrapped(call: Call, inner: Inner, depth: int = 0) -> Iterator[Call]:
+    """The processes behind a call's wrappers and in the containers that it starts, with the environment that they set.
+
+    Raises:
+        TooMuch: shells or containers inside each other without end.
+    """
+    for one in without_wrappers(call, inner, depth):
+        if one.words and one.words[0].known and program_name(one.words[0]) in CONTAINERS:
+            yield from docker(one, inner, depth + 1)
+        else:
+            yield one
 
 
 def docker(call: Call, inner: Inner, depth: int) -> Iterator[Call]:

@@ -14,6 +14,7 @@ from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Word
 from kvplan.errors import InputError, KvplanError
 from kvplan.files import expanded, read_bounded
 from kvplan.limits import SERVERS, SERVERS_BYTES
+from kvplan.loading.servers.containers import unwrapped
 from kvplan.loading.servers.forms import (
     charts,
     compose,
@@ -32,7 +33,6 @@ from kvplan.loading.servers.forms import (
 from kvplan.loading.servers.forms.shell import with_cards
 from kvplan.loading.servers.readers import READERS
 from kvplan.loading.servers.source import Read, Source
-from kvplan.loading.servers.wrappers import unwrapped
 from kvplan.loading.servers.yaml_tree import Map, Node, YamlError, documents
 
 _YAML: Final = (".yaml", ".yml")

@@ -73,7 +73,7 @@ _VALUE_OPTIONS: Final = {
     "flock": frozenset({"-w"}),
 }
 _SHELLS: Final = frozenset({"sh", "bash", "zsh", "dash", "ash", "ksh"})
-_CONTAINERS: Final = frozenset({"docker", "podman", "nerdctl", "nvidia-docker"})
+CONTAINERS: Final = frozenset({"docker", "podman", "nerdctl", "nvidia-docker"})
 _RESERVED: Final = frozenset({"then", "do", "else", "elif", "if", "while", "until", "{", "!", "&", "time", "$", ">", "%", "PS"})
 _SET: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _DEPTH: Final = 8
@@ -82,8 +82,8 @@ _DEPTH: Final = 8
 Inner = Callable[[str, Call, int], Iterator[Call]]
 
 
-def unwrapped(call: Call, inner: Inner, depth: int = 0) -> Iterator[Call]:
-    """The processes behind a call's wrappers, with the environment that they set.
+def without_wrappers(call: Call, inner: Inner, depth: int = 0) -> Iterator[Call]:
+    """The processes behind a call's wrappers, with the environment that they set; of a container, what starts it.
 
     Raises:
         TooMuch: shells inside shells without end.
@@ -111,10 +111,8 @@ def unwrapped(call: Call, inner: Inner, depth: int = 0) -> Iterator[Call]:
                 " ".join(word.text for word in words[1:]), _with(call, (Word("", first.line),), environment), depth + 1
             )
             return
-        elif name in _CONTAINERS:
-            from kvplan.loading.servers.containers import docker
-
-            yield from docker(_with(call, tuple(words), environment), inner, depth + 1)
+        elif name in CONTAINERS:
+            yield _with(call, tuple(words), environment)
             return
         elif name in _OPTIONS or name in _VALUE_OPTIONS:
             rest = _behind(name, words)

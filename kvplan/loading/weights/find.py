@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import Any, Final
 
-from kvplan.architectures.weights import CLOSE, check_format, nominal_bytes, stored_weights, weights_at
+from kvplan.architectures.weights import CLOSE, check_format, nominal_bytes, quantised, stored_weights, weights_at
 from kvplan.domain.budget import counted_weights
 from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
@@ -58,11 +58,6 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
     if model.parameters is not None and not quantised(model):
         return counted_weights(model.parameters, model.dtype)
     raise _unknown(model)
-
-
-def quantised(model: Model) -> bool:
-    """Whether the model's config says that its checkpoint is stored in another type than its dtype."""
-    return model.origin is not None and any(s.has("quantization_config") for s in (model.origin.outer, model.origin.text))
 
 
 def _counted(model: Model) -> Line | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from kvplan.domain.tiers import Tier, TierAsk
-from kvplan.engines.vllm.connectors import Connector, connector
+from kvplan.engines.vllm.connectors import Connector
 from kvplan.engines.vllm.engine import VllmOn
 from kvplan.engines.vllm.tiers import beside, kvbm, native
 from kvplan.engines.vllm.tiers.lmcache_rows import server_row, worker_row
@@ -34,7 +34,7 @@ def tiers(on: VllmOn, ask: TierAsk) -> Iterator[Tier]:
         return
     tokens, host, disk, ranks = ask.tokens, ask.host_bytes, ask.disk_bytes, world(on)
     if host is None and disk is None:
-        found = connector(on.engine.options)
+        found = on.engine.options.connector()
         rows = (*(() if found is None else _told(on, tokens, found)), *kvbm.told(on, tokens))
         yield from (replace(row, flags="") for row in rows)  # it is typed already
         return

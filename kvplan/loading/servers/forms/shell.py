@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from kvplan.engines.kernel.commandline.words import Call, Word
+from kvplan.loading.servers.containers import unwrapped
 from kvplan.loading.servers.shell_words import Command, commands
 from kvplan.loading.servers.source import Read, Source
 from kvplan.loading.servers.variables import Variables
-from kvplan.loading.servers.wrappers import unwrapped
 
 #: `pip install "vllm[flash]==0.11.0"`.
 _PINNED: Final = re.compile(r"([A-Za-z][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(\d[\w.]*)")

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from kvplan.engines.kernel.commandline.words import Call, Word
+from kvplan.loading.servers.containers import unwrapped
 from kvplan.loading.servers.forms.compose import OPEN, first_line, split
 from kvplan.loading.servers.forms.shell import calls as shell_calls
 from kvplan.loading.servers.forms.shell import with_cards
 from kvplan.loading.servers.source import Read, Source
-from kvplan.loading.servers.wrappers import unwrapped
 from kvplan.loading.servers.yaml_tree import Items, Map, Node, Text, YamlError, documents
 
 _MACRO: Final = re.compile(r"\$\{([^}]{1,120})\}")

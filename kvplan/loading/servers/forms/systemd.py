@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from kvplan.engines.kernel.commandline.words import Call, Word
-from kvplan.loading.servers.containers import CARDS, cards
+from kvplan.loading.servers.containers import CARDS, cards, unwrapped
 from kvplan.loading.servers.forms.shell import calls as shell_calls
 from kvplan.loading.servers.forms.shell import with_cards
 from kvplan.loading.servers.readers import READERS
 from kvplan.loading.servers.source import Read, Source, placed
 from kvplan.loading.servers.variables import Variables
-from kvplan.loading.servers.wrappers import unwrapped
 
 _ENDINGS: Final = (".service", ".container")
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_]\w*)\}|\$([A-Za-z_]\w*)|(%[a-zA-Z])")

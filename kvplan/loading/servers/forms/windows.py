@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from kvplan.engines.kernel.commandline.words import Call, Word
+from kvplan.loading.servers.containers import unwrapped
 from kvplan.loading.servers.forms.shell import calls as shell_calls
 from kvplan.loading.servers.forms.shell import with_cards
 from kvplan.loading.servers.source import Read, Source
-from kvplan.loading.servers.wrappers import unwrapped
 
 _ENDINGS: Final = (".bat", ".cmd", ".ps1")
 _SET: Final = re.compile(r'\s*@?\s*set\s+(?:/[ap]\s+)?"?([A-Za-z_]\w*)=(.*?)"?\s*$', re.IGNORECASE)
