@@ -193,19 +193,17 @@ def test_a_complaint_about_an_option_names_it(name: str, word: Role) -> None:
 NAMED = {
     "api/__init__.py": {"ideal"},
     "api/compare.py": {"ideal"},
+    "api/diff.py": {"ideal"},
     "api/explain.py": {"ideal"},
     "api/models.py": {"ideal"},
-    "api/receipt.py": {"vllm"},
-    "api/reserve.py": {"vllm"},
     "api/validate.py": {"exllamav3", "ideal", "mlx-lm", "transformers"},
     "cli/compare.py": {"ideal"},
     "cli/estimate.py": {"ideal"},
     "cli/explain.py": {"ideal"},
-    "cli/receipt.py": {"vllm"},
-    "cli/reserve.py": {"vllm"},
     "cli/sweep.py": {"ideal"},
     "cli/validate.py": {"ideal"},
     "engines/__init__.py": {"vllm"},
+    "loading/servers/forms/kserve.py": {"vllm"},  # what KServe calls its container
     "questions/compare.py": {"ideal"},
     "questions/estimate.py": {"ideal"},
     "questions/explain/explanation.py": {"ideal"},
@@ -266,7 +264,7 @@ def test_no_option_of_an_engine_is_named_outside_its_folder() -> None:
 
 #: Who looks at a model's raw config: the model itself, the front ends that count, describe and preprocess it, the lengths that a
 #: config says, an engine's `models.py`, llama.cpp's converter, whether the checkpoint is quantised, copies whose format a hub id
-#: says, the report of a config's own keys, and the libraries that are built from a config.
+#: says, what compares two configs, the report of a config's own keys, and the libraries that are built from a config.
 READERS = {
     "architectures/media/__init__.py",
     "architectures/describe.py",
@@ -278,7 +276,7 @@ READERS = {
     "engines/llama_cpp/convert/__init__.py",
     "loading/copies.py",
     "loading/installs.py",
-    "loading/weights/find.py",
+    "questions/diff.py",
     "questions/validate/against.py",
     "questions/validate/against_*.py",
     "questions/validate/exllamav3_library.py",
