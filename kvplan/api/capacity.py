@@ -8,7 +8,7 @@ from kvplan.api.capacity_table import capacity_table
 from kvplan.api.given import Counts, Source
 from kvplan.api.receipt import receipt
 from kvplan.domain.gpus import counted
-from kvplan.engines import command_readers, engine_name
+from kvplan.engines import about, command_readers, engine_name
 from kvplan.errors import OptionError, printable
 from kvplan.questions.fit.capacity import CapacityTable
 from kvplan.questions.oracle import Capacity, capacity_of
@@ -66,7 +66,11 @@ def _one(model: Source, engine: str, gpu: str, flags: Flags, more: Mapping[str, 
     options = dict(flags) if isinstance(flags, Mapping) else _typed(engine, flags)
     name, number = counted(gpu)
     own = {key: value for key, value in options.items() if key not in more}
-    if number is not None and "tensor_parallel" not in more and not {"tensor_parallel", "tensor_parallel_size"} & own.keys():
+    if (
+        number is not None
+        and "tensor_parallel" not in more
+        and not {"tensor_parallel", about(engine).roles.get("tensor_parallel")} & own.keys()
+    ):
         own["tensor_parallel"] = number
     return capacity_of(receipt(model, name, engine=engine, **own, **more))
 

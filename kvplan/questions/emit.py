@@ -87,7 +87,7 @@ def _started(fit: Fit, form: str) -> Started:
         name=re.sub(r"[^a-z0-9]+", "-", q.model.name.lower()).strip("-")[:50] or "model",
         cards=q.gpus,
         resource=_RESOURCES.get(q.gpu.vendor, "nvidia.com/gpu"),
-        parameters=[("num_ctx", str(fit.context))],
+        parameters=[(option, str(fit.context)) for option in about(name).lengths[:1]],
         loads=reader.loads(q.model.hub or q.model.name, _mix(fit)),
     )
 

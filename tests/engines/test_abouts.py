@@ -216,7 +216,12 @@ NAMED = {
 #: Options by an engine's own name outside its folder: public names of an answer. (`validate --against` calls a library.)
 OPTIONS_NAMED = {
     "domain/storage/schemes.py": {"q_group_size"},  # a key of a quantization_config
+    "api/live.py": {"max_model_len"},
     "domain/pool.py": {"max_model_len"},
+    "loading/gguf_file.py": {"context_length"},  # a key of GGUF
+    "loading/servers/forms/kserve.py": {"max_length"},  # an option of KServe's own
+    "questions/replay.py": {"max_model_len"},
+    "report/answers/sweep.py": {"max_tokens"},  # of a model
     "loading/foreign.py": {"max_seq_len"},  # a key of a TensorRT-LLM config
     "loading/yaml_spec/read.py": {"max_tokens"},  # of a model
     "loading/yaml_spec/write.py": {"max_tokens"},

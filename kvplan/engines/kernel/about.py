@@ -91,6 +91,7 @@ class About(Struct, frozen=True, kw_only=True):
     installs: str = ""  # where it keeps models that people name to it
     roles: Mapping[Role, str] = field(default_factory=dict)
     also: Mapping[Role, tuple[str, ...]] = field(default_factory=dict)
+    lengths: tuple[str, ...] = ()  # what else bounds the longest request, where that is no role of its own
     offline: tuple[str, str] | None = None  # its option and the value that say: used in a program, not as a server
     cache_dtypes: Mapping[str, str] = field(default_factory=dict)
     weight_formats: tuple[str, ...] = ("fp8", "int4")

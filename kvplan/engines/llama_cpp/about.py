@@ -30,6 +30,7 @@ ABOUT: Final = About(
         for name in ("float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
     },
     weight_formats=("q8_0", "q4_k_m"),
+    lengths=("ctx_size",),
     reserve=Reserve(GIB, "compute buffers, context"),  # its own --fit leaves 1024 MiB free (common/fit.cpp)
     share=Share(meaning="what its context needs", source="llama.cpp src/llama-context.cpp"),
     program="llama-",

@@ -21,6 +21,7 @@ ABOUT: Final = About(
         for name in ("float32", "bfloat16", "float16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
     },
     weight_formats=("q8_0", "q4_k_m"),
+    lengths=("num_ctx", "OLLAMA_CONTEXT_LENGTH"),
     reserve=Reserve(GIB, "compute buffers, context"),  # llama-server's --fit, which it leaves on, keeps 1024 MiB free
     share=Share(meaning="what its context needs", source="ollama llm/llama_server.go"),
     program="OLLAMA_",

@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any, Final
 
+from kvplan.engines import about
 from kvplan.errors import printable
 from kvplan.questions.check import Check, Checked
 from kvplan.report.answers.check import helps, said
@@ -22,22 +23,16 @@ def blamed(one: Checked) -> int:
     """The line that a reader should look at: of what asks for too long a request, else of the model, else of the server."""
     lines = one.server.lines
     if one.outcome.longest is not None or one.outcome.status == "does not start":
-        for name in _LENGTHS:
+        for name in _lengths(one.server.engine):
             if lines.get(name):
                 return lines[name]
     return lines.get("model", 0) or one.server.line or 1
 
 
-#: What servers call the longest request.
-_LENGTHS: Final = (
-    "max_model_len",
-    "context_length",
-    "max_seq_len",
-    "session_len",
-    "ctx_size",
-    "num_ctx",
-    "OLLAMA_CONTEXT_LENGTH",
-)
+def _lengths(engine: str) -> tuple[str, ...]:
+    """What an engine calls the longest request."""
+    known = about(engine)
+    return (*filter(None, (known.roles.get("context"),)), *known.lengths)
 
 
 def sarif(check: Check, version: str) -> str:
