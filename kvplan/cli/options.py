@@ -109,6 +109,9 @@ Sessions = Annotated[
 ]
 _PLACES: Final = "Where things lie (engines that deal layers out to cards and host)"
 _AT: Final[dict[str, Any]] = {"rich_help_panel": _PLACES}
+SideBySide = Annotated[
+    str | None, typer.Option("--gpu", metavar="NAME[:N][,…]", help="Cards side by side: everything by device", **_AT)
+]
 GpuLayers = Annotated[
     str | None,
     typer.Option("-ngl", "--gpu-layers", metavar="N", help="Layers on the cards, the last ones", **_AT),

@@ -167,3 +167,13 @@ def test_runs_of_numbers() -> None:
     assert runs(()) == ""
     assert runs((3,)) == "3"
     assert runs((0, 1, 2, 4, 6, 7)) == "0-2, 4, 6-7"
+
+
+def test_estimate_shows_everything_by_device(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["estimate", "qwen2.5-32b", "-e", "llama.cpp", "--gpu", "rtx-4090:2", "-s", "32k", "--weights-dtype", "q4_k_m"]
+    assert main([*words, "-ts", "10,6", "--kv-dtype", "q8_0", "-f", "csv"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert any(",CUDA0," in row and f",cache,{2788 * MIB}," in row for row in rows)
+    assert any(",CUDA1," in row and f",cache,{1564 * MIB}," in row for row in rows)
+    assert main(["estimate", "qwen2.5-32b", "-e", "llama.cpp", "-ngl", "3"]) != 0
+    assert "needs cards" in capsys.readouterr().err
