@@ -80,7 +80,7 @@ def _predicted(of: str, outcome: Outcome) -> tuple[int | None, int | None, int |
     if outcome.receipt is not None and outcome.receipt.pool is not None:
         pool, left = outcome.receipt.pool, outcome.receipt.budget.cache
         each = pool.num_tokens / pool.num_blocks if pool.num_blocks else 0
-        if of == "max_model_len":
+        if of == "length":
             return pool.max_model_len, None, None
         if of in {"num_blocks", "num_tokens"} and pool.block_bytes:
             blocks = [pool.num_blocks, max(0, left.low) // pool.block_bytes, max(0, left.high) // pool.block_bytes]

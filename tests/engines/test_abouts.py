@@ -203,7 +203,6 @@ NAMED = {
     "cli/sweep.py": {"ideal"},
     "cli/validate.py": {"ideal"},
     "engines/__init__.py": {"vllm"},
-    "loading/servers/forms/kserve.py": {"vllm"},  # what KServe calls its container
     "questions/compare.py": {"ideal"},
     "questions/estimate.py": {"ideal"},
     "questions/explain/explanation.py": {"ideal"},
@@ -216,7 +215,6 @@ NAMED = {
 #: Options by an engine's own name outside its folder: public names of an answer. (`validate --against` calls a library.)
 OPTIONS_NAMED = {
     "domain/storage/schemes.py": {"q_group_size"},  # a key of a quantization_config
-    "api/live.py": {"max_model_len"},
     "domain/pool.py": {"max_model_len"},
     "loading/gguf_file.py": {"context_length"},  # a key of GGUF
     "loading/servers/forms/kserve.py": {"max_length"},  # an option of KServe's own

@@ -24,6 +24,7 @@ from kvplan.domain.tables import Column, Table
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.verdicts import Audit, ComparedFact, Result
 from kvplan.errors import OptionError
+from kvplan.loading.servers.read import servers_of
 from kvplan.questions.compare import compare
 from kvplan.questions.estimate import plan
 from kvplan.questions.explain import explain
@@ -31,6 +32,7 @@ from kvplan.questions.sweep.grid import Sweep
 from kvplan.report import formats
 from kvplan.report.answers.audit import AuditAnswer
 from kvplan.report.answers.capacity import CapacityAnswer
+from kvplan.report.answers.check import CheckAnswer
 from kvplan.report.answers.committee import CommitteeAnswer
 from kvplan.report.answers.compare import CompareAnswer
 from kvplan.report.answers.estimate import EstimateAnswer
@@ -40,6 +42,7 @@ from kvplan.report.answers.lists import dtype_listing, engine_listing, gpu_listi
 from kvplan.report.answers.models import Entry, ModelsAnswer
 from kvplan.report.answers.receipt import ReceiptAnswer
 from kvplan.report.answers.reserve import ReserveAnswer
+from kvplan.report.answers.servers import ServersAnswer
 from kvplan.report.answers.sweep import SweepAnswer
 from kvplan.report.blocks import (
     Answer,
@@ -90,6 +93,9 @@ def answers() -> Iterator[Answer]:
     yield ModelsAnswer([Entry.of(kvplan.estimate(model), HOSTILE)])  # type: ignore[arg-type]
     fact = ComparedFact(name=HOSTILE, predicted=[1, HOSTILE], recorded=2)
     yield AuditAnswer(Audit(results=(Result(id=HOSTILE, engine=HOSTILE, status="differs", facts=(fact,), reason=HOSTILE),)))
+    lines = f"vllm serve Qwen/Qwen3-8B --max-model-len 8k\nvllm serve '{HOSTILE}' --dtype '{HOSTILE}' --{HOSTILE[3]} 1\n"
+    yield ServersAnswer([servers_of(lines, f"{HOSTILE}.sh")])
+    yield CheckAnswer(kvplan.check(text=lines, gpu="rtx-4090"))
     yield from (dtype_listing(list(DTYPES.values())), engine_listing(), gpu_listing(gpus()))
 
 

@@ -19,7 +19,7 @@ def _read(answers: Answers) -> tuple[Live, ...]:
     if text(parameters.get("cache_mode")):
         options["cache_mode"] = text(parameters["cache_mode"])
     length, cells = count(parameters.get("max_seq_len")), count(parameters.get("cache_size"))
-    printed = [Printed(name="max_seq_len", value=length, of="max_model_len")] if length is not None else []
+    printed = [Printed(name="max_seq_len", value=length, of="length")] if length is not None else []
     printed += [Printed(name="cache_size", value=cells, of="num_tokens")] if cells is not None else []
     return (Live(model=text(card["id"]), options=options, printed=tuple(printed)),)
 

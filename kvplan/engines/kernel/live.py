@@ -12,7 +12,7 @@ _LABEL: Final = re.compile(r'([A-Za-z_][A-Za-z0-9_]{0,120})="((?:[^"\\]|\\.){0,5
 
 
 class Printed(Struct, frozen=True, kw_only=True):
-    """A number that a server says: `of` is what kvplan calls it (num_blocks, num_tokens, max_model_len, taken_bytes)."""
+    """A number that a server says: `of` is its kind (num_blocks, num_tokens, length, context, sequences, taken_bytes)."""
 
     name: str
     value: int

@@ -36,7 +36,7 @@ def _read(answers: Answers) -> tuple[Live, ...]:
     printed = [Printed(name="num_gpu_blocks", value=blocks, of="num_blocks")] if blocks is not None else []
     tokens = count(cache.get("kv_cache_size_tokens"))
     printed += [Printed(name="kv_cache_size_tokens", value=tokens, of="num_tokens")] if tokens is not None else []
-    printed += [Printed(name="max_model_len", value=length, of="max_model_len")] if length is not None else []
+    printed += [Printed(name="max_model_len", value=length, of="length")] if length is not None else []
     model = text(first.get("root")) or text(first.get("id"))
     return (
         Live(

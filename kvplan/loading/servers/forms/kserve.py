@@ -119,7 +119,7 @@ def _llm(root: Map) -> Iterator[Call]:
     ]
     for template in (spec.map("template"), *(spec.map("prefill", "template") for _ in range(bool(spec.map("prefill").entries)))):
         mains = [one for one in template.list("containers") if isinstance(one, Map)]
-        main = next((one for one in mains if one.text("name") in {"main", "vllm", ""}), mains[0] if mains else Map({}, {}, line))
+        main = next((one for one in mains if one.text("name") in {"main", ""}), mains[0] if mains else Map({}, {}, line))
         environment = container_environment(main, {})
         more = environment.get("VLLM_ADDITIONAL_ARGS")
         extra = [Word(text, more.line, more.known) for text in more.text.split()] if more is not None else []
