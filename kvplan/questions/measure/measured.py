@@ -101,7 +101,7 @@ class Measured(Struct, frozen=True, kw_only=True):
         if self.unexplained:
             first = self.unexplained[0]
             more = f", and {len(self.unexplained) - 1:,} more" if len(self.unexplained) > 1 else ""
-            return f"{first.name} follows no law that a description has: {first.why} ({first.numbers}){more}"
+            return f"{first.name} follows no law that a description has: {first.why}{more}"
         wrong = next((run for run in self.runs if not run.equal), None)
         if wrong is None:
             return ""
@@ -133,7 +133,8 @@ def measured(seen: Observation, name: str = "") -> Measured:
     facts = seen.facts
     series = together(seen.points, facts)
     beside = [one for one in series if not one.per_sequence and (one.counter or not one.stepped)]
-    unexplained = tuple(_unexplained(one, seen.points) for one in series if one.law is None and one not in beside)
+    loose = [_unexplained(one, seen.points) for one in series if one.law is None and one not in beside]
+    unexplained = tuple(dict.fromkeys(loose))  # layers are alike
     try:
         model = described(name or facts.name, series, facts, list(_notes(seen, beside)))
     except ModelError as problem:
@@ -197,7 +198,9 @@ def _unexplained(one: Series, points: Sequence[Point]) -> Unexplained:
     why = "its bytes over the length are none of the laws"
     if not one.per_sequence:
         why = "it is written at each step and does not grow with the batch, as what is made for a fixed batch does"
-    return Unexplained(name=one.name, why=why, numbers=f"sequences x tokens: {numbers}{', …' if len(seen) > 8 else ''}")
+    return Unexplained(
+        name=shown_path(_beyond(one)), why=why, numbers=f"sequences x tokens: {numbers}{', …' if len(seen) > 8 else ''}"
+    )
 
 
 def _lines(series: Sequence[Series], points: Sequence[Point]) -> Iterator[Line]:
@@ -205,7 +208,7 @@ def _lines(series: Sequence[Series], points: Sequence[Point]) -> Iterator[Line]:
     longest = max(range(len(points)), key=lambda i: points[i].seq_len)
     groups: dict[tuple[Any, ...], list[Series]] = {}
     for one in series:
-        name = shown_path([step for depth, step in enumerate(one.path) if depth != one.at])
+        name = shown_path(_beyond(one))
         groups.setdefault((name, str(one.law or _whatever(one)), one.entry, one.dtype), []).append(one)
     for (name, law, entry, dtype), alike in groups.items():
         yield Line(
@@ -216,6 +219,11 @@ def _lines(series: Sequence[Series], points: Sequence[Point]) -> Iterator[Line]:
             dtype=dtype,
             bytes=sum(one.bytes[longest] // (points[longest].batch_size if one.per_sequence else 1) for one in alike),
         )
+
+
+def _beyond(one: Series) -> list[str]:
+    """A path without its layer."""
+    return [step for depth, step in enumerate(one.path) if depth != one.at]
 
 
 def _whatever(one: Series) -> str:

@@ -43,7 +43,8 @@ class MeasureAnswer(Struct, frozen=True):
         """The verdict, the laws, what does not fit one, and the description."""
         m = self.measured
         yield Verdict(_verdict(m), yes=m.passed)
-        yield laws_table(m)
+        if m.lines or m.beside:
+            yield laws_table(m)
         if m.unexplained:
             yield Table(
                 title="follows no law",
@@ -118,4 +119,4 @@ def _csv_rows(m: Measured) -> Iterator[dict[str, Any]]:
             more = {"name": line.name, "layers": layer_range(line.layers) if line.layers else "", "law": line.law}
             yield {**shared, "kind": kind, **more, "entry": _entry(line), "dtype": line.dtype, "bytes": line.bytes}
     for one in m.unexplained:
-        yield {**shared, "kind": "unexplained", "name": one.name, "law": one.numbers}
+        yield {**shared, "kind": "unexplained", "name": one.name, "law": f"none: {one.numbers}"}
