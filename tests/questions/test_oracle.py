@@ -69,6 +69,7 @@ def test_its_json_is_the_value_and_nothing_else_is() -> None:
     data = json.loads(json.dumps(ONE.to_dict()))
     assert Capacity.from_dict(data) == ONE
     assert hash(Capacity.from_dict(data)) == hash(ONE)
+    assert ONE.usable_blocks == ONE.low_blocks - ONE.null_blocks < ONE.num_blocks - ONE.null_blocks
     shares = [{**data["shares"][0], "block_tokens": 0}]
     for wrong in (
         {}, {**data, "num_blocks": "many"}, {**data, "schema": 2}, {**data, "low_blocks": data["num_blocks"] + 1},

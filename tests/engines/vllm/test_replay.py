@@ -84,7 +84,7 @@ def plain(found: Outcome | str) -> Any:
     }
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_many_steps_at_once_are_the_same_steps(seed: int) -> None:
     told, asked, clock = workload(seed)
