@@ -21,6 +21,7 @@ from kvplan.domain.stored import StoredTensor
 from kvplan.domain.workload import with_longest
 from kvplan.engines import ABOUTS, about, default_engine, located, make_engine
 from kvplan.engines.kernel.about import Role
+from kvplan.engines.kernel.releases import parse_version
 from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
 from kvplan.questions.placement.answer import Laid, answer
@@ -33,7 +34,9 @@ _MOST: Final = 16
 
 def places(engine: str) -> bool:
     """Whether an engine deals layers out to unequal devices."""
-    return bool(about(engine).spread)
+    known, version = about(engine), engine.partition("@")[2]
+    asked = parse_version(version or known.latest or "0")
+    return bool(known.spread) and asked >= parse_version(known.spread_since or "0")
 
 
 def said(engine: str, options: Mapping[str, Any]) -> bool:

@@ -116,6 +116,7 @@ class About(Struct, frozen=True, kw_only=True):
     tiers: str = ""  # what it fills below the device: (the engine on a model, what is asked) -> tiers; empty: none is known
     commands: str = ""  # how its command lines are read
     spread: str = ""  # how it deals a model out to unequal devices and the host (`kernel/spreading.py`)
+    spread_since: str = ""  # the first release of which that is known
     live: str = ""  # what its running server is asked
     suffixes: tuple[str, ...] = ()  # files that mean this engine: (".gguf",)
     owners: tuple[str, ...] = ()  # whose repositories mean it: ("mlx-community/",)

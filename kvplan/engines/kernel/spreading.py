@@ -23,6 +23,7 @@ class Spreading(Protocol):
     model: Model
     cards: tuple[Card, ...]
     weights: Line
+    own_why: str  # why the engine itself would run with less than what fits
 
     @property
     def ceiling(self) -> int:

@@ -29,6 +29,8 @@ ABOUT: Final = About(
     media="kvplan.engines.ollama.media:used",
     audit="kvplan.engines.ollama.audit",
     logs="kvplan.engines.ollama.log",
+    spread="kvplan.engines.ollama.spread",
+    spread_since="0.30",
     commands="kvplan.engines.ollama.commandline:COMMANDS",
     live="kvplan.engines.ollama.live:ASKING",
 )

@@ -234,18 +234,18 @@ class OllamaOn(Prepared):
         if need <= left_bytes:
             first = f"{started}: {cache} of cache, and {left} are left, so that all of it stays on the card"
         else:
-            first = (
-                f"{started}: {cache} of cache, and {left} are left, so that llama-server leaves layers to the CPU (it keeps "
-                "1,024 MiB of the card free: LLAMA_ARG_FIT_TARGET)"
-            )
+            first = f"{started}: {cache} of cache, and {left} are left, so that llama-server leaves layers to the CPU"
+        return (first, *self.offloading())
+
+    def offloading(self) -> tuple[str, ...]:
+        """What happens where more is asked for than a card holds."""
         auto = (
             "a start that runs out of memory is tried once more with 32,768 or 4,096 tokens"
             if self.usual.num_ctx_auto
             else "num_ctx was said, and what was said is never lowered"
         )
         return (
-            first,
-            f"more does not fail, it offloads: `ollama ps` then shows CPU beside GPU; {auto}",
+            f"more does not fail, it offloads (llama-server keeps 1,024 MiB of a card free: LLAMA_ARG_FIT_TARGET): {auto}",
             "`ollama ps` counts in GB of 10**9 bytes",
         )
 

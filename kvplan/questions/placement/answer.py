@@ -64,6 +64,7 @@ class Laid(Struct, frozen=True, kw_only=True):
     whole: bool
     own: str = ""
     own_context: int = 0
+    own_why: str = ""
     rows: tuple[CacheRow, ...] = ()
     changes: tuple[Change, ...] = ()
     needs: tuple[str, ...] = ()
@@ -146,6 +147,7 @@ def _answered(
         whole=whole,
         own=own_words,
         own_context=own_context,
+        own_why=spreading.own_why,
         rows=() if brief else tuple(_rows(spreading, at, requests, ceiling)),
         changes=() if brief else tuple(_changes(spreading, spread, at, requests, longest, ceiling)),
         needs=spreading.needs(at, requests),

@@ -154,7 +154,7 @@ def _notes(each: Laid) -> Iterator[str]:
         return
     engine = engine_words(each.engine)
     if each.longest and each.own_context < each.longest and not each.given:
-        less = f"{each.longest - each.own_context:,} tokens less, because it keeps 1,024 MiB of each card free"
+        less = f"{each.longest - each.own_context:,} tokens less, {each.own_why}"
         yield f"left to itself, {engine} would run with {each.own}: {less}"
     else:
         yield f"left to itself, {engine} would run with {each.own}"

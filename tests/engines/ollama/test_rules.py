@@ -8,6 +8,7 @@ from kvplan.engines.ollama.environment import duration_words, environment
 from kvplan.engines.ollama.launch import Device, Started, Subject, System, start, stepped_down
 from kvplan.engines.ollama.names import blob_path, manifest_path, parse_name
 from kvplan.engines.ollama.printed import Held, held_in_log, human_bytes
+from kvplan.engines.ollama.releases import flash_by_itself
 from kvplan.units import GIB
 
 KEYS = {
@@ -154,3 +155,8 @@ def test_a_batch_is_lowered_where_the_guess_leaves_too_little(file_gib: float, n
     subject = Subject(keys=KEYS, file_bytes=int(file_gib * GIB))
     found = start(subject, environment({}, "/"), (CARD,), {"num_ctx": num_ctx}, System(total=64 * GIB, free=64 * GIB))
     assert found.launches[0].batch == batch
+
+
+def test_flash_attention_came_by_architecture() -> None:
+    assert [flash_by_itself("gpt-oss", release) for release in ((0, 11, 7), (0, 11, 8), (0, 24))] == [False, True, True]
+    assert not flash_by_itself("llama", (0, 24))
