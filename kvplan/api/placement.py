@@ -188,7 +188,7 @@ def laid(
     brief: bool = False,
 ) -> Laid | NotPredicted:
     """The question, asked."""
-    made = make_engine(engine, options)
+    made = make_engine(engine, _with_tensors(engine, options, weights_dtype))
     try:
         spreading = located(about(engine).spread).Spreading(
             model, made.options, cards, weights, tensors_of(model, weights, weights_dtype)
@@ -214,6 +214,19 @@ def tensors_of(model: Model, weights: Line, weights_dtype: str | None) -> tuple[
 
 
 _USUAL: Final = "q4_k_m"
+
+
+def _with_tensors(engine: str, options: Mapping[str, Any], weights_dtype: str | None) -> dict[str, Any]:
+    """The options, a drafter among them with the tensors of a file in the same format, where it was not read from one."""
+    from kvplan.architectures.weights import gguf_tensors
+
+    found = dict(options)
+    name = about(engine).roles.get("drafter", "")
+    drafter = found.get(name)
+    if isinstance(drafter, Model) and not drafter.tensors:
+        made = gguf_tensors(drafter, weights_dtype or "") or gguf_tensors(drafter, _USUAL) or _alike(drafter)
+        found[name] = replace(drafter, tensors=made)
+    return found
 
 
 def _alike(model: Model) -> tuple[StoredTensor, ...]:

@@ -364,7 +364,10 @@ def _room(card: Card) -> Line:
 
 def _drafter(model: Model) -> tuple[Hparams, tuple[StoredTensor, ...]]:
     try:
-        return read_hparams(gguf_keys(model), model.name), model.tensors
+        listed = model.tensors
+        if not any(tensor.offset for tensor in listed):
+            listed = file_order((each.name, each.type, each.dims, each.bytes) for each in listed)
+        return read_hparams(gguf_keys(model), model.name), listed
     except GgufError as problem:
         raise Refused(str(problem)) from problem
 

@@ -83,6 +83,8 @@ def test_a_drafter_is_in_the_sum() -> None:
     beside = laid("qwen3-8b", "rtx-4090", context="8k", draft=load("qwen3-0.6b"))
     names = [line.name for line in beside.spread.places[0].lines]
     assert "drafter" in names
+    drafter = next(line for line in beside.spread.places[0].lines if line.name == "drafter")
+    assert drafter.low > 28 * 8192 * 8 * 128 * 4 + 300 * MIB  # its cache, and its weights
     assert beside.longest < alone.longest or alone.longest == alone.ceiling
 
 
