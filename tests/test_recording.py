@@ -68,6 +68,14 @@ def test_a_rule_that_no_longer_holds_is_named_with_its_fact() -> None:
     assert "no longer holds in 1 rows" in "\n".join(recording.told("x", result))
 
 
+def test_a_row_that_was_not_recorded_says_why(tmp_path: Path) -> None:
+    (tmp_path / "said0.txt").write_text("equal   a\ndiffers b/c\n    not recorded: TypeError: no such argument\n1 equal\n")
+    why = recording.reasons(tmp_path)
+    assert why == {"b/c": "TypeError: no such argument"}
+    result = recording.Moved(["a"], {}, ["b/c"], [], {})
+    assert "not recorded: b/c\n      TypeError: no such argument" in "\n".join(recording.told("x 1.0", result, why))
+
+
 def test_rows_are_shared_out_by_model() -> None:
     rows = [{"id": f"{model}{i}", "model": model} for model in "abcde" for i in range(3)]
     parts = [recording._share(rows, number, 3) for number in range(3)]

@@ -177,6 +177,18 @@ def recorded(recorder: Recorder, python: Path, rows: list[Row], folder: Path, jo
     return [row for out in outs for row in _read(out)]
 
 
+def reasons(folder: Path) -> dict[str, str]:
+    """Why rows were not recorded, as the recorders said it."""
+    found, name = {}, ""
+    for file in sorted(folder.glob("said*.txt")):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("differs "):
+                name = line.removeprefix("differs ")
+            elif line.strip().startswith("not recorded: ") and name:
+                found[name] = line.strip().removeprefix("not recorded: ")[:160]
+    return found
+
+
 def _share(rows: list[Row], number: int, jobs: int) -> list[Row]:
     """The rows of every so many-th model: recorders build a model once for its rows."""
     models = {model: i for i, model in enumerate(dict.fromkeys(row["model"] for row in rows))}
@@ -255,12 +267,13 @@ def _wrong(row: Row) -> list[str]:
     ]
 
 
-def told(name: str, result: Moved) -> Iterator[str]:
-    """The report."""
+def told(name: str, result: Moved, why: dict[str, str] | None = None) -> Iterator[str]:
+    """The report; `why` rows were not recorded, by id."""
+    unrecorded = {row: [why[row]] if why and row in why else [] for row in result.unrecorded}
     yield f"{name}: {len(result.equal) + len(result.changed) + len(result.unrecorded):,} recorded rows asked again"
     counts = (len(result.equal), len(result.changed), len(result.unrecorded), len(result.fresh))
     yield "  {:,} equal, {:,} changed, {:,} not recorded; {:,} new".format(*counts)
-    for title, rows in (("changed", result.changed), ("not recorded", {name: [] for name in result.unrecorded})):
+    for title, rows in (("changed", result.changed), ("not recorded", unrecorded)):
         yield from _named(title, rows)
     if result.fresh:
         yield from _named("new", {name: [] for name in result.fresh})
@@ -306,6 +319,7 @@ def main(arguments: list[str] | None = None) -> int:
         fresh = (
             [] if chosen.no_new or chosen.only or chosen.first else newcomers(RECORDER[engine], python, rows, Path(work), version)
         )
+        why = reasons(Path(work))
         if not found:
             said = (Path(work) / "said0.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
             print(f"nothing was recorded; the recorder said:\n{said}", file=sys.stderr)
@@ -313,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.output:
         chosen.output.write_text("".join(json.dumps(row) + "\n" for row in (*found, *fresh)), encoding="utf-8")
     result = moved(rows, found, fresh)
-    print("\n".join(told(f"{engine} {version}", result)))
+    print("\n".join(told(f"{engine} {version}", result, why)))
     return 1 if result.broken else 0
 
 
