@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +45,7 @@ PUT_TOGETHER = {
 }
 #: Where a name that came from elsewhere is imported: the texts themselves are checked wherever they are written.
 HANDED_ON = {
+    "kvplan.api.placement": "an About's `spread`",
     "kvplan.engines": "`located`, for the texts of an About",
     "kvplan.engines.kernel.evidence": "an About's `recorded`",
     "kvplan.loading.installs": "an About's `installs`",
@@ -51,6 +53,7 @@ HANDED_ON = {
     "kvplan.questions.audit.fieldlog": "an About's `field_logs`",
     "kvplan.questions.audit.logs": "an About's `logs`",
     "kvplan.questions.media": "an About's `media`",
+    "kvplan.questions.tiers": "an About's `tiers`",
     "kvplan.questions.validate.library_model": "a module of transformers",
     "kvplan.report.answers.estimate": "an About's `tables`",
     "kvplan.report.answers.reserve": "an About's `tables`",
@@ -201,6 +204,25 @@ def test_a_heavy_package_has_one_home(package: str) -> None:
     homes = tuple(f"kvplan.{home}" for home in HOMES[package])
     assert users
     assert {user for user in users if not inside(user, *homes)} == set()
+
+
+def needed(path: Path, known: set[str]) -> set[str]:
+    """Our modules that a file imports anywhere, for types or in a function, too."""
+    found = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else str(node.module)
+                for alias in node.names
+            }
+    return (found & known) - {name_of(path)}
+
+
+def test_modules_form_no_circle() -> None:
+    known = {name_of(path) for path in MODULES}
+    TopologicalSorter({name_of(path): needed(path, known) for path in MODULES}).prepare()
 
 
 def test_nothing_below_the_command_line_prints_or_exits() -> None:
