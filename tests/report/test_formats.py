@@ -16,6 +16,9 @@ import pytest
 from golden import ROOT
 
 import kvplan
+from kvplan.api.check import parsed
+from kvplan.api.conformance import conformance
+from kvplan.api.placement import place
 from kvplan.cli.app import main
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.dtypes import DTYPES
@@ -35,12 +38,16 @@ from kvplan.report.answers.capacity import CapacityAnswer
 from kvplan.report.answers.check import CheckAnswer
 from kvplan.report.answers.committee import CommitteeAnswer
 from kvplan.report.answers.compare import CompareAnswer
+from kvplan.report.answers.conformance import ScoreAnswer
+from kvplan.report.answers.diff import DiffAnswer
 from kvplan.report.answers.estimate import EstimateAnswer
 from kvplan.report.answers.explain import ExplainAnswer
 from kvplan.report.answers.fit import FitAnswer
 from kvplan.report.answers.lists import dtype_listing, engine_listing, gpu_listing
 from kvplan.report.answers.models import Entry, ModelsAnswer
+from kvplan.report.answers.placement import LaidAnswer
 from kvplan.report.answers.receipt import ReceiptAnswer
+from kvplan.report.answers.replay import ReplayAnswer
 from kvplan.report.answers.reserve import ReserveAnswer
 from kvplan.report.answers.servers import ServersAnswer
 from kvplan.report.answers.sweep import SweepAnswer
@@ -56,6 +63,7 @@ from kvplan.report.blocks import (
     Rows,
     Section,
     Steps,
+    Text,
     Verdict,
     View,
 )
@@ -91,6 +99,14 @@ def answers() -> Iterator[Answer]:
     yield ExplainAnswer(explain(model, at))
     yield ExplainAnswer(explain(model, at, "vllm", kv_dtype="nvfp4"))
     yield ModelsAnswer([Entry.of(kvplan.estimate(model), HOSTILE)])  # type: ignore[arg-type]
+    served = f"vllm serve {{}} --max-model-len 8192  # {HOSTILE}\nollama serve\n"
+    yield ServersAnswer(parsed(text=served.format("x/$(y)")))
+    yield CheckAnswer(kvplan.check(text=served.format("gpt2"), gpu="l4"))
+    yield DiffAnswer(kvplan.diff("vllm@0.26", "vllm@0.33", ["jamba", model]))
+    yield ScoreAnswer(conformance({HOSTILE: 1}))
+    yield LaidAnswer([place("qwen3-8b", "rtx-4090:2", engine="llama.cpp", context=4096), refused])
+    requests = {"arrival_s": [0.0, 1.0, 2.0], "input_tokens": [100] * 3, "output_tokens": [4] * 3}
+    yield ReplayAnswer(kvplan.replay(requests, "llama-3.1-8b", "h100", search=False))
     fact = ComparedFact(name=HOSTILE, predicted=[1, HOSTILE], recorded=2)
     yield AuditAnswer(Audit(results=(Result(id=HOSTILE, engine=HOSTILE, status="differs", facts=(fact,), reason=HOSTILE),)))
     lines = f"vllm serve Qwen/Qwen3-8B --max-model-len 8k\nvllm serve '{HOSTILE}' --dtype '{HOSTILE}' --{HOSTILE[3]} 1\n"
@@ -117,7 +133,8 @@ def test_every_kind_of_answer_is_here() -> None:
         for name in re.findall(r"^class (\w+Answer|Listing)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert len(written) >= 12
-    assert {type(answer).__name__ for answer in ALL} == written - {"ValidateAnswer", "TogetherAnswer"}  # these need torch
+    need_torch = {"ValidateAnswer", "TogetherAnswer", "MeasureAnswer"}
+    assert {type(answer).__name__ for answer in ALL} == written - need_torch
 
 
 @pytest.mark.parametrize("answer", ALL, ids=IDS)
@@ -198,11 +215,11 @@ def test_a_printer_shows_every_kind_of_block_and_every_word_of_it() -> None:
     table = Table(title="a title", columns=(Column(title="head", key="h"),), rows=(("a cell",),), notes=("a note",))
     refused = NotPredicted(reason="its reason", see="a place", model="a model", engine="an engine", engine_version="1.2.3")
     inner: list[Block] = [Verdict("the verdict"), table, Command("a command"), Steps(("step one", "step two")),
-                          Fixes([Fix("a change", "a result", "fix command")]), Notes(("the note",))]  # fmt: skip
+                          Fixes([Fix("a change", "a result", "fix command")]), Notes(("the note",)), Text(("line one",))]  # fmt: skip
     every: list[Block] = [Heading("a heading"), Paragraph("word", "prose"), refused, table, *inner, Section(blocks=inner)]
     words = (
         "a title", "head", "a cell", "a note", "its reason", "a place", "a model", "an engine", "1.2.3", "the verdict",
-        "a command", "step one", "step two", "a change", "a result", "fix command", "the note", "a heading", "prose",
+        "a command", "step one", "step two", "a change", "a result", "fix command", "the note", "line one", "a heading", "prose",
     )  # fmt: skip
 
     class All:
