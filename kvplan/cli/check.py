@@ -63,7 +63,7 @@ def check(
     fmt: FormatOpt = None,
     output: o.Output = None,
 ) -> None:
-    """Whether the servers of a file or command line will start.
+    """Will the servers of a file or a command line start?
 
     Reads shell lines, compose files, manifests, units and settings files; runs and expands nothing.
     Exit 0 when all start, 1 when one does not, 2 when an input cannot be read or kvplan cannot tell.

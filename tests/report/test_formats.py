@@ -215,7 +215,8 @@ def test_a_printer_shows_every_kind_of_block_and_every_word_of_it() -> None:
     table = Table(title="a title", columns=(Column(title="head", key="h"),), rows=(("a cell",),), notes=("a note",))
     refused = NotPredicted(reason="its reason", see="a place", model="a model", engine="an engine", engine_version="1.2.3")
     inner: list[Block] = [Verdict("the verdict"), table, Command("a command"), Steps(("step one", "step two")),
-                          Fixes([Fix("a change", "a result", "fix command")]), Notes(("the note",)), Text(("line one",))]  # fmt: skip
+                          Fixes([Fix("a change", "a result", "fix command")]), Notes(("the note",)),
+                          Text(("line one",))]  # fmt: skip
     every: list[Block] = [Heading("a heading"), Paragraph("word", "prose"), refused, table, *inner, Section(blocks=inner)]
     words = (
         "a title", "head", "a cell", "a note", "its reason", "a place", "a model", "an engine", "1.2.3", "the verdict",
