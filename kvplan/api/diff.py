@@ -34,11 +34,11 @@ def diff(
     """Whose capacity changes, by how much, and by which rule.
 
     Args:
-        before: `NAME@VERSION` of an engine; of «kv-dtype» a cache dtype; of «model» what `kvplan.load` takes.
+        before: `NAME@VERSION` of an engine; of `kv-dtype` a cache dtype; of `model` what `kvplan.load` takes.
         after: the same of the other.
         models: whose answers are compared: one or several of what `kvplan.load` takes, the whole catalogue when none.
         of: what the two are.
-        engine: of «kv-dtype» the engine that is told the dtype, of «model» one or several (`ideal` when None).
+        engine: of `kv-dtype` the engine that is told the dtype, of `model` one or several (`ideal` when None).
         seq_len, batch_size, kv_dtype, tensor_parallel, encoder_len, infer: as `kvplan.estimate` takes them.
         budget: bytes on each device that requests share (an int, or a text with its unit).
         advance: told of each model that is done.

@@ -65,7 +65,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "diff": Command(
             "diff",
             "diff",
-            ("diff vllm@0.26 vllm@0.33", "diff bf16 fp8 --of kv-dtype -e vllm", "diff old.json new.json --of model"),
+            ("diff vllm@0.26 vllm@0.33", "diff old.json new.json --of model"),
         ),
         "conformance": Command(
             "conformance", "conformance", ("conformance export -o cases.jsonl", "conformance score answers.jsonl")

@@ -36,7 +36,7 @@ def audit(
     api_key: KeyOpt = None,
     quiet: o.Quiet = False,
 ) -> int:
-    """Recorded cases, an engine's log or a running server against predictions.
+    """Recorded cases, logs and servers against predictions.
 
     Exit 0 when every case is exact, else 1.
     """

@@ -37,7 +37,7 @@ def estimate(
     output: o.Output = None,
     infer: o.Infer = False,
 ) -> None:
-    """Bytes of one workload's cache, by kind of layer; with --gpu, everything by device.
+    """Bytes of one workload's cache, by layer or device.
 
     Exit 1 when one is not predicted.
     """

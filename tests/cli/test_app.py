@@ -18,7 +18,7 @@ def test_a_library_that_leaves_is_no_answer(
     def leave(*arguments: object, **options: object) -> None:
         sys.exit(code)
 
-    monkeypatch.setattr("kvplan.questions.estimate.plan", leave)
+    monkeypatch.setattr("kvplan.questions.estimate.plan_media", leave)
     assert main(["estimate", "llama-3.1-8b"]) == 70
     shown = capsys.readouterr()
     assert shown.out == ""

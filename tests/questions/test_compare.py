@@ -87,8 +87,8 @@ def test_the_savings_table_is_legible_at_80_columns(llama: str, capsys: pytest.C
     out = shown(capsys, llama, "--kv-dtype", "all", "-s", "128k")
     assert [line for line in out.splitlines() if line.startswith(("q8_0", "bfloat16"))] == snapshot(
         [
-            "bfloat16                 16.00         0.0%  llama.cpp: -ctk bf16 -ctv bf16;",
-            "q8_0                      8.50        46.9%  llama.cpp: -ctk q8_0 -ctv q8_0;",
+            "bfloat16                 16.00         0.0%  llama.cpp, transformers, vllm,",
+            "q8_0                      8.50        46.9%  llama.cpp, exllamav3, ollama",
         ]
     )
     first_words = [line.split()[0] for line in out.splitlines() if line and line[0] not in " ─"]
@@ -107,7 +107,7 @@ def test_savings_give_bytes_scales_and_flags_to_machines(llama: str, capsys: pyt
     assert by_name["int8"]["flags"] == {}
     assert by_name["nvfp4"]["flags"]["tensorrt-llm"] == "kv_cache_config.dtype: nvfp4"
     assert set(by_name["bfloat16"]["flags"]) == {
-        "vllm", "sglang", "tensorrt-llm", "llama.cpp", "transformers", "mlx-lm", "lmdeploy",
+        "vllm", "sglang", "tensorrt-llm", "llama.cpp", "transformers", "mlx-lm", "lmdeploy", "ollama",
     }  # fmt: skip
     assert by_name["q8_0"]["relative"] == 34 / 64
 

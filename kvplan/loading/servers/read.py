@@ -124,7 +124,7 @@ def _found(source: Source) -> tuple[list[Server], tuple[str, ...]]:
     except YamlError as problem:
         if source.file.endswith(_YAML) and "{{" in source.text:
             raise YamlError(
-                "a template of a Helm chart, not a manifest", hint="render it: `helm template CHART | kvplan check - --gpu NAME`"
+                "a template of a Helm chart, not a manifest", hint="render it: `helm template CHART | kvplan check -`"
             ) from problem
         if source.file.endswith(_YAML):
             raise
