@@ -25,11 +25,16 @@ def notes(capsys: pytest.CaptureFixture[str]) -> Notes:
     return asked
 
 
-@pytest.mark.parametrize("engine", PREDICTED)
+@pytest.mark.parametrize("engine", [name for name in PREDICTED if not ABOUTS[name].behind])
 def test_a_length_beyond_the_model_is_said(engine: str, notes: Notes) -> None:
     said = "4,096 tokens are more than the model's own limit of 2,048 (-s max)"
     assert notes(f"estimate tinyllama-1.1b -s 4k -e {engine}").count(said) == 1
     assert said not in notes(f"estimate tinyllama-1.1b -s 2k -e {engine}")
+
+
+def test_a_front_end_that_cuts_the_length_refuses_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "tinyllama-1.1b", "-s", "4k", "-e", "ollama"]) == 1
+    assert "Ollama cuts num_ctx to the 2,048 tokens" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
