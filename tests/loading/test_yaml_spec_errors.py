@@ -100,7 +100,7 @@ MISTAKES = {
     ),
     "two reaches at once": (
         "layers:\n  - {type: softmax, kv_heads: 1, head_dim: 8, reach: {window: 4, chunk: 4}}\n",
-        "x.yaml:2: `layers[0].reach` needs one of `window`, `chunk`, `compressed` (which may have `overlap`)",
+        "x.yaml:2: `layers[0].reach` needs one of `window`, `chunk`, `steps`, `compressed` (which may have `overlap`)",
         "see docs/guides/specs.md",
     ),
     "a packed dtype": (

@@ -10,7 +10,7 @@ from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
 from kvplan.domain.tiers import TierAsk, Tiers
 from kvplan.domain.unified import working_set
-from kvplan.engines import about, make_engine, option_names
+from kvplan.engines import about, option_names
 from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.engines.kernel.remarks import beyond
 from kvplan.errors import OptionError, Refused
@@ -18,7 +18,7 @@ from kvplan.questions.commands import served_name
 from kvplan.questions.fit.budget import SIDES, Budgets, room_of, told_options
 from kvplan.questions.fit.question import Fit, Limit, Question, Row, Seqs
 from kvplan.questions.fit.room import MOST_TOLD, Room
-from kvplan.questions.media import one_image, used
+from kvplan.questions.media import one_image, sees_or_hears, used
 from kvplan.units import MAX_COUNT
 
 #: Contexts of a trade-off table start here.
@@ -225,7 +225,7 @@ def _answered(
         flags=flags,
         needs=needs,
         tiers=None if brief else _tiers(q, room, *told),
-        notes=(*_own_way(room, shown, budget), *_notes(q, budget, kept, one_of_several=one_of_several)),
+        notes=(*_own_way(room, shown, budget), *_notes(q, room, budget, kept, one_of_several=one_of_several)),
     )
 
 
@@ -267,7 +267,7 @@ def _typical(q: Question, room: Room, batch_size: int, context: int) -> int | No
     return None if most == MAX_COUNT else most * q.caches
 
 
-def _notes(q: Question, budget: Budget, allocation: Allocation | None, *, one_of_several: bool) -> tuple[str, ...]:
+def _notes(q: Question, room: Room, budget: Budget, allocation: Allocation | None, *, one_of_several: bool) -> tuple[str, ...]:
     notes = list(allocation.notes if allocation else ())
     if q.context is not None:
         notes = list(dict.fromkeys((*beyond(q.model, q.context), *notes)))
@@ -275,8 +275,8 @@ def _notes(q: Question, budget: Budget, allocation: Allocation | None, *, one_of
         notes.insert(0, f"{q.replicas} replicas of the model share the requests; figures are of one device")
     if one_of_several:
         notes.insert(0, f"the command starts one of the {q.replicas} replicas: each is a server of its own")
-    if q.media is None:
-        notes += one_image(q.model, make_engine(q.engine, q.options))
+    if q.media is None and sees_or_hears(q.model):
+        notes += one_image(q.model, room.prepared(1, q.context or 1).engine)
     if q.gpu.vendor == "apple" and q.utilization is None:
         notes.append(working_set(budget.memory.bytes).sentence)
     return tuple(notes)

@@ -253,7 +253,7 @@ members:
 BAD = [
     ("model: llama-3.1-8b", "model: lama-3.1-8b", 4, "did you mean `llama-3.1-8b`"),
     ("engine: vllm", "engine: vlm", 5, "did you mean `vllm`"),
-    ("engine: vllm", "engine: ollama", 5, "can stand here with `cache: SIZE`"),
+    ("engine: vllm", "engine: mlc-llm", 5, "unknown engine"),
     ("    engine: vllm\n", "", 3, "needs `engine`"),
     ("gpu: h100-80gb", "gpu: h1000", 1, "unknown GPU"),
     ("gpu: h100-80gb", "gpu: apple-m3-max", 1, "--memory"),
