@@ -74,8 +74,8 @@ def steps(engine: str) -> list[Step]:
 
 
 def versioned() -> list[str]:
-    """The engines whose rules are known by release."""
-    return [name for name in PREDICTED if steps(name)]
+    """The engines whose rules are known by release; of a front end, what it asks for is known, and its engine allocates."""
+    return [name for name in PREDICTED if steps(name) and not ABOUTS[name].behind]
 
 
 def text_of(release: Release) -> str:

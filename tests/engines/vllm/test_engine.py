@@ -194,7 +194,9 @@ def test_a_pool_is_as_many_blocks_as_fit_and_a_refusal_says_how_long_a_request_m
         if tried and options.get("mamba_cache_mode") != "none":
             again = make_engine(f"vllm@{version}", options | {"max_model_len": tried})
             assert isinstance(again, Vllm)
-            assert bool(again.on(model).reserved((budget,)).refused) != fits
+            said = again.on(model).reserved((budget,)).refused
+            if "available Mamba cache blocks" not in said:  # that refusal is of the requests at once, not of their length
+                assert bool(said) != fits
 
 
 def test_auto_length_is_the_longest_that_fits() -> None:
