@@ -189,7 +189,7 @@ SPELLED = {
 
 
 @pytest.mark.parametrize("model_type", askable())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_a_random_config_means_the_same_to_the_library(model_type: str, data: st.DataObject) -> None:
     if not in_library(model_type):

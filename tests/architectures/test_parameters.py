@@ -55,7 +55,7 @@ def of(config: Mapping[str, Any]) -> tuple[Parameter, ...]:
 @needs_transformers
 @pytest.mark.filterwarnings("ignore")  # the library's own
 @pytest.mark.parametrize("model_type", ROWS)
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_small_models_have_the_tensors_that_the_library_builds(model_type: str, data: st.DataObject) -> None:
     from check_parameters import difference

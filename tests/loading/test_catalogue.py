@@ -80,11 +80,10 @@ def test_an_entry_is_its_real_config_in_every_engine(name: str) -> None:
     real = replace(architectures.read(whole_config(entry), name=name), parameters=entry.parameters)
     assert entry == real
     for engine in PREDICTED:
-        for seq_len in (1, 10_000):
-            expected = kvplan.try_estimate(real, seq_len=seq_len, engine=engine)
-            found = kvplan.try_estimate(entry, seq_len=seq_len, engine=engine)
-            # when this fails, the engine reads a key that the trimmed config lacks: add it to KEEP in tools/make_catalogue.py
-            assert getattr(found, "total_bytes", None) == getattr(expected, "total_bytes", None), engine
+        expected = kvplan.try_estimate(real, seq_len=10_000, engine=engine)
+        found = kvplan.try_estimate(entry, seq_len=10_000, engine=engine)
+        # when this fails, the engine reads a key that the trimmed config lacks: add it to KEEP in tools/make_catalogue.py
+        assert getattr(found, "total_bytes", None) == getattr(expected, "total_bytes", None), engine
 
 
 @pytest.mark.parametrize("row", INDEX, ids=lambda row: row["hub_id"])

@@ -23,7 +23,7 @@ from kvplan.engines.transformers.options import TransformersOptions
 from kvplan.questions.estimate import predict
 from kvplan.questions.validate.devices import Device
 
-EXAMPLES = int(os.environ.get("KVPLAN_LIVE_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("KVPLAN_LIVE_EXAMPLES", "2"))
 PAIRS = {"bart", "t5", "whisper"}
 
 if importlib.util.find_spec("transformers") is None:
