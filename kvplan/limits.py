@@ -59,7 +59,7 @@ REPLAY_STEPS: Final = 100_000  # of a recorded scenario
 REPLAY_PROMPT_BLOCKS: Final = 1_000_000  # of all prompts of one, in units of the prefix cache
 REPLAY_POOL_BLOCKS: Final = 2_000_000
 #: Requests looked at in steps, and blocks looked up for those that wait: some ten seconds.
-REPLAY_WORK: Final = 10_000_000
+REPLAY_WORK: Final = 4_000_000
 
 TRACE_LINE_BYTES: Final = 4 * MIB
 TRACE_FILE_BYTES: Final = 8 * 2**30

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from kvplan.errors import Refused
+
 Place = Literal["full", "sliding", "index"]
 
 _ITEM: Final = {
@@ -62,8 +64,14 @@ def item_size(dtype: str) -> int:
 
     >>> item_size("bfloat16"), item_size("nvfp4")
     (2, 1)
+
+    Raises:
+        Refused: no cache of SGLang's is kept in it.
     """
-    return _ITEM[dtype]
+    size = _ITEM.get(dtype)
+    if size is None:
+        raise Refused(f"SGLang keeps no cache in {dtype}")
+    return size
 
 
 def local_heads(total: int, devices: int, context_parallel: int = 1) -> int:

@@ -525,3 +525,11 @@ def test_zaya_in_transformers_own_form_is_said_to_be_read_as_the_older_one() -> 
     found = kvplan.estimate("zaya1-8b", engine="sglang", seq_len=4096)
     assert isinstance(found, kvplan.Allocation)
     assert any("takes every second of the 40 layers" in note for note in found.notes)
+
+
+def test_a_dtype_that_no_cache_is_kept_in_is_refused() -> None:
+    """Found by `tools/attack --only description --seed 42 --input 554`."""
+    layer = Layer(index=0, memories=(Softmax(kv_heads=1, key_dim=8, value_dim=8),))
+    answer = plan(Model(name="m", model_type="spec", layers=(layer,), dtype="float64"), Workload(seq_len=8), "sglang")
+    assert isinstance(answer, NotPredicted)
+    assert "float64" in answer.reason
