@@ -21,6 +21,25 @@ def _seq(values: Values) -> int:
     return values.whole.whole(name, least=1, most=2**20)
 
 
+def _smolvlm(files: str, types: tuple[str, ...], *, longest: int, tile: int, patch: int, tokens: int) -> Row:
+    """One size of SmolVLM: images in tiles, videos a frame a tile; `tokens` stand for each."""
+    return Row(
+        types=types,
+        source=f"{_IDEFICS} {files}; smolvlm/video_processing_smolvlm.py",
+        image=image(
+            r.edge_tiles, size={"longest_edge": longest}, max_image_size={"longest_edge": tile}, patch_size=_patch(patch)
+        ),
+        video=video(
+            r.per_frame(_seq, r.patches_of("max_image_size"), frame_marks=3, way="smolvlm"),
+            max_image_size={"longest_edge": tile},
+            patch_size=_patch(patch),
+            fps=1,
+            num_frames=64,
+        ),
+        processor={"image_seq_len": tokens},
+    )
+
+
 def _patches(classes: int) -> r.Counted:
     """Positions of a frame: the patches of its size, and a class token."""
     return lambda values: (values.side("size") // values.side("patch_size")) ** 2 + classes
@@ -177,32 +196,8 @@ ROWS: Final[Mapping[str, Row]] = {
         image=image(r.edge_tiles, size={"longest_edge": 1456}, max_image_size={"longest_edge": 364}, patch_size=_patch(14)),
         processor={"image_seq_len": 169},
     ),
-    "smolvlm": Row(
-        types=("smolvlm",),
-        source=f"{_IDEFICS} SmolVLM; smolvlm/video_processing_smolvlm.py",
-        image=image(r.edge_tiles, size={"longest_edge": 1536}, max_image_size={"longest_edge": 384}, patch_size=_patch(14)),
-        video=video(
-            r.per_frame(_seq, r.patches_of("max_image_size"), frame_marks=3, way="smolvlm"),
-            max_image_size={"longest_edge": 384},
-            patch_size=_patch(14),
-            fps=1,
-            num_frames=64,
-        ),
-        processor={"image_seq_len": 81},
-    ),
-    "smolvlm_256m": Row(
-        types=(),
-        source=f"{_IDEFICS} SmolVLM-256M and -500M; smolvlm/video_processing_smolvlm.py",
-        image=image(r.edge_tiles, size={"longest_edge": 2048}, max_image_size={"longest_edge": 512}, patch_size=_patch(16)),
-        video=video(
-            r.per_frame(_seq, r.patches_of("max_image_size"), frame_marks=3, way="smolvlm"),
-            max_image_size={"longest_edge": 512},
-            patch_size=_patch(16),
-            fps=1,
-            num_frames=64,
-        ),
-        processor={"image_seq_len": 64},
-    ),
+    "smolvlm": _smolvlm("SmolVLM", ("smolvlm",), longest=1536, tile=384, patch=14, tokens=81),
+    "smolvlm_256m": _smolvlm("SmolVLM-256M and -500M", (), longest=2048, tile=512, patch=16, tokens=64),
     "minicpmv4_6": Row(
         types=("minicpmv4_6",),
         source="minicpmv4_6/image_processing_minicpmv4_6.py, processing_minicpmv4_6.py, video_processing_minicpmv4_6.py",
