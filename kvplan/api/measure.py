@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from kvplan.questions.measure.measured import Measured
 
 
+def check_seconds(seconds: float) -> None:
+    """Whether the runs may take so long.
+
+    Raises:
+        OptionError: no number of seconds, or more than may be asked for.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= limits.MEASURE_MOST_SECONDS:
+        raise OptionError(
+            f"«seconds» must be from 1 to {limits.MEASURE_MOST_SECONDS:,}, got {shown(seconds)}", hint="such as 120"
+        )
+
+
 def measure(
     model: Any,
     *,
@@ -50,12 +62,7 @@ def measure(
     from kvplan.questions.measure.measured import Measured, measured
 
     displayed(Measured, "kvplan.report.answers.measure:MeasureAnswer", several=False)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= limits.MEASURE_MOST_SECONDS:
-        raise OptionError(
-            f"seconds must be from 1 to {limits.MEASURE_MOST_SECONDS:,}, got {shown(seconds)}",
-            hint="such as 120",
-            option="seconds",
-        )
+    check_seconds(seconds)
     values = _config(config)
     if isinstance(model, str | PathLike):
         from kvplan.questions.measure.apart import observed_apart

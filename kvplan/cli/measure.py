@@ -33,7 +33,7 @@ def measure(
     This runs the file's code. CLASS is a model of transformers, or a torch.nn.Module that takes the config as a dict, with
     forward(input_ids, past=None). Exit 1 when something that it keeps follows no law.
     """
-    from kvplan.api.measure import file_and_class
+    from kvplan.api.measure import check_seconds, file_and_class
     from kvplan.api.measure import measure as measured
     from kvplan.cli.output import emit, remark, show, told
     from kvplan.errors import Mismatch
@@ -45,6 +45,7 @@ def measure(
         from kvplan.errors import InputError
 
         raise InputError(f"there is no file `{file}`", hint="give FILE.py:CLASS")
+    check_seconds(seconds)  # before it is said what runs
     remark(
         f"runs the code of {file.name} ({kind}) in a process of its own: about {seconds:g} s of work, at most {memory} of memory"
     )

@@ -118,9 +118,9 @@ def test_an_answer_that_is_none_is_not_believed(answer: bytes, monkeypatch: pyte
         (["x.py"], "names no class"),
         (["mods.py:1x"], "names no class"),
         (["x.txt:Model"], "is not a Python file"),
-        (["mods.py:Ring", "--seconds", "0"], "seconds must be from 1"),
-        (["mods.py:Ring", "--seconds", "-3"], "seconds must be from 1"),
-        (["mods.py:Ring", "--seconds", "nan"], "seconds must be from 1"),
+        (["mods.py:Ring", "--seconds", "0"], "--seconds must be from 1"),
+        (["mods.py:Ring", "--seconds", "-3"], "--seconds must be from 1"),
+        (["mods.py:Ring", "--seconds", "nan"], "--seconds must be from 1"),
         (["mods.py:Ring", "--memory", "8"], "memory"),
         (["mods.py:Ring", "--config", "mods.py"], "not valid JSON"),
         (["mods.py:Ring", "--config", "gone.json"], "cannot read"),
@@ -136,3 +136,4 @@ def test_wrong_words_run_no_code(
     monkeypatch.setattr(apart, "_run", lambda request, seconds: pytest.fail("code was run"))
     end = here(capsys, "measure", *arguments)
     refused(End(end.code, end.out, end.err[end.err.index("error:") :], end.seconds), words=words)
+    assert "--seconds" not in arguments or "runs the code" not in end.err  # said of runs that may be
