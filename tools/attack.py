@@ -412,6 +412,58 @@ def enter_words(words: list[str]) -> object:
     return code
 
 
+#: Where things lie, as it is typed, and values that each of these options takes, well or badly.
+_PLACED = {
+    "-ngl": ("20", "99", "0", "1", "all", "auto", "-7", "x", "1e9"),
+    "-ts": ("10,6", "1,3", "1,0", "0,0", "1/1", "nan,1", "inf", "-1,2", ",", "3", ",".join(["1"] * 300), "1e-300,1e300"),
+    "-ncmoe": ("1", "20", "0", "99999999999"),
+    "-ot": ("exps=CPU", ".*=CUDA0", "(a+)+$=CPU", "blk\\.(1|2)\\..*=CUDA1", "=", "x=",
+            "[=CPU", "a=b=c", "(" * 99 + "=CPU", "(?P<a>x)=CPU", ".*=CUDA9"),
+    "-md": ("llama-3.2-1b", "qwen3-0.6b", "gemma-3-1b", "nobody"),
+    "--free": ("20GiB,23GiB", "9GiB,9GiB", "0,0", "1PiB", "-1", "x"),
+    "--set": (
+        "split_mode=row", "split_mode=none", "main_gpu=7", "devices=CUDA1", "devices=CUDA1,CUDA0,Metal", "mmproj_offload=false",
+        "no_host=1", "unified=true", "lora=x.gguf", "ctx_checkpoints=9", "cache_ram=-1", "fit=on", "fit_target=x",
+    ),
+    "-s": ("8k", "1M", "1"),
+    "-b": ("1", "7", "4096"),
+}  # fmt: skip
+_RIGS = ("rtx-4090,rtx-3090", "rtx-3090:2", "rtx-3060,rtx-3060,rtx-4090", "24GiB,1MiB", "rtx-4090:64", "h100", "rtx-4060,x", ",")
+
+
+def _projector() -> bytes:
+    """A projector's header: its kind, a few numbers, one tensor."""
+
+    def text(word: str) -> bytes:
+        return struct.pack("<Q", len(word)) + word.encode()
+
+    words = {"general.architecture": "clip", "clip.projector_type": "qwen2.5vl_merger", "clip.vision.projector_type": "gemma3"}
+    numbers = {"image_size": 336, "patch_size": 14, "block_count": 2, "embedding_length": 64, "projection_dim": 64}
+    keys = [text(key) + struct.pack("<I", 8) + text(word) for key, word in words.items()]
+    keys += [text(f"clip.vision.{key}") + struct.pack("<II", 4, number) for key, number in numbers.items()]
+    tensor = text("mm.0.weight") + struct.pack("<IQQIQ", 2, 64, 64, 0, 0)
+    return b"GGUF" + struct.pack("<IQQ", 3, 1, len(keys)) + b"".join(keys) + tensor
+
+
+def make_placed(r: random.Random) -> Any:
+    """A llama.cpp command line over several cards, a projector's file beside it."""
+    command, model = r.choice(("fit", "estimate")), r.choice(("llama-3.1-8b", "qwen3-30b-a3b", "gemma-3-4b", "qwen2.5-vl-7b"))
+    words = [command, model, "-e", "llama.cpp", "--gpu", r.choice(_RIGS)]
+    for option in r.sample(list(_PLACED), r.randrange(4)):
+        value = r.choice(_PLACED[option][: r.choice((2, 99))])  # the first two are well
+        if r.random() < 0.1:
+            value = flipped(r, value.encode()).decode(errors="replace").replace("\0", "0")
+        words += [option, value]
+    projector = flipped(r, r.choice((_projector(), _projector(), *headers()))) if r.random() < 0.4 else None
+    return words, projector
+
+
+def enter_placed(given: Any) -> object:
+    """Run it as the command line does."""
+    words, projector = given
+    return enter_words(words if projector is None else [*words, "--mmproj", str(_file(projector, ".gguf"))])
+
+
 MACHINE: dict[str, Any] = {
     "machine": {"source": "server.log", "total": 85_029_612_257, "non_torch": 2**28, "graphs": 2**29, "tensor_parallel": 2}
 }
@@ -727,6 +779,7 @@ DOORS: dict[str, Door] = {
     "tiers": Door(make_tiers, enter_tiers),
     "seen": Door(make_seen, enter_seen),
     "variant": Door(make_variant, enter_variant),
+    "placed": Door(make_placed, enter_placed),
 }
 #: Share of the time that each door gets: the cheap ones get more inputs all the same.
 SHARES = {
@@ -741,7 +794,7 @@ SHARES = {
     "machine": 1,
     "paste": 4,
     "said": 1,
-} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace", "media", "tiers", "seen", "variant"), 1)
+} | dict.fromkeys(("loop", "card", "stages", "scenario", "install", "trace", "media", "tiers", "seen", "variant", "placed"), 1)
 _FOLDER = tempfile.TemporaryDirectory(prefix="attack")
 
 

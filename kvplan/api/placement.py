@@ -200,20 +200,27 @@ def laid(
 
 
 def tensors_of(model: Model, weights: Line, weights_dtype: str | None) -> tuple[StoredTensor, ...]:
-    """The tensors of the file, or of a file of that format; scaled where their size was given."""
+    """The tensors of the file, or of a file of that format, else of the usual one nearest in size; scaled to what is known."""
     from kvplan.architectures.weights import gguf_tensors
 
     if model.tensors and weights.basis != "given":
         return model.tensors
-    found = model.tensors or gguf_tensors(model, weights_dtype or "") or gguf_tensors(model, _USUAL)
-    found = found or _alike(model)
+    found = model.tensors or gguf_tensors(model, weights_dtype or "") or _nearest(model, weights.bytes)
     total = sum(tensor.bytes for tensor in found)
     if total == weights.bytes or not total:
         return found
     return tuple(replace(tensor, bytes=max(1, tensor.bytes * weights.bytes // total)) for tensor in found)
 
 
-_USUAL: Final = "q4_k_m"
+_USUAL: Final = ("q4_k_m", "q8_0", "bf16")
+
+
+def _nearest(model: Model, size: int) -> tuple[StoredTensor, ...]:
+    """The tensors of a file of about that size: types decide what the processor lays out anew, and how rows are padded."""
+    from kvplan.architectures.weights import gguf_tensors
+
+    files = [found for found in (gguf_tensors(model, mix) for mix in _USUAL) if found]
+    return min(files, key=lambda file: abs(sum(tensor.bytes for tensor in file) - size)) if files else _alike(model)
 
 
 def _with_tensors(engine: str, options: Mapping[str, Any], weights_dtype: str | None) -> dict[str, Any]:
@@ -224,7 +231,7 @@ def _with_tensors(engine: str, options: Mapping[str, Any], weights_dtype: str | 
     name = about(engine).roles.get("drafter", "")
     drafter = found.get(name)
     if isinstance(drafter, Model) and not drafter.tensors:
-        made = gguf_tensors(drafter, weights_dtype or "") or gguf_tensors(drafter, _USUAL) or _alike(drafter)
+        made = gguf_tensors(drafter, weights_dtype or "") or gguf_tensors(drafter, _USUAL[0]) or _alike(drafter)
         found[name] = replace(drafter, tensors=made)
     return found
 

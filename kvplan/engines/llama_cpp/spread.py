@@ -24,7 +24,7 @@ from kvplan.engines.llama_cpp.ledger import CONTEXT as DRIVER
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
 from kvplan.engines.llama_cpp.options import AUTO, LlamaCppOptions
 from kvplan.engines.llama_cpp.placement.compute import Band, Rules, compute
-from kvplan.engines.llama_cpp.placement.devices import Host
+from kvplan.engines.llama_cpp.placement.devices import Host, taking_part
 from kvplan.engines.llama_cpp.placement.fit import Choice, Need, Subject, Trial, fitted
 from kvplan.engines.llama_cpp.placement.load import loaded, trial_asked
 from kvplan.engines.llama_cpp.placement.patterns import overrides
@@ -186,6 +186,9 @@ class Spreading:
         """The same as a value."""
         asked = self.asked()
         blocks = self.h.n_layer_all if asked.loading.load_mtp else self.h.n_layer
+        devices = taking_part(self.devices, use_devices=asked.use_devices, split_mode=asked.split_mode, main_gpu=asked.main_gpu)
+        if isinstance(devices, Refusal):
+            raise Refused(f"llama.cpp refuses: {devices.message}")
         return fitted(
             Subject(
                 blocks=blocks,
@@ -198,7 +201,7 @@ class Spreading:
                 moved=bool(asked.loading.moved),
                 rows=self.options.split_mode == "row",
             ),
-            self.devices,
+            devices,
             0,
             lambda trial: self._need(trial, requests, blocks),
         )

@@ -62,7 +62,7 @@ def verdict(each: Laid) -> str:
     """The answer in one line."""
     cards = _cards(each)
     what = f"{each.requests:,} x {each.context:,} tokens"
-    layers = f"{each.spread.offloaded} layers on the cards"
+    layers = f"{each.spread.offloaded} layers on the cards" if each.spread.devices else "no card takes part"
     if each.fits and not each.given:
         limit = "the model's own limit" if each.longest >= each.ceiling else "more do not fit"
         return f"FITS on {cards}: {what}, {layers}; {limit}"

@@ -147,6 +147,24 @@ def test_free_memory_by_card_moves_layers() -> None:
     assert uneven.spread.places[1].room.bytes == 12 * 2**30
 
 
+def test_devices_that_take_no_part_are_not_fitted() -> None:
+    """Found by the attack: `--fit` measured every card, where `-sm none` and `-dev` leave some out."""
+    for chosen, name in ({"split_mode": "none"}, "CUDA0"), ({"device": "CUDA2"}, "CUDA2"):
+        found = laid("llama-3.1-8b", "rtx-3060,rtx-3060,rtx-4090", context="8k", weights_dtype="bf16", **chosen)
+        assert [place.device for place in found.spread.places] == [name, "Host"]
+        assert found.fits == (name == "CUDA2")
+
+
+def test_the_processor_lays_nothing_out_anew_of_a_16_bit_file(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = {"split_mode": "none", "main_gpu": -1}
+    host = laid("llama-3.1-8b", "rtx-4090", context="8k", weights_dtype=None, **alone).spread.places[0]
+    weights = next(line for line in host.lines if line.name == "weights")
+    assert weights.bytes < 1.01 * 8_030_261_248 * 2
+    assert "CPU_REPACK" not in weights.source
+    _, text = asked(capsys, "llama-3.1-8b", "--gpu", "rtx-4090", "-s", "8k", "--set", "split_mode=none", "--set", "main_gpu=-1")
+    assert "no card takes part" in text
+
+
 def test_cards_stand_side_by_side() -> None:
     found = cards_of("rtx-4090,rtx-3090:2", ())
     assert [card.id for card in found] == ["rtx-4090-24gb", "rtx-3090-24gb", "rtx-3090-24gb"]
