@@ -93,6 +93,8 @@ def sweep(
     tensor_parallel: Counts = 1,
     encoder_len: Count = 0,
     infer: bool = False,
+    workers: Count = 1,
+    scheduler: str | None = None,
     **options: Any,
 ) -> "Sweep":
     """A grid of estimates: models x engines x cache dtypes x devices x lengths x batch sizes, evaluated with numpy.
@@ -109,6 +111,8 @@ def sweep(
         tensor_parallel: devices that split the heads.
         encoder_len: encoder output (or image) tokens, for cross-attention.
         infer: read unknown architectures by shape.
+        workers: processes of this machine that compute the rows that are written. They are the same.
+        scheduler: the address of a Dask scheduler whose workers do (the extra `replay`).
         options: options of the engines by their own names.
 
     Returns:
@@ -117,6 +121,7 @@ def sweep(
     Raises:
         KvplanError: a bad model, option or value, or a cell that does not fit 64 bits.
     """
+    from kvplan.api.workers import runner
     from kvplan.questions.sweep.grid import Sweep
 
     displayed(Sweep, "kvplan.report.answers.sweep:SweepAnswer", several=False)
@@ -130,4 +135,5 @@ def sweep(
         tensor_parallels=counts(tensor_parallel, "tensor_parallel"),
         encoder_len=count(encoder_len, "encoder_len", 0),
         options=given_options(options),
+        run=runner(workers, scheduler),
     )

@@ -7,6 +7,7 @@ from typing import Any
 from kvplan.api.fit import questions_of
 from kvplan.api.given import Count, Counts, Source, counts, sources
 from kvplan.api.memory import flag_of_weights, known_weights
+from kvplan.api.workers import runner
 from kvplan.domain.ledger import Line
 from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
@@ -43,6 +44,8 @@ def capacity_table(
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
     infer: bool = False,
+    workers: Count = 1,
+    scheduler: str | None = None,
     advance: Callable[[int, int], None] = lambda done, of: None,
     **options: Any,
 ) -> CapacityTable:
@@ -53,6 +56,8 @@ def capacity_table(
         gpu: as in `fit`; every one of them is a row.
         context: tokens of a request: one, several, or a text such as `8k,32k` or `4k:128k:x2`.
         mix: requests of several lengths: `70% 4k, 25% 32k, 5% 128k`; a column of its own.
+        workers: processes of this machine that compute the cells. The answer is the same.
+        scheduler: the address of a Dask scheduler whose workers do (the extra `replay`).
         advance: told of each cell that is done, and how many there are.
         options: any option of the engine by its own name. The rest is as in `fit`.
 
@@ -67,6 +72,7 @@ def capacity_table(
     >>> [cell.requests for cell in capacity_table("llama-3.1-8b", "h100-80gb", engine="ideal", context="8k,32k").cells]
     [63, 15]
     """
+    run = runner(workers, scheduler)
     listed = sources(models)
     read = [load(source, infer=infer) for source in listed]
     lengths = _lengths(context, read)
@@ -104,7 +110,7 @@ def capacity_table(
     number = sum(len(one.questions) for one in asked) * (len(lengths) + (mixed is not None))
     if number > CELLS:
         raise OptionError(f"{number:,} cells are too many for one table", hint=f"at most {CELLS:,}: fewer GPUs or contexts")
-    return answered(asked, lengths, mixed, lambda done: advance(done, number))
+    return answered(asked, lengths, mixed, lambda done: advance(done, number), run)
 
 
 def _lengths(context: Counts | None, models: Sequence[Model]) -> tuple[int, ...]:

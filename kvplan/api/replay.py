@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from kvplan.api.given import Count, Source, count, size
 from kvplan.api.given import options as given_options
 from kvplan.api.memory import flag_of_weights, free_bytes, known_weights
 from kvplan.api.receipt import split_of
+from kvplan.api.workers import runner
 from kvplan.domain.gpus import counted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
+from kvplan.domain.pieces import Run, here
 from kvplan.domain.traffic import Outcome, Traffic
 from kvplan.engines import USUAL_SERVER
-from kvplan.errors import EnvironmentMissing, OptionError, shown
+from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
 from kvplan.loading.trace import Source as Trace
@@ -25,8 +27,6 @@ from kvplan.questions.replay import replay as replayed
 from kvplan.report.notebook import displayed
 
 displayed(Replay, "kvplan.report.answers.replay:ReplayAnswer", several=False)
-
-_MOST_WORKERS: Final = 256
 
 
 def replay(
@@ -90,6 +90,7 @@ def replay(
         Refused: the server does not start, or its steps are not written down.
         OptionError: a bad value.
     """
+    spread = runner(workers, scheduler)
     loaded = load(model, infer=infer)
     options = given_options(options, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel)
     split = split_of(engine, options)
@@ -127,9 +128,6 @@ def replay(
             raise OptionError(f"«route {route}» names {len(read.routes):,} replicas, and there are {replicas:,}")
         replicas = max(replicas, len(read.routes))
     server = started(question, clock, read.traffic)
-    number_of_workers = count(workers, "«workers»")
-    if number_of_workers > _MOST_WORKERS:
-        raise OptionError(f"«workers»: at most {_MOST_WORKERS}, got {number_of_workers:,}")
     return replayed(
         server,
         read.traffic,
@@ -137,60 +135,26 @@ def replay(
         rates=rates,
         route=read.route,
         search=search,
-        run=_runner(server, len(read.traffic), number_of_workers, scheduler, advance),
+        run=_runner(server, len(read.traffic), spread, advance),
         trace=called(trace),
         columns=read.columns,
         notes=read.notes,
     )
 
 
-def _runner(
-    server: Server, requests: int, workers: int, scheduler: str | None, advance: Callable[[int, int], None]
-) -> Callable[[Callable[[Traffic], Outcome], Sequence[Traffic]], Iterable[Outcome]]:
-    """Where replicas are run: here, in processes of this machine, or on Dask's workers. The order is that of the replicas."""
+def _runner(server: Server, requests: int, spread: Run, advance: Callable[[int, int], None]) -> Run:
+    """Runs the replicas, and tells how many requests are done: in this process while one runs, elsewhere when it has ended."""
 
-    def here(task: Callable[[Traffic], Outcome], parts: Sequence[Traffic]) -> Iterator[Outcome]:
-        for part in parts:
-            found = server.run(part, advance=lambda done: advance(done, requests))
-            if found is not None:
-                yield found
+    def run(task: Callable[[Traffic], Outcome], parts: Iterable[Traffic]) -> Iterator[Outcome]:
+        parts = list(parts)
+        if spread is here:
+            for part in parts:
+                found = server.run(part, advance=lambda done: advance(done, requests))
+                if found is not None:
+                    yield found
+            return
+        for part, found in zip(parts, spread(task, parts), strict=True):
+            advance(len(part), requests)
+            yield found
 
-    def processes(task: Callable[[Traffic], Outcome], parts: Sequence[Traffic]) -> Iterator[Outcome]:
-        from concurrent.futures import ProcessPoolExecutor
-        from multiprocessing import get_context
-
-        with ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn")) as pool:
-            for part, found in zip(parts, pool.map(task, parts), strict=True):
-                advance(len(part), requests)
-                yield found
-
-    def dask(task: Callable[[Traffic], Outcome], parts: Sequence[Traffic]) -> Iterator[Outcome]:
-        client = _dask(scheduler or "")
-        with client:
-            for part, found in zip(parts, client.map(task, parts, pure=False), strict=True):
-                advance(len(part), requests)
-                yield found.result()
-
-    if scheduler is not None:
-        return dask
-    return processes if workers > 1 else here
-
-
-def _dask(address: str) -> Any:
-    """A client of a Dask scheduler.
-
-    Raises:
-        EnvironmentMissing: Dask is not installed, or nobody answers.
-    """
-    try:
-        from distributed import Client  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as problem:
-        raise EnvironmentMissing(
-            "«scheduler» needs Dask, which is not installed", hint="pip install 'kvplan-exact[replay]'"
-        ) from problem
-    try:
-        return Client(address, timeout=10)
-    except (OSError, ValueError, TimeoutError) as problem:
-        raise EnvironmentMissing(
-            f"no Dask scheduler answers at {shown(address)}", hint="`dask scheduler` prints its address: tcp://HOST:8786"
-        ) from problem
+    return run

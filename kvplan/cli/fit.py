@@ -109,6 +109,8 @@ def fit(
     fmt: o.FormatOpt = None,
     output: o.Output = None,
     infer: o.Infer = False,
+    workers: o.Workers = "1",
+    scheduler: o.Scheduler = None,
     emit: EmitOpt = None,
 ) -> None:
     """What a GPU can serve, or which GPU serves a target.
@@ -160,8 +162,11 @@ def fit(
     if table or (context is not None and any(mark in context for mark in ",:")):
         alone = {"batch": batch_size, "target": target, "average": average, "max_seqs": "" if max_seqs else None, **below}
         alone |= {"images": images, "video": video, "audio": audio}
-        _table(models, gpu, context, alone, shared, (fmt, output, unit))
+        spread = {"workers": workers, "scheduler": scheduler}
+        _table(models, gpu, context, alone, {**shared, **spread}, (fmt, output, unit))
         return
+    if scheduler is not None or workers != "1":
+        raise OptionError("«workers» and «scheduler» compute the cells of a table", hint="«context 8k,32k» makes one, or «table»")
     one: dict[str, Any] = {
         "context": context,
         "batch_size": batch_size,

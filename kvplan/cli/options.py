@@ -130,6 +130,10 @@ Overrides = Annotated[
 NoKvOffload = Annotated[bool, typer.Option("--no-kv-offload", "-nkvo", help="The cache in host memory", **_AT)]
 Drafter = Annotated[str | None, typer.Option("-md", "--model-draft", metavar="MODEL", help="A drafter beside the model", **_AT)]
 Projector = Annotated[str | None, typer.Option("--mmproj", metavar="FILE", help="A projector (GGUF) beside the model", **_AT)]
+Workers = Annotated[str, typer.Option("--workers", metavar="N", help="Processes of this machine that compute it")]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask's scheduler, whose workers compute it instead")
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No remarks on stderr")]
 
 

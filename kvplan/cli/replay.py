@@ -28,8 +28,6 @@ Rate = Annotated[float | None, typer.Option("--rate", metavar="N", help="N reque
 Route = Annotated[str | None, typer.Option("--route", metavar="COLUMN", help="The column that says the replica (else: in turn)")]
 HashTokens = Annotated[str | None, typer.Option("--hash-tokens", metavar="N", help="Tokens of a prompt that one hash stands for")]
 Search = Annotated[bool, typer.Option("--search/--no-search", help="Look for how many GPUs are needed")]
-Workers = Annotated[str, typer.Option("--workers", metavar="N", help="Processes that run the replicas")]
-Scheduler = Annotated[str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask's scheduler, whose workers run them")]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Also a figure: FILE.svg or FILE.png")]
 
 
@@ -54,8 +52,8 @@ def replay(
     free: o.Free = None,
     machine: o.Machine = None,
     search: Search = True,
-    workers: Workers = "1",
-    scheduler: Scheduler = None,
+    workers: o.Workers = "1",
+    scheduler: o.Scheduler = None,
     plot: Plot = None,
     offline: o.Offline = False,
     settings: o.SetOpt = None,

@@ -40,12 +40,15 @@ def sweep(
     fmt: o.FormatOpt = None,
     output: o.Output = None,
     infer: o.Infer = False,
+    workers: o.Workers = "1",
+    scheduler: o.Scheduler = None,
     quiet: o.Quiet = False,
 ) -> None:
     """A grid of lengths, batches, dtypes and engines.
 
     It is printed, or written as CSV or Parquet.
     """
+    from kvplan.api.workers import runner
     from kvplan.cli.output import checked_unit, remark, show, told
     from kvplan.domain.workload import with_longest
     from kvplan.loading import load
@@ -64,6 +67,7 @@ def sweep(
         tensor_parallels=parse_counts(devices, what="--tensor-parallel"),
         encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
         options=o.engine_options(settings, kv_dtype="auto", tensor_parallel=1),
+        run=runner(workers, scheduler),
     )
     if not quiet:
         o.remark_on_lists(seq_lens, batch_sizes)

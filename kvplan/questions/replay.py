@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from kvplan.domain.ledger import Line
+from kvplan.domain.pieces import Run
 from kvplan.domain.pool import Pool
 from kvplan.domain.traffic import SECOND, Clock, Meter, Outcome, Traffic, first_width, merged
 from kvplan.engines import about
@@ -28,9 +29,6 @@ _OF_COMPUTE: Final = 0.5
 _OF_BANDWIDTH: Final = 0.6
 #: Servers beyond which it is not looked for how many are needed.
 _MOST_SERVERS: Final = 1024
-
-#: Runs the replicas: what is to be done, for the numbers of each -> outcomes in that order. The place of workers.
-Run = Callable[[Callable[[Traffic], Outcome], Sequence[Traffic]], Iterable[Outcome]]
 
 
 class Replay(Struct, frozen=True, kw_only=True, eq=False):

@@ -3,7 +3,7 @@
 A cell that has no number (weights that nobody knows, an engine that refuses the model) is a row that says so, never the end.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from kvplan.domain.mix import Mix
 from kvplan.domain.model import Model
+from kvplan.domain.pieces import Run, here
 from kvplan.engines import about, engine_name
 from kvplan.errors import InputError
 from kvplan.questions.fit.answer import answer
@@ -91,7 +92,11 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 def capacity(
-    asked: Iterable[Asked], contexts: Sequence[int], mix: Mix | None = None, advance: Callable[[int], None] = lambda _: None
+    asked: Sequence[Asked],
+    contexts: Sequence[int],
+    mix: Mix | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+    run: Run = here,
 ) -> CapacityTable:
     """Answer every cell.
 
@@ -99,6 +104,7 @@ def capacity(
         contexts: tokens of a request, one a column.
         mix: a last column for requests of several lengths.
         advance: told how many cells are done.
+        run: where the cells are computed.
 
     Raises:
         OptionError: no cell has an answer, for a reason of whoever asks.
@@ -108,13 +114,12 @@ def capacity(
     cells: list[Cell] = []
     problems: list[InputError] = []
     notes: list[str] = []
+    each = ((replace(question, **column), one.unknown) for one in asked for question in one.questions for column in columns)
+    for cell, problem in run(_cell, each):
+        cells.append(cell)
+        problems += [problem] if problem is not None else []
+        advance(1)
     for one in asked:
-        for question in one.questions:
-            for column in columns:
-                cell, problem = _cell(replace(question, **column), one.unknown)
-                cells.append(cell)
-                problems += [problem] if problem is not None else []
-                advance(1)
         beyond = sorted({c for c in contexts if one.model.max_tokens and c > one.model.max_tokens})
         if beyond:
             said = ", ".join(f"{c:,}" for c in beyond)
@@ -124,8 +129,9 @@ def capacity(
     return CapacityTable(cells=tuple(cells), notes=tuple(notes))
 
 
-def _cell(q: Question, unknown: InputError | None) -> tuple[Cell, InputError | None]:
+def _cell(asked: tuple[Question, InputError | None]) -> tuple[Cell, InputError | None]:
     """A cell, and the error that stands in it."""
+    q, unknown = asked
     if unknown is not None:
         return replace(_empty(q), verdict="not known", reason=str(unknown)), unknown
     try:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kvplan.domain.allocation import COLUMNS, NotPredicted
 from kvplan.domain.model import Model
+from kvplan.domain.pieces import Run, here
 from kvplan.domain.workload import Workload
 from kvplan.engines import make_engine
 from kvplan.engines.kernel.engine import Engine, Prepared, footprint
@@ -52,6 +53,48 @@ class Combination(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class Tile(Struct, frozen=True):
+    """A block of consecutive rows that is not computed yet: every length with every batch size."""
+
+    combination: Combination
+    seq_lens: IntArray
+    batch_sizes: IntArray
+    encoder_len: int
+
+    def factors(self) -> dict[str, tuple[IntArray | int, IntArray]]:
+        """The columns, each as two factors whose product has the block's shape, or as a number that all cells share."""
+        c, tokens, batches = self.combination, self.seq_lens[:, None], self.batch_sizes[None, :]
+        ones = np.ones_like(batches)
+        linear = c.prepared.linear_in_batch
+        totals = c.prepared.totals(At(tokens, ones[:, :1] if linear else batches, self.encoder_len))
+        known = totals.payload if linear and not self.encoder_len else None
+        factor = batches if linear else ones
+        return {
+            "batch_size": (np.ones_like(tokens), batches),
+            "seq_len": (tokens, ones),
+            "payload_bytes": (totals.payload, factor),
+            "allocated_bytes": (totals.allocated, factor),
+            "bookkeeping_bytes": (c.prepared.bookkeeping(At(tokens, batches)), ones),
+            "bytes_per_token": (c.prepared.bytes_per_token(tokens, known), ones),
+            "state_bytes": (totals.state, factor) if c.has_state else (0, ones),
+        }
+
+
+def _block(tile: Tile) -> Block:
+    """The rows of a tile."""
+    shape = (len(tile.seq_lens), len(tile.batch_sizes))
+    block: Block = dict(tile.combination.labels)
+    arrays: dict[int, IntArray] = {}
+    for name, (value, factor) in tile.factors().items():
+        if isinstance(value, int):
+            block[name] = value
+            continue
+        if id(value) not in arrays:  # payload and allocated are one array where nothing is padded
+            arrays[id(value)] = np.multiply(value, factor, out=np.empty(shape, np.int64)).reshape(-1)
+        block[name] = arrays[id(value)]
+    return {**block, "total_bytes": block["allocated_bytes"]}
+
+
 class Sweep:
     """A grid of estimates; nothing is evaluated until it is asked for.
 
@@ -71,7 +114,9 @@ class Sweep:
         tensor_parallels: Iterable[int] = (1,),
         encoder_len: int = 0,
         options: Mapping[str, Any] | None = None,
+        run: Run = here,
     ) -> None:
+        self._run = run
         self.seq_lens = _axis(seq_lens, "seq_lens")
         self.batch_sizes = _axis(batch_sizes, "batch_sizes")
         self.encoder_len = encoder_len
@@ -129,26 +174,14 @@ class Sweep:
         shape = (len(self.seq_lens), len(self.batch_sizes))
         whole = {name: np.empty(shape, np.int64) for name in (*AXES, *RESULTS)}
         for tokens in self._runs(combination.prepared):
-            for name, (value, factor) in self._factors(combination, tokens, slice(None)).items():
+            for name, (value, factor) in self._tile(combination, tokens, slice(None)).factors().items():
                 _outer(value, factor, whole[name][tokens])
         flat = {name: array.reshape(-1) for name, array in whole.items()}
         return {**flat, "total_bytes": flat["allocated_bytes"]}
 
     def batches(self) -> Iterator[Block]:
         """All rows in order, in blocks of at most 65,536: what all rows share is a plain value, the rest are arrays."""
-        for combination in self.combinations:
-            for tokens, batches in self._tiles():
-                shape = (len(self.seq_lens[tokens]), len(self.batch_sizes[batches]))
-                block: Block = dict(combination.labels)
-                arrays: dict[int, IntArray] = {}
-                for name, (value, factor) in self._factors(combination, tokens, batches).items():
-                    if isinstance(value, int):
-                        block[name] = value
-                        continue
-                    if id(value) not in arrays:  # payload and allocated are one array where nothing is padded
-                        arrays[id(value)] = np.multiply(value, factor, out=np.empty(shape, np.int64)).reshape(-1)
-                    block[name] = arrays[id(value)]
-                yield {**block, "total_bytes": block["allocated_bytes"]}
+        yield from self._run(_block, self._tiles())
 
     def _runs(self, prepared: Prepared) -> Iterator[slice]:
         """Lengths whose intermediate arrays fit the processor's cache, for all batch sizes together."""
@@ -156,31 +189,17 @@ class Sweep:
         for row in range(0, len(self.seq_lens), height):
             yield slice(row, row + height)
 
-    def _tiles(self) -> Iterator[tuple[slice, slice]]:
-        """The grid of one combination in blocks, in row order."""
+    def _tiles(self) -> Iterator[Tile]:
+        """The whole grid in blocks, in row order."""
         width = max(1, min(len(self.batch_sizes), BLOCK_CELLS))
         height = max(1, BLOCK_CELLS // width) if width == len(self.batch_sizes) else 1
-        for row in range(0, len(self.seq_lens), height):
-            for column in range(0, len(self.batch_sizes), width):
-                yield slice(row, row + height), slice(column, column + width)
+        for combination in self.combinations:
+            for row in range(0, len(self.seq_lens), height):
+                for column in range(0, len(self.batch_sizes), width):
+                    yield self._tile(combination, slice(row, row + height), slice(column, column + width))
 
-    def _factors(self, c: Combination, rows: slice, columns: slice) -> dict[str, tuple[IntArray | int, IntArray]]:
-        """One block's columns, each as two factors whose product has the block's shape, or as a number that all cells share."""
-        tokens, batches = self.seq_lens[rows, None], self.batch_sizes[None, columns]
-        ones = np.ones_like(batches)
-        linear = c.prepared.linear_in_batch
-        totals = c.prepared.totals(At(tokens, ones[:, :1] if linear else batches, self.encoder_len))
-        known = totals.payload if linear and not self.encoder_len else None
-        factor = batches if linear else ones
-        return {
-            "batch_size": (np.ones_like(tokens), batches),
-            "seq_len": (tokens, ones),
-            "payload_bytes": (totals.payload, factor),
-            "allocated_bytes": (totals.allocated, factor),
-            "bookkeeping_bytes": (c.prepared.bookkeeping(At(tokens, batches)), ones),
-            "bytes_per_token": (c.prepared.bytes_per_token(tokens, known), ones),
-            "state_bytes": (totals.state, factor) if c.has_state else (0, ones),
-        }
+    def _tile(self, c: Combination, rows: slice, columns: slice) -> Tile:
+        return Tile(c, self.seq_lens[rows], self.batch_sizes[columns], self.encoder_len)
 
     def to_frame(self) -> "pd.DataFrame":
         """Every row as a pandas DataFrame with the columns of the CSV; texts are categories, numbers int64."""

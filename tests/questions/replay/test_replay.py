@@ -13,7 +13,7 @@ from golden import GUIDES
 
 import kvplan
 from kvplan.domain.traffic import INTERVALS, Meter, merged
-from kvplan.errors import EnvironmentMissing, OptionError, Refused
+from kvplan.errors import OptionError, Refused
 
 TRACE = GUIDES / "monday.csv"
 ASKED = ("--model", "llama-3.1-8b", "--gpu", "l40s", "--prefill-rate", "8000", "--decode-rate", "30")
@@ -128,19 +128,6 @@ def test_too_many_cards_and_cards_that_do_not_divide() -> None:
         asked(gpu="l40s:3", tensor_parallel=2)
     with pytest.raises(OptionError, match="replicas can be replayed"):
         asked(gpu="l40s:5000")
-
-
-def test_a_dask_scheduler_that_is_not_there() -> None:
-    with pytest.raises(EnvironmentMissing, match="Dask"):
-        asked(scheduler="tcp://127.0.0.1:1", search=False)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_two_workers_of_a_dask_cluster_give_the_same_answer() -> None:
-    distributed = pytest.importorskip("distributed", reason="the extra `replay` is not installed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        spread = asked(gpu="l40s:2", search=False, scheduler=cluster.scheduler_address)
-    assert json.dumps(spread.to_dict()) == json.dumps(asked(gpu="l40s:2", search=False).to_dict())
 
 
 def test_intervals_that_are_made_wider_hold_the_same() -> None:
