@@ -69,7 +69,7 @@ HOMES = {
     "pandas": ("questions.sweep",),
     "pyarrow": ("questions.sweep", "report.formats.parquet", "loading.trace"),
     "matplotlib": ("report.figure",),
-    "distributed": ("api.replay",),
+    "distributed": ("api.workers",),
     "rich": ("report", "cli"),
     "typer": ("cli",),
 }
