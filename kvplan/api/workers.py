@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from typing import Any, Final
 
-from kvplan import __version__
 from kvplan.api.given import Count, count
 from kvplan.domain.pieces import Run, here
 from kvplan.errors import EnvironmentMissing, OptionError, printable, shown
@@ -110,21 +110,22 @@ def _answers(client: Any, address: str) -> dict[str, int]:
     Raises:
         EnvironmentMissing: there are none, or they have another kvplan, which may answer differently.
     """
-    threads: dict[str, int] = client.nthreads()
+    threads, own = dict[str, int](client.nthreads()), installed()
     if not threads:
         raise EnvironmentMissing(
             f"the Dask scheduler at {shown(address)} has no workers", hint=f"`dask worker {printable(address, 60)}` starts one"
         )
     for worker, version in client.run(installed, on_error="return").items():
-        if version != __version__:
+        if version != own:
             has = f"kvplan {printable(version, 20)}" if isinstance(version, str) else "no kvplan"
             raise EnvironmentMissing(
-                f"the worker at {printable(worker, 60)} has {has}, and this is {__version__}",
-                hint=f"pip install 'kvplan-exact[replay]=={__version__}' there",
+                f"the worker at {printable(worker, 60)} has {has}, and this is {own}",
+                hint=f"pip install 'kvplan-exact[replay]=={own}' there",
             )
     return threads
 
 
 def installed() -> str:
     """The release of kvplan where this is run."""
-    return __version__
+    version: str = import_module("kvplan").__version__  # by its name: the package's front imports this module
+    return version
