@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvplan.api.lists import gpus as gpus
     from kvplan.api.lists import models as models
     from kvplan.api.measure import measure as measure
+    from kvplan.api.page import page as page
     from kvplan.api.receipt import receipt as receipt
     from kvplan.api.replay import replay as replay
     from kvplan.api.reserve import reserve as reserve
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from kvplan.questions.fit.question import Fit as Fit
     from kvplan.questions.measure.measured import Measured as Measured
     from kvplan.questions.oracle import Capacity as Capacity
+    from kvplan.questions.page import Page as Page
     from kvplan.questions.receipt import Receipt as Receipt
     from kvplan.questions.replay import Replay as Replay
     from kvplan.questions.validate.compare import Validation as Validation
@@ -75,6 +77,7 @@ _HOMES = {
     "Measured": "questions.measure.measured",
     "Model": "domain.model",
     "NotPredicted": "domain.allocation",
+    "Page": "questions.page",
     "Pool": "domain.pool",
     "Receipt": "questions.receipt",
     "Replay": "questions.replay",
@@ -95,6 +98,7 @@ _HOMES = {
     "load": "loading",
     "measure": "api.measure",
     "models": "api.lists",
+    "page": "api.page",
     "receipt": "api.receipt",
     "replay": "api.replay",
     "reserve": "api.reserve",

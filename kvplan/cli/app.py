@@ -37,6 +37,11 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "sweep": Command(
             "sweep", "sweep", ("sweep llama-3.1-8b -s 1k:128k:x2 -b 1,8", "sweep llama-3.1-8b --kv-dtype bf16,fp8 -o grid.csv")
         ),
+        "report": Command(
+            "report",
+            "report",
+            ("report llama-3.1-8b gemma-3-27b -o report.html", "report qwen3-8b --gpu 4090,h100 -e vllm -o page.html"),
+        ),
         "explain": Command("explain", "explain", ("explain deepseek-v3", "explain gemma-3-27b -e vllm -s 32k")),
     },
     "Serve it": {

@@ -93,7 +93,7 @@ def compare(
         raise OptionError("«baseline»: `«kv_dtypes all»` measures each dtype against the model's own", hint="leave one out")
     for engine in engines:
         about(engine)  # a name of no engine is a slip; one that is not predicted is a row that says so
-    given = _options_by_engine(engines, options or {})
+    given = options_by_engine(engines, options or {})
     if len(models) * len(engines) * (len(dtypes) + savings) > MAX_ROWS:
         raise OptionError(f"more than {MAX_ROWS:,} rows to compare", hint="use `kvplan sweep` for a grid")
     rows: list[Row] = []
@@ -162,7 +162,7 @@ def _own_first(model: Model, dtypes: Sequence[str]) -> tuple[str, ...]:
     return (own, *(name for name in dtypes if name != own))
 
 
-def _options_by_engine(engines: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def options_by_engine(engines: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """What each engine is given: all of it when alone, else the options that it has."""
     if len(set(engines)) == 1:
         return {engines[0]: dict(options)}

@@ -36,9 +36,9 @@ def displayed(kind: type, where: str, *, several: bool = True) -> None:
 
     def as_html(self: Any) -> str:
         from kvplan.report.blocks import View
-        from kvplan.report.formats.html import body
+        from kvplan.report.formats.html import cell
 
-        return body(answer(self), View())
+        return cell(answer(self), View())
 
     kind.__rich_console__ = on_console  # type: ignore[attr-defined]
     kind._repr_html_ = as_html  # type: ignore[attr-defined]

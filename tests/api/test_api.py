@@ -56,7 +56,7 @@ def test_an_answer_shows_itself_in_a_notebook_and_on_a_terminal() -> None:
 
     answer = kvplan.estimate("gemma-3-1b", seq_len=4096)
     html = answer._repr_html_()  # type: ignore[union-attr]
-    assert html.startswith("<table>")
+    assert html.startswith('<div class="kvplan"><style>')
     assert "MQA 1x256, window 512" in html
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(answer)

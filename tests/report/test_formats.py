@@ -45,6 +45,7 @@ from kvplan.report.answers.explain import ExplainAnswer
 from kvplan.report.answers.fit import FitAnswer
 from kvplan.report.answers.lists import dtype_listing, engine_listing, gpu_listing
 from kvplan.report.answers.models import Entry, ModelsAnswer
+from kvplan.report.answers.page import PageAnswer
 from kvplan.report.answers.placement import LaidAnswer
 from kvplan.report.answers.receipt import ReceiptAnswer
 from kvplan.report.answers.replay import ReplayAnswer
@@ -103,6 +104,8 @@ def answers() -> Iterator[Answer]:
     yield ServersAnswer(parsed(text=served.format("x/$(y)")))
     yield CheckAnswer(kvplan.check(text=served.format("gpt2"), gpu="l4"))
     yield DiffAnswer(kvplan.diff("vllm@0.26", "vllm@0.33", ["jamba", model]))
+    asked = {"engine": "ideal,vllm", "kv_dtype": "auto,q8_0", "seq_len": "2k,8k", "batch_size": "1,2", "weights": "1GB"}
+    yield PageAnswer(kvplan.page([model, "gpt2"], "rtx-4090", **asked))
     yield ScoreAnswer(conformance({HOSTILE: 1}))
     yield LaidAnswer([place("qwen3-8b", "rtx-4090:2", engine="llama.cpp", context=4096), refused])
     requests = {"arrival_s": [0.0, 1.0, 2.0], "input_tokens": [100] * 3, "output_tokens": [4] * 3}

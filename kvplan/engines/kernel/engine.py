@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from kvplan.domain.allocation import Allocation, Buffer, Evidence
+from kvplan.domain.beyond import Beyond
 from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
@@ -132,6 +133,10 @@ class Prepared:
 
     def facts(self, workload: Workload) -> Facts | None:
         """What this engine alone can say."""
+        return None
+
+    def beyond(self, workload: Workload) -> Beyond | None:
+        """What it takes beyond what the model needs, told apart by cause; None for an engine whose causes are not told apart."""
         return None
 
     def log(self, workload: Workload) -> tuple[str, ...]:

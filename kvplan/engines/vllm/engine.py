@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from msgspec.structs import replace
 
 from kvplan.domain.allocation import Per
+from kvplan.domain.beyond import Beyond
 from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
@@ -193,6 +194,12 @@ class VllmOn(Served):
             ideal_bytes=ideal_bytes,
             waste=waste,
         )
+
+    def beyond(self, workload: Workload) -> Beyond:
+        """The causes that the waste table names."""
+        from kvplan.engines.vllm.tables import parts
+
+        return parts(*wasted(self.plan, self.stage, self.model, workload, self.tensor_parallel))
 
     def command(self, serving: Serving) -> str:
         """`vllm serve …` with everything that was asked for.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from kvplan.domain.allocation import Allocation
+from kvplan.domain.beyond import Beyond, Part
 from kvplan.domain.pool import Pool
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.domain.words import layer_list
@@ -93,6 +94,12 @@ def _runs(groups: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     return runs
 
 
+def parts(ideal_bytes: int, waste: Mapping[str, int]) -> Beyond:
+    """The split in words, without the causes that take nothing."""
+    named = ((_NAMES.get(part, part.replace("_", " ")), CAUSES[part], size) for part, size in waste.items() if size)
+    return Beyond(ideal_bytes=ideal_bytes, parts=tuple(Part(name=name, cause=cause, bytes=size) for name, cause, size in named))
+
+
 def waste_table(a: Allocation) -> Table:
     """From `ideal`'s fair share of one device to what vLLM takes."""
     waste, ideal = a.facts.waste, a.facts.ideal_bytes
@@ -104,7 +111,7 @@ def waste_table(a: Allocation) -> Table:
         Column(title="vs ideal", key="ratio", kind="ratio"),
     )
     rows: list[tuple[Cell, ...]] = [("ideal", "what must be remembered, once", ideal, ideal, 1.0)]
-    rows += [(_NAMES.get(part, part.replace("_", " ")), CAUSES[part], n, n, _ratio(n, ideal)) for part, n in waste.items() if n]
+    rows += [(part.name, part.cause, part.bytes, part.bytes, _ratio(part.bytes, ideal)) for part in parts(ideal, waste).parts]
     total: tuple[Cell, ...] = ("total", None, a.total_bytes, a.total_bytes, _ratio(a.total_bytes, ideal))
     title = "why it is more than `ideal`" if a.total_bytes > ideal else "against `ideal`"
     return Table(

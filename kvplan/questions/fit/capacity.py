@@ -133,17 +133,17 @@ def _cell(asked: tuple[Question, InputError | None]) -> tuple[Cell, InputError |
     """A cell, and the error that stands in it."""
     q, unknown = asked
     if unknown is not None:
-        return replace(_empty(q), verdict="not known", reason=str(unknown)), unknown
+        return replace(empty_cell(q), verdict="not known", reason=str(unknown)), unknown
     try:
         return cell_of(answer(q, brief=True)), None
     except InputError as problem:
-        return replace(_empty(q), reason=str(problem)), problem
+        return replace(empty_cell(q), reason=str(problem)), problem
 
 
 def cell_of(fit: Fit) -> Cell:
     """What the answer to one question says, in a row."""
     q, pool = fit.question, fit.pool
-    empty = _empty(q)
+    empty = empty_cell(q)
     if fit.not_predicted:
         return replace(empty, reason=fit.not_predicted)
     reserved = max(0, fit.budget.cache_bytes) if pool is None else 0 if pool.refused else pool.allocated_bytes
@@ -161,7 +161,8 @@ def cell_of(fit: Fit) -> Cell:
     return replace(found, verdict=verdict, requests=best, requests_low=low, requests_high=high, reason=refused)
 
 
-def _empty(q: Question) -> Cell:
+def empty_cell(q: Question) -> Cell:
+    """A cell of which nothing is known yet."""
     version = q.engine.partition("@")[2]
     return Cell(
         model=q.model.name,

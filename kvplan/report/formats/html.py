@@ -1,10 +1,11 @@
 """HTML: a table for notebooks, and an answer as a page that stands alone."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Final, assert_never
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.tables import Table, printed
+from kvplan.domain.tables import Cell, Table, printed
 from kvplan.errors import printable
 from kvplan.limits import HINT, MESSAGE
 from kvplan.report.blocks import (
@@ -24,20 +25,49 @@ from kvplan.report.blocks import (
 )
 
 _RIGHT: Final = {"bytes", "tokens", "count", "ratio"}
-_HEAD: Final = '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>kvplan</title></head>\n'
+#: For a page of its own and for a notebook's cell, in its colours; a page with a style of its own has these classes, too.
+_STYLE: Final = """.kvplan { font: 0.95rem/1.45 system-ui, sans-serif; overflow-x: auto; }
+.kvplan table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 0.6em 0 0.2em; }
+.kvplan caption { font-weight: 600; padding: 0.2em 0; text-align: left; }
+.kvplan th, .kvplan td { border-bottom: 1px solid #8c959f66; padding: 0.2em 0.7em; text-align: left; vertical-align: top; }
+.kvplan thead th { border-bottom: 2px solid #8c959f; vertical-align: bottom; }
+.kvplan tfoot th { border-bottom: 0; border-top: 2px solid #8c959f; }
+.kvplan .r { text-align: right; white-space: nowrap; }
+.kvplan .name { white-space: nowrap; }
+.kvplan .marked td { font-weight: 600; }
+.kvplan .share { display: block; fill: #4f8fd0; height: 0.9em; width: 8em; }
+.kvplan .yes { border-left: 4px solid #1a7f37; padding-left: 0.6em; }
+.kvplan .no { border-left: 4px solid #cf222e; padding-left: 0.6em; }
+.kvplan pre { overflow-x: auto; white-space: pre-wrap; }
+"""
+_PAGE: Final = """html { color-scheme: light dark; }
+body { margin: 1em auto; max-width: 75em; padding: 0 1em; }
+"""
+_HEAD: Final = (
+    '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1"><title>kvplan</title>\n'
+    f"<style>{_PAGE}{_STYLE}</style></head>\n"
+)
 
 
 def text(answer: Answer, view: View) -> str:
-    """The answer's blocks as one page."""
-    return f"{_HEAD}<body>\n{body(answer, view)}\n</body>\n</html>\n"
+    """The answer's blocks as one page, or the page that the answer itself makes."""
+    made: str | None = getattr(answer, "page", None)
+    return made or f'{_HEAD}<body class="kvplan">\n{body(answer, view)}\n</body>\n</html>\n'
+
+
+def cell(answer: Answer, view: View) -> str:
+    """The answer's blocks for a notebook's cell, with their style."""
+    return f'<div class="kvplan"><style>{_STYLE}</style>\n{body(answer, view)}\n</div>'
 
 
 def body(answer: Answer, view: View) -> str:
     """The answer's blocks, to stand in a page or a notebook's cell."""
-    return "\n".join(_block(block, view) for block in answer.blocks(view))
+    return "\n".join(block_html(block, view) for block in answer.blocks(view))
 
 
-def _block(block: Block, view: View) -> str:
+def block_html(block: Block, view: View) -> str:
+    """One block."""
     match block:
         case Table():
             return to_html(block, unit=view.unit)
@@ -47,7 +77,8 @@ def _block(block: Block, view: View) -> str:
         case Heading():
             return f"<h2>{_text(block.text)}</h2>"
         case Verdict():
-            return f"<p><strong>{_text(block.text)}</strong></p>"
+            told = "" if block.yes is None else ' class="yes"' if block.yes else ' class="no"'
+            return f"<p{told}><strong>{_text(block.text)}</strong></p>"
         case Paragraph():
             return f"<p><strong>{escape(block.title)}.</strong> {escape(block.text)}</p>"
         case Command():
@@ -63,7 +94,7 @@ def _block(block: Block, view: View) -> str:
             items = ((_text(fix.change), _text(fix.result), _text(fix.command)) for fix in block.found)
             return _list("ul", [f"FIX: {change} → {result}: <code>{command}</code>" for change, result, command in items])
         case Section():
-            return "<section>\n" + "\n".join(_block(inner, view) for inner in block.blocks) + "\n</section>"
+            return "<section>\n" + "\n".join(block_html(inner, view) for inner in block.blocks) + "\n</section>"
         case _:
             assert_never(block)
 
@@ -77,18 +108,32 @@ def _text(words: str, most: int = 400) -> str:
 
 
 def to_html(table: Table, *, unit: str | None = None) -> str:
-    """A plain `<table>`; numbers are right-aligned, everything is escaped."""
+    """A plain `<table>`: numbers are right-aligned (class `r`), shares are bars, what was asked for stands out."""
     shown = printed(table, unit)
 
-    def line(cells: list[str], tag: str) -> str:
+    def line(cells: list[str], tag: str, raw: Sequence[Cell] = (), marked: str = "") -> str:
         parts = []
-        for column, cell in zip(table.columns, cells, strict=True):
-            style = "" if column.kind not in _RIGHT else ' style="text-align:right"'
-            parts.append(f"<{tag}{style}>{escape(cell)}</{tag}>")
-        return f"<tr>{''.join(parts)}</tr>"
+        for index, (column, words) in enumerate(zip(table.columns, cells, strict=True)):
+            kind = "r" if column.kind in _RIGHT else "name" if column.kind == "name" else ""
+            scope = ' scope="col"' if tag == "th" and not raw and cells is shown.headers else ""
+            share = raw[index] if raw and column.kind == "bar" else None
+            inner = _share(share) if isinstance(share, int | float) else escape(words)
+            named = f' class="{kind}"' if kind else ""
+            parts.append(f"<{tag}{named}{scope}>{inner}</{tag}>")
+        return f"<tr{marked}>{''.join(parts)}</tr>"
 
-    body = "".join(line(row, "td") for row in shown.rows)
+    rows = zip(shown.rows, table.rows, strict=True)
+    body = "".join(
+        line(row, "td", raw, ' class="marked"' if table.stands_out(number) else "") for number, (row, raw) in enumerate(rows)
+    )
     foot = f"<tfoot>{line(shown.total, 'th')}</tfoot>" if shown.total else ""
     notes = "".join(f"<p><small>{escape(printable(note))}</small></p>" for note in table.notes)
-    caption = f"<caption>{escape(printable(shown.title))}</caption>"
+    caption = f"<caption>{escape(printable(shown.title))}</caption>" if shown.title else ""
     return f"<table>{caption}<thead>{line(shown.headers, 'th')}</thead><tbody>{body}</tbody>{foot}</table>{notes}"
+
+
+def _share(share: float) -> str:
+    """A share of 1 as a bar; what is more than nothing shows."""
+    width = max(100 * share, 0.5) if share > 0 else 0
+    shape = 'class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"'
+    return f'<svg {shape}><rect width="{width:.2f}" height="10"/></svg>'
