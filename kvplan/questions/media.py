@@ -21,9 +21,7 @@ ONE_IMAGE: Final = Media(images=(Size(1024, 1024),))
 ONE_CLIP: Final = Media(sounds=(Sound(seconds=30.0),))
 _WORDS: Final[dict["Kind", str]] = {"image": "images", "video": "video", "audio": "audio"}
 #: Sections of configs that describe a tower.
-_TOWERS: Final = frozenset(
-    {"vision_config", "audio_config", "thinker_config", "encoder_config", "vit_config", "embd_layer", "img_processor"}
-)
+_TOWERS: Final = frozenset({"vision_config", "audio_config", "thinker_config", "encoder_config", "vit_config", "img_processor"})
 #: Model types that see or hear without such a section.
 _SEES: Final = frozenset({"phi3_v", "molmo", "whisper", "moonshine"})
 
@@ -144,7 +142,7 @@ def one_image(model: Model, engine: Engine) -> tuple[str, ...]:
             use = used_by(engine, model, media)
         except KvplanError:
             continue
-        if use.tokens:
+        if use.tokens or use.cost.cross:
             typed = " ".join(f"--{name} {value}" for name, value in media.written().items())
             return (f"no {what} given: {use.short} ({typed})",)
     return ()

@@ -17,10 +17,12 @@ from kvplan.cli.app import main
 from kvplan.domain.media.asked import MOST_SIDE, parse_media
 from kvplan.domain.media.cost import NotTaken
 from kvplan.domain.media.images import PixelRange
+from kvplan.engines import make_engine
 from kvplan.errors import KvplanError, OptionError
-from kvplan.loading import load
-from kvplan.questions.media import used
+from kvplan.loading import catalogue, load
+from kvplan.questions.media import one_image, used, used_by
 
+LLAMA = CONFIGS / "hf" / "meta-llama__Llama-3.1-8B-Instruct.json"
 QWEN = CONFIGS / "hf" / "Qwen__Qwen2.5-VL-7B-Instruct.json"
 PICTURE = "1x3000x4000"
 Run = Callable[..., tuple[int, str, str]]
@@ -178,10 +180,11 @@ def test_a_text_only_model_refuses_in_one_sentence(run: Run, command: str) -> No
     assert err == "error: llama-3.1-8b takes no images: its config is a text-only model's\n"
 
 
-def test_what_a_model_does_not_take_or_was_not_read_is_said(run: Run) -> None:
+def test_what_a_model_does_not_take_or_was_not_read_is_said(run: Run, tmp_path: Path) -> None:
     assert "its processor takes images" in run("estimate", "gemma-3-4b", "--audio", "30s")[2]
-    code, out, _ = run("estimate", "phi-3.5-vision", "--images", "1x8x8")
-    assert (code, "how phi3_v turns images into tokens was not read" in " ".join(out.split())) == (1, True)
+    (tmp_path / "config.json").write_text(json.dumps({**json.loads(LLAMA.read_text()), "vision_config": {}}))
+    code, out, _ = run("estimate", str(tmp_path), "--images", "1x8x8")
+    assert (code, "how llama turns images into tokens was not read" in " ".join(out.split())) == (1, True)
     code, out, _ = run("estimate", "qwen2.5-vl-7b", "--images", "1x1x3000")
     assert (code, "absolute aspect ratio must be smaller than 200, got 3000.0" in " ".join(out.split())) == (1, True)
     assert run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--images", "1x1x3000")[0] == 2
@@ -206,8 +209,49 @@ def test_a_vision_model_that_is_asked_without_any_says_what_one_costs(run: Run) 
     for arguments in (("estimate", "gemma-3-4b"), ("fit", "gemma-3-4b", "--gpu", "h100", "-e", "vllm", "--context", "8k")):
         flat = " ".join(run(*arguments)[1].split())
         assert flat.count("no images were given: 1 image of 1024x1024 is 258 tokens") == 1
-    assert "no audio was given" in " ".join(run("estimate", "voxtral-mini-3b")[1].split())
     assert "were given" not in run("estimate", "gpt2", "-s", "9")[1]
+
+
+def test_every_model_of_the_catalogue_says_what_one_costs_or_takes_none() -> None:
+    """A model with a tower has a line; of any other, each kind of media is refused as a text-only model's."""
+    engine, wrong = make_engine("transformers", {}), []
+    kinds = parse_media("1x8x8"), parse_media(video="8f@1fps@8x8"), parse_media(audio="1s")
+    for name in catalogue.names():
+        model = load(name)
+        lines = one_image(model, engine)
+        if lines:
+            wrong += [f"{name}: {lines}"] if len(lines) != 1 or " is 0 " in lines[0] else []
+            continue
+        for media in kinds:
+            try:
+                wrong.append(f"{name}: {used_by(engine, model, media).words}")
+            except OptionError as problem:
+                if "its config is a text-only model's" not in str(problem):
+                    wrong.append(str(problem))
+    assert not wrong, "\n".join(wrong)
+    assert one_image(load("whisper-tiny"), engine) == (
+        "no audio was given: 1 clip of 30s is 1,500 keys of each cross-attention layer (--audio 1x30s)",
+    )
+    assert "no audio was given: 1 clip of 30s is 376 tokens" in one_image(load("voxtral-mini-3b"), engine)[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "counts"),
+    [
+        # what the reference code of each gives for these: pads of Kimi K3's own processor, vLLM's tests of Phi-3.5-Vision,
+        # transformers' FuyuProcessor and VibeVoiceProcessor on blank input
+        ("kimi_k3", [(3000, 4000), (100, 10_000), (100, 100), (448, 448)], [15_444, 768, 16, 256]),
+        ("phi3_v", [(876, 1300), (1300, 876), (336, 336), (100, 4000)], [757, 757, 757, 745]),
+        ("fuyu", [(1080, 1920), (30, 30), (1, 1), (2160, 1920), (1081, 400)], [2304, 1, 1, 1152, 504]),
+        ("vibevoice", [30, 0.1, 1], [225, 1, 8]),
+    ],
+)
+def test_families_without_records(family: str, given: list[tuple[int, int]] | list[float], counts: list[int]) -> None:
+    found = processor(family, {}, {})
+    assert found is not None
+    rule = found.image.one if found.image is not None else found.audio and found.audio.one
+    assert rule is not None
+    assert [rule(*one).placeholders if isinstance(one, tuple) else rule(one).placeholders for one in given] == counts
 
 
 def test_a_folders_own_processor_files_are_read(run: Run, tmp_path: Path) -> None:

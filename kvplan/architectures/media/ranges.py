@@ -151,6 +151,13 @@ ROWS: Final[Mapping[str, Row]] = {
             fps=2,
         ),
     ),
+    "kimi_k3": Row(
+        types=("kimi_k3",),
+        source="kimi_k3_vision_processing.py of the model's repository (media_proc_cfg of Kimi K3): the resizing of Kimi K2.5",
+        image=image(
+            r.native, patch_size=_patch(14), merge_size=2, max_patches=65_536, size={"max_height": 512, "max_width": 512}
+        ),
+    ),
     "kimi_vl": Row(
         types=("kimi_vl",),
         source="vllm 0.33, model_executor/models/kimi_vl.py:get_num_image_tokens; preprocessor_config.json of Kimi-VL",
@@ -173,6 +180,12 @@ ROWS: Final[Mapping[str, Row]] = {
             num_frames=32,
         ),
         audio=audio(r.subsampled, frame_length=320, hop_length=160, sampling_rate=16_000),
+    ),
+    "fuyu": Row(
+        types=("fuyu",),
+        source="fuyu/image_processing_fuyu.py, processing_fuyu.py; its class's own size",
+        image=image(r.within, size={"height": 1080, "width": 1920}, patch_size=30),
+        assumed=True,
     ),
     "pixtral": Row(
         types=("pixtral",),

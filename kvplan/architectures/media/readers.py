@@ -84,14 +84,34 @@ def nearest_grid(values: Values) -> i.ImageRule:
 
 
 def native(values: Values) -> i.ImageRule:
-    """Native resolution, shrunk to limits of patches."""
+    """Native resolution, shrunk to limits of patches: by the names of transformers, or of Moonshot's own `media_proc_cfg`."""
+
+    def named(key: str, own: str) -> str:
+        return own if values.part.has(own) else key
+
     return i.Native(
         patch=values.side("patch_size"),
-        merge=values.side("merge_size"),
-        patches=values.count("max_patches", most=2**24),
-        side=values.side("size"),
+        merge=values.side(named("merge_size", "merge_kernel_size")),
+        patches=values.count(named("max_patches", "in_patch_limit"), most=2**24),
+        side=values.side(named("size", "patch_limit_on_one_side")),
         marks=3,
     )
+
+
+def within(values: Values) -> i.ImageRule:
+    """Fuyu: a canvas that images are made to fit."""
+    size, patch = values.part.section("size"), values.side("patch_size")
+    high, wide = (size.whole(key, least=patch, most=2**16) for key in ("height", "width"))
+    for key, side in (("height", high), ("width", wide)):
+        if side % patch:
+            size.refuse(key, f"must be divisible by {patch} (`patch_size`), got {side:,}")
+    return i.Within(height=high, width=wide, patch=patch)
+
+
+def hd_crops(values: Values) -> i.ImageRule:
+    """Phi-3-Vision: crops of a CLIP tower, four patches a token."""
+    crop, tokens = 336, values.count("num_img_tokens")
+    return t.HdCrops(crop=crop, most=values.count("num_crops", most=256), per_crop=tokens, positions=(crop // 14) ** 2 + 1)
 
 
 def soft(values: Values) -> i.ImageRule:
@@ -494,6 +514,11 @@ def chunked(values: Values) -> s.SoundRule:
     """Voxtral."""
     seconds, positions = values.count("chunk_length", most=10_000), values.count("max_source_positions")
     return s.Chunked(rate=_rate(values), chunk_seconds=seconds, per_chunk=positions // 4, positions=positions, marks=1)
+
+
+def strided(values: Values) -> s.SoundRule:
+    """VibeVoice."""
+    return s.Strided(rate=_rate(values), hop=values.count("pad_to_multiple_of", most=10**6), marks=2)
 
 
 def projected(values: Values) -> s.SoundRule:

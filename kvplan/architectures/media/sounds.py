@@ -22,6 +22,12 @@ ROWS: Final[Mapping[str, Row]] = {
         source="voxtral/processing_voxtral.py; files of Voxtral Mini",
         audio=audio(r.chunked, chunk_length=30, max_source_positions=_POSITIONS),
     ),
+    "vibevoice": Row(
+        types=("vibevoice",),
+        source="vibevoice/processing_vibevoice.py, vibevoice_acoustic_tokenizer/feature_extraction_….py",
+        audio=audio(r.strided, sampling_rate=24_000, pad_to_multiple_of=3200),
+        assumed=True,
+    ),
     "qwen2_audio": Row(
         types=("qwen2_audio",),
         source="qwen2_audio/processing_qwen2_audio.py, modeling_qwen2_audio.py; files of Qwen2-Audio",

@@ -183,6 +183,15 @@ ROWS: Final[Mapping[str, Row]] = {
         image=image(r.dynamic_crops, size={"height": 448, "width": 448}, patch_size=14, dynamic_hd=36),
         audio=audio(r.compressed, win_length=400, hop_length=160, audio_compression_rate=8, sampling_rate=16_000),
     ),
+    "phi3_v": Row(
+        types=("phi3_v",),
+        source="image_processing_phi3_v.py of the model's repository; num_crops of Phi-3.5-Vision (Phi-3-Vision: 16)",
+        image=image(
+            r.hd_crops,
+            num_crops=config("num_crops", default=4),
+            num_img_tokens=config("img_processor.num_img_tokens", default=144),
+        ),
+    ),
     "idefics2": Row(
         types=("idefics2",),
         source="idefics2/image_processing_idefics2.py, processing_idefics2.py",

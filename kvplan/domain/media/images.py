@@ -350,3 +350,34 @@ class PaddedRange(ImageRule, frozen=True, kw_only=True):
             Step(f"{rows:,} x {columns:,} patches merged {self.merge} x {self.merge}", f"{count:,}"),
         )
         return Cost(placeholders=count, marks=self.marks, positions=rows * columns, steps=steps)
+
+
+class Within(ImageRule, frozen=True, kw_only=True):
+    """Made smaller to fit a canvas, never larger; patches in whole rows, a break ends each (Fuyu).
+
+    Source: `fuyu/image_processing_fuyu.py:resize`, `processing_fuyu.py:_process_images`.
+    """
+
+    height: int  # of the canvas
+    width: int
+    patch: int
+
+    def one(self, height: int, width: int) -> Cost:
+        """Rows and columns of patches; nothing but a projection sees them.
+
+        Raises:
+            NotTaken: nothing is left of a side.
+        """
+        high, wide = height, width
+        if height > self.height or width > self.width:
+            scale = min(self.height / height, self.width / width)
+            high, wide = int(height * scale), int(width * scale)
+        if not high or not wide:
+            raise NotTaken(f"Input and output sizes should be greater than 0, but got output (H: {high}, W: {wide})")
+        rows, columns = math.ceil(high / self.patch), math.ceil(wide / self.patch)
+        steps = (
+            Step(f"{sized(height, width)} to at most {sized(self.height, self.width)}, never larger", sized(high, wide)),
+            Step(f"rows and columns of {self.patch}", f"{rows:,} x {columns:,} = {rows * columns:,}"),
+            Step("a break ends each row", f"{rows:,}"),
+        )
+        return Cost(placeholders=rows * columns, marks=self.marks + rows, steps=steps)

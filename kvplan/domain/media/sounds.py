@@ -118,6 +118,18 @@ class Compressed(SoundRule, frozen=True, kw_only=True):
         return Cost(placeholders=count, marks=self.marks, steps=steps)
 
 
+class Strided(SoundRule, frozen=True, kw_only=True):
+    """A token for each `hop` samples, the last padded (VibeVoice; 7.5 a second)."""
+
+    hop: int
+
+    def counted(self, samples: int) -> Cost:
+        """`vibevoice/processing_vibevoice.py:_process_audio`."""
+        count = ceil_div(samples, self.hop)
+        steps = (Step(f"{self._samples(samples)}, a token each {self.hop:,}", f"{count:,}"),)
+        return Cost(placeholders=count, marks=self.marks, steps=steps)
+
+
 class Chunked(SoundRule, frozen=True, kw_only=True):
     """Chunks of fixed length, padded: each the same tokens (Voxtral; 375 for each 30 s)."""
 

@@ -558,3 +558,42 @@ class SlidingCrops(ImageRule, frozen=True, kw_only=True):
             tiles=crops + 1,
             steps=steps,
         )
+
+
+class HdCrops(ImageRule, frozen=True, kw_only=True):
+    """The longer side becomes as many crops as `most` allow, the other is padded to whole crops (Phi-3-Vision, Phi-3.5-Vision).
+
+    Source: `image_processing_phi3_v.py` of the models' repositories: `calc_hd_transform_size`,
+    `calc_num_image_tokens_from_image_size`; the same in vllm 0.5, `model_executor/models/phi3v.py`.
+    """
+
+    crop: int
+    most: int
+    per_crop: int
+    positions: int  # a crop
+
+    def one(self, height: int, width: int) -> Cost:
+        """The crops and the whole; a separator ends each row of features, one more stands between both.
+
+        Raises:
+            NotTaken: nothing is left of the shorter side.
+        """
+        longer, shorter = max(height, width), min(height, width)
+        ratio, along = longer / shorter, 1
+        while along * math.ceil(along / ratio) <= self.most:
+            along += 1
+        along = max(along - 1, 1)
+        across = math.ceil(int(along * self.crop / ratio) / self.crop)
+        if not across:
+            raise NotTaken("height and width must be > 0")
+        rows, columns = (across, along) if width >= height else (along, across)
+        side = math.isqrt(self.per_crop)
+        breaks = (rows + 1) * side + 1
+        count = (rows * columns + 1) * self.per_crop
+        steps = (
+            Step(f"{sized(height, width)} in at most {self.most} crops of {self.crop}", f"{rows} x {columns} (rows x columns)"),
+            Step(f"{self.per_crop:,} tokens a crop, and of the whole", f"{count:,}"),
+            Step("separators", f"{breaks:,}"),
+        )
+        views = self.most + 1  # those that are missing are padded, and seen all the same
+        return Cost(placeholders=count + breaks, marks=self.marks, positions=views * self.positions, tiles=views, steps=steps)

@@ -72,8 +72,12 @@ class Use(Struct, frozen=True, kw_only=True):
 
     def _said(self, parts: str) -> str:
         several = sum(map(len, (self.media.images, self.media.videos, self.media.sounds))) > 1
-        said = f"{self.media} {'are' if several else 'is'} {self.tokens:,} token{'s' if self.tokens != 1 else ''}{parts}"
-        return f"{said}, and {self.cost.cross:,} keys of each cross-attention layer" if self.cost.cross else said
+        keys = f"{self.cost.cross:,} keys of each cross-attention layer"
+        said = f"{self.media} {'are' if several else 'is'}"
+        if self.cost.cross and not self.tokens:
+            return f"{said} {keys}"
+        said = f"{said} {self.tokens:,} token{'s' if self.tokens != 1 else ''}{parts}"
+        return f"{said}, and {keys}" if self.cost.cross else said
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
