@@ -68,7 +68,7 @@ HOMES = {
     "numpy": ("questions.sweep", "questions.replay", "domain.traffic", "loading.trace", "engines.vllm.scheduler"),
     "pandas": ("questions.sweep",),
     "pyarrow": ("questions.sweep", "report.formats.parquet", "loading.trace"),
-    "matplotlib": ("report.figure",),
+    "matplotlib": ("report.formats.figure",),
     "distributed": ("api.workers",),
     "rich": ("report", "cli"),
     "typer": ("cli",),

@@ -52,13 +52,14 @@ def compare(
     unit: o.Unit = None,
     fmt: o.FormatOpt = None,
     output: o.Output = None,
+    plots: o.Plots = None,
     infer: o.Infer = False,
 ) -> None:
     """Models, variants, engines and dtypes side by side.
 
     Each row is relative to a baseline.
     """
-    from kvplan.cli.output import remark, show
+    from kvplan.cli.output import drawn, remark, show
     from kvplan.domain.variants import variant
     from kvplan.loading import load
     from kvplan.questions.compare import compare as compared
@@ -74,7 +75,8 @@ def compare(
     }
     if budget is not None:
         found = _designs(originals, workloads, budget, variants, asked)
-        show(CompareAnswer(found), fmt, output, unit)
+        answer = CompareAnswer(found)
+        show(answer, drawn(answer, plots, fmt, output, unit), output, unit)
         if len(found.rows) == 1:
             remark(f"none of {found.tried:,} designs keeps at most {found.budget}")
             raise typer.Exit(1)
@@ -82,7 +84,8 @@ def compare(
     rewrites = o.listed(variants, "--variant") if variants else []
     compared_models = [model for original in originals for model in (original, *(variant(original, text) for text in rewrites))]
     first, *more = (compared(compared_models, workload, **asked) for workload in workloads)
-    show(CompareAnswer(first, more), fmt, output, unit)
+    answer = CompareAnswer(first, more)
+    show(answer, drawn(answer, plots, fmt, output, unit), output, unit)
 
 
 def _designs(

@@ -81,6 +81,10 @@ FormatOpt = Annotated[
     ),
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the report to FILE")]
+Plots = Annotated[
+    Path | None,
+    typer.Option("--plots", metavar="FOLDER", help="Also every figure, a file each: SVG, or as -f pdf or -f png says"),
+]
 Unit = Annotated[str | None, typer.Option("--unit", metavar="UNIT", help="One unit for all bytes: MiB, GiB, GB (10**9) …")]
 Infer = Annotated[bool, typer.Option("--infer", help="Read an unknown architecture by shape; the result is marked inferred")]
 PerLayer = Annotated[bool, typer.Option("--per-layer", help="One row a layer")]

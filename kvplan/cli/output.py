@@ -11,7 +11,7 @@ from kvplan import limits
 from kvplan.cli.surroundings import plain
 from kvplan.errors import OptionError, printable
 from kvplan.files import expanded
-from kvplan.report.formats import FORMATS, by_ending, render
+from kvplan.report.formats import FIGURES, FORMATS, by_ending, render
 from kvplan.units import parse_unit
 
 if TYPE_CHECKING:
@@ -37,6 +37,34 @@ def show(answer: "Answer", fmt: str | None, output: Path | None, unit: str | Non
     if not quiet:
         size = len(shown) if isinstance(shown, bytes) else len(shown.encode())
         told(output, f"{form}, {size:,} bytes")
+
+
+def drawn(answer: "Answer", folder: Path | None, fmt: str | None, output: Path | None, unit: str | None = None) -> str | None:
+    """Every figure of an answer, a file each in `folder`: SVG, or the figures' format that was asked for.
+
+    Returns:
+        The format that is left for the report.
+
+    Raises:
+        OptionError: a place that cannot be written, or more than a figure can show.
+        EnvironmentMissing: matplotlib is not installed.
+    """
+    if folder is None:
+        return fmt
+    from kvplan.report.blocks import View
+    from kvplan.report.formats.figure import every
+
+    own = fmt if fmt in FIGURES and output is None else None
+    place = Path(expanded(folder))
+    for name, shown in every(answer, own or "svg", View(unit=checked_unit(unit))):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise cannot_write(place, problem, "«plots FOLDER»") from problem
+        target = place / f"{name}.{own or 'svg'}"
+        emit(shown, target)
+        remark(f"wrote {target}")
+    return None if own else fmt
 
 
 def chosen_format(fmt: str | None, output: Path | None, *, otherwise: str = "table", quiet: bool = False) -> str:
@@ -171,8 +199,8 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def cannot_write(target: Any, problem: OSError) -> OptionError:
+def cannot_write(target: Any, problem: OSError, instead: str = "-o FILE") -> OptionError:
     """The error for an unwritable output."""
     return OptionError(
-        f"cannot write `{target}`: {(problem.strerror or str(problem)).lower()}", hint="choose another place with -o FILE"
+        f"cannot write `{target}`: {(problem.strerror or str(problem)).lower()}", hint=f"choose another place with {instead}"
     )

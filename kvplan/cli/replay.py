@@ -7,6 +7,8 @@ import typer
 
 from kvplan.cli import options as o
 from kvplan.engines import USUAL_SERVER
+from kvplan.errors import OptionError
+from kvplan.report.formats import FIGURES, by_ending
 
 TraceArg = Annotated[
     str, typer.Argument(metavar="TRACE", help="CSV, JSON lines or Parquet, or a folder of Parquet files", show_default=False)
@@ -28,7 +30,7 @@ Rate = Annotated[float | None, typer.Option("--rate", metavar="N", help="N reque
 Route = Annotated[str | None, typer.Option("--route", metavar="COLUMN", help="The column that says the replica (else: in turn)")]
 HashTokens = Annotated[str | None, typer.Option("--hash-tokens", metavar="N", help="Tokens of a prompt that one hash stands for")]
 Search = Annotated[bool, typer.Option("--search/--no-search", help="Look for how many GPUs are needed")]
-Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Also a figure: FILE.svg or FILE.png")]
+Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Also a figure: FILE.svg, .pdf or .png")]
 
 
 def replay(
@@ -67,16 +69,15 @@ def replay(
     What its cache holds over time, who waits and who is displaced, and how many GPUs have room for all.
     """
     from kvplan.api.replay import replay as asked
-    from kvplan.cli.output import show
+    from kvplan.cli.output import chosen_format, show
     from kvplan.cli.progress import progress
     from kvplan.report.answers.replay import ReplayAnswer
+    from kvplan.report.formats.figure import ready
 
     options = o.with_offline(o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=tensor_parallel), offline)
-    figure = None
-    if plot is not None:
-        from kvplan.report.figure import figure_of
-
-        figure = figure_of(plot)
+    kind = _kind(plot) if plot is not None else chosen_format(fmt, output, quiet=True)
+    if kind in FIGURES:
+        ready()  # a day's traffic is not replayed for a figure that cannot be drawn
     with progress("requests", None, of="rows") as advance:
         found = asked(
             trace,
@@ -103,10 +104,19 @@ def replay(
             advance=lambda done, of: advance(done),
             **options,
         )
-    if figure is not None and plot is not None:
-        from kvplan.cli.output import emit, told
-
-        drawn = figure(found)
-        emit(drawn, plot)
-        told(plot, f"{len(drawn):,} bytes")
+    if plot is not None:
+        show(ReplayAnswer(found), kind, plot, unit)
     show(ReplayAnswer(found), fmt, output, unit)
+
+
+def _kind(plot: Path) -> str:
+    """The format of a figure, by its file's name.
+
+    Raises:
+        OptionError: it names none.
+    """
+    said = by_ending(plot)
+    if said is None or said.name not in FIGURES:
+        endings = ", ".join(f".{name}" for name in FIGURES)
+        raise OptionError(f"«plot»: `{plot}` ends in none of {endings}", hint="name the file so")
+    return said.name

@@ -39,6 +39,7 @@ def sweep(
     unit: o.Unit = None,
     fmt: o.FormatOpt = None,
     output: o.Output = None,
+    plots: o.Plots = None,
     infer: o.Infer = False,
     workers: o.Workers = "1",
     scheduler: o.Scheduler = None,
@@ -49,7 +50,7 @@ def sweep(
     It is printed, or written as CSV or Parquet.
     """
     from kvplan.api.workers import runner
-    from kvplan.cli.output import checked_unit, remark, show, told
+    from kvplan.cli.output import checked_unit, drawn, remark, show, told
     from kvplan.domain.workload import with_longest
     from kvplan.loading import load
     from kvplan.questions.sweep.grid import Sweep
@@ -71,6 +72,8 @@ def sweep(
     )
     if not quiet:
         o.remark_on_lists(seq_lens, batch_sizes)
+    if plots is not None:
+        form = _form(drawn(SweepAnswer(grid), plots, fmt, output, unit), output, quiet=True)
     if form in _STREAMED:
         _stream(grid, form, output)
     else:

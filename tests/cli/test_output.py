@@ -128,7 +128,8 @@ def test_what_is_no_text_does_not_go_to_a_terminal(
 def test_an_unknown_format_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "llama-3.1-8b", "-f", "jsn"]) == 2
     assert capsys.readouterr().err == (
-        "error: --format: unknown format `jsn`\n\nhint: did you mean `json`? one of table, json, csv, markdown, html, parquet\n"
+        "error: --format: unknown format `jsn`\n\n"
+        "hint: did you mean `json`? one of table, json, csv, markdown, html, parquet, svg, pdf, png\n"
     )
 
 

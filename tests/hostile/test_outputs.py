@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from doors import answered, config, here, left, refused, steady, there
 
-from kvplan.report.formats import FORMATS
+from kvplan.report.formats import FIGURES, FORMATS
 
 FIVE = ("\x1b[31mred", "\u202ered", "\u2028red", "\x9b31m")
 
@@ -68,7 +68,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FIVE)
 def test_no_format_lets_a_name_steer_a_terminal(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = config(tmp_path / "e.json", model_type=name)
-    for fmt in (row.name for row in FORMATS if row.name != "parquet"):
+    for fmt in (row.name for row in FORMATS if row.name not in {"parquet", *FIGURES}):
         for engine in ("llama.cpp", "vllm", "ideal"):
             steady(here(capsys, "estimate", path, "--infer", "-e", engine, "-f", fmt))
     steady(here(capsys, "sweep", path, "--infer", "-e", "llama.cpp", "-s", "1k", "-f", "csv"))

@@ -7,6 +7,7 @@ columns.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
@@ -200,6 +201,14 @@ class Sweep:
 
     def _tile(self, c: Combination, rows: slice, columns: slice) -> Tile:
         return Tile(c, self.seq_lens[rows], self.batch_sizes[columns], self.encoder_len)
+
+    def thinned(self, most: int) -> "Sweep":
+        """The same grid with at most `most` of its lengths, the first and the last among them, evenly chosen by their place."""
+        if len(self.seq_lens) <= most:
+            return self
+        fewer = copy(self)
+        fewer.seq_lens = self.seq_lens[np.unique(np.linspace(0, len(self.seq_lens) - 1, most).round().astype(np.int64))]
+        return fewer
 
     def to_frame(self) -> "pd.DataFrame":
         """Every row as a pandas DataFrame with the columns of the CSV; texts are categories, numbers int64."""

@@ -1,7 +1,7 @@
 """What `kvplan compare` shows: one row a combination, and for `--kv-dtype all` the savings of every cache dtype."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from msgspec import Struct
 
@@ -13,6 +13,9 @@ from kvplan.questions.compare import Comparison, Row
 from kvplan.report.answers.differences import engines_table, is_of_engines
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.blocks import Block, Rows, View
+
+if TYPE_CHECKING:
+    from kvplan.report.figures import Picture
 
 #: The columns of the CSV, in order; docs/reference/formats.md says what each means.
 CSV_COLUMNS: Final = (
@@ -46,6 +49,17 @@ class CompareAnswer(Struct, frozen=True):
     def blocks(self, view: View) -> list[Block]:
         """One table a workload."""
         return [_table(c) for c in self.every]
+
+    def figures(self, view: View) -> "list[Picture]":
+        """Bars of each workload, and of what the next token adds."""
+        from kvplan.report.answers.compare_figures import comparison_figures
+
+        found: list[Picture] = []
+        for c in self.every:
+            w, words = c.workload, _prevailing(c, "evidence")
+            name = f"cache-{w.batch_size}x{w.seq_len}" if self.more else "cache"
+            found += comparison_figures(c, name, [*_baseline_note(c), *([f"evidence: {words}"] if words else []), *_refusals(c)])
+        return found
 
 
 def compare_table(c: Comparison) -> Table:
@@ -271,6 +285,10 @@ def _row_notes(c: Comparison) -> list[str]:
     for note, labels in found.items():
         notes.append(f"{_some(labels)}: {note}")
     return notes
+
+
+def _refusals(c: Comparison) -> list[str]:
+    return [note for note in _row_notes(c) if "not predicted: " in note]
 
 
 def _row_dict(c: Comparison, row: Row) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from kvplan.domain.traffic import SECOND
 from kvplan.questions.replay import Replay
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.blocks import Block, Notes, Rows, Verdict, View
+from kvplan.report.figures import Axis, Curves, Line, Picture
 from kvplan.units import human_bytes
 
 #: The keys of the JSON that are no columns of the CSV.
@@ -40,6 +41,36 @@ class ReplayAnswer(Struct, frozen=True):
         yield figures(r)
         yield plot(r)
         yield Notes(list(_notes(r)))
+
+    def figures(self, view: View) -> list[Picture]:
+        """The tokens held over time."""
+        return [timeline(self.replay)]
+
+
+def timeline(r: Replay) -> Curves:
+    """What the caches held: the mean of all servers, the most of one, and what one can hold."""
+    line = r.outcome.timeline
+    minutes = tuple(i * line.width_us / SECOND / 60 for i in range(len(line.held) + 1))
+    answer = r.to_dict()["timeline"]
+    several = r.replicas > 1
+    return Curves(
+        name="timeline",
+        title=f"{r.question.model.name} · {engine_words(r.question.engine)} · {r.trace}",
+        x=Axis(title="Minutes since the first request"),
+        y=Axis(title="Tokens held", kind="tokens"),
+        lines=(
+            Line(
+                label=f"mean of {r.replicas} servers" if several else "mean",
+                x=minutes,
+                y=tuple(answer["mean_tokens"]),
+                steps=True,
+                filled=True,
+            ),
+            Line(label="most in one server" if several else "most", x=minutes, y=tuple(answer["peak_tokens"]), steps=True),
+        ),
+        levels=(("room in one server" if several else "room", r.pool.num_tokens),),
+        notes=tuple(_notes(r)),
+    )
 
 
 def verdict(r: Replay) -> str:

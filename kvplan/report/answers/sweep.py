@@ -1,5 +1,6 @@
 """What `kvplan sweep` shows: a matrix of lengths and batch sizes, or one line a cell."""
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -14,6 +15,7 @@ from kvplan.report.blocks import Block, Rows, View
 
 if TYPE_CHECKING:
     from kvplan.questions.sweep.grid import Sweep
+    from kvplan.report.figures import Picture
 
 _MATRIX_WIDTH: Final = 8  # batch sizes beside each other
 _VARYING: Final = ("model", "engine", "kv_dtype", "tensor_parallel")
@@ -45,6 +47,12 @@ class SweepAnswer(Struct, frozen=True):
     def rows(self) -> Rows:
         """One row a cell."""
         return CSV_COLUMNS, self.dicts()
+
+    def figures(self, view: View) -> "Sequence[Picture]":
+        """The cache over the lengths, and what the next token adds."""
+        from kvplan.report.answers.sweep_figures import sweep_figures
+
+        return sweep_figures(self.sweep)
 
     def blocks(self, view: View) -> list[Block]:
         """One table, cut to what a person reads; its bytes in one unit, so that they can be compared across."""
@@ -115,7 +123,10 @@ def _list(sweep: "Sweep", limit: int) -> Table:
         Column(title="cache", key="total_bytes", kind="bytes"),
         Column(title="bytes", key="total_bytes", kind="count", drop=2, instead=""),
         Column(title="B/token", key="bytes_per_token", kind="count", drop=1),
+        Column(title="", key="bar", kind="bar", drop=3, instead=""),
     )
-    cells = [{**row, "max_tokens": limits[row["model"]]} for row in sweep_rows(sweep, limit)]
+    shown = sweep_rows(sweep, limit)
+    largest = max((row["total_bytes"] for row in shown), default=0) or 1
+    cells = [{**row, "max_tokens": limits[row["model"]], "bar": row["total_bytes"] / largest} for row in shown]
     rows = tuple(tuple(row[column.key] for column in columns) for row in cells)
     return Table(title=_title(sweep), columns=columns, rows=rows)

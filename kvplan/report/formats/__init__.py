@@ -30,7 +30,13 @@ FORMATS: Final = (
     Format("markdown", "kvplan.report.formats.markdown:text", endings=(".md", ".markdown"), short="md"),
     Format("html", "kvplan.report.formats.html:text", endings=(".html", ".htm")),
     Format("parquet", "kvplan.report.formats.parquet:data", endings=(".parquet",)),
+    Format("svg", "kvplan.report.formats.figure:svg", endings=(".svg",)),
+    Format("pdf", "kvplan.report.formats.figure:pdf", endings=(".pdf",)),
+    Format("png", "kvplan.report.formats.figure:png", endings=(".png",)),
 )
+
+#: Those that draw, with the extra `plot`.
+FIGURES: Final = ("svg", "pdf", "png")
 
 
 def named(name: str) -> Format:

@@ -116,7 +116,7 @@ def test_what_is_not_followed_is_said() -> None:
         (("--decode-rate", "nan"), "--decode-rate: expected tokens a second"),
         (("--columns", "arrival=when"), "the trace has no column `when`"),
         (("--route", "node"), "--route: the trace has no column `node`"),
-        (("--plot", "x.pdf"), "--plot: `x.pdf` is neither .svg nor .png"),
+        (("--plot", "x.gif"), "--plot: `x.gif` ends in none of .svg, .pdf, .png"),
     ],
 )
 def test_wrong_options_get_one_sentence(capsys: pytest.CaptureFixture[str], more: tuple[str, ...], words: str) -> None:
