@@ -469,17 +469,23 @@ MACHINE: dict[str, Any] = {
 }
 
 
+#: What vLLM leaves for its next start.
+STARTUP_PLAN = {"schema": 1, "fingerprint": "0f" * 8, "kv_cache_memory_bytes": 55 * 10**9, "free_memory_baseline": 84 * 10**9}
+
+
 def make_machine(r: random.Random) -> bytes:
-    """A mutated machine file, as `kvplan audit LOG --save` writes one (JSON is YAML too)."""
-    raw = json.dumps(mutated(r, MACHINE)).encode()
+    """A mutated machine file, as `kvplan audit LOG --save` or vLLM writes one (JSON is YAML too)."""
+    raw = json.dumps(mutated(r, r.choice((MACHINE, STARTUP_PLAN)))).encode()
     return flipped(r, raw) if r.random() < 0.3 else raw
 
 
 def enter_machine(raw: bytes) -> object:
-    """Read it as `--machine` does, and write it again."""
+    """Read it as `--machine` does, write it again, and ask what fits beside it."""
+    import kvplan
     from kvplan.loading.machine import machine_text, read_machine
 
-    return machine_text(read_machine(_file(raw, ".yaml")))
+    path = _file(raw, ".yaml")
+    return machine_text(read_machine(path)), kvplan.fit("llama-3.1-8b", "h100", context=512, machine=path).to_dict()
 
 
 LOOPED: dict[str, Any] = {

@@ -39,6 +39,11 @@ class Budget(Struct, frozen=True, kw_only=True):
         return total("for the cache", (self.memory, *(line.negative() for line in taken)))
 
     @property
+    def told(self) -> Line | None:
+        """The cache as the engine was told it, whatever is left; None where it takes what is left."""
+        return None if self.ledger is None else self.ledger.told
+
+    @property
     def cache_bytes(self) -> int:
         """The best value of `cache`."""
         return self.cache.bytes
@@ -103,7 +108,11 @@ def unused_words(engine: str, share: float) -> str:
 
     >>> unused_words("vllm", 0.1)
     'not used by vllm (10%)'
+    >>> unused_words("vllm", -0.1)
+    'more than the device has'
     """
+    if share < 0:
+        return "more than the device has"
     return f"not used by {engine} ({100 * share:.3g}%)"
 
 

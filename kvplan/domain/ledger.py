@@ -89,6 +89,7 @@ class Ledger(Struct, frozen=True, kw_only=True):
         beside: what the process takes elsewhere: before its snapshot, after the cache is allocated, or inside memory that
             was released; an engine that runs out of memory later does so because of these.
         notes: what a reader must know (a release between two that were read, a rule that is not known here).
+        told: what the engine was told to keep for the cache, whatever `requested` leaves; None where it takes the rest.
     """
 
     total: Line
@@ -96,10 +97,13 @@ class Ledger(Struct, frozen=True, kw_only=True):
     lines: tuple[Line, ...]
     beside: tuple[Line, ...] = ()
     notes: tuple[str, ...] = ()
+    told: Line | None = None
 
     @property
     def available(self) -> Line:
-        """What is left for the cache: negative when the rest alone does not fit."""
+        """What is left for the cache, or was told: negative when the rest alone does not fit."""
+        if self.told is not None:
+            return self.told
         return total("available", (self.requested, *(line.negative() for line in self.lines)))
 
     @property

@@ -18,6 +18,8 @@ class Learned(Struct, frozen=True, kw_only=True):
         context: what is gone of the free memory before the snapshot.
         source: where it was read; `basis`: by whom.
         tensor_parallel: processes that shared the model then; the lines outside torch hold for that number only.
+        cache: what an earlier start of the same server found for its cache, where the server takes it over: while at least
+            `baseline` bytes are free.
     """
 
     total: int | None = None
@@ -28,6 +30,8 @@ class Learned(Struct, frozen=True, kw_only=True):
     source: str = "your log"
     basis: Basis = "your log"
     tensor_parallel: int | None = None
+    cache: int | None = None
+    baseline: int = 0
 
 
 NOTHING: Final = Learned()

@@ -15,7 +15,7 @@ _HINT: Final = "`kvplan audit server.log --save machine.yaml` writes one"
 
 
 def read_machine(path: str | Path) -> Learned:
-    """A machine file.
+    """A machine file, or what an engine leaves for its next start.
 
     Raises:
         InputError: it cannot be read, or a value is not what its key holds.
@@ -27,6 +27,9 @@ def read_machine(path: str | Path) -> Learned:
         data: Any = yaml.safe_load(read_bounded(expanded(path), _LARGEST, InputError, "a machine file"))
     except (yaml.YAMLError, RecursionError, ValueError) as problem:
         raise InputError(f"{name}: not YAML", hint=_HINT) from problem
+    left = _left_by_a_start(data, name) if isinstance(data, dict) else None
+    if left is not None:
+        return left
     if not isinstance(data, dict) or not isinstance(data.get("machine"), dict):
         raise InputError(f"{name}: expected a mapping with the key `machine`", hint=_HINT)
     found = data["machine"]
@@ -46,6 +49,14 @@ def read_machine(path: str | Path) -> Learned:
     if not isinstance(source, str) or len(source) > 200:
         raise InputError(f"{name}: `source` must be a short text", hint=_HINT)
     return Learned(source=source, **values)
+
+
+def _left_by_a_start(data: dict[str, Any], name: str) -> Learned | None:
+    """What an engine leaves for its next start, where the file is one of those."""
+    from kvplan.engines import ABOUTS, located
+
+    readers = (located(about.machine_file) for about in ABOUTS.values() if about.machine_file)
+    return next((found for found in (read(data, name) for read in readers) if found is not None), None)
 
 
 def machine_text(learned: Learned) -> str:

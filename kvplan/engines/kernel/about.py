@@ -10,7 +10,7 @@ from kvplan.units import GIB
 #: kvplan's words for what several engines can be told, each by a name of its own.
 Role = Literal[
     "kv_dtype", "tensor_parallel", "stages", "context", "sequences", "utilization", "memory", "device_name", "compute_capability",
-    "layers", "shares", "cpu_experts", "elsewhere", "cache_on_cards", "drafter", "projector",
+    "layers", "shares", "cpu_experts", "elsewhere", "cache_on_cards", "drafter", "projector", "cache",
 ]  # fmt: skip
 #: Of these, what says where things lie.
 PLACES: Final[tuple[Role, ...]] = ("layers", "shares", "cpu_experts", "elsewhere", "cache_on_cards", "drafter", "projector")
@@ -118,6 +118,7 @@ class About(Struct, frozen=True, kw_only=True):
     spread: str = ""  # how it deals a model out to unequal devices and the host (`kernel/spreading.py`)
     spread_since: str = ""  # the first release of which that is known
     live: str = ""  # what its running server is asked
+    machine_file: str = ""  # how what one start leaves for the next is read
     suffixes: tuple[str, ...] = ()  # files that mean this engine: (".gguf",)
     owners: tuple[str, ...] = ()  # whose repositories mean it: ("mlx-community/",)
     default_on: tuple[str, ...] = ()  # makers of devices whose usual engine it is

@@ -36,6 +36,7 @@ ABOUT: Final = About(
         "memory": "device_memory_bytes",
         "device_name": "device_name",
         "compute_capability": "compute_capability",
+        "cache": "kv_cache_memory_bytes",
     },
     offline=("usage_context", "LLM_CLASS"),
     cache_dtypes={
@@ -82,5 +83,6 @@ ABOUT: Final = About(
     field_logs="kvplan.engines.vllm.audit.fieldlog",
     tables="kvplan.engines.vllm.tables",
     commands="kvplan.engines.vllm.commandline:COMMANDS",
+    machine_file="kvplan.engines.vllm.startup_plan:read",
     live="kvplan.engines.vllm.live:ASKING",
 )

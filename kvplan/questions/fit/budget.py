@@ -30,7 +30,7 @@ from kvplan.engines.kernel.engine import Prepared
 from kvplan.errors import OptionError, Refused, shown
 from kvplan.questions.fit.question import Question
 from kvplan.questions.fit.room import Room
-from kvplan.units import MAX_COUNT, ceil_div
+from kvplan.units import MAX_COUNT, ceil_div, human_bytes
 
 #: Lines that are loaded with the model.
 LOADED: Final = frozenset({"weights", "LoRA slots", "drafter"})
@@ -143,17 +143,35 @@ def contradicts(line: Line, measured: Line) -> bool:
 def _of_ledger(q: Question, found: Ledger, refused: str) -> Budget:
     """A budget whose every line is the engine's own."""
     memory = replace(found.total, name=f"GPU memory ({q.gpu.id})")
-    left = Line(
-        name=unused_words(q.engine.partition("@")[0], 1 - found.requested.bytes / max(1, found.total.bytes)),
-        bytes=found.total.bytes - found.requested.bytes,
-        basis=found.requested.basis,
-        source=found.requested.source,
-    )
+    name = q.engine.partition("@")[0]
+    if found.told is not None:
+        if q.learned.cache == found.told.bytes:
+            found = replace(found, told=replace(found.told, basis=q.learned.basis, source=q.learned.source))
+        left = total("left", (found.total, found.taken.negative(), found.available.negative()))
+        refused = refused or _too_much(found, left)
+        left = replace(left, name=unused_words(name, left.bytes / max(1, found.total.bytes)), source="what is left")
+    else:
+        left = Line(
+            name=unused_words(name, 1 - found.requested.bytes / max(1, found.total.bytes)),
+            bytes=found.total.bytes - found.requested.bytes,
+            basis=found.requested.basis,
+            source=found.requested.source,
+        )
     loaded = total("weights", (line for line in found.lines if line.name in LOADED))
     rest = total("activations and runtime", (line for line in found.lines if line.name not in LOADED))
     share = found.requested.bytes / max(1, found.total.bytes)
     return Budget(
         memory=memory, utilization=round(share, 4), unused=left, weights=loaded, reserve=rest, ledger=found, refused=refused
+    )
+
+
+def _too_much(found: Ledger, left: Line) -> str:
+    """Why a cache of so many bytes, as it was told, does not lie on the card beside the rest; empty where it does."""
+    if left.bytes >= 0:
+        return ""
+    return (
+        f"{human_bytes(found.available.bytes)} for the cache as told, beside {human_bytes(found.taken.bytes)} of the rest: "
+        f"{human_bytes(-left.bytes)} more than the card has"
     )
 
 
@@ -250,7 +268,15 @@ def _machine(q: Question, memory_bytes: int) -> dict[str, Any]:
         told["tensor_parallel"] = q.tensor_parallel
     if q.utilization is not None and _measures_itself(q.engine):
         told[about(q.engine).roles["utilization"]] = q.utilization
+    cache = about(q.engine).roles.get("cache", "")
+    if q.learned.cache is not None and cache and cache not in q.options and _taken_over(q):
+        told[cache] = q.learned.cache
     return {**q.options, **told}
+
+
+def _taken_over(q: Question) -> bool:
+    """Whether an earlier start's cache is taken over: as much is free as then."""
+    return not q.free or min(q.free) >= q.learned.baseline
 
 
 def machine_options(engine: str, gpu: Gpu, memory_bytes: int, given: Mapping[str, Any]) -> dict[str, Any]:

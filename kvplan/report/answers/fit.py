@@ -126,7 +126,9 @@ def budget_table(fit: Fit) -> Table:
     """Where one device's memory goes."""
     lines = (line for line in fit.budget.lines if line.bytes or line.high)
     rows = [line_row(line) for line in lines]
-    rows.append(("for the cache", fit.budget.cache_bytes, *line_row(fit.budget.cache)[2:4], "derived", "what is left"))
+    cache, told = fit.budget.cache, fit.budget.told
+    sure = ("derived", "what is left") if told is None else (told.basis, told.source)
+    rows.append(("for the cache", cache.bytes, *line_row(cache)[2:4], *sure))
     if fit.allocation is not None and fit.limited_by != "nothing":
         about = f"{fit.allocation.engine} {fit.allocation.engine_version}, {fit.allocation.kv_dtype}"
         at = fit.allocation.workload

@@ -81,7 +81,7 @@ def verdict(r: Receipt) -> str:
 def ledger_table(r: Receipt) -> Table:
     """Every line, those that are taken with negative bytes, and what is left."""
     rows = [line_row(line) for line in r.budget.lines if line.bytes or line.high]
-    rows.append(line_row(r.budget.cache, "for the cache", "what is left"))
+    rows.append(line_row(r.budget.cache, "for the cache", "" if r.budget.told is not None else "what is left"))
     q = r.question
     title = " · ".join(
         [q.model.name, engine_words(q.engine), q.gpu.id, *([f"one of {q.devices} processes"] if q.devices > 1 else [])]

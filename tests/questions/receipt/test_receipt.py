@@ -202,9 +202,44 @@ def test_a_log_is_read_line_by_line_and_its_machine_is_kept(tmp_path: Path, caps
     assert line.basis != "your log"  # two processes take another amount
 
 
+def test_a_cache_of_so_many_bytes_is_not_what_the_rest_leaves() -> None:
+    """`--kv-cache-memory-bytes`: no utilisation in the sum, but still in what must be free; nothing checks that it fits."""
+    found = receipt(kv_cache_memory_bytes=20 * GIB)
+    assert (found.starts, found.budget.cache.bytes, found.budget.cache.exact) == (True, 20 * GIB, True)
+    assert sum(line.bytes for line in found.budget.lines) == 20 * GIB
+    whole = receipt()
+    assert whole.budget.ledger is not None
+    assert found.budget.ledger is not None
+    assert found.budget.ledger.requested == whole.budget.ledger.requested
+    more = receipt(kv_cache_memory_bytes=130 * GIB)
+    assert not more.starts
+    assert "more than the card has" in more.refused
+    assert more.lines[-1] == "torch.OutOfMemoryError: CUDA out of memory."
+    assert receipt(kv_cache_memory_bytes=20 * GIB, free="100GiB").refused.startswith("Free memory on device cuda:0")
+
+
+def test_a_start_up_plan_of_vllm_is_a_machine_file(tmp_path: Path) -> None:
+    path = tmp_path / "startup_plan_0f0f.json"
+    plan = {"schema": 1, "fingerprint": "0f" * 8, "kv_cache_memory_bytes": 55 * GIB, "free_memory_baseline": 139 * GIB}
+    path.write_text(json.dumps(plan), encoding="utf-8")
+    found = receipt(machine=str(path))
+    assert (found.budget.cache.bytes, found.budget.cache.basis) == (55 * GIB, "your log")
+    assert found.pool is not None
+    assert found.pool.budget_bytes == 55 * GIB
+    assert "0f0f" in found.budget.cache.source
+    less = receipt(machine=str(path), free="138GiB")  # less is free than then: it profiles
+    assert less.budget.told is None
+    assert receipt(machine=str(path), kv_cache_memory_bytes=GIB).budget.cache.bytes == GIB  # the flag wins
+    fits = kvplan.fit(LLAMA, "h200", context="8k", engine="vllm@0.26", machine=str(path))
+    assert fits.budget.cache.bytes == 55 * GIB
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ('{"schema": 2, "fingerprint": "x", "kv_cache_memory_bytes": 5, "free_memory_baseline": 5}', "schema `2`"),
+        ('{"schema": 1, "fingerprint": "x", "kv_cache_memory_bytes": "a", "free_memory_baseline": 5}', "whole number of bytes"),
+        ('{"schema": 1, "fingerprint": "x", "kv_cache_memory_bytes": 5}', "free_memory_baseline"),
         ("", "is empty"),
         ("machine: [1]", "expected a mapping"),
         ("machine:\n  totl: 5", "unknown key `totl`"),

@@ -135,6 +135,7 @@ def ledger(model: Described, settings: Settings, card: Card, known: Learned = NO
         beside += [captured, buffers, context]
     total = total_line(card, known)
     notes = tuple(note for note in (releases.between(release), _unknown(found)) if note)
+    told = settings.kv_cache_memory_bytes
     return (
         Ledger(
             total=total,
@@ -142,6 +143,7 @@ def ledger(model: Described, settings: Settings, card: Card, known: Learned = NO
             lines=tuple(lines),
             beside=tuple(beside),
             notes=notes,
+            told=None if told is None else exact("available", told, "kv_cache_memory_bytes"),
         ),
         found,
     )
@@ -163,10 +165,8 @@ def total_line(card: Card, known: Learned) -> Line:
 
 
 def requested_line(total: Line, settings: Settings) -> Line:
-    """`requested`: the utilisation's part of the total, or the flag that replaces it."""
+    """`requested`: the utilisation's part of the total, which must be free also where a flag says what the cache gets."""
     source = "v1/worker/utils.py:request_memory"
-    if settings.kv_cache_memory_bytes is not None:
-        return exact(REQUESTED, settings.kv_cache_memory_bytes, "kv_cache_memory_bytes")
     best, low, high = (
         requested_memory(amount, settings.utilization, settings.release) for amount in (total.bytes, total.low, total.high)
     )

@@ -30,6 +30,9 @@ def startup(found: Ledger, settings: Settings, batch: Batch, pool: Pool) -> Iter
             f"Initial free memory {gib(free)} GiB, reserved {gib(given)} GiB memory for KV Cache as specified by "
             "kv_cache_memory_bytes config and skipped memory profiling."
         )
+        if found.taken.bytes + given > found.total.bytes:  # nothing checks it: the allocation of the cache fails
+            yield "torch.OutOfMemoryError: CUDA out of memory."
+            return
     else:
         estimate = _of(found, graphs.ESTIMATE)
         if estimate:
