@@ -37,6 +37,7 @@ lint: .venv/.developer
 
 index: .venv/.user
 	$(BIN)/python tools/make_index.py
+	$(BIN)/python tools/make_parsed.py
 	$(BIN)/python tools/make_listing.py
 	$(BIN)/python tools/make_recorded.py
 

@@ -28,11 +28,11 @@ from typing import ClassVar, Final, TypeVar
 
 from kvplan import limits
 
-_PARAMETER: Final = re.compile("«([a-z][a-z0-9_]*)(?: ([^«»]*))?»")
+_PARAMETER: Final = "«([a-z][a-z0-9_]*)(?: ([^«»]*))?»"
 _LONG: Final = f"a number of more than {limits.DIGITS} digits"
-_DECIMAL: Final = re.compile(r"-?[0-9]{19,}")
+_DECIMAL: Final = r"-?[0-9]{19,}"
 #: Texts that look like values of other kinds.
-_OTHER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]*)?|true|false|null|none", re.IGNORECASE)
+_OTHER: Final = r"-?[0-9]+(?:\.[0-9]*)?|true|false|null|none"
 #: (name of a parameter, what to give for it or "") -> how that is written.
 Spelling = Callable[[str, str], str]
 E = TypeVar("E", bound="KvplanError")
@@ -69,9 +69,9 @@ def shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**limits.DIGITS:
         return _LONG
     if isinstance(value, str):
-        if len(value) > limits.DIGITS and _DECIMAL.fullmatch(value[:10_000]):
+        if len(value) > limits.DIGITS and re.fullmatch(_DECIMAL, value[:10_000]):
             return _LONG
-        if not value or _OTHER.fullmatch(value[:40]):
+        if not value or re.fullmatch(_OTHER, value[:40], re.IGNORECASE):
             return f"`'{printable(value, 40)}'`"
     return f"`{printable(value, 40)}`"
 
@@ -110,7 +110,7 @@ def keyword(name: str, value: str) -> str:
 
 
 def _spelled(text: str, spelling: Spelling) -> str:
-    return _PARAMETER.sub(lambda found: spelling(found[1], found[2] or ""), text)
+    return re.sub(_PARAMETER, lambda found: spelling(found[1], found[2] or ""), text)
 
 
 class KvplanError(Exception):

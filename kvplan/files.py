@@ -23,12 +23,12 @@ def expanded(text: str | Path, error: type[InputError] = InputError) -> Path:
         raise error(f"no such user: `{str(text)[:80]}`", hint="write the path without `~`") from problem
 
 
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_ID: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 
 
 def is_hub_id(text: str) -> bool:
     """Whether a text can be the name of a repository on the hub: owner/name."""
-    return bool(_ID.fullmatch(text)) and ".." not in text and "--" not in text
+    return bool(re.fullmatch(_ID, text)) and ".." not in text and "--" not in text
 
 
 def resolved(path: Path, error: type[InputError] = InputError) -> Path:

@@ -35,11 +35,11 @@ MAX_COUNT: Final = 2**53
 _MOST_PLACES: Final = 7  # decimals of a number that people read
 
 _WHOLE: Final = "[0-9]{1,18}|[0-9]{1,3}(?:_[0-9]{3}){1,5}"
-_NUMBER: Final = re.compile(rf"({_WHOLE}|[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,5}})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})")
-_SIZE: Final = re.compile(rf"({_WHOLE})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})")
+_NUMBER: Final = rf"({_WHOLE}|[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,5}})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})"
+_SIZE: Final = rf"({_WHOLE})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})"
 #: A list that could also be one number: its digits grouped by thousands, or a comma for the decimal point.
-_GROUPED: Final = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
-_DECIMAL: Final = re.compile(r"[0-9]{1,3},[0-9]{1,2}[kmg]", re.IGNORECASE)
+_GROUPED: Final = r"[1-9][0-9]{0,2}(?:,[0-9]{3})+"
+_DECIMAL: Final = r"[0-9]{1,3},[0-9]{1,2}[kmg]"
 
 
 def ceil_div(amount: int, size: int) -> int:
@@ -67,7 +67,7 @@ def parse_count(text: str, *, what: str = "count", minimum: int = 1) -> int:
     >>> parse_count("128k"), parse_count("131,072")
     (131072, 131072)
     """
-    match = _NUMBER.fullmatch(text.strip())
+    match = re.fullmatch(_NUMBER, text.strip())
     unit = _COUNT_SUFFIXES.get(match[3].lower()) if match else None
     value = _scaled(_plain(match[1]), match[2], unit) if match and unit else None
     if value is None and "," in text:
@@ -104,9 +104,9 @@ def as_one_number(text: str) -> str:
     ('8192', '1.5k', '', '')
     """
     plain = text.strip()
-    if _GROUPED.fullmatch(plain):
+    if re.fullmatch(_GROUPED, plain):
         return plain.replace(",", "")
-    return plain.replace(",", ".") if _DECIMAL.fullmatch(plain) else ""
+    return plain.replace(",", ".") if re.fullmatch(_DECIMAL, plain, re.IGNORECASE) else ""
 
 
 def parse_counts(text: str, *, what: str = "count", most: int = 10**7) -> tuple[int, ...]:
@@ -167,7 +167,7 @@ def parse_size(text: str, *, what: str = "size") -> int:
     >>> parse_size("1.5GiB"), parse_size("6.51 GiB"), parse_size("16Gi")
     (1610612736, 6990059274, 17179869184)
     """
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     unit = UNITS.get(_SPELLINGS.get(match[3].lower(), "")) if match else None
     if match is None or unit is None:
         hint = "write `80GiB` (2**30 bytes each) or `80GB` (10**9 bytes each)"

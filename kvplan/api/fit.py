@@ -34,9 +34,7 @@ from kvplan.units import parse_count, short_count
 
 displayed(Fit, "kvplan.report.answers.fit:FitAnswer")
 
-_TARGET: Final = re.compile(
-    r"\s*([\d_,.]+[kKmM]?)\s*(?:users?|requests?|sequences?)?\s*(?:at|x|@)\s*([\d_,.]+[kKmM]?)\s*(?:tokens)?\s*"
-)
+_TARGET: Final = r"\s*([\d_,.]+[kKmM]?)\s*(?:users?|requests?|sequences?)?\s*(?:at|x|@)\s*([\d_,.]+[kKmM]?)\s*(?:tokens)?\s*"
 _SPLITS: Final = (1, 2, 4, 8)
 
 
@@ -285,7 +283,7 @@ def parse_target(text: str) -> tuple[int, int]:
     >>> parse_target("32 users at 32k")
     (32, 32768)
     """
-    match = _TARGET.fullmatch(text)
+    match = re.fullmatch(_TARGET, text)
     if match is None:
         raise OptionError(f"«target»: expected something like `32 users at 32k`, got `{text[:60]}`")
     return parse_count(match[1], what="«target» users"), parse_count(match[2], what="«target» context")

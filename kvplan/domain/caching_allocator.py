@@ -181,7 +181,7 @@ _HARMLESS: Final = frozenset({
 _DEFAULTS: Final = {"backend": "native", "expandable_segments": "false", "large_segment_size_mb": "20"}
 _VARIABLES: Final = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 _UNCACHED: Final = ("PYTORCH_NO_CUDA_MEMORY_CACHING", "PYTORCH_NO_HIP_MEMORY_CACHING")
-_PAIR = re.compile(r"\s*(\w+)\s*:\s*(\[[^\]]*\]|[^,]*)")
+_PAIR = r"\s*(\w+)\s*:\s*(\[[^\]]*\]|[^,]*)"
 
 
 def unpredicted_setting(environment: Mapping[str, str]) -> str | None:
@@ -194,7 +194,7 @@ def unpredicted_setting(environment: Mapping[str, str]) -> str | None:
         if variable in environment:
             return f"{variable}={environment[variable]}"
     for variable in _VARIABLES:
-        for key, value in _PAIR.findall(environment.get(variable, "")):
+        for key, value in re.findall(_PAIR, environment.get(variable, "")):
             if key not in _HARMLESS and _DEFAULTS.get(key) != value.strip().lower():
                 return f"{variable}={key}:{value.strip()}"
     return None

@@ -63,6 +63,16 @@ def words(name: str) -> Words:
     return Words(frozenset(kept) - _NOISE, frozenset(kept) & _NOISE, size)
 
 
+def has_letters(asked: Words, name: str) -> bool:
+    """Whether a name may have every word: their letters stand in it. Words cost more to find than letters.
+
+    >>> has_letters(words("m4 max"), "apple-m4-max"), has_letters(words("h100"), "h200-sxm-141gb")
+    (True, False)
+    """
+    letters = "".join(c for c in name.lower() if c.isalnum() or c == ".")
+    return all(word in letters for word in asked.plain)
+
+
 def fits(asked: Words, known: Words, sizes: tuple[int, ...]) -> bool:
     """Whether a card may be what was asked for: it has every word, and is sold in that size."""
     return asked.plain <= known.plain and (asked.size is None or asked.size in (known.size, *sizes))

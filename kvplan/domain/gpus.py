@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
+from zlib import crc32
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -14,6 +16,8 @@ from kvplan.units import GIB, MIB, parse_count, parse_size
 
 DATA: Final = Path(__file__).resolve().with_name("gpus.yaml")
 MORE: Final = DATA.with_name("gpus_more.json")
+#: gpus.yaml as it was read when the index was made (`make index`): loading the YAML parser costs more than most answers.
+KEPT: Final = DATA.with_name("gpus_kept.json")
 #: Words that many cards have: alone they name none.
 _SHARED: Final = frozenset({"pro", "max", "ultra", "ti", "super", "laptop", "sxm", "pcie", "ada", "d", "ai", "xt", "xtx"})
 _TEXTS: Final = ("id", "vendor", "arch", "memory_kind", "reported_by", "compute_capability", "interconnect", "note")
@@ -96,17 +100,24 @@ class Gpu(Struct, frozen=True, kw_only=True):
         return "/".join(map(str, self.marketed_gb)) + " GB"
 
 
+class Kept(Struct, frozen=True, kw_only=True):
+    """The entries of gpus.yaml, and a checksum of the text that they were read from."""
+
+    checksum: int
+    gpus: tuple[Gpu, ...]
+
+
 @cache
 def gpus() -> tuple[Gpu, ...]:
-    """Every GPU of the catalogue, in the file's order."""
-    return read_gpus(DATA.read_bytes(), "gpus.yaml")
+    """Every GPU of the catalogue, in the file's order; of what was kept of that text, where something was."""
+    text = DATA.read_bytes()
+    kept = msgspec.json.decode(KEPT.read_bytes(), type=Kept) if KEPT.is_file() else None
+    return kept.gpus if kept is not None and kept.checksum == crc32(text) else read_gpus(text, "gpus.yaml")
 
 
 @cache
 def more_gpus() -> tuple[Gpu, ...]:
     """Cards that are found by name and never proposed: laptops, older ones, those that nobody serves on."""
-    import msgspec
-
     return msgspec.json.decode(MORE.read_bytes(), type=tuple[Gpu, ...])
 
 
@@ -179,7 +190,8 @@ def _nearest(asked: gpu_names.Words, cards: Iterable[Gpu]) -> tuple[Gpu, ...]:
     """Those that fit, and that alone which has no further word where there is one."""
     if not asked.plain - _SHARED:
         return ()
-    fitting = [card for card in cards if gpu_names.fits(asked, gpu_names.words(card.id), card.marketed_gb)]
+    possible = (card for card in cards if gpu_names.has_letters(asked, card.id))
+    fitting = [card for card in possible if gpu_names.fits(asked, gpu_names.words(card.id), card.marketed_gb)]
     exact = [card for card in fitting if not gpu_names.beyond(asked, gpu_names.words(card.id))]
     return tuple(exact or fitting)
 

@@ -9,7 +9,7 @@ from kvplan.errors import OptionError, written
 from kvplan.units import ceil_div, parse_count, short_count
 
 _WHOLE: Final = 10_000  # hundredths of a percent
-_PART: Final = re.compile(r"(\d{1,3})(?:\.(\d{1,2}))?\s*%\s*(?:of\s+|at\s+|x\s+)?(\S{1,24})(?:\s+tokens)?")
+_PART: Final = r"(\d{1,3})(?:\.(\d{1,2}))?\s*%\s*(?:of\s+|at\s+|x\s+)?(\S{1,24})(?:\s+tokens)?"
 _MOST_PARTS: Final = 64
 #: Engines round a request up to whole pages, of at most so many tokens.
 _PAGE: Final = 256
@@ -76,7 +76,7 @@ def parse_mix(text: str) -> Mix:
 
 
 def _part(text: str) -> Part:
-    match = _PART.fullmatch(text.strip())
+    match = re.fullmatch(_PART, text.strip())
     if match is None:
         raise OptionError(
             f"«mix»: expected a share and a length, got `{text.strip()[:40]}`", hint='such as "70% 4k, 25% 32k, 5% 128k"'

@@ -261,7 +261,7 @@ class Fact(Struct, frozen=True):
     origin: str
 
 
-_WORD: Final = re.compile(r"[^a-z0-9]+")
+_WORD: Final = r"[^a-z0-9]+"
 #: Words in the names of models that score, and of those that embed.
 _RERANKERS: Final = frozenset({"rerank", "reranker", "reranking"})
 _EMBEDDERS: Final = frozenset({"embed", "embedding", "embeddings", "embedder"})
@@ -274,7 +274,7 @@ def use_of(name: str) -> Use:
     >>> use_of("Qwen/Qwen3-Reranker-0.6B"), use_of("llama-3.1-8b")
     ('rerank', 'generate')
     """
-    words = set(_WORD.split(name.lower()))
+    words = set(re.split(_WORD, name.lower()))
     return "rerank" if words & _RERANKERS else "embed" if words & _EMBEDDERS else "generate"
 
 

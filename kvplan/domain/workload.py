@@ -14,7 +14,7 @@ from kvplan.units import MAX_COUNT
 
 #: Stands for what an engine makes room for when nobody says how much.
 AUTO: Final = "auto"
-_LONGEST: Final = re.compile(r"\bmax\b", re.IGNORECASE)
+_LONGEST: Final = r"\bmax\b"
 
 
 class Workload(Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ def with_longest(text: str, models: Iterable[Model], what: str) -> str:
     Raises:
         OptionError: a model says no limit, or several say different ones.
     """
-    if _LONGEST.search(text) is None:
+    if re.search(_LONGEST, text, re.IGNORECASE) is None:
         return text
     limits = {model.name: trained_tokens(model) for model in models}
     for name, limit in limits.items():
@@ -69,4 +69,4 @@ def with_longest(text: str, models: Iterable[Model], what: str) -> str:
     if len(set(limits.values())) > 1:
         said = ", ".join(f"{name} {limit:,}" for name, limit in list(limits.items())[:6])
         raise OptionError(f"{what} max: the models have different limits: {said}", hint="give the number of tokens")
-    return _LONGEST.sub(str(next(iter(limits.values()))), text)
+    return re.sub(_LONGEST, str(next(iter(limits.values()))), text, flags=re.IGNORECASE)

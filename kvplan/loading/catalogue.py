@@ -24,8 +24,8 @@ _VENDOR_PREFIXES: Final = ("meta-", "nvidia-", "tencent-", "c4ai-", "gpt-bigcode
 #: A bare family name means its newest release; a hub id never does.
 _NEWEST: Final = {"mistral-7b": "mistral-7b-v0.3", "mistral-7b-instruct": "mistral-7b-v0.3"}
 _LONGEST: Final = 200  # characters; a hub id has at most 193
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?")
-_HUB_LINE: Final = re.compile(r'^hub: "?([^"\n]+)"?$', re.MULTILINE)
+_NAME: Final = r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)?"
+_HUB_LINE: Final = r'^hub: "?([^"\n]+)"?$'
 #: Organizations that republish others' models under the same names.
 _MIRRORS: Final = frozenset({
     "nvidia", "redhatai", "neuralmagic", "unsloth", "thebloke", "bartowski", "sgl-project", "lmstudio-community",
@@ -69,12 +69,12 @@ def find(text: str) -> Path | None:
     root = folder()
     whole = _NEWEST.get(text.lower(), text.lower())
     exact = root / f"{whole}.yaml"
-    if _NAME.fullmatch(whole) and exact.is_file():
+    if re.fullmatch(_NAME, whole) and exact.is_file():
         return exact
     owner, slash, name = whole.rpartition("/")
     for candidate in candidates(name):
         path = root / f"{candidate}.yaml"
-        if _NAME.fullmatch(candidate) and path.is_file() and (not slash or _published_by(owner, path)):
+        if re.fullmatch(_NAME, candidate) and path.is_file() and (not slash or _published_by(owner, path)):
             return path
     return None
 
@@ -99,7 +99,7 @@ def candidates(name: str) -> Iterator[str]:
 
 def _published_by(owner: str, path: Path) -> bool:
     """Whether an entry is this organization's, read from its `hub` line alone."""
-    found = _HUB_LINE.search(path.read_text(encoding="utf-8")[:1000])
+    found = re.search(_HUB_LINE, path.read_text(encoding="utf-8")[:1000], re.MULTILINE)
     if found is None:
         return False
     publisher = found[1].partition("/")[0].lower()
@@ -121,7 +121,9 @@ def load(name: str) -> tuple[Model, str]:
 
 
 def load_entry(path: Path) -> Model:
-    """Load a catalogue spec."""
+    """Load a catalogue spec, from what was parsed of it when the index was made."""
+    from kvplan.loading.parsed import parsed
     from kvplan.loading.yaml_spec.read import load_spec
 
-    return load_spec(path)
+    name = path.relative_to(folder()).with_suffix("").as_posix()
+    return load_spec(path, kept=lambda raw: parsed(folder(), name, raw))

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-_WORD: Final = re.compile(r"\S+\s*")
+_WORD: Final = r"\S+\s*"
 #: Where a path or a sum may be broken: after these; and where a part of it may that is still long.
-_PARTS: Final = re.compile(r"[^/:,;=|&)\]}]*[/:,;=|&)\]}]+|[^/:,;=|&)\]}]+")
-_PIECES: Final = re.compile(r"[^._-]*[._-]+|[^._-]+")
+_PARTS: Final = r"[^/:,;=|&)\]}]*[/:,;=|&)\]}]+|[^/:,;=|&)\]}]+"
+_PIECES: Final = r"[^._-]*[._-]+|[^._-]+"
 #: Characters of a word that is broken at its marks rather than make its column wide.
 _LONG: Final = 22
 Measure = Callable[[str], int]
@@ -47,14 +47,14 @@ def folded(text: str, width: int, *, name: bool = False, measure: Measure = len)
 
 
 def _words(text: str) -> Iterator[str]:
-    return (found[0] for found in _WORD.finditer(text))
+    return (found[0] for found in re.finditer(_WORD, text))
 
 
 def _pieces(word: str, *, name: bool) -> list[str]:
     if name or len(word.rstrip()) <= _LONG:
         return [word]
-    parts = _PARTS.findall(word)
-    return [piece for part in parts for piece in (_PIECES.findall(part) if len(part.rstrip()) > _LONG else [part])]
+    parts = re.findall(_PARTS, word)
+    return [piece for part in parts for piece in (re.findall(_PIECES, part) if len(part.rstrip()) > _LONG else [part])]
 
 
 def _head(text: str, width: int, measure: Measure) -> str:

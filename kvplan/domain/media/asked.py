@@ -16,9 +16,9 @@ MOST_SECONDS: Final = 1_000_000.0
 
 _N: Final = r"[0-9]{1,9}"
 _REAL: Final = r"[0-9]{1,9}(?:\.[0-9]{1,6})?"
-_IMAGES: Final = re.compile(rf"(?:({_N})[x×])?({_N})[x×]({_N})", re.IGNORECASE)
-_VIDEO: Final = re.compile(rf"(?:({_N})[x×])?({_REAL})(s|m|min|f)@({_REAL})fps@({_N})[x×]({_N})", re.IGNORECASE)
-_SOUND: Final = re.compile(rf"(?:({_N})[x×])?({_REAL})(s|m|min)", re.IGNORECASE)
+_IMAGES: Final = rf"(?:({_N})[x×])?({_N})[x×]({_N})"
+_VIDEO: Final = rf"(?:({_N})[x×])?({_REAL})(s|m|min|f)@({_REAL})fps@({_N})[x×]({_N})"
+_SOUND: Final = rf"(?:({_N})[x×])?({_REAL})(s|m|min)"
 _IMAGE_FORM: Final = "count x height x width, as in 4x1024x1024; several with commas"
 _VIDEO_FORM: Final = "seconds, frames a second, height x width, as in 60s@1fps@720x1280"
 _SOUND_FORM: Final = "seconds, as in 30s or 2x30s"
@@ -146,7 +146,7 @@ def _side(text: str, name: str) -> int:
 
 
 def _images(text: str) -> list[Size]:
-    found = _IMAGES.fullmatch(text)
+    found = re.fullmatch(_IMAGES, text, re.IGNORECASE)
     if found is None:
         raise _refuse("images", text, _IMAGE_FORM)
     count, height, width = found.groups()
@@ -154,7 +154,7 @@ def _images(text: str) -> list[Size]:
 
 
 def _videos(text: str) -> list[Video]:
-    found = _VIDEO.fullmatch(text)
+    found = re.fullmatch(_VIDEO, text, re.IGNORECASE)
     if found is None:
         raise _refuse("video", text, _VIDEO_FORM)
     count, length, unit, rate, height, width = found.groups()
@@ -169,7 +169,7 @@ def _videos(text: str) -> list[Video]:
 
 
 def _sounds(text: str) -> list[Sound]:
-    found = _SOUND.fullmatch(text)
+    found = re.fullmatch(_SOUND, text, re.IGNORECASE)
     if found is None:
         raise _refuse("audio", text, _SOUND_FORM)
     count, length, unit = found.groups()

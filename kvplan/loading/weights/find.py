@@ -16,7 +16,7 @@ from kvplan.loading.catalogue import find
 from kvplan.loading.weights.safetensors import TensorBytes, checkpoint_bytes
 
 #: A repository of GGUF files, by its name alone.
-_GGUF_COPY: Final = re.compile(r"^[^/]+/[^/]+-gguf$", re.IGNORECASE)
+_GGUF_COPY: Final = r"^[^/]+/[^/]+-gguf$"
 Source = str | PathLike[str] | Mapping[str, Any] | Model | HasConfig
 
 
@@ -48,7 +48,7 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
             return Line(name="weights", bytes=model.weights_bytes, basis="assumed", source=assumed)
         said = "the tensors that the GGUF file lists" if gguf else "weights_bytes in its description"
         return Line(name="weights", bytes=model.weights_bytes, basis="measured" if gguf else "given", source=said)
-    if isinstance(source, str) and _GGUF_COPY.search(hub_name(source)):
+    if isinstance(source, str) and re.search(_GGUF_COPY, hub_name(source), re.IGNORECASE):
         raise OptionError(
             f"`{source[:80]}` holds GGUF files of several sizes", hint="say which with «weights_dtype q4_k_m», or name the file"
         )

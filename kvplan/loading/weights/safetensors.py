@@ -18,7 +18,7 @@ from kvplan.files import read_bounded
 from kvplan.limits import FILE_NAME_BYTES, SAFETENSORS_HEADER_BYTES, SAFETENSORS_INDEX_BYTES, SHARDS, WEIGHTS_BYTES
 
 _INDEX: Final = "model.safetensors.index.json"
-_SHARD: Final = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
+_SHARD: Final = r"model-(\d{5})-of-(\d{5})\.safetensors"
 #: Bits of one element. Source: safetensors/src/tensor.rs: Dtype::bitsize.
 _BITS: Final[dict[str, int]] = {
     "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
@@ -65,8 +65,8 @@ def checkpoint_bytes(folder: Path) -> TensorBytes | None:
     if whole.is_file():
         size, elements = header_bytes(whole)
         return TensorBytes(bytes=size, elements=elements, source=f"the header of {whole.name}")
-    shards = sorted(path for path in folder.glob("model-*-of-*.safetensors") if _SHARD.fullmatch(path.name))[:SHARDS]
-    matches = [match for path in shards if (match := _SHARD.fullmatch(path.name))]
+    shards = sorted(path for path in folder.glob("model-*-of-*.safetensors") if re.fullmatch(_SHARD, path.name))[:SHARDS]
+    matches = [match for path in shards if (match := re.fullmatch(_SHARD, path.name))]
     if not shards or len(shards) != int(matches[0][2]):
         return None
     return _summed(shards)

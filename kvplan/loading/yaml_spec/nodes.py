@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 
+from msgspec import Struct
+
 from kvplan.errors import SpecError
 
 MAX_BYTES: Final = 2**20
@@ -16,41 +18,37 @@ MAX_NODES: Final = 100_000
 
 Value = str | int | float | bool | None
 
-_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_FLOAT: Final = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?")
+_INTEGER: Final = r"0|-?[1-9][0-9]{0,17}"
+_FLOAT: Final = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,3})?"
 _WORDS: Final[dict[str, Value]] = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
-class Scalar:
-    """A single value; `shown` is what the file says, for errors."""
+class Scalar(Struct, frozen=True, array_like=True, tag=0):
+    """A single value; `text` is what the file says where the value does not say it."""
 
-    __slots__ = ("line", "shown", "value")
+    line: int
+    value: Value
+    text: str | None = None
 
-    def __init__(self, line: int, value: Value, shown: str) -> None:
-        self.line = line
-        self.value = value
-        self.shown = shown
+    @property
+    def shown(self) -> str:
+        """What the file says, for errors."""
+        return _shown(self.value) if self.text is None else self.text
 
 
-class ListNode:
+class ListNode(Struct, frozen=True, array_like=True, tag=1):
     """A sequence."""
 
-    __slots__ = ("items", "line")
-
-    def __init__(self, line: int, items: "tuple[Node, ...]") -> None:
-        self.line = line
-        self.items = items
+    line: int
+    items: "tuple[Node, ...]"
 
 
-class MapNode:
+class MapNode(Struct, frozen=True, array_like=True, tag=2):
     """A mapping with text keys; `lines` says where each key stands."""
 
-    __slots__ = ("entries", "line", "lines")
-
-    def __init__(self, line: int, entries: "Mapping[str, Node]", lines: Mapping[str, int]) -> None:
-        self.line = line
-        self.entries = entries
-        self.lines = lines
+    line: int
+    entries: "dict[str, Node]"
+    lines: dict[str, int]
 
 
 Node = Scalar | ListNode | MapNode
@@ -122,10 +120,9 @@ class _Builder:
         if event.tag is not None:
             self._refuse(event, f"the tag `{event.tag[:60]}` is not allowed", "write a plain value")
         if isinstance(event, yaml.ScalarEvent):
-            plain = not event.style
-            return Scalar(
-                line, _plain(event.value) if plain else event.value, event.value[:60] if plain else f"'{event.value[:58]}'"
-            )
+            value = event.value if event.style else _plain(event.value)
+            said = f"'{event.value[:58]}'" if event.style else event.value[:60]
+            return Scalar(line, value, None if said == _shown(value) else said)
         if isinstance(event, yaml.SequenceStartEvent):
             items = []
             while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
@@ -152,9 +149,9 @@ def _plain(text: str) -> Value:
     """A plain scalar's value, by YAML 1.2's core spellings alone."""
     if text in _WORDS:
         return _WORDS[text]
-    if _INTEGER.fullmatch(text):
+    if re.fullmatch(_INTEGER, text):
         return int(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
+    return float(text) if re.fullmatch(_FLOAT, text) else text
 
 
 def from_python(data: object, source: str) -> Node:
@@ -178,7 +175,7 @@ def from_python(data: object, source: str) -> Node:
         if isinstance(value, list | tuple):
             return ListNode(0, tuple(node(inner, depth + 1) for inner in value))
         if value is None or isinstance(value, str | int | float):
-            return Scalar(0, value, _shown(value))
+            return Scalar(0, value)
         raise SpecError(f"{source}: cannot hold a value of type `{type(value).__name__}`", hint="use plain Python values")
 
     return node(data, 0)

@@ -10,7 +10,7 @@
 docs/guides/specs.md describes every key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -39,15 +39,21 @@ SHARING_NOTE: Final = (
 )
 
 
-def load_spec(path: Path, *, name: str = "", infer: bool = False) -> Model:
+def load_spec(path: Path, *, name: str = "", infer: bool = False, kept: Callable[[bytes], Node | None] = lambda _: None) -> Model:
     """Read a YAML model description; without a `name` of its own it is called after the file.
+
+    Args:
+        path: of the file.
+        name: of the model, where the description gives none.
+        infer: read an unknown architecture by shape.
+        kept: the nodes of that text, where they were kept since it was parsed before.
 
     Raises:
         SpecError: unreadable, not such a description, or inconsistent.
         ConfigError, UnknownArchitecture: its `config` is not a model that kvplan reads.
     """
     raw = read_bounded(path, MAX_BYTES, SpecError, "a YAML model description")
-    return parse_spec(raw, str(path), name=name or path.stem, infer=infer)
+    return _model(kept(raw) or parse_yaml(raw, str(path)), str(path), name or path.stem, infer=infer)
 
 
 def parse_spec(raw: bytes, source: str, *, name: str = "model", infer: bool = False) -> Model:

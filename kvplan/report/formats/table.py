@@ -36,8 +36,8 @@ _HEADING: Final = 12  # columns of a heading over numbers before it is folded
 _NAME: Final = 44  # columns of a name, before one of several words is folded between them
 _LEAST_BAR: Final = 8
 _NOTE: Final = "note: "
-_CAPITALS: Final = re.compile(r"[A-Z]+(?: [A-Z]+)*(?=[ :])")
-_DECIMALS: Final = re.compile(r"-?[\d,]+(\.\d+)?")
+_CAPITALS: Final = r"[A-Z]+(?: [A-Z]+)*(?=[ :])"
+_DECIMALS: Final = r"-?[\d,]+(\.\d+)?"
 _NARROW: Final = frozenset("–—…→─│≤≥█▉▊▋▌▍▎▏")
 #: SGR codes.
 _BOLD, _DIM, _RED, _GREEN, _YELLOW, _CYAN = "1", "2", "31", "32", "33", "36"
@@ -110,7 +110,7 @@ def _section(blocks: Iterable[Block], view: View) -> list[str]:
 def _verdict(block: Verdict, view: View) -> list[str]:
     paint = _painter(view.color)
     first, *rest = wrap(printable(block.text), view.width, break_on_hyphens=False)
-    said = _CAPITALS.match(first)
+    said = re.match(_CAPITALS, first)
     tone = {True: _GREEN, False: _RED, None: _YELLOW}[block.yes]
     if said:
         first = f"{paint(said[0], _BOLD, tone)}{paint(first[said.end() :], _BOLD)}"
@@ -168,11 +168,11 @@ def _aligned(table: Table, shown: Printed) -> Printed:
     """Sizes with their points under each other, although some have more decimals."""
     every = [*shown.rows, *([shown.total] if shown.total else [])]
     for index, column in enumerate(table.columns):
-        found = [match and len(match[1] or "") for row in every if (match := _DECIMALS.fullmatch(row[index]))]
+        found = [match and len(match[1] or "") for row in every if (match := re.fullmatch(_DECIMALS, row[index]))]
         if column.kind == "bytes" and found:
             most = max(found)
             for row in every:
-                match = _DECIMALS.fullmatch(row[index])
+                match = re.fullmatch(_DECIMALS, row[index])
                 row[index] += " " * (most - len(match[1] or "")) if match else ""
     return shown
 
