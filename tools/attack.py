@@ -665,7 +665,11 @@ _SAID: tuple[dict[str, Any], ...] = (
     },
     {"/get_server_info": {"model_path": "Qwen/Qwen3-8B", "tp_size": 1, "max_total_num_tokens": 9, "internal_states": [{}]}},
     {"/props": {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 4, "model_path": "a.gguf"}, "/slots": [{"id": 1}]},
-    {"/api/ps": {"models": [{"name": "qwen3:8b", "size_vram": 9, "context_length": 8192, "details": {}}]}, "/api/version": {}},
+    {
+        "/api/ps": {"models": [{"name": "qwen3:8b", "size_vram": 9, "context_length": 8192, "details": {}}]},
+        "/api/version": {},
+        '/api/show {"model": "qwen3:8b"}': {"parameters": "num_gpu 9\nnum_batch 7", "model_info": {"general.name": "x"}},
+    },
     {"/v1/model": {"id": "Qwen3-8B", "parameters": {"max_seq_len": 8192, "cache_size": 32768, "cache_mode": "Q8"}}},
 )
 
@@ -690,6 +694,9 @@ def enter_said(answers: Any) -> object:
     from kvplan.engines import live_askings
 
     found = [(name, live) for name, asking in live_askings() for live in asking.read(answers)]
+    for _, asking in live_askings():
+        if asking.further is not None:
+            asking.further(answers)
     return [
         result_of("x", name, live, "h100", None).to_dict()
         for name, live in found[:2]

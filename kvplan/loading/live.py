@@ -38,8 +38,8 @@ class Address:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             self.headers["Authorization"] = "Basic " + base64.b64encode(pair).decode()
 
-    def get(self, path: str, until: float) -> str | None:
-        """One answer, or None where the server has none at that path.
+    def get(self, asked: str, until: float) -> str | None:
+        """One answer, or None where the server has none at that path; what stands behind the path is sent to it.
 
         Raises:
             OSError: it cannot be reached, or takes too long.
@@ -53,7 +53,9 @@ class Address:
             else http.client.HTTPConnection(self.host, self.port, timeout=left)
         )
         try:
-            connection.request("GET", self.base + path, headers=self.headers)
+            path, _, sent = asked.partition(" ")
+            told = self.headers | ({"Content-Type": "application/json"} if sent else {})
+            connection.request("POST" if sent else "GET", self.base + path, body=sent.encode() or None, headers=told)
             answer = connection.getresponse()
             if answer.status != 200:  # a redirection is no answer, and is not followed
                 return None
@@ -82,7 +84,11 @@ def ask(address: Address) -> tuple[str, tuple[Live, ...]]:
     until = monotonic() + LIVE_SECONDS
     try:
         for name, asking in live_askings():
-            found = asking.read(dict(_answers(address, asking, until)))
+            answers = dict(_answers(address, asking, until))
+            if answers and asking.further is not None:
+                more = ((path, address.get(path, until)) for path in asking.further(answers))
+                answers |= {path: answer for path, answer in more if answer is not None}
+            found = asking.read(answers)
             if found:
                 return name, found
     except OSError as problem:

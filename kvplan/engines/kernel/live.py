@@ -34,10 +34,14 @@ Answers = Mapping[str, str]
 
 
 class Asking(Struct, frozen=True):
-    """How an engine's server is asked: paths (`/a`, or `/a {"b": 1}` to send that), the first of which only it answers."""
+    """How an engine's server is asked: paths, the first of which only it answers, and what their answers give to ask further.
+
+    A path is `/a`, or `/a {"b": 1}` to send that; answers are kept under the same words.
+    """
 
     paths: tuple[str, ...]
     read: "Callable[[Answers], tuple[Live, ...]]"
+    further: "Callable[[Answers], tuple[str, ...]] | None" = None
 
 
 def data(answers: Answers, path: str) -> Any:
@@ -62,6 +66,18 @@ def count(value: Any) -> int | None:
         return value if 0 <= value < 10**18 else None
     if isinstance(value, str) and value.isdecimal() and len(value) < 19:
         return int(value)
+    return None
+
+
+def gauge(answers: Answers, metric: str) -> int | None:
+    """A metric that is a whole number, in Prometheus' text; None where there is none."""
+    for found in _METRIC.finditer(answers.get("/metrics", "")):
+        if found[1] == metric:
+            try:
+                value = float(found[3])
+            except ValueError:
+                return None
+            return int(value) if 0 <= value < 2**53 and value == int(value) else None
     return None
 
 

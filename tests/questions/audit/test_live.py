@@ -30,6 +30,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
             "model_path": "Qwen/Qwen3-8B", "tp_size": 1, "mem_fraction_static": 0.85, "version": "0.5.23",
             "max_total_num_tokens": 370000, "context_length": None,
         },
+        "/metrics": 'sglang:max_total_num_tokens{model_name="Qwen/Qwen3-8B"} 370000.0\n',
     },
     "llama.cpp": {
         "/props": {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 4, "model_path": "/m/Qwen3-8B-Q4_K_M.gguf"},
@@ -38,6 +39,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "ollama": {
         "/api/version": {"version": "0.32.15"},
         "/api/ps": {"models": [{"name": "qwen3:8b", "size_vram": 6_400_000_000, "context_length": 8192, "details": {}}]},
+        '/api/show {"model": "qwen3:8b"}': {
+            "parameters": "num_gpu                        99\nstop                           \"<|im_end|>\"",
+            "model_info": {"general.architecture": "qwen3", "general.name": "Qwen3 8B"},
+        },
     },
     "exllamav3": {"/v1/model": {"id": "Qwen3-8B", "parameters": {"max_seq_len": 8192, "cache_size": 32768, "cache_mode": "Q8"}}},
 }  # fmt: skip
@@ -67,6 +72,11 @@ def replaying(answers: dict[str, Any]) -> type[Quiet]:
     class Replay(Quiet):
         seen: list[str] = []  # noqa: RUF012
 
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            self.path = f"{self.path} {sent}"
+            self.do_GET()
+
         def do_GET(self) -> None:
             found = answers.get(self.path)
             body = (found if isinstance(found, str) else json.dumps(found)).encode() if found is not None else b""
@@ -87,6 +97,23 @@ def test_what_a_server_says_is_held_against_the_prediction(engine: str) -> None:
     assert found.facts
     assert all(fact.predicted is not None for fact in found.facts)
     assert found.status == "exact", found.facts
+
+
+def test_what_a_server_is_asked_further() -> None:
+    with server(replaying(ANSWERS["ollama"])) as address:
+        _, (found,) = live.ask(live.Address(address))
+    assert found.options == {"num_gpu": 99, "num_ctx": 8192}
+    assert "its file says it is Qwen3 8B" in found.notes
+    with server(replaying(ANSWERS["sglang"])) as address:
+        _, (found,) = live.ask(live.Address(address))
+    assert [(one.name, one.value) for one in found.printed] == [
+        ("max_total_num_tokens", 370000),
+        ("sglang:max_total_num_tokens", 370000),
+    ]
+    pages = {**ANSWERS["sglang"], "/metrics": 'sglang:cache_config_info{page_size="16",num_pages="23125"} 1.0\n'}
+    with server(replaying(pages)) as address:
+        _, (found,) = live.ask(live.Address(address))
+    assert found.printed[1].value == 370000
 
 
 def test_a_number_outside_its_band_differs(capsys: pytest.CaptureFixture[str]) -> None:
