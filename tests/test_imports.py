@@ -65,7 +65,14 @@ HOMES = {
     "torch": ("questions.validate", "questions.measure"),
     "transformers": ("questions.validate", "questions.measure"),
     "psutil": ("questions.validate", "questions.measure"),
-    "numpy": ("questions.sweep", "questions.replay", "domain.traffic", "loading.trace", "engines.vllm.scheduler"),
+    "numpy": (
+        "questions.sweep",
+        "questions.replay",
+        "domain.traffic",
+        "loading.trace",
+        "engines.vllm.scheduler",
+        "engines.sglang.scheduler",
+    ),  # fmt: skip
     "pandas": ("questions.sweep",),
     "pyarrow": ("questions.sweep", "report.formats.parquet", "loading.trace"),
     "matplotlib": ("report.formats.figure",),

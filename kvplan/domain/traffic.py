@@ -4,7 +4,7 @@ Times are whole microseconds, so that many equal steps last exactly as long as t
 computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -56,6 +56,16 @@ class Traffic(Struct, frozen=True, kw_only=True, eq=False):
             return []
         found: list[int] = self.hashes[self.offsets[request] : self.offsets[request + 1]].tolist()
         return found
+
+    def stretches(self, request: int) -> tuple[tuple[Hashable, int, int], ...]:
+        """A prompt as stretches `(name, first, one past the last)` of what a name stands for; what has no hash is its own."""
+        left, found = int(self.prompt[request]), []
+        for name in self.names(request):
+            if left <= 0:
+                break
+            found.append((("hash", name), 0, min(left, self.hash_tokens)))
+            left -= self.hash_tokens
+        return (*found, *([(("own", request), 0, left)] if left > 0 else []))
 
 
 class Clock(Struct, frozen=True, kw_only=True):

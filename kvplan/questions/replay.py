@@ -330,7 +330,7 @@ def replay(
         needed_note=note,
         trace=trace,
         columns=columns,
-        notes=tuple(notes),
+        notes=(*notes, *prepared.step_notes),
     )
 
 

@@ -298,6 +298,11 @@ class Served(Prepared):
         """
         raise self._no_steps()
 
+    @property
+    def step_notes(self) -> tuple[str, ...]:
+        """What whoever reads a replay must know of the steps that it follows."""
+        return ()
+
     def _no_steps(self) -> Refused:
         return Refused(
             f"what {self.engine.name} does with requests step by step is not written down",

@@ -10,9 +10,9 @@ the window, and one state with its tracking copies. Slots that only the radix ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from msgspec.structs import replace
 
@@ -42,6 +42,12 @@ from kvplan.engines.sglang.stored import as_stored, differences
 from kvplan.engines.sglang.tensors import Tensor
 from kvplan.engines.sglang.typed import environment, flags
 from kvplan.errors import ConfigError, Refused
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
+    from kvplan.engines.sglang.scheduler.settings import Settings
 
 _DRAFTER: Final = "drafter"
 
@@ -312,6 +318,35 @@ class SglangOn(Served):
         args, size = least
         found = pool_of(args, share_out(args, size)[self.rank], size)
         return f"{args.mem_fraction_static:g}", replace(found, model=self.model.name, engine_version=self.engine.version)
+
+    def serve(
+        self,
+        pool: Pool,
+        traffic: Traffic,
+        clock: Clock,
+        meter: Meter,
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+        stop: bool = False,
+    ) -> Outcome | None:
+        """Requests with times through the scheduler; see `kvplan.engines.sglang.scheduler`."""
+        from kvplan.engines.sglang.scheduler.serve import serve
+
+        return serve(self._scheduler(pool), traffic, clock, meter, advance=advance, stop=stop)
+
+    def kept_blocks(self, pool: Pool, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Whole pages."""
+        return -(-tokens // self._scheduler(pool).page)
+
+    @property
+    def step_notes(self) -> tuple[str, ...]:
+        """Nobody has recorded the scheduler yet."""
+        return (f"SGLang's steps are from the source of {ABOUT.latest} and were not held against recorded runs of the engine",)
+
+    def _scheduler(self, pool: Pool) -> Settings:
+        from kvplan.engines.sglang.scheduler.settings import settings_of
+
+        return settings_of(self.args, self.reserved(pool.budget_bytes)[self.rank].sizes)
 
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Every line of a rank's memory; see `kvplan.engines.sglang.ledger`. None for weights that kvplan cannot count."""

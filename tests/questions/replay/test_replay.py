@@ -99,9 +99,17 @@ def test_windows_and_states_are_followed_step_by_step(tmp_path: Path) -> None:
     assert found.resident > 0
 
 
+def test_sglang_has_a_scheduler_of_its_own() -> None:
+    found = asked(engine="sglang", search=False)
+    assert 0 < found.peak <= found.blocks
+    assert found.outcome.refused == 0
+    assert (found.outcome.finished_us > 0).all()
+    assert any("recorded runs" in note for note in found.notes)
+
+
 def test_what_is_not_followed_is_said() -> None:
     with pytest.raises(Refused, match="step by step is not written down"):
-        asked(engine="sglang")
+        asked(engine="tensorrt-llm")
     with pytest.raises(Refused, match=r"known from 0\.29 on"):
         asked(engine="vllm@0.20.0")
     with pytest.raises(Refused, match=r"does not start llama-3\.1-8b on l40s-48gb") as problem:

@@ -25,18 +25,6 @@ class Stopped(Exception):
     """A request had to wait for room, and whoever asked wanted to know no more."""
 
 
-def segments(traffic: Traffic, index: int) -> tuple[tuple[object, int], ...]:
-    """A prompt as named stretches of tokens; what has no hash is the request's own."""
-    left, found = int(traffic.prompt[index]), []
-    for name in traffic.names(index):
-        if left <= 0:
-            break
-        taken = min(left, traffic.hash_tokens)
-        found.append((("hash", name), taken))
-        left -= taken
-    return (*found, *([(("own", index), left)] if left > 0 else []))
-
-
 def serve(
     settings: Settings,
     traffic: Traffic,
@@ -67,7 +55,8 @@ def serve(
     now, coming = meter.timeline.start_us, 0
     while True:
         while coming < count and arrivals[coming] <= now:
-            tokens = Tokens(names, settings.hash_block_size, segments(traffic, coming), ("out", coming))
+            prompt = [(name, last - first) for name, first, last in traffic.stretches(coming)]
+            tokens = Tokens(names, settings.hash_block_size, prompt, ("out", coming))
             request = Request(coming, tokens, int(traffic.output[coming]), 0)
             if 0 < request.prompt < settings.max_model_len:
                 scheduler.add(request)

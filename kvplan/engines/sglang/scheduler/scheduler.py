@@ -1,0 +1,369 @@
+"""A step: prompts of those that wait, as long as there is room, else one token for each request that runs.
+
+Source: `managers/scheduler.py:get_next_batch_to_run`, `schedule_policy.py:PrefillAdder`, `schedule_batch.py:retract_decode`,
+`scheduler_components/batch_result_processor.py`. Policy `fcfs`, no mixed chunks: the defaults.
+"""
+
+from collections import deque
+
+from msgspec import Struct
+
+from kvplan.engines.sglang.scheduler.settings import CLIPPED, FIRST_RATIO, LEAST_RATIO, RATIO_STEPS, RETRACT_STEPS, Settings
+from kvplan.engines.sglang.scheduler.tree import Key, Node, Tree, cut
+from kvplan.errors import Refused
+
+_DECAY = (FIRST_RATIO - LEAST_RATIO) / RATIO_STEPS
+
+
+class Request:
+    """One request; counts are of tokens."""
+
+    __slots__ = (
+        "cached",
+        "chunks",
+        "ended",
+        "given",
+        "held",
+        "hits",
+        "index",
+        "key",
+        "known",
+        "limit",
+        "node",
+        "prompt",
+        "retracted",
+        "retractions",
+    )  # fmt: skip
+
+    def __init__(self, index: int, key: Key, prompt: int, limit: int, root: Node) -> None:
+        self.index, self.key, self.prompt, self.limit = index, key, prompt, limit
+        self.given = 0  # tokens of output that were read
+        self.held = 0  # tokens that have a place in the pool
+        self.cached = 0  # of these, what the tree holds for it: whole pages
+        self.known = 0  # tokens that the last prefill ended at
+        self.node = root  # the last node that it holds
+        self.chunks = 0  # steps in flight that end inside its prompt
+        self.ended = False
+        self.retracted = False  # and not admitted again since
+        self.retractions = 0
+        self.hits: list[int] = []  # tokens, one entry an admission
+
+    def first(self, tokens: int) -> Key:
+        """Its first tokens, of prompt and output."""
+        if tokens <= self.prompt:
+            return cut(self.key, tokens)[0]
+        return (*self.key, (("out", self.index), 0, tokens - self.prompt))
+
+
+class Batch(Struct, frozen=True, eq=False):
+    """What one step computes. `prefill` are its tokens of prompts; `chunked` is a request whose prompt goes on."""
+
+    requests: list[Request]
+    extends: bool
+    prefill: int = 0
+    chunked: Request | None = None
+    admitted: tuple[Request, ...] = ()
+
+
+class Scheduler:
+    """Who runs and who waits, on one pool."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.tree = Tree(settings.page)
+        self.own = 0  # tokens of the pool, whole pages, that requests hold beside the tree
+        self.waiting: deque[Request] = deque()
+        self.running: list[Request] = []
+        self.chunked: Request | None = None
+        self.full = False  # nobody is admitted until somebody leaves
+        self.ratio = FIRST_RATIO
+        self.held_up = False  # in the last step: somebody waits for room or a place
+        self.displaced: list[Request] = []  # in the last step
+        self.aborted: list[Request] = []  # in the last step: alone, and without room
+        self._last: Batch | None = None
+
+    @property
+    def free(self) -> int:
+        """Tokens that nobody holds and nothing is known of."""
+        return self.settings.tokens - self.tree.size - self.own
+
+    @property
+    def used(self) -> int:
+        """Tokens that requests hold: what the tree keeps for nobody is not among them."""
+        return self.tree.size - self.tree.evictable + self.own
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.running and not self.waiting and self.chunked is None and self._last is None
+
+    def schedule(self) -> Batch | None:
+        """The next step; None where there is none."""
+        last, chunked, self.held_up = self._last, self.chunked, False
+        self.displaced, self.aborted = [], []
+        if chunked is not None:
+            self._keep(chunked, chunked.held)
+        if last is not None and last.extends:
+            ready = [r for r in last.requests if not r.ended and r is not chunked and r is not last.chunked]
+            if len(ready) < len(last.requests):
+                self.full = False
+            self.running += ready
+        batch = self._prefill()
+        if batch is None and self.running:
+            batch = self._decode()
+        self._last = batch
+        return batch
+
+    # Prompts.
+
+    def _prefill(self) -> Batch | None:
+        if (self.full or not self.waiting) and self.chunked is None:
+            self.held_up = bool(self.waiting)
+            return None
+        if self._places() <= 0 and self.chunked is None:
+            self.full = self.held_up = True
+            return None
+        adder = _Adder(self)
+        if self.chunked is not None:
+            self.chunked = adder.go_on(self.chunked)
+        admitted = []
+        while self.waiting:
+            self.full = self.full or len(adder.requests) >= self._places()
+            if self.full:
+                self.held_up = True
+                break
+            request = self.waiting[0]
+            before = len(adder.requests)
+            goes_on = adder.add(request)
+            if len(adder.requests) > before:
+                self.waiting.popleft()
+                admitted.append(request)
+            if not goes_on:
+                break
+        if not adder.requests:
+            return None
+        self._take(adder)
+        if adder.chunked is not None:
+            self.chunked = adder.chunked
+        if self.chunked is not None:
+            self.chunked.chunks += 1
+        prefill = sum(new for _, new in adder.requests)
+        return Batch(
+            [r for r, _ in adder.requests], extends=True, prefill=prefill, chunked=self.chunked, admitted=tuple(admitted)
+        )
+
+    def _places(self) -> int:
+        """Requests that may still be put beside those that run."""
+        alive = sum(not r.ended for r in self.running) + (self.chunked is not None)
+        return self.settings.requests - max(len(self.running), alive)
+
+    def _take(self, adder: "_Adder") -> None:
+        """Places for the tokens of a prefill.
+
+        Raises:
+            Refused: there are none: the server ends.
+        """
+        page, needed = self.settings.page, 0
+        for request, new in adder.requests:
+            needed += (-(-(request.held + new) // page) + -request.held // page) * page
+        spare = len(adder.requests) * page if page > 1 else 0
+        self._make_room(sum(new for _, new in adder.requests) + spare)
+        if needed > self.free:
+            raise Refused("a part of a prompt finds no room: SGLang ends with `Prefill out of memory`", "give it more memory")
+        self.own += needed
+        for request, new in adder.requests:
+            request.held += new
+            request.known, request.retracted = request.held, False
+
+    def _make_room(self, tokens: int) -> None:
+        if self.free < tokens:
+            self.tree.evict(tokens - self.free)
+
+    # Output.
+
+    def _decode(self) -> Batch | None:
+        before, page = len(self.running), self.settings.page
+        if any(r.ended for r in self.running):
+            self.running = [r for r in self.running if not r.ended]
+        if self.running and not self._room(self.running):
+            self._retract()
+        elif self.running:
+            self.ratio = max(self.ratio - _DECAY, LEAST_RATIO)
+        if len(self.running) < before:
+            self.full = False
+        if not self.running:
+            return None
+        for request in self.running:
+            if request.held % page == 0:
+                self.own += page
+            request.held += 1
+        return Batch(self.running[:], extends=False)
+
+    def _room(self, requests: list[Request]) -> bool:
+        page = self.settings.page
+        needed = page * (len(requests) if page == 1 else sum(r.held % page == 0 for r in requests))
+        self._make_room(needed)
+        return self.free >= needed
+
+    def _retract(self) -> None:
+        """Take places from those that gave fewest tokens, of these from the longest prompts; one at least stays."""
+        order, first = sorted(self.running, key=lambda r: (r.given, -r.prompt), reverse=True), True
+        while (first or not self._room(order)) and len(order) > 1:
+            first = False
+            victim = order.pop()
+            self._free(victim)
+            self._make_room(len(order) * RETRACT_STEPS)
+            victim.retracted, victim.held, victim.cached, victim.node = True, 0, 0, self.tree.root
+            victim.retractions += 1
+            self.displaced.append(victim)
+        if not self._room(order):
+            self._free(order[0])
+            order[0].ended = True
+            self.aborted.append(order.pop())
+        self.held_up = True
+        self.running = order
+        given = sum(r.given for r in order) + RETRACT_STEPS * len(order)
+        self.ratio = min(1.0, given / (sum(r.limit for r in order) + 1))
+        self.waiting.extend(self.displaced)
+
+    # After the model.
+
+    def process(self, batch: Batch) -> list[Request]:
+        """Read a step's output; the requests that ended."""
+        ended = []
+        for request in batch.requests:
+            if batch.extends and request.chunks:
+                request.chunks -= 1
+                continue
+            if request.ended or request.retracted:
+                continue
+            request.given += 1
+            if request.given >= request.limit:
+                self._finish(request)
+                ended.append(request)
+            elif batch.extends:
+                self._keep(request, request.known)
+        return ended
+
+    def _finish(self, request: Request) -> None:
+        request.ended = True
+        if self.settings.radix:
+            self.tree.insert(request.first(request.prompt + request.given - 1))
+        self._free(request)
+
+    def _free(self, request: Request) -> None:
+        page = self.settings.page
+        self.own -= -(-request.held // page) * page - request.cached
+        self.tree.unlock(request.node)
+
+    def _keep(self, request: Request, tokens: int) -> None:
+        """Put a running request's first tokens into the tree; what is known there already is held once."""
+        if not self.settings.radix:
+            return
+        key = request.first(tokens // self.settings.page * self.settings.page)
+        self.tree.insert(key)
+        found, node = self.tree.match(key)
+        self.tree.unlock(request.node)
+        self.tree.lock(node)
+        self.own -= found - request.cached
+        request.cached, request.node = found, node
+
+    # Many steps at once.
+
+    def calm(self) -> int:
+        """Steps from now on that only give each running request a token, before one of them ends or room has to be made."""
+        last = self._last
+        if last is None or last.extends or self.chunked is not None or (self.waiting and not self.full):
+            return 0
+        running, page = self.running, self.settings.page
+        if not running or len(running) != len(last.requests):
+            return 0
+        ahead = 2 if self.settings.overlap else 1
+        steps = min(r.limit - r.given for r in running) - ahead
+        most = self.free // (len(running) * page)  # pages of each, were all to need one at once
+        return max(0, min(steps, most if page == 1 else (most - 1) * page))
+
+    def leap(self, steps: int) -> list[int]:
+        """So many calm steps; the tokens of the pool that each phase of a page takes, from the next step on."""
+        page, taken = self.settings.page, [0] * self.settings.page
+        for request in self.running:
+            taken[-request.held % page] += page
+            request.held += steps
+            request.given += steps
+        self.own += sum(taken[phase] * ((steps - phase + page - 1) // page) for phase in range(min(page, steps)))
+        left = steps
+        while left and self.ratio > LEAST_RATIO:
+            self.ratio = max(self.ratio - _DECAY, LEAST_RATIO)
+            left -= 1
+        self.held_up = bool(self.waiting)
+        return taken
+
+
+class _Adder:
+    """The budget of one prefill (`PrefillAdder`, `PrefillBudget`)."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.settings = scheduler, scheduler.settings
+        self.requests: list[tuple[Request, int]] = []  # with tokens to compute
+        self.chunked: Request | None = None  # new, and cut
+        self.input, self.chunk = self.settings.most_prefill, self.settings.chunk
+        ratio = scheduler.ratio
+        self.total: float = sum(min(r.limit - r.given, CLIPPED) * ratio for r in scheduler.running)
+        self.now = 0
+
+    @property
+    def left(self) -> float:
+        """Tokens that are free or can be evicted, less what is reserved."""
+        return self.scheduler.free + self.scheduler.tree.evictable - self.total
+
+    def go_on(self, request: Request) -> Request | None:
+        """The next part of a prompt that was cut; None where that is the last."""
+        chunk = self.chunk or 0
+        most = min(chunk, int(self.left))
+        if most <= 0:
+            most = chunk
+        rest = request.prompt + request.given - request.held
+        new = min(rest, most)
+        self.requests.append((request, new))
+        self._reserve(new, min(request.limit, CLIPPED) if rest <= most else 0)
+        return request if rest > most else None
+
+    def add(self, request: Request) -> bool:
+        """A request that waits, if there is room; whether the next one may be tried."""
+        scheduler, page = self.scheduler, self.settings.page
+        tree, known = scheduler.tree, request.prompt + request.given
+        hit, node = tree.match(request.first(known - 1)) if self.settings.radix else (0, tree.root)
+        new = known - hit
+        tree.lock(node)
+        if new + min(max(request.limit - request.given, 0), CLIPPED) + page >= self.left:
+            tree.unlock(node)
+            scheduler.full = scheduler.held_up = True
+            return False
+        whole, reserved = -(-new // page) * page, min(request.limit, CLIPPED)
+        if self.chunk is None:
+            if self.requests and whole >= self.input:
+                tree.unlock(node)
+                return False
+        elif whole > self.chunk:
+            new = (hit + self.chunk // page * page) // page * page - hit
+            if new <= 0:
+                tree.unlock(node)
+                return False
+            self.chunked, reserved = request, 0
+        request.node, request.cached, request.held = node, hit, hit
+        request.hits.append(hit)
+        self.requests.append((request, new))
+        self._reserve(new, reserved)
+        if self.left <= 0 or scheduler.free + tree.evictable - self.now <= 0:
+            scheduler.full = True
+            return False
+        return self.input > 0 and (self.chunk is None or self.chunk > 0)
+
+    def _reserve(self, new: int, output: int) -> None:
+        page = self.settings.page
+        whole = -(-new // page) * page
+        self.total += whole + page + output
+        self.now += whole + page
+        self.input -= whole
+        if self.chunk is not None:
+            self.chunk -= whole
