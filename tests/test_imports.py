@@ -72,7 +72,7 @@ HOMES = {
         "loading.trace",
         "engines.vllm.scheduler",
         "engines.sglang.scheduler",
-    ),  # fmt: skip
+    ),
     "pandas": ("questions.sweep",),
     "pyarrow": ("questions.sweep", "report.formats.parquet", "loading.trace"),
     "matplotlib": ("report.formats.figure",),
