@@ -43,6 +43,7 @@ index: .venv/.user
 
 docs: .venv/.developer
 	$(BIN)/python tools/make_reference.py
+	$(BIN)/python tools/make_figures.py
 
 examples: .venv/.developer
 	$(BIN)/python tools/make_examples.py

@@ -406,15 +406,19 @@ def main(check: bool) -> int:
     """Write or check every spec; what is no longer made is removed."""
     made = dict((*published(), *recorded(), *paper_rows()))
     there = {p.relative_to(SPECS).with_suffix("").as_posix() for p in SPECS.rglob("*.yaml")}
+    order = "".join(f"{name.removeprefix('cla-paper/')}\n" for name, _ in paper_rows())  # which catalogue.expanded keeps
+    kept = SPECS / "cla-paper" / "order.txt"
+    misplaced = not kept.is_file() or kept.read_text(encoding="utf-8") != order
     stale = sorted(name for name, text in made.items() if name not in there or (SPECS / f"{name}.yaml").read_text() != text)
     extra = sorted(there - made.keys())
     if check:
         print(f"{len(made)} specs, {len(stale)} would change, {len(extra)} are no longer made", *stale, *extra)
-        return 1 if stale or extra else 0
+        return 1 if stale or extra or misplaced else 0
     for name in stale:
         path = SPECS / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(made[name], encoding="utf-8")
+    kept.write_text(order, encoding="utf-8")
     for name in extra:
         (SPECS / f"{name}.yaml").unlink()
     print(f"{len(made)} specs: {len(stale)} written, {len(extra)} removed")

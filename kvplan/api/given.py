@@ -11,6 +11,7 @@ from kvplan.domain.workload import Workload, with_longest
 from kvplan.errors import OptionError, Refused, shown, written
 from kvplan.limits import SIZE_BYTES
 from kvplan.loading import HasConfig
+from kvplan.loading.catalogue import expanded
 from kvplan.units import parse_count, parse_counts, parse_size
 
 P = ParamSpec("P")
@@ -92,9 +93,13 @@ def names(given: Names, what: str) -> tuple[str, ...]:
 
 
 def sources(given: Source | Iterable[Source]) -> list[Source]:
-    """One model or several."""
+    """One model or several; a pattern (`"cla-paper/*"`) is every name of the catalogue that matches it.
+
+    Raises:
+        UnknownModel: none matches.
+    """
     one = isinstance(given, str | PathLike | Mapping | Model) or hasattr(given, "to_dict")
-    return [given] if one else list(given)  # type: ignore[list-item, arg-type]
+    return expanded([given] if one else list(given))  # type: ignore[list-item, arg-type]
 
 
 def workload(seq_len: Count, batch_size: Count, encoder_len: Count, *models: Model) -> Workload:

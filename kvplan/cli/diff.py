@@ -10,7 +10,8 @@ _BEFORE = "NAME@VERSION of an engine; with --of, a cache dtype or a model file"
 BeforeArg = Annotated[str, typer.Argument(metavar="A", help=_BEFORE, show_default=False)]
 AfterArg = Annotated[str, typer.Argument(metavar="B", help="The other", show_default=False)]
 ModelsArg = Annotated[
-    list[str] | None, typer.Argument(metavar="[MODEL...]", help="Whose answers (default: every model of the catalogue)")
+    list[str] | None,
+    typer.Argument(metavar="[MODEL...]", help="Whose answers (default: every model of the catalogue)", callback=o.with_patterns),
 ]
 OfOpt = Annotated[str, typer.Option("--of", metavar="KIND", help="What A and B are: engine, kv-dtype or model")]
 EngineOpt = Annotated[

@@ -21,7 +21,23 @@ MODEL_HELP = (
     "Catalogue name, YAML spec, GGUF file, config.json or its folder, hub id (owner/name), or Ollama's name of a pulled model"
 )
 ModelArg = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
-ModelsArg = Annotated[list[str], typer.Argument(metavar="MODEL...", help=MODEL_HELP, show_default=False)]
+
+
+def with_patterns(texts: list[str] | None) -> list[str]:
+    """MODEL… with each pattern as the names that it stands for."""
+    if not texts or not any("*" in text for text in texts):
+        return texts or []
+    from kvplan.loading.catalogue import expanded
+
+    return expanded(texts)
+
+
+ModelsArg = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...", help=f"{MODEL_HELP}; 'qwen3-*' is all that match", show_default=False, callback=with_patterns
+    ),
+]
 SeqLen = Annotated[
     str, typer.Option("-s", "--seq-len", "--context", metavar="TOKENS", help="Tokens of a sequence: 8192, 8k, 1M, max")
 ]

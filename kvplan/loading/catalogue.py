@@ -4,13 +4,17 @@ Finding costs a few look-ups of file names: no spec is parsed to resolve another
 file beside them (`make index`).
 """
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from kvplan.domain.model import Model
+from kvplan.errors import UnknownModel
+
+T = TypeVar("T")
 
 #: What a hub id adds to a model's name without changing its layers: storage formats, then tuning, then dates and versions.
 _FORMATS: Final = frozenset({
@@ -107,11 +111,50 @@ def _published_by(owner: str, path: Path) -> bool:
 
 
 def matching(pattern: str = "") -> Iterator[str]:
-    """Every name that has `pattern` in it, or matches it where it has a `*`."""
+    """Every name that has `pattern` in it, or matches it where it has a `*`; a paper's rows in the paper's order."""
     from fnmatch import fnmatchcase
 
     wanted = pattern.lower()
-    return (name for name in names() if fnmatchcase(name, wanted if "*" in wanted else f"*{wanted}*"))
+    found = [name for name in names() if fnmatchcase(name, wanted if "*" in wanted else f"*{wanted}*")]
+    return iter(sorted(found, key=_place) if any("/" in name for name in found) else found)
+
+
+def expanded(texts: Iterable[T]) -> list[T | str]:
+    """What was typed for models, with each pattern (a text with a `*`) replaced by the names that match it.
+
+    Raises:
+        UnknownModel: none matches.
+
+    >>> expanded(["gpt2", "llama-3.1-*b"])
+    ['gpt2', 'llama-3.1-405b', 'llama-3.1-70b', 'llama-3.1-8b']
+    """
+    found: list[T | str] = []
+    for text in texts:
+        if not isinstance(text, str) or "*" not in text or os.path.exists(text):
+            found.append(text)
+            continue
+        names_of = list(matching(text)) if len(text) <= _LONGEST else []
+        if not names_of:
+            raise UnknownModel(
+                f"no model of the catalogue matches `{text[:120]}`",
+                hint="`kvplan models` lists them; a pattern is in quotes: 'qwen3-*'",
+            )
+        found += names_of
+    return found
+
+
+def _place(name: str) -> tuple[str, int, str]:
+    """Where a name stands: a paper's rows where the paper is, as the file `order.txt` beside them says."""
+    paper, slash, row = name.rpartition("/")
+    rank = _order(paper).get(row, 10**6) if slash else 0
+    return (paper or name, rank, name)
+
+
+@cache
+def _order(paper: str) -> dict[str, int]:
+    path = folder() / paper / "order.txt"
+    rows = path.read_text(encoding="utf-8").split() if path.is_file() else []
+    return {row: place for place, row in enumerate(rows)}
 
 
 def load(name: str) -> tuple[Model, str]:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from kvplan.api import models
 from kvplan.cli.app import main
 from kvplan.domain.model import Model
 from kvplan.engines import PREDICTED
-from kvplan.loading.catalogue import candidates, find, folder, load_entry, names
+from kvplan.errors import UnknownModel
+from kvplan.loading.catalogue import candidates, expanded, find, folder, load_entry, matching, names
 
 #: A model's own repository -> the file that stands for it.
 COPIES = {hub: stem for stem, hub in ORIGINALS.items()}
@@ -116,6 +118,28 @@ def test_a_row_of_the_paper_costs_what_the_paper_prints(name: str) -> None:
     assert estimate.bytes_per_token == case["expected"]["bytes_per_token"]
     assert estimate.model.layers == architectures.read(case["config"]).layers
     assert len(estimate.model.layers) == case["config"]["num_hidden_layers"]
+
+
+def test_a_pattern_is_every_name_that_matches_a_papers_in_the_papers_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert expanded(["gpt2", "cla-paper/*", Path("*")]) == ["gpt2", *PAPER_ROWS, Path("*")]
+    assert list(matching("cla-paper")) == list(PAPER_ROWS)
+    assert list(matching()) == [*(n for n in names() if n < "cla-paper"), *PAPER_ROWS, *(n for n in names() if n > "cla-paper0")]
+    Path("my*.yaml").write_text((folder() / "gpt2.yaml").read_text())
+    assert expanded(["./my*.yaml"]) == ["./my*.yaml"]
+    for pattern in ("cla-papr/*", "*" * 4000, "*\x1b[31m", "[*"):
+        with pytest.raises(UnknownModel, match="no model of the catalogue matches") as problem:
+            expanded([pattern])
+        assert len(str(problem.value)) < 400
+    assert [row.model.name for row in kvplan.compare("cla-paper/3b-*", seq_len=1).rows] == [n for n in PAPER_ROWS if "/3b" in n]
+    for command in ("estimate", "compare", "sweep", "fit", "receipt", "reserve", "diff"):
+        more = {"fit": ["--gpu", "h100"], "receipt": ["--gpu", "h100"], "reserve": ["--gpu", "h100"], "sweep": ["-s", "1k"]}
+        found = {"diff": ["vllm@0.26", "vllm@0.33"]}.get(command, [])
+        assert main([command, *found, "llama-3.1-*", *more.get(command, [])]) in {0, 1}, command
+        shown = capsys.readouterr().out
+        assert "llama-3.1-405b" in shown or command == "diff"
 
 
 def test_hunyuan_large_keeps_half_of_its_layers() -> None:

@@ -204,3 +204,18 @@ def test_infer_reaches_a_config_inside_a_description(tmp_path: Path) -> None:
     with pytest.raises(kvplan.InputError, match="no architecture for model_type `nonesuch`"):
         kvplan.load(path)
     assert kvplan.load(path, infer=True).inferred
+
+
+def test_tokens_are_written_as_people_say_them_and_a_latents_heads_are_the_attentions() -> None:
+    text = "name: a\nmax_tokens: 128k\nlayers: 2\nattention: {kv_heads: 1, head_dim: 8, sliding_window: 4K}\n"
+    model = parse_spec(text.encode(), "x.yaml")
+    assert model.max_tokens == 131072
+    assert model.layers[0].memories == (Softmax(kv_heads=1, key_dim=8, value_dim=8, reach=Window(4096)),)
+    chunk = text.replace("sliding_window: 4K", "reach: {chunk: 1M}")
+    assert parse_spec(chunk.encode(), "x.yaml").layers[0].memories[0].reach == Chunk(2**20)  # type: ignore[union-attr]
+    latent = (
+        "name: a\nlayers: 1\nattention: {type: latent, rank: 8, rope_dim: 2, attention_heads: 4, nope_dim: 3, value_dim: 5}\n"
+    )
+    assert parse_spec(latent.encode(), "x.yaml").layers[0].memories == (
+        Latent(rank=8, rope_dim=2, heads=4, nope_dim=3, value_dim=5),
+    )

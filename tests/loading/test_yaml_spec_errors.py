@@ -28,6 +28,16 @@ MISTAKES = {
         "x.yaml:3: `attention` needs `head_dim` (or `key_dim`)",
         "add `head_dim: …`",
     ),
+    "all that a latent lacks": (
+        "layers: 4\nattention: {type: latent, rank: 256, rope_dim: 32, attention_heads: 32}\n",
+        "x.yaml:2: `attention` needs `nope_dim` and `value_dim`",
+        "add `nope_dim: …, value_dim: …`",
+    ),
+    "a window with a unit of its own": (
+        "layers: 4\nattention: {kv_heads: 1, head_dim: 8, sliding_window: 1kk}\n",
+        "x.yaml:2: `attention.sliding_window` must be an integer, got `1kk`",
+        "write it as digits, such as 1024",
+    ),
     "a count with a suffix, deep inside": (
         "layers:\n  - {type: none}\n  - {type: recurrent,\n     states: [{name: a, shape: [8k]}]}\n",
         "x.yaml:4: `layers[1].states[0].shape[0]` must be an integer, got `8k`",

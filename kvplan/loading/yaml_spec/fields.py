@@ -1,5 +1,6 @@
 """Typed reads from a spec's nodes: each failure names file, line, path and value."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Final, NoReturn, TypeVar
 
@@ -8,8 +9,11 @@ from kvplan.domain.model import MAX_ELEMENTS, Fact, ModelError
 from kvplan.errors import KvplanError, SpecError, nearest, written
 from kvplan.errors import shown as shown_value
 from kvplan.loading.yaml_spec.nodes import ListNode, MapNode, Node, Scalar, at
+from kvplan.units import parse_count
 
 T = TypeVar("T")
+#: Tokens as people say them.
+_SHORT: Final = re.compile("[1-9][0-9]{0,5}[kKmM]")
 
 _PLAIN_DTYPES: Final = frozenset({name for name, row in DTYPES.items() if row.block == 1 and not row.head_scale_bytes})
 
@@ -89,6 +93,31 @@ class Fields:
             also = "".join(f" (or `{other}`)" for other in others)
             self.refuse_here(f"needs `{key}`{also}", hint=f"add `{key}: …`")
         return self.entries[key]
+
+    def need_all(self, *keys: str) -> None:
+        """Several keys; what is missing is said at once.
+
+        Raises:
+            SpecError: one is missing.
+        """
+        missing = [key for key in keys if not self.has(key)]
+        if missing:
+            told = " and ".join(filter(None, (", ".join(f"`{key}`" for key in missing[:-1]), f"`{missing[-1]}`")))
+            self.refuse_here(f"needs {told}", hint=f"add `{', '.join(f'{key}: …' for key in missing)}`")
+
+    def tokens(self, key: str) -> int:
+        """A required number of tokens, in digits or as people say it: `1k` is 1,024, as in a plan and on the command line.
+
+        Raises:
+            SpecError: missing, or anything else.
+        """
+        node = self.need(key)
+        said = node.value if isinstance(node, Scalar) else None
+        if not isinstance(said, str) or not _SHORT.fullmatch(said):
+            return self.integer(key)
+        value = self.checked(Scalar(node.line, parse_count(said), said), self.name(key))
+        self.note(key, value)
+        return value
 
     def integer(self, key: str, *, minimum: int = 1, maximum: int = MAX_ELEMENTS) -> int:
         """A required whole number.

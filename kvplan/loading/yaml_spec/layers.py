@@ -138,10 +138,12 @@ def _built(f: Fields, kind: str) -> Memory:
             key_dim, value_dim = _dims(f, minimum=0)
             return Softmax(kv_heads=f.integer("kv_heads"), key_dim=key_dim, value_dim=value_dim, reach=_reach(f))
         case "latent":
+            heads = "heads" if f.has("heads") or not f.has("attention_heads") else "attention_heads"
+            f.need_all("rank", "rope_dim", heads, "nope_dim", "value_dim")
             return Latent(
                 rank=f.integer("rank"),
                 rope_dim=f.integer("rope_dim", minimum=0),
-                heads=f.integer("heads"),
+                heads=f.integer(heads),
                 nope_dim=f.integer("nope_dim", minimum=0),
                 value_dim=f.integer("value_dim"),
                 reach=_reach(f),
@@ -177,7 +179,7 @@ def _reach(f: Fields) -> Reach:
     if f.has("sliding_window"):
         if f.has("reach"):
             f.refuse("reach", "and `sliding_window` say the same thing", hint="keep one of the two")
-        return Window(f.integer("sliding_window"))
+        return Window(f.tokens("sliding_window"))
     if not f.has("reach"):
         return Full()
     node = f.need("reach")
@@ -188,7 +190,7 @@ def _reach(f: Fields) -> Reach:
     kinds = [key for key in _SIZED if inner.has(key)]
     if len(kinds) != 1 or (inner.has("overlap") and kinds != ["compressed"]):
         inner.refuse_here("needs one of `window`, `chunk`, `steps`, `compressed` (which may have `overlap`)")
-    size = inner.integer(kinds[0])
+    size = inner.tokens(kinds[0])
     f.note("reach", f"{kinds[0]} {size}")
     if kinds[0] == "compressed":
         return Compressed(size, overlap=inner.flag("overlap"))

@@ -119,7 +119,7 @@ def _from_config(top: Fields, name: str, facts: list[Fact], *, infer: bool) -> M
     return replace(
         model,
         dtype=top.dtype("dtype") if top.has("dtype") else model.dtype,
-        max_tokens=top.optional_integer("max_tokens") or model.max_tokens,
+        max_tokens=(top.tokens("max_tokens") if top.has("max_tokens") else None) or model.max_tokens,
         weights_bytes=top.optional_integer("weights_bytes", maximum=SIZE_BYTES) or model.weights_bytes,
         parameters=top.optional_integer("parameters", maximum=SIZE_BYTES) or model.parameters,
         notes=(*model.notes, *_notes(top)),
@@ -162,7 +162,7 @@ def _assembled(
         drafts=drafts,
         loop=_loop(top),
         dtype=top.dtype("dtype") if top.has("dtype") else "bfloat16",
-        max_tokens=top.optional_integer("max_tokens"),
+        max_tokens=top.tokens("max_tokens") if top.has("max_tokens") else None,
         attention_heads=heads,
         weights_bytes=top.optional_integer("weights_bytes", maximum=SIZE_BYTES),
         parameters=top.optional_integer("parameters", maximum=SIZE_BYTES),

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import make_figures
 import pytest
+from msgspec.structs import replace
 
 import kvplan
 from kvplan.cli.app import main
@@ -116,6 +118,13 @@ def test_svg_is_safe_says_its_numbers_and_is_the_same_each_time() -> None:
     assert all(f"{amount:,}" in said for amount in amounts)
     assert all(c.isprintable() or c == "\n" for c in text)
     assert root.attrib["role"] == "img"
+
+
+def test_the_figures_of_the_pages_have_the_numbers_of_today(capsys: pytest.CaptureFixture[str]) -> None:
+    assert make_figures.main(check=True) == 0, capsys.readouterr().out
+    picture = make_figures.frontier("1b", "Table 1")
+    assert make_figures.current(picture)
+    assert not make_figures.current(replace(picture, title="another"))
 
 
 def test_pdf_and_png(tmp_path: Path) -> None:
