@@ -99,7 +99,8 @@ def sources(given: Source | Iterable[Source]) -> list[Source]:
         UnknownModel: none matches.
     """
     one = isinstance(given, str | PathLike | Mapping | Model) or hasattr(given, "to_dict")
-    return expanded([given] if one else list(given))  # type: ignore[list-item, arg-type]
+    several: list[Source] = [given] if one else list(given)  # type: ignore[list-item, arg-type]
+    return expanded(several)
 
 
 def workload(seq_len: Count, batch_size: Count, encoder_len: Count, *models: Model) -> Workload:

@@ -137,9 +137,9 @@ def test_a_pattern_is_every_name_that_matches_a_papers_in_the_papers_order(
     for command in ("estimate", "compare", "sweep", "fit", "receipt", "reserve", "diff"):
         more = {"fit": ["--gpu", "h100"], "receipt": ["--gpu", "h100"], "reserve": ["--gpu", "h100"], "sweep": ["-s", "1k"]}
         found = {"diff": ["vllm@0.26", "vllm@0.33"]}.get(command, [])
-        assert main([command, *found, "llama-3.1-*", *more.get(command, [])]) in {0, 1}, command
+        assert main([command, *found, "gpt2*", *more.get(command, [])]) in {0, 1}, command
         shown = capsys.readouterr().out
-        assert "llama-3.1-405b" in shown or command == "diff"
+        assert "gpt2 " in shown or command == "diff"
 
 
 def test_hunyuan_large_keeps_half_of_its_layers() -> None:
