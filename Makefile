@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test attack lint bench index docs examples wheel clean
+.PHONY: demo test attack look lint bench index docs examples wheel clean
 
 .venv/.user: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,6 +28,9 @@ test: .venv/.developer
 
 attack: .venv/.developer
 	$(BIN)/python -m pytest -q -m attack tests/test_attack.py
+
+look: .venv/.developer
+	$(BIN)/python -m pytest -q -s -m look tests/report/page
 
 lint: .venv/.developer
 	$(BIN)/ruff check .

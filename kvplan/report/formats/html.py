@@ -1,11 +1,11 @@
 """HTML: a table for notebooks, and an answer as a page that stands alone."""
 
-from collections.abc import Sequence
 from html import escape
+from itertools import repeat
 from typing import Final, assert_never
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.tables import Cell, Table, printed
+from kvplan.domain.tables import Column, Table, printed
 from kvplan.errors import printable
 from kvplan.limits import HINT, MESSAGE
 from kvplan.report.blocks import (
@@ -31,7 +31,7 @@ _STYLE: Final = """.kvplan { font: 0.95rem/1.45 system-ui, sans-serif; overflow-
 .kvplan caption { font-weight: 600; padding: 0.2em 0; text-align: left; }
 .kvplan th, .kvplan td { border-bottom: 1px solid #8c959f66; padding: 0.2em 0.7em; text-align: left; vertical-align: top; }
 .kvplan thead th { border-bottom: 2px solid #8c959f; vertical-align: bottom; }
-.kvplan tfoot th { border-bottom: 0; border-top: 2px solid #8c959f; }
+.kvplan tfoot th, .kvplan tfoot td { font-weight: 600; border-bottom: 0; border-top: 2px solid #8c959f; }
 .kvplan .r { text-align: right; white-space: nowrap; }
 .kvplan .name { white-space: nowrap; }
 .kvplan .marked td { font-weight: 600; }
@@ -110,26 +110,31 @@ def _text(words: str, most: int = 400) -> str:
 def to_html(table: Table, *, unit: str | None = None) -> str:
     """A plain `<table>`: numbers are right-aligned (class `r`), shares are bars, what was asked for stands out."""
     shown = printed(table, unit)
-
-    def line(cells: list[str], tag: str, raw: Sequence[Cell] = (), marked: str = "") -> str:
-        parts = []
-        for index, (column, words) in enumerate(zip(table.columns, cells, strict=True)):
-            kind = "r" if column.kind in _RIGHT else "name" if column.kind == "name" else ""
-            scope = ' scope="col"' if tag == "th" and not raw and cells is shown.headers else ""
-            share = raw[index] if raw and column.kind == "bar" else None
-            inner = _share(share) if isinstance(share, int | float) else escape(words)
-            named = f' class="{kind}"' if kind else ""
-            parts.append(f"<{tag}{named}{scope}>{inner}</{tag}>")
-        return f"<tr{marked}>{''.join(parts)}</tr>"
-
-    rows = zip(shown.rows, table.rows, strict=True)
-    body = "".join(
-        line(row, "td", raw, ' class="marked"' if table.stands_out(number) else "") for number, (row, raw) in enumerate(rows)
-    )
-    foot = f"<tfoot>{line(shown.total, 'th')}</tfoot>" if shown.total else ""
+    head = "".join(_cell(column, "th", escape(words), "col") for column, words in zip(table.columns, shown.headers, strict=True))
+    rows = []
+    for number, (cells, raw) in enumerate(zip(shown.rows, table.rows, strict=True)):
+        inner = (
+            _share(value) if column.kind == "bar" and isinstance(value, int | float) else escape(words)
+            for column, words, value in zip(table.columns, cells, raw, strict=True)
+        )
+        marked = ' class="marked"' if table.stands_out(number) else ""
+        rows.append(f"<tr{marked}>{''.join(map(_cell, table.columns, repeat('td'), inner))}</tr>")
+    foot = ""
+    if shown.total:
+        first, *rest = map(escape, shown.total)
+        sums = _cell(table.columns[0], "th", first, "row") + "".join(map(_cell, table.columns[1:], repeat("td"), rest))
+        foot = f"<tfoot><tr>{sums}</tr></tfoot>"
     notes = "".join(f"<p><small>{escape(printable(note))}</small></p>" for note in table.notes)
     caption = f"<caption>{escape(printable(shown.title))}</caption>" if shown.title else ""
-    return f"<table>{caption}<thead>{line(shown.headers, 'th')}</thead><tbody>{body}</tbody>{foot}</table>{notes}"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>{foot}</table>{notes}"
+
+
+def _cell(column: Column, tag: str, inner: str, scope: str = "") -> str:
+    kind = "r" if column.kind in _RIGHT else "name" if column.kind == "name" else ""
+    if tag == "th" and not inner:  # a heading says something to whoever hears it
+        tag, scope = "td", ""
+    attributes = (f' class="{kind}"' if kind else "") + (f' scope="{scope}"' if scope else "")
+    return f"<{tag}{attributes}>{inner}</{tag}>"
 
 
 def _share(share: float) -> str:

@@ -14,6 +14,7 @@ from html import escape
 from importlib.resources import files
 from typing import Final
 
+from kvplan.domain.tables import Table
 from kvplan.errors import printable
 from kvplan.questions.explain import Explanation
 from kvplan.questions.page import Page, Shown
@@ -146,7 +147,7 @@ _SECTIONS: Final = (
         "A start on this GPU",
         "Where one device's memory goes before the cache gets the rest. Hatched: a band, not a point.",
     ),
-    ("fits", "What fits where", "Requests held at once, by the tokens of each. Darker cells hold more."),
+    ("fits", "What fits where", "Requests held at once, by the tokens of each: the stronger the colour, the more."),
 )
 _OF_CARDS: Final = {"start", "fits"}
 
@@ -184,7 +185,10 @@ def _why_one(one: Shown, *, shown: bool) -> str:
 
 def _explained(e: Explanation) -> Iterator[str]:
     for each in ExplainAnswer(e).blocks(View()):
-        if not isinstance(each, Heading):
+        if isinstance(each, Table):
+            scrolled = f'class="scroll" tabindex="0" role="group" aria-label="{_text(each.title)}"'
+            yield f"<div {scrolled}>{block_html(each, View())}</div>"
+        elif not isinstance(each, Heading):
             yield block_html(each, View())
 
 

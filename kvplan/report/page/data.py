@@ -12,12 +12,14 @@ from typing import Any, Final
 
 from kvplan.domain.ledger import Line
 from kvplan.domain.words import layer_list
+from kvplan.engines import about
 from kvplan.errors import printable
 from kvplan.questions.page import Cache, CacheCell, Page, Start
 from kvplan.report.answers.engine_words import engine_words
 
 _EXACT: Final = 2**53  # JavaScript's numbers are exact up to here
 _MOST_TEXT: Final = 600
+_DEALT: Final = "All layers on one GPU; without --table, kvplan fit also lays them out over several and the host's memory."
 
 
 def data(page: Page) -> dict[str, Any]:
@@ -154,6 +156,15 @@ def _start(start: Start, once: _Once) -> dict[str, Any]:
         found["why"] = once.text(cell.reason)
     if cell.requests is not None:
         found |= {"best": exact(cell.requests), "low": exact(cell.requests_low or 0), "high": exact(cell.requests_high or 0)}
+    if about(cell.engine).spread and (cell.gpus > 1 or not cell.fits):  # `fit` then says where layers may lie instead
+        found |= {"table": True, "dealt": once.text(_DEALT)}
+    if cell.gpus > 1:
+        copies = cell.gpus // cell.tensor_parallel
+        each = "one" if cell.tensor_parallel == 1 else f"{cell.tensor_parallel:,}"
+        found["split"] = once.text(
+            f"{cell.gpus:,} GPUs hold {copies:,} {'copy' if copies == 1 else 'copies'} of the model, {each} to a copy; "
+            "the requests are of all together, the memory is one GPU's"
+        )
     if start.left is not None:
         found |= {"lines": [once.line(line) for line in start.lines], "left": once.line(start.left)}
         if start.beside:

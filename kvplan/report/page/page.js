@@ -21,6 +21,7 @@
     return `${amount < 0n ? "-" : ""}${exact(hundredths / 100n)}.${part} ${found[0]}`;
   };
   const tokens = (length) => (length % 1024 || !length ? exact(length) : `${exact(length / 1024)}k`);
+  const typedCount = (length) => (length % 1024 || !length ? String(length) : `${length / 1024}k`);
   const ratio = (part, whole) => Number((part * 1000000n) / (whole || 1n)) / 1000000;
 
   // A value of the grid at a number of sequences: what one adds, what none changes, or one value each.
@@ -43,13 +44,13 @@
     return made;
   };
   const sized = (share, kind = "") => {
-    const bar = el("span", { class: `bar ${kind}`, "aria-hidden": "true" });
-    bar.style.width = `${Math.max(0, Math.min(1, share)) * 100}%`;
+    const bar = el("span", { class: `bar ${kind}` });
+    bar.style.width = `${Math.max(share > 0 ? 0.01 : 0, Math.min(1, share)) * 100}%`; // what is more than nothing shows
     return el("span", { class: "track", "aria-hidden": "true" }, bar);
   };
   const table = (caption, heads, rows, foot) => {
     const cell = (value, head, tag, scope) => {
-      const made = el(tag, { class: head.number ? "r" : "" }, value ?? "");
+      const made = el(tag, { class: `${head.number ? "r" : ""} ${head.kind ?? ""}`.trim() }, value ?? "");
       if (scope) made.setAttribute("scope", scope);
       return made;
     };
@@ -61,7 +62,7 @@
       el("tbody", {}, rows.map((row) => line(row, "td"))),
     );
     if (foot) made.append(el("tfoot", {}, line(foot, "td")));
-    return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, made);
+    return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption }, made);
   };
   const command = (words) => el("p", { class: "command" }, "same numbers: ", el("code", {}, words));
   const refusal = (reason) => el("p", { class: "refused" }, el("strong", {}, "Not predicted. "), reason);
@@ -95,12 +96,13 @@
   };
 
   const words = (s) => `${data.batches[s.batch].toLocaleString("en-US")} x ${data.lengths[s.length].toLocaleString("en-US")} tokens`;
-  const asked = (s, engine = s.engine) => {
-    const { typed, more } = data.engines[engine];
+  const asked = (s, which = s.engine) => {
+    const engines = which === "all" ? data.engines : [data.engines[which]];
     const dtype = text(data.dtypes[s.dtype].name) === "auto" ? "" : ` --kv-dtype ${text(data.dtypes[s.dtype].typed)}`;
-    return ` -e ${text(typed)}${dtype}${text(more) ? ` ${text(more)}` : ""}`;
+    const more = [...new Set(engines.map((one) => text(one.more)).filter(Boolean))];
+    return ` -e ${engines.map((one) => text(one.typed)).join(",")}${dtype}${more.map((words) => ` ${words}`).join("")}`;
   };
-  const held = (s) => ` -s ${data.lengths[s.length]} -b ${data.batches[s.batch]}`;
+  const held = (s) => ` -s ${typedCount(data.lengths[s.length])} -b ${data.batches[s.batch]}`;
   const fitted = () => (text(data.fitted) ? ` ${text(data.fitted)}` : "");
   const every = () => data.models.map((one) => text(one.typed)).join(" ");
 
@@ -122,7 +124,7 @@
     const typed = command(`kvplan estimate ${text(data.models[s.model].typed)}${asked(s)}${held(s)}`);
     if (found.no !== undefined) return [refusal(found.no), hint(found.see), typed];
     const heads = [
-      { title: "kind of layer" }, { title: "layers", number: true }, { title: "which" }, { title: "share" },
+      { title: "kind of layer" }, { title: "layers", number: true }, { title: "which" }, { title: "share", kind: "picture" },
       { title: "cache", number: true }, { title: "bytes", number: true },
     ];
     const rows = found.kinds.map((one) => [
@@ -143,8 +145,8 @@
     const cells = data.models.map((_, model) => cell(cacheOf(s, model), s.length, s.batch));
     const largest = cells.reduce((most, one) => (one.total > most ? one.total : most), 0n);
     const heads = [
-      { title: "model" }, { title: "" }, { title: "cache", number: true }, { title: "bytes", number: true },
-      { title: "B/token", number: true }, { title: "evidence" },
+      { title: "model", kind: "name" }, { title: "share of the largest", kind: "picture" }, { title: "cache", number: true },
+      { title: "bytes", number: true }, { title: "B/token", number: true }, { title: "evidence, or why not" },
     ];
     const rows = cells.map((one, model) => {
       const name = text(data.models[model].name);
@@ -182,17 +184,17 @@
     const figure = el("div", { class: "plot", role: "img", "aria-label": "Curves of the cache over the tokens of a request; the table beneath has every number" });
     const legend = el("ul", { class: "legend" }, found.map((one, i) => {
       const cell = one.cells[s.length];
-      const key = el("span", { class: `key s${i % 8}`, "aria-hidden": "true" });
-      return el("li", { class: one.mine ? "mine" : "" }, key, `${one.name}: ${cell.no === undefined ? size(cell.total) : "not predicted"}`);
+      return el("li", { class: one.mine ? "mine" : "" }, stroke(i), `${one.name}: ${cell.no === undefined ? size(cell.total) : "not predicted"}`);
     }));
     const heads = [{ title: "tokens" }, ...found.map((one) => ({ title: one.name, number: true }))];
     const rows = data.lengths.map((length, i) => [
       exact(length), ...found.map((one) => (one.cells[i].no === undefined ? exact(one.cells[i].total) : "not predicted")),
     ]);
-    const over = data.lengths.join(",");
+    const over = data.lengths.map(typedCount).join(",");
+    const grid = `-s ${over} -b ${data.batches[s.batch]}`;
     const typed = between === "models"
-      ? `kvplan compare ${every()}${asked(s)} -s ${over} -b ${data.batches[s.batch]}`
-      : `kvplan compare ${text(data.models[s.model].typed)}${asked(s).replace(/-e \S+/, `-e ${data.engines.map((one) => text(one.typed)).join(",")}`)} -s ${over} -b ${data.batches[s.batch]}`;
+      ? `kvplan compare ${every()}${asked(s)} ${grid}`
+      : `kvplan compare ${text(data.models[s.model].typed)}${asked(s, "all")} ${grid}`;
     place.replaceChildren(
       el("fieldset", { class: "choice" }, el("legend", {}, "Curves of"), choice("models", "models"), choice("engines", "engines")),
       figure, legend,
@@ -200,6 +202,20 @@
       command(typed),
     );
     draw(figure, found);
+  }
+
+  // A curve's mark in the legend: its colour and its dashes.
+  function stroke(index) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    for (const [name, value] of [["x1", 0], ["x2", 32], ["y1", 6], ["y2", 6], ["stroke-width", 3], ["stroke-dasharray", DASHES[index % DASHES.length].join(" ")]]) {
+      line.setAttribute(name, value);
+    }
+    made.setAttribute("class", `stroke l${index % 8}`);
+    made.setAttribute("viewBox", "0 0 32 12");
+    made.setAttribute("aria-hidden", "true");
+    made.append(line);
+    return made;
   }
 
   const DASHES = [[], [8, 4], [2, 3], [8, 3, 2, 3], [12, 4], [4, 4], [2, 6], [10, 2, 2, 2]];
@@ -236,7 +252,10 @@
     if (found.no !== undefined) return [refusal(found.no)];
     if (found.ideal === null) return [el("p", {}, "This is what the model must remember: nothing is taken beyond it.")];
     const most = found.total > found.ideal ? found.total : found.ideal;
-    const heads = [{ title: "part" }, { title: "cause" }, { title: "" }, { title: "cache", number: true }, { title: "bytes", number: true }, { title: "of what is needed", number: true }];
+    const heads = [
+      { title: "part" }, { title: "cause" }, { title: "share", kind: "picture" }, { title: "cache", number: true },
+      { title: "bytes", number: true }, { title: "of what is needed", number: true },
+    ];
     const row = (name, cause, bytes, kind) => {
       const large = bytes < 0n ? -bytes : bytes;
       return [name, cause, sized(ratio(large, most), kind), size(bytes), exact(bytes), `${(ratio(bytes, found.ideal) * 100).toFixed(1)}%`];
@@ -265,14 +284,17 @@
     const range = one.low === one.high ? exact(one.best) : `${exact(one.best)} (${exact(one.low)} to ${exact(one.high)})`;
     const mine = wanted <= one.low ? "fit" : wanted <= one.best ? "fit at the best value of the bands, not at their low end"
       : wanted <= one.high ? "fit only at the high end of the bands" : "do not fit";
-    return `${state} on ${where}: ${range} requests of ${length} tokens at once; ${exact(wanted)} ${mine}` + (one.why === undefined ? "" : `. ${text(one.why)}`);
+    return `${state} on ${where}: ${range} ${one.low === 1 && one.high === 1 ? "request" : "requests"} of ${length} tokens at once; ${exact(wanted)} ${mine}` + (one.why === undefined ? "" : `. ${text(one.why)}`);
   }
 
   function start(s) {
     const one = startsOf(s, s.model, s.card)[s.length];
     const good = one.best !== undefined && data.batches[s.batch] <= one.low;
     const found = [el("p", { class: good ? "verdict good" : "verdict" }, verdict(s, one))];
-    const typed = command(`kvplan fit ${text(data.models[s.model].typed)} --gpu ${text(data.cards[s.card].typed)}${asked(s)}${fitted()} -s ${data.lengths[s.length]}`);
+    const asTable = one.table ? " --table" : "";
+    const typed = command(`kvplan fit ${text(data.models[s.model].typed)} --gpu ${text(data.cards[s.card].typed)}${asked(s)}${fitted()} -s ${typedCount(data.lengths[s.length])}${asTable}`);
+    if (one.dealt !== undefined) found.push(el("p", { class: "note" }, text(one.dealt)));
+    if (one.split !== undefined) found.push(el("p", { class: "note" }, text(one.split)));
     if (one.lines === undefined) return [...found, typed];
     const taken = one.lines.map(line);
     const left = line(one.left);
@@ -290,7 +312,8 @@
     piece(sure, "left");
     if (left.bytes > sure) piece(left.bytes - sure, "left band");
     const heads = [
-      { title: "line" }, { title: "memory", number: true }, { title: "bytes", number: true }, { title: "from, to" }, { title: "basis" }, { title: "source" },
+      { title: "line", kind: "line" }, { title: "memory", number: true }, { title: "bytes", number: true },
+      { title: "from, to", kind: "name" }, { title: "basis" }, { title: "source", kind: "source" },
     ];
     const row = (x, key, name = x.name) => [
       el("span", {}, key ? el("span", { class: `key ${key}`, "aria-hidden": "true" }) : null, name),
@@ -307,17 +330,16 @@
   }
 
   function fits(s) {
-    const heads = [{ title: "model" }, { title: "GPU" }, ...data.lengths.map((length) => ({ title: tokens(length), number: true }))];
+    const heads = [{ title: "GPU" }, ...data.lengths.map((length) => ({ title: tokens(length), number: true }))];
     const made = el("table", { class: "heat" }, el("caption", {}, `requests at once, by tokens of each · ${text(data.engines[s.engine].words)}`));
     made.append(el("thead", {}, el("tr", {}, heads.map((head, i) =>
-      el("th", { scope: "col", class: `${head.number ? "r" : ""}${i - 2 === s.length ? " mine" : ""}` }, head.title)))));
+      el("th", { scope: "col", class: `${head.number ? "r" : ""}${i - 1 === s.length ? " mine" : ""}` }, head.title)))));
     const body = el("tbody", {});
     const reasons = new Map();
     data.models.forEach((model, m) => data.cards.forEach((card, c) => {
       const cells = startsOf(s, m, c);
-      const row = el("tr", { class: m === s.model && c === s.card ? "mine" : "" });
-      if (!c) row.append(el("th", { scope: "rowgroup", rowspan: String(data.cards.length) }, text(model.name)));
-      row.append(el("th", { scope: "row" }, text(card.name)));
+      const row = el("tr", { class: m === s.model && c === s.card ? "mine" : "" }, el("th", { scope: "row" }, text(card.name)));
+      if (!c) body.append(el("tr", { class: "group" }, el("th", { scope: "rowgroup", colspan: String(data.lengths.length + 1) }, text(model.name))));
       for (const one of cells) {
         const state = text(one.is);
         const none = state === "not predicted" || state === "not known";
@@ -333,9 +355,9 @@
       el("li", {}, "12-14: fewest to most, over what the server may leave for its cache; 0: not even one; any: the cache does not grow with the requests"),
       [...reasons].slice(0, 6).map(([reason, names]) => el("li", {}, `- : ${[...new Set(names)].join(", ")}: ${reason}`)));
     const cards = data.cards.map((card) => text(card.name)).join(",");
-    const lengths = data.lengths.join(",");
+    const lengths = data.lengths.map(typedCount).join(",");
     return [
-      el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "What fits where" }, made), notes,
+      el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "What fits where" }, made), notes,
       command(`kvplan fit ${every()} --gpu ${quoted(cards)}${asked(s)}${fitted()} -s ${lengths} --table`),
     ];
   }
@@ -368,7 +390,7 @@
   const nearest = (values, wanted) => values.indexOf(values.filter((value) => value <= wanted).pop() ?? values[0]);
   fill("model", data.models.map((one) => text(one.name)), 0);
   fill("engine", data.engines.map((one) => text(one.words)), 0);
-  fill("dtype", data.dtypes.map((one) => (text(one.name) === "auto" ? "auto (the model's own)" : text(one.name))), 0);
+  fill("dtype", data.dtypes.map((one) => text(one.name)), 0);
   fill("length", data.lengths.map(exact), nearest(data.lengths, 32768));
   fill("batch", data.batches.map(exact), 0);
   fill("card", data.cards.map((one) => text(one.name)), 0);
