@@ -92,6 +92,9 @@ def sweep(
     engine: Names = "ideal",
     tensor_parallel: Counts = 1,
     encoder_len: Count = 0,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     infer: bool = False,
     workers: Count = 1,
     scheduler: str | None = None,
@@ -110,6 +113,8 @@ def sweep(
         engine: each `NAME` or `NAME@VERSION`.
         tensor_parallel: devices that split the heads.
         encoder_len: encoder output (or image) tokens, for cross-attention.
+        images, video, audio: of each sequence, beside the tokens of its text that `seq_len` says, as `estimate` takes them; the
+            column `seq_len` counts both.
         infer: read unknown architectures by shape.
         workers: processes of this machine that compute the rows that are written. They are the same.
         scheduler: the address of a Dask scheduler whose workers do (the extra `replay`).
@@ -125,7 +130,8 @@ def sweep(
     from kvplan.questions.sweep.grid import Sweep
 
     displayed(Sweep, "kvplan.report.answers.sweep:SweepAnswer", several=False)
-    loaded = tuple(load(source, infer=infer) for source in sources(models))
+    given, media = sources(models), parse_media(images, video, audio)
+    loaded = tuple(load(source, infer=infer) for source in given)
     return Sweep(
         models=loaded,
         seq_lens=counts(with_longest(seq_len, loaded, "seq_len") if isinstance(seq_len, str) else seq_len, "seq_len"),
@@ -135,5 +141,7 @@ def sweep(
         tensor_parallels=counts(tensor_parallel, "tensor_parallel"),
         encoder_len=count(encoder_len, "encoder_len", 0),
         options=given_options(options),
+        media=media,
+        files={model.name: processor_files(source) for source, model in zip(given, loaded, strict=True)} if media else {},
         run=runner(workers, scheduler),
     )

@@ -5,9 +5,11 @@ from typing import Any
 
 from kvplan.api.given import Count, Names, Source, names, sources, workload
 from kvplan.api.given import options as given_options
+from kvplan.domain.media.asked import parse_media
 from kvplan.domain.variants import variant
 from kvplan.errors import OptionError
 from kvplan.loading import load
+from kvplan.loading.processor_files import processor_files
 from kvplan.questions.compare import Comparison, designs
 from kvplan.questions.compare import compare as compared
 from kvplan.report.notebook import displayed
@@ -26,6 +28,9 @@ def compare(
     engine: Names = "ideal",
     tensor_parallel: Count | None = None,
     encoder_len: Count = 0,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     baseline: Count | None = None,
     infer: bool = False,
     **options: Any,
@@ -39,6 +44,8 @@ def compare(
         budget: search: the mildest designs of one model that keep at most this of its cache (`25%`, `1/4`, `2GiB`) in one engine
             and dtype; each row's `.sees` says what a token can still see.
         seq_len, batch_size, tensor_parallel, encoder_len, infer: as `kvplan.estimate` takes them.
+        images, video, audio: of each sequence, beside the tokens of its text, as `kvplan.estimate` takes them; what they are in
+            an engine is `.media` of each row's answer.
         kv_dtype: cache dtypes; `all` shows what each one saves.
         engine: each `NAME` or `NAME@VERSION`.
         baseline: the row that is 1.00x: a model's name or a row's number; the first that is predicted when None.
@@ -54,9 +61,11 @@ def compare(
     >>> [row.total_bytes for row in compare("llama-3.1-8b", variant="mqa+cla=2").rows]
     [1073741824, 67108864]
     """
-    originals = [load(source, infer=infer) for source in sources(models)]
+    given, media = sources(models), parse_media(images, video, audio)
+    originals = [load(source, infer=infer) for source in given]
     if budget is not None:
-        if len(originals) > 1 or variant or baseline is not None or len(names(engine, "engine")) > 1 or "," in str(kv_dtype):
+        several = len(originals) > 1 or len(names(engine, "engine")) > 1 or "," in str(kv_dtype)
+        if several or variant or baseline is not None or media:
             raise OptionError("«budget» searches designs of one model in one engine and cache dtype", hint="leave out the others")
         return designs(
             originals[0],
@@ -74,6 +83,8 @@ def compare(
         kv_dtypes=names(kv_dtype, "kv_dtype"),
         options=given_options(options, tensor_parallel=tensor_parallel),
         baseline=None if baseline is None else str(baseline),
+        media=media,
+        files={model.name: processor_files(source) for source, model in zip(given, originals, strict=True)} if media else {},
     )
 
 

@@ -48,6 +48,9 @@ def compare(
     baseline: Baseline = None,
     tensor_parallel: o.TensorParallel = 1,
     encoder_len: o.EncoderLen = "0",
+    images: o.Images = None,
+    video: o.Video = None,
+    audio: o.Audio = None,
     settings: o.SetOpt = None,
     unit: o.Unit = None,
     fmt: o.FormatOpt = None,
@@ -60,8 +63,10 @@ def compare(
     Each row is relative to a baseline.
     """
     from kvplan.cli.output import drawn, remark, show
+    from kvplan.domain.media.asked import parse_media
     from kvplan.domain.variants import variant
     from kvplan.loading import load
+    from kvplan.loading.processor_files import processor_files
     from kvplan.questions.compare import compare as compared
     from kvplan.report.answers.compare import CompareAnswer
 
@@ -73,8 +78,9 @@ def compare(
         "options": o.engine_options(settings, kv_dtype="auto", tensor_parallel=tensor_parallel),
         "baseline": baseline,
     }
+    media = parse_media(images, video, audio)
     if budget is not None:
-        found = _designs(originals, workloads, budget, variants, asked)
+        found = _designs(originals, workloads, budget, variants, {**asked, "media": media})
         answer = CompareAnswer(found)
         show(answer, drawn(answer, plots, fmt, output, unit), output, unit)
         if len(found.rows) == 1:
@@ -83,7 +89,8 @@ def compare(
         return
     rewrites = o.listed(variants, "--variant") if variants else []
     compared_models = [model for original in originals for model in (original, *(variant(original, text) for text in rewrites))]
-    first, *more = (compared(compared_models, workload, **asked) for workload in workloads)
+    files = {model.name: processor_files(source) for source, model in zip(models, originals, strict=True)} if media else {}
+    first, *more = (compared(compared_models, workload, media=media, files=files, **asked) for workload in workloads)
     answer = CompareAnswer(first, more)
     show(answer, drawn(answer, plots, fmt, output, unit), output, unit)
 
@@ -102,6 +109,7 @@ def _designs(
         "cache dtypes": asked["kv_dtypes"] == ["all"] or len(asked["kv_dtypes"]) > 1,
         "variants": bool(variants),
         "a baseline": asked["baseline"] is not None,
+        "images, video or audio": bool(asked["media"]),
     }
     several = next((name for name, many in given.items() if many), None)
     if several is not None:

@@ -35,6 +35,9 @@ def sweep(
     kv_dtypes: KvDtypes = "auto",
     devices: Devices = "1",
     encoder_len: o.EncoderLen = "0",
+    images: o.Images = None,
+    video: o.Video = None,
+    audio: o.Audio = None,
     settings: o.SetOpt = None,
     unit: o.Unit = None,
     fmt: o.FormatOpt = None,
@@ -51,14 +54,17 @@ def sweep(
     """
     from kvplan.api.workers import runner
     from kvplan.cli.output import checked_unit, drawn, remark, show, told
+    from kvplan.domain.media.asked import parse_media
     from kvplan.domain.workload import with_longest
     from kvplan.loading import load
+    from kvplan.loading.processor_files import processor_files
     from kvplan.questions.sweep.grid import Sweep
     from kvplan.report.answers.sweep import SweepAnswer
     from kvplan.units import parse_count, parse_counts
 
     form, checked = _form(fmt, output, quiet=quiet), checked_unit(unit)
     loaded = [load(name, infer=infer) for name in models]
+    media = parse_media(images, video, audio)
     grid = Sweep(
         models=loaded,
         seq_lens=parse_counts(with_longest(seq_lens, loaded, "--seq-len"), what="--seq-len"),
@@ -68,6 +74,8 @@ def sweep(
         tensor_parallels=parse_counts(devices, what="--tensor-parallel"),
         encoder_len=parse_count(encoder_len, what="--encoder-len", minimum=0),
         options=o.engine_options(settings, kv_dtype="auto", tensor_parallel=1),
+        media=media,
+        files={model.name: processor_files(name) for name, model in zip(models, loaded, strict=True)} if media else {},
         run=runner(workers, scheduler),
     )
     if not quiet:

@@ -8,12 +8,13 @@ from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation, NotPredicted
 from kvplan.domain.dtypes import DTYPES, lookup
+from kvplan.domain.media.asked import NO_MEDIA, Media
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import about, option_names
 from kvplan.errors import OptionError, nearest
 from kvplan.questions.designs import budget_from, sees, within
-from kvplan.questions.estimate import plan
+from kvplan.questions.estimate import plan, plan_media
 
 #: A comparison is read by a person; larger grids are `kvplan sweep`'s.
 MAX_ROWS: Final = 10_000
@@ -51,8 +52,9 @@ class Comparison(Struct, frozen=True, kw_only=True):
     """Rows in the order asked for; `baseline` is the index of the row that the others are measured against."""
 
     rows: tuple[Row, ...]
-    workload: Workload
+    workload: Workload  # of text, where there are media beside it
     baseline: int | None
+    media: Media = NO_MEDIA  # of each sequence; what they are in an engine is in each row's answer
     savings: bool = False  # every cache dtype, each row against its own model's dtype
     budget: str = ""  # what the designs were to keep at most, as it was given
     tried: int = 0  # designs
@@ -74,10 +76,14 @@ def compare(
     kv_dtypes: Sequence[str] = ("auto",),
     options: Mapping[str, Any] | None = None,
     baseline: str | None = None,
+    media: Media = NO_MEDIA,
+    files: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Comparison:
     """Estimate every combination.
 
     Args:
+        media: of each sequence, beside the text that `workload` says.
+        files: sections of a processor's values by the name of its model, over what its family's row assumes.
         engines: each `NAME` or `NAME@VERSION`.
         kv_dtypes: cache dtypes; `auto` is the model's own, and `("all",)` is every one that the engine has, each
             measured against the model's own.
@@ -101,13 +107,14 @@ def compare(
     for model in models:
         for engine in engines:
             wanted = _own_first(model, _of(engine, dtypes)) if savings else dtypes
-            rows.extend(_row(model, workload, engine, dtype, given[engine], refusals) for dtype in wanted)
+            asked = _Asked(workload, media, (files or {}).get(model.name.partition(" [")[0]))
+            rows.extend(_row(model, asked, engine, dtype, given[engine], refusals) for dtype in wanted)
     if len(refusals) == len(rows):
         raise refusals[0]
     if savings:
-        return Comparison(rows=_against_own(rows), workload=workload, baseline=None, savings=True)
+        return Comparison(rows=_against_own(rows), workload=workload, media=media, baseline=None, savings=True)
     index = _baseline(rows, baseline)
-    return Comparison(rows=_against(rows, index), workload=workload, baseline=index)
+    return Comparison(rows=_against(rows, index), workload=workload, media=media, baseline=index)
 
 
 def designs(
@@ -135,10 +142,10 @@ def designs(
         raise OptionError(f"{model.name} is not predicted: {base.answer.reason}", hint=base.answer.see)
 
     def total(design: Model) -> int | None:
-        return _row(design, workload, engine, kv_dtype, given, []).total_bytes
+        return _row(design, _Asked(workload), engine, kv_dtype, given, []).total_bytes
 
     found, tried = within(model, allowed.of(base.answer.total_bytes), workload.seq_len, total)
-    rows = [base, *(_row(design, workload, engine, kv_dtype, given, []) for _, design in found)]
+    rows = [base, *(_row(design, _Asked(workload), engine, kv_dtype, given, []) for _, design in found)]
     seen = tuple(replace(row, sees=sees(row.model)) for row in _against(rows, 0))
     return Comparison(rows=seen, workload=workload, baseline=0, budget=allowed.text, tried=tried)
 
@@ -177,11 +184,23 @@ def options_by_engine(engines: Sequence[str], options: Mapping[str, Any]) -> dic
     return {engine: {name: value for name, value in options.items() if name in known[engine]} for engine in engines}
 
 
-def _row(model: Model, workload: Workload, engine: str, dtype: str, options: dict[str, Any], refusals: list[OptionError]) -> Row:
+class _Asked(Struct, frozen=True):
+    """What every row is asked about."""
+
+    workload: Workload
+    media: Media = NO_MEDIA
+    files: Mapping[str, Any] | None = None
+
+
+def _row(model: Model, asked: _Asked, engine: str, dtype: str, options: dict[str, Any], refusals: list[OptionError]) -> Row:
     """One estimate; what an engine refuses for this model or dtype is a row that says so."""
     answer: Allocation | NotPredicted
     try:
-        answer = plan(model, workload, engine, **{**options, **({} if dtype == "auto" else {"kv_dtype": dtype})})
+        told = {**options, **({} if dtype == "auto" else {"kv_dtype": dtype})}
+        if asked.media:
+            answer = plan_media(model, asked.workload, asked.media, engine, files=asked.files, **told)
+        else:
+            answer = plan(model, asked.workload, engine, **told)
     except OptionError as problem:
         refusals.append(problem)
         known, version = about(engine), engine.partition("@")[2]

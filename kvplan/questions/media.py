@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
+
 from kvplan.domain.media.asked import Media, Size, Sound
 from kvplan.domain.media.cost import Cost
 from kvplan.domain.media.use import Use
@@ -73,7 +75,10 @@ def used_by(engine: Engine, model: Model, media: Media, files: Mapping[str, Any]
     processor = _processor(model, media, files)
     count: Used = located(engine.about.media) if engine.about.media else as_processed
     try:
-        return count(engine, model, processor, media)
+        found = count(engine, model, processor, media)
+        said = files or {}
+        notes = [f"the numbers are those of {said['source']}"] if "source" in said else []
+        return replace(found, notes=(*found.notes, *notes, *([said["unread"]] if "unread" in said else [])))
     except (ArithmeticError, ValueError) as problem:  # numbers of a stranger's file that make no tiling
         raise ConfigError(f"{model.name}: its preprocessor's numbers make no tiling of {media}") from problem
 

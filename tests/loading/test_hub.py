@@ -8,11 +8,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
+from golden import CONFIGS
 
 pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
 
@@ -20,6 +23,19 @@ CONFIG = json.dumps(
     {"model_type": "llama", "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512}
 ).encode()
 COMMIT = "a" * 40
+_QWEN = (CONFIGS / "hf" / "Qwen__Qwen2.5-VL-7B-Instruct.json").read_bytes()
+#: Repositories of models that see -> their files.
+SEEING: dict[str, dict[str, bytes]] = {
+    "acme/sees": {"config.json": _QWEN, "preprocessor_config.json": b'{"min_pixels": 3136, "max_pixels": 1003520}'},
+    "acme/kimi": {
+        "config.json": (CONFIGS / "hf" / "moonshotai__Kimi-K2.5.json").read_bytes(),
+        "preprocessor_config.json": b'{"media_proc_cfg": {"in_patch_limit": 64, "patch_limit_on_one_side": 512, '
+        b'"patch_size": 14, "merge_kernel_size": 2, "in_patch_limit_each_frame": 16, "temporal_merge_kernel_size": 4}}',
+    },
+    "acme/plain": {"config.json": _QWEN},
+    "acme/torn": {"config.json": _QWEN, "preprocessor_config.json": b'{"min_pixels": 3136'},
+    "acme/large": {"config.json": _QWEN, "processor_config.json": b" " * (2**20 + 1)},
+}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -28,7 +44,13 @@ class Hub(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         owner, _, rest = self.path.lstrip("/").partition("/")
         repository = f"{owner}/{rest.partition('/')[0]}"
-        known = {"acme/tiny": None, "acme/gated": "GatedRepo", "acme/bare": "EntryNotFound", "acme/bad": None}
+        known = {
+            **dict.fromkeys(SEEING),
+            "acme/tiny": None,
+            "acme/gated": "GatedRepo",
+            "acme/bare": "EntryNotFound",
+            "acme/bad": None,
+        }
         error = known.get(repository, "RepoNotFound")
         if error:
             self.send_response(403 if error == "GatedRepo" else 404)
@@ -37,14 +59,23 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        content = b"[1, 2]" if repository == "acme/bad" else CONFIG
+        content: bytes | None = b"[1, 2]" if repository == "acme/bad" else CONFIG
+        if repository in SEEING:
+            content = SEEING[repository].get(self.path.rpartition("/")[2])
+        if content is None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", '"0123456789abcdef"')
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body:
-            self.wfile.write(content)
+            with suppress(OSError):  # who asked has seen how large it is, and gone
+                self.wfile.write(content)
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -65,10 +96,12 @@ def endpoint() -> Iterator[str]:
     server.server_close()
 
 
-def ask(endpoint: str, home: Path, *args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+def ask(
+    endpoint: str, home: Path, *args: str, command: tuple[str, ...] = ("-m", "kvplan", "estimate"), **environment: str
+) -> "subprocess.CompletedProcess[str]":
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))}
     return subprocess.run(
-        [sys.executable, "-m", "kvplan", "estimate", *args],
+        [sys.executable, *command, *args],
         env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", **environment},
         capture_output=True,
         text=True,
@@ -119,3 +152,48 @@ def test_an_unreachable_hub_says_so(tmp_path: Path) -> None:
     done = ask("http://127.0.0.1:1", tmp_path, "acme/tiny")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("error: cannot fetch `acme/tiny` from the hub: the hub is out of reach")
+
+
+_FILES = """
+import json, sys
+import kvplan
+
+def said(repository, **media):
+    try:
+        found = kvplan.estimate(repository, engine="transformers", seq_len=16, **media).media
+    except kvplan.KvplanError as problem:
+        return [type(problem).__name__, str(problem)]
+    return [found.tokens, *found.notes]
+
+big = {"images": "1x3000x4000"}
+print(json.dumps({
+    "sees": said("acme/sees", **big),
+    "kimi": said("acme/kimi", images="1x1024x1024", video="4f@2fps@1024x1024"),
+    "plain": said("acme/plain", **big),
+    "torn": said("acme/torn", **big),
+    "large": said("acme/large", **big),
+}))
+"""
+
+
+def test_processor_files_come_with_a_model_of_the_hub(endpoint: str, tmp_path: Path) -> None:
+    """One repository says a range of pixels, one has Moonshot's own names, one has no file, two have files that are none."""
+
+    def told(**environment: str) -> dict[str, list[Any]]:
+        done = ask(endpoint, tmp_path, command=("-c", _FILES), **environment)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, list[Any]] = json.loads(done.stdout)
+        return found
+
+    found = told()
+    assert found["sees"] == [1232, "the numbers are those of acme/sees: the processor's files"]
+    assert found["kimi"][0] == 16 + 3 + 4 + 3
+    assert found["plain"] == [15303]
+    assert found["torn"][0] == "ConfigError"
+    assert "acme/torn/preprocessor_config.json:1: not valid JSON" in found["torn"][1]
+    assert "at most 1,048,576 are read" in found["large"][1]
+    # offline: what was kept is read, and what is not there may have said something
+    kept = told(HF_HUB_OFFLINE="1")
+    assert kept["sees"][0] == 1232
+    assert "video_preprocessor_config.json and processor_config.json of acme/sees may say otherwise and were" in kept["sees"][-1]
+    assert kept["plain"][0] == 15303

@@ -172,7 +172,7 @@ def test_a_fix_with_fewer_tokens_an_image_is_a_command_that_fits(run: Run) -> No
     assert "4 x 13,120 tokens" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("command", ["estimate", "explain", "reserve", "receipt", "fit"])
+@pytest.mark.parametrize("command", ["estimate", "explain", "reserve", "receipt", "fit", "compare", "sweep"])
 def test_a_text_only_model_refuses_in_one_sentence(run: Run, command: str) -> None:
     more = {"reserve": ("--memory", "9GiB"), "receipt": ("--gpu", "h100"), "fit": ("--gpu", "h100")}.get(command, ())
     code, out, err = run(command, "llama-3.1-8b", *more, "--images", "1x8x8")
@@ -189,6 +189,34 @@ def test_what_a_model_does_not_take_or_was_not_read_is_said(run: Run, tmp_path: 
     assert (code, "absolute aspect ratio must be smaller than 200, got 3000.0" in " ".join(out.split())) == (1, True)
     assert run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--images", "1x1x3000")[0] == 2
     assert "«" not in run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--mix", "100% 4k", "--images", "1x8x8")[2]
+
+
+def test_compare_and_sweep_count_media_in_each_engine(run: Run) -> None:
+    asked = ("qwen2.5-vl-7b", "-e", "transformers,llama.cpp", "-s", "1k", "--images", PICTURE)
+    lengths = {"transformers": 1024 + 15303, "llama.cpp": 1024 + 4017}
+    single = {
+        engine: kvplan.estimate("qwen2.5-vl-7b", engine=engine, seq_len=1024, images=PICTURE).total_bytes for engine in lengths
+    }
+    code, out, _ = run("compare", *asked)
+    flat = " ".join(out.split())
+    assert code == 0
+    assert "1 x 1,024 tokens of text and 1 image of 3000x4000" in flat
+    assert "note: llama.cpp: 1 image of 3000x4000 is 4,017 tokens (4,015 placeholders, 2 marks)" in flat
+    rows = json.loads(run("compare", *asked, "-f", "json")[1])["comparison"]
+    assert {row["engine"]: row["total_bytes"] for row in rows} == single
+    cells = run("sweep", *asked, "-f", "csv")[1].splitlines()
+    found = [dict(zip(cells[0].split(","), cell.split(","), strict=True)) for cell in cells[1:]]
+    assert {row["engine"]: int(row["seq_len"]) for row in found} == lengths
+    assert {row["engine"]: int(row["total_bytes"]) for row in found} == single
+    assert "in each sequence 1 image of 3000x4000 is 4,017 tokens" in " ".join(run("sweep", *asked)[1].split())
+    # keys of cross-attention, by what each model sees
+    grid = kvplan.sweep("llama-3.2-11b-vision", engine="transformers", seq_len=100, images="2x8x8")
+    alone = kvplan.estimate("llama-3.2-11b-vision", engine="transformers", seq_len=100, images="2x8x8")
+    assert grid.to_dict()["columns"]["total_bytes"] == [alone.total_bytes]
+    assert grid.to_dict()["columns"]["encoder_len"] == [12808]
+    beside = kvplan.compare(["gemma-3-4b", "llama-3.1-8b"], engine="transformers", seq_len=100, images="1x8x8")
+    assert [row.total_bytes is None for row in beside.rows] == [False, True]
+    assert "takes no images" in beside.to_dict()["rows"][1]["not_predicted"]
 
 
 def test_explain_shows_the_steps_from_pixels_to_tokens(run: Run) -> None:
@@ -307,6 +335,24 @@ def test_every_row_says_where_it_is_from_and_takes_what_it_says(family: str) -> 
         assert found.image.one(MOST_SIDE, MOST_SIDE).steps
     if found.audio is not None:
         assert found.audio.one(30).steps
+
+
+def test_what_transformers_own_processors_gave_beyond_the_records() -> None:
+    """Found by running the real processors of transformers 5.24 on random sizes and lengths; each was once counted otherwise."""
+    omni = _PROCESSORS["qwen3_omni_moe"].audio
+    assert omni is not None
+    assert [omni.of(clips).tokens for clips in ([31.003], [31.003, 2.5], [31.003, 31.002], [1, 0.005], [0.3333, 7.77777])] == [
+        405, 440, 810, 18, 110,
+    ]  # fmt: skip
+    with pytest.raises(NotTaken, match="Padding size should be less than"):
+        omni.one(0.01)
+    phi = _PROCESSORS["phi4_multimodal"].audio
+    assert phi is not None
+    with pytest.raises(NotTaken, match="maximum size for tensor at dimension 1 is 160 but size is 400"):
+        phi.one(0.01)
+    kimi = _PROCESSORS["kimi_k25"].video
+    assert kimi is not None
+    assert (kimi.one(5, 64, 33, 30.0).placeholders, kimi.one(29, 179, 476, 60.0).placeholders) == (6, 119)  # one frame is left
 
 
 def test_videos_are_counted_by_the_frames_that_are_left() -> None:

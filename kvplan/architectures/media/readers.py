@@ -89,6 +89,9 @@ def native(values: Values) -> i.ImageRule:
     def named(key: str, own: str) -> str:
         return own if values.part.has(own) else key
 
+    if values.part.has("fixed_output_tokens") and values.part.data["fixed_output_tokens"] is not None:
+        count = values.count("fixed_output_tokens", most=2**24)
+        return i.Fixed(placeholders=count, marks=3, tiles=None)
     return i.Native(
         patch=values.side("patch_size"),
         merge=values.side(named("merge_size", "merge_kernel_size")),
@@ -485,7 +488,11 @@ def halved(values: Values) -> s.SoundRule:
 def windowed(values: Values) -> s.SoundRule:
     """Qwen3-Omni."""
     return s.Windowed(
-        rate=_rate(values), hop=values.count("hop_length"), window=2 * values.count("n_window", most=10_000), marks=2
+        rate=_rate(values),
+        hop=values.count("hop_length"),
+        window=2 * values.count("n_window", most=10_000),
+        fourier=values.count("n_fft", 400),
+        marks=2,
     )
 
 

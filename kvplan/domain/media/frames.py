@@ -47,8 +47,8 @@ class Sampling(Struct, frozen=True, kw_only=True):
             wanted = self.count if fps <= self.rate else min(self.count, int(frames / fps * self.rate))
             wanted = max(min(wanted, frames), 1)
             return math.ceil(frames / (frames / wanted))
-        if self.way in {"exactly", "kimi"}:  # video_processing_utils.py:sample_frames
-            wanted = self.count if self.way == "exactly" else int(frames / fps * self.rate)
+        if self.way in {"exactly", "kimi"}:  # video_utils.py:default_sample_indices_fn
+            wanted = self.count if self.way == "exactly" else max(1, int(frames / fps * self.rate))
             if wanted > frames:
                 raise NotTaken(
                     f"When loading the video with num_frames={wanted}, the requested number of frames exceeds "

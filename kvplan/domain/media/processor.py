@@ -56,10 +56,10 @@ class Processor(Struct, frozen=True, kw_only=True):
                 raise Refused(f"no rule for videos of {self.family} was read: {self._takes}")
             rate = sampled and video.sampled
             yield self.video.one(video.frames, video.height, video.width, video.fps, sampled=rate)
-        for sound in media.sounds:
+        if media.sounds:
             if self.audio is None:
                 raise Refused(f"{self.family} takes no audio: {self._takes}")
-            yield self.audio.one(sound.seconds)
+            yield self.audio.of([sound.seconds for sound in media.sounds])
 
     @property
     def _takes(self) -> str:

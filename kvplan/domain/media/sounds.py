@@ -1,10 +1,11 @@
 """Rules by which preprocessors turn a clip into tokens. Lengths are samples at `rate` a second."""
 
 import math
+from collections.abc import Sequence
 
 from msgspec import Struct
 
-from kvplan.domain.media.cost import Cost, NotTaken, Step
+from kvplan.domain.media.cost import Cost, NotTaken, Step, total
 from kvplan.units import ceil_div
 
 
@@ -21,6 +22,15 @@ class SoundRule(Struct, frozen=True, kw_only=True):
             NotTaken: it is too short.
         """
         return self.counted(round(seconds * self.rate))
+
+    def of(self, clips: Sequence[float]) -> Cost:
+        """All clips of one prompt, in seconds.
+
+        Raises:
+            NotTaken: one is too short.
+        """
+        known = {seconds: self.one(seconds) for seconds in dict.fromkeys(clips)}
+        return total(known[seconds] for seconds in clips)
 
     def counted(self, samples: int) -> Cost:
         """A clip of so many samples.
@@ -52,14 +62,42 @@ class Halved(SoundRule, frozen=True, kw_only=True):
 
 
 class Windowed(SoundRule, frozen=True, kw_only=True):
-    """13 tokens for each window of 100 frames, the rest halved three times (Qwen3-Omni)."""
+    """13 tokens for each window of 100 frames, the rest halved three times (Qwen3-Omni).
+
+    Clips of one prompt are padded to the longest, and the last frame of that goes where it is not whole: of a clip alone only
+    whole frames are left. Source: `qwen3_omni_moe/processing_qwen3_omni_moe.py:_get_feat_extract_output_lengths`,
+    `whisper/feature_extraction_whisper.py:__call__`, `_torch_extract_fbank_features`.
+    """
 
     hop: int = 160
     window: int = 100  # mel frames
+    fourier: int = 400  # samples of a Fourier transform, half of which is mirrored at both ends
 
     def counted(self, samples: int) -> Cost:
-        """`qwen3_omni_moe/processing_qwen3_omni_moe.py:_get_feat_extract_output_lengths`."""
-        mel = ceil_div(samples, self.hop)
+        """A clip alone.
+
+        Raises:
+            NotTaken: it is too short to be mirrored.
+        """
+        return self._beside(samples, samples)
+
+    def of(self, clips: Sequence[float]) -> Cost:
+        """Each beside the longest of the prompt.
+
+        Raises:
+            NotTaken: the longest is too short to be mirrored.
+        """
+        samples = [round(seconds * self.rate) for seconds in clips]
+        return total(self._beside(count, max(samples)) for count in samples)
+
+    def _beside(self, samples: int, longest: int) -> Cost:
+        half = self.fourier // 2
+        if longest <= half:
+            raise NotTaken(
+                f"Padding size should be less than the corresponding input dimension, but got: padding ({half}, {half}) at "
+                f"dimension 2 of input [1, 1, {longest}]"
+            )
+        mel = min(ceil_div(samples, self.hop), longest // self.hop)
         rest = (mel % self.window - 1) // 2 + 1
         count = ((rest - 1) // 2 + 1 - 1) // 2 + 1 + mel // self.window * 13
         steps = (
@@ -108,8 +146,14 @@ class Compressed(SoundRule, frozen=True, kw_only=True):
     downsample: int = 1
 
     def counted(self, samples: int) -> Cost:
-        """`phi4_multimodal/feature_extraction_phi4_multimodal.py:_compute_audio_embed_size`."""
-        frames = max(0, (samples - self.window) // self.hop + 1)
+        """`phi4_multimodal/feature_extraction_phi4_multimodal.py:_compute_audio_embed_size`.
+
+        Raises:
+            NotTaken: it is shorter than a window.
+        """
+        if samples < self.window:
+            raise NotTaken(f"maximum size for tensor at dimension 1 is {samples} but size is {self.window}")
+        frames = (samples - self.window) // self.hop + 1
         count = ceil_div(ceil_div(frames, self.compression), self.downsample)
         steps = (
             Step(f"{self._samples(samples)}, windows of {self.window} each {self.hop}", f"{frames:,} frames"),

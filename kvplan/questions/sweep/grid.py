@@ -15,6 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from kvplan.domain.allocation import COLUMNS, NotPredicted
+from kvplan.domain.media.asked import NO_MEDIA, Media
 from kvplan.domain.model import Model
 from kvplan.domain.pieces import Run, here
 from kvplan.domain.workload import Workload
@@ -24,6 +25,7 @@ from kvplan.engines.kernel.retention import growth_period
 from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused
 from kvplan.limits import SIZE_BYTES
+from kvplan.questions.media import asked_with, used_by
 from kvplan.units import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class Combination(Struct, frozen=True, kw_only=True):
     """One model in one engine at one cache dtype; all cells of the lengths x batch sizes share it."""
 
     prepared: Prepared
+    more: int  # tokens of media in each sequence, beside the text that an axis says
+    encoder_len: int
     labels: Mapping[str, str | int]  # model, engine, engine_version, kv_dtype, tensor_parallel, encoder_len, evidence
     has_state: bool
     notes: tuple[str, ...] = ()
@@ -115,9 +119,12 @@ class Sweep:
         tensor_parallels: Iterable[int] = (1,),
         encoder_len: int = 0,
         options: Mapping[str, Any] | None = None,
+        media: Media = NO_MEDIA,
+        files: Mapping[str, Mapping[str, Any]] | None = None,
         run: Run = here,
     ) -> None:
         self._run = run
+        self.media = media
         self.seq_lens = _axis(seq_lens, "seq_lens")
         self.batch_sizes = _axis(batch_sizes, "batch_sizes")
         self.encoder_len = encoder_len
@@ -132,7 +139,7 @@ class Sweep:
                 for dtype in dtypes:
                     for tp in devices:
                         engine = make_engine(spec, _engine_options(options or {}, dtype, tp))
-                        found = _combination(model, engine, largest)
+                        found = _combination(model, engine, largest, media, (files or {}).get(model.name))
                         if isinstance(found, NotPredicted):
                             notes.append(f"{model.name} in {spec}, kv_dtype {dtype}: not predicted: {found.reason}")
                         else:
@@ -200,7 +207,7 @@ class Sweep:
                     yield self._tile(combination, slice(row, row + height), slice(column, column + width))
 
     def _tile(self, c: Combination, rows: slice, columns: slice) -> Tile:
-        return Tile(c, self.seq_lens[rows], self.batch_sizes[columns], self.encoder_len)
+        return Tile(c, self.seq_lens[rows] + c.more, self.batch_sizes[columns], c.encoder_len)
 
     def thinned(self, most: int) -> "Sweep":
         """The same grid with at most `most` of its lengths, the first and the last among them, evenly chosen by their place."""
@@ -274,13 +281,20 @@ def _engine_options(options: Mapping[str, Any], kv_dtype: str, tensor_parallel: 
     return {**options, **shared, **({} if tensor_parallel == 1 else {"tensor_parallel": tensor_parallel})}
 
 
-def _combination(model: Model, engine: Engine, largest: Workload) -> Combination | NotPredicted:
+def _combination(
+    model: Model, engine: Engine, text: Workload, media: Media, files: Mapping[str, Any] | None
+) -> Combination | NotPredicted:
     """Labels from the largest cell, which also shows whether all cells fit.
 
     Raises:
-        OptionError: they do not.
+        OptionError: they do not, or a text-only model is given media.
     """
+    largest: Workload = text
+    said: tuple[str, ...] = ()
     try:
+        if media:
+            use = used_by(engine, model, media, files)
+            largest, said = asked_with(model, text, use), (f"in each sequence {use.words}, beside its text",)
         prepared = engine.on(model)
         answer = footprint(prepared, largest)
     except Refused as problem:
@@ -303,7 +317,14 @@ def _combination(model: Model, engine: Engine, largest: Workload) -> Combination
         "encoder_len": largest.encoder_len,
         "evidence": answer.evidence,
     }
-    return Combination(prepared=prepared, labels=labels, has_state=answer.state_bytes > 0, notes=answer.notes)
+    return Combination(
+        prepared=prepared,
+        more=largest.seq_len - text.seq_len,
+        encoder_len=largest.encoder_len,
+        labels=labels,
+        has_state=answer.state_bytes > 0,
+        notes=(*said, *answer.notes),
+    )
 
 
 def _notes(combinations: Sequence[Combination]) -> list[str]:

@@ -230,7 +230,8 @@ def _workload_words(c: Comparison) -> str:
     encoder = f" + {w.encoder_len:,} encoder tokens" if w.encoder_len else ""
     devices = {row.answer.tensor_parallel for row in c.rows if isinstance(row.answer, Allocation)} - {1}
     shared = f" · per device, of {max(devices)}" if devices else ""
-    return f"{w.batch_size:,} x {w.seq_len:,} tokens{encoder}{shared}"
+    beside = f" of text and {c.media}" if c.media else ""
+    return f"{w.batch_size:,} x {w.seq_len:,} tokens{beside}{encoder}{shared}"
 
 
 def _of(row: Row, name: str, otherwise: Cell = None) -> Cell:
@@ -279,7 +280,7 @@ def _row_notes(c: Comparison) -> list[str]:
             )
             found.setdefault(f"not predicted: {row.answer.reason}", []).append(label)
             continue
-        for note in row.answer.notes:
+        for note in (*([] if row.answer.media is None else [row.answer.media.words]), *row.answer.notes):
             found.setdefault(note, []).append(row.engine if one_model and several_engines else row.model.name)
     notes = []
     for note, labels in found.items():

@@ -86,6 +86,7 @@ def _title(sweep: "Sweep") -> str:
         same["engine"] = {engine_words(str(c.labels["engine"]), str(c.labels["engine_version"])) for c in sweep.combinations}
     words = [next(iter(v)) if len(v) == 1 else f"{len(v)} {n.replace('_', ' ')}s" for n, v in same.items() if v]
     encoder = [f"{sweep.encoder_len:,} encoder tokens"] if sweep.encoder_len else []
+    encoder += [f"text and {sweep.media}"] if sweep.media else []
     return " · ".join([*words, *encoder, f"{len(sweep):,} cells"])
 
 
