@@ -47,12 +47,13 @@ def answered(asked: Asked) -> Answered:
     """What was seen of the class; every failure as words."""
     _bound(asked)
     try:
-        from kvplan.questions.measure.observe import observe
-        from kvplan.questions.measure.strange import subject_of
+        from kvplan.questions.measure.stack import observe_class
+        from kvplan.questions.measure.strange import Stranger
+        from kvplan.questions.validate.devices import import_torch
 
-        subject = subject_of(asked.file, asked.name, asked.config)
-        subject.torch.set_num_threads(1)  # small tensors: more threads would wait for each other
-        return Answered(seen=observe(subject, asked.seconds))
+        stranger = Stranger(asked.file, asked.name)
+        import_torch().set_num_threads(1)  # small tensors: more threads would wait for each other
+        return Answered(seen=observe_class(stranger, asked.config, asked.seconds))
     except KvplanError as problem:
         return Answered(problem=str(problem), hint=problem.hint, missing=isinstance(problem, EnvironmentMissing))
     except MemoryError:

@@ -86,6 +86,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     runs: tuple[Compared, ...]
     remarks: tuple[str, ...]
     seconds: float
+    depths: tuple[int, ...] = ()  # layers of the stacks that were run, where these are fewer than the model has
 
     def __repr__(self) -> str:
         said = "every byte as described" if self.passed else "not described"
@@ -119,7 +120,7 @@ class Measured(Struct, frozen=True, kw_only=True):
             "tensors": [line.to_dict() for line in self.lines],
             "beside": [line.to_dict() for line in self.beside],
             "unexplained": [one.to_dict() for one in self.unexplained],
-            "runs": [run.to_dict() for run in self.runs], "remarks": list(self.remarks),
+            "runs": [run.to_dict() for run in self.runs], "remarks": list(self.remarks), "run_layers": list(self.depths),
         }  # fmt: skip
 
 
@@ -151,7 +152,14 @@ def measured(seen: Observation, name: str = "") -> Measured:
         runs=tuple(_compared(model, kept, number, point) for number, point in enumerate(seen.points)),
         remarks=seen.remarks,
         seconds=seen.seconds,
+        depths=seen.depths,
     )
+
+
+def stacks_in_words(depths: Sequence[int], layers: int) -> str:
+    """Which stacks stand for all layers."""
+    *learned, last = depths
+    return f"{layers:,} layers from {' and '.join(map(str, learned))} of them; what {last} keep was predicted first"
 
 
 def _notes(seen: Observation, beside: Sequence[Series]) -> Iterator[str]:
@@ -160,6 +168,8 @@ def _notes(seen: Observation, beside: Sequence[Series]) -> Iterator[str]:
     by = facts.library or f"torch {facts.torch}"
     longest = max(point.seq_len for point in seen.points)
     yield f"measured: {facts.source or facts.name} with {by} on {facts.device}, up to {longest:,} tokens, after a decode step"
+    if seen.depths:
+        yield stacks_in_words(seen.depths, facts.layers or 0)
     yield from (remark for remark in seen.remarks if remark.startswith("its config names"))
     if beside:
         most = sum(max(one.bytes) for one in beside)

@@ -1,7 +1,7 @@
 """Which runs are made: lengths and batch sizes to fit, more where two laws would part, and some that only check."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -28,6 +28,17 @@ _SMALL: Final = 2**24
 _SCORES: Final = 2**25
 
 
+class Clock:
+    """Seconds of work since it was made: processor time, or half of what passed where that is more (a busy machine)."""
+
+    def __init__(self) -> None:
+        self._work, self._wall = time.process_time(), time.monotonic()
+
+    def __call__(self) -> float:
+        """Seconds so far."""
+        return max(time.process_time() - self._work, (time.monotonic() - self._wall) / 2)
+
+
 def observe(subject: Subject, seconds: float = 60.0) -> Observation:
     """Run a model at lengths and batch sizes: with numbers where that is cheap, else on torch's meta device.
 
@@ -38,8 +49,7 @@ def observe(subject: Subject, seconds: float = 60.0) -> Observation:
     Raises:
         NotMeasured: the code fails at the shortest length, or nothing lives on.
     """
-    start = time.process_time()
-    runs = _Runs(subject, start + seconds)
+    runs = _Runs(subject, seconds)
     runs.lengths()
     runs.batches()
     runs.parted()
@@ -48,15 +58,27 @@ def observe(subject: Subject, seconds: float = 60.0) -> Observation:
         facts=replace(runs.facts, device=" and ".join(sorted(runs.devices))),
         points=tuple(runs.points),
         remarks=tuple(runs.remarks),
-        seconds=time.process_time() - start,
+        seconds=runs.clock(),
     )
+
+
+def run_again(subject: Subject, points: Sequence[Point]) -> list[Point]:
+    """The same runs of another model.
+
+    Raises:
+        NotMeasured: the code fails.
+    """
+    runs = _Runs(subject, 0.0)
+    for point in points:
+        runs.add(point.seq_len, point.batch_size, encoder=point.encoder_len, prompt=point.prompt_len, check=point.check)
+    return runs.points
 
 
 class _Runs:
     """The runs so far."""
 
-    def __init__(self, subject: Subject, deadline: float) -> None:
-        self.near, self.deadline = subject, deadline
+    def __init__(self, subject: Subject, seconds: float) -> None:
+        self.near, self.deadline, self.clock = subject, seconds, Clock()
         self.facts: Facts = subject.facts()
         self.points: list[Point] = []
         self.remarks: list[str] = []
@@ -96,13 +118,13 @@ class _Runs:
         Where a longer prompt takes no longer (nothing is computed on the meta device), the longest comes first.
         """
         wanted, most = _longest(self.facts)
-        end = time.process_time() + _SHARE * (self.deadline - time.process_time())
+        end = self.clock() + _SHARE * (self.deadline - self.clock())
         waiting = list(_ladder(wanted, most))
         took: list[float] = []
         while waiting:
             flat = len(took) >= len(_FIRST) and took[-1] < 2 * min(took) and waiting[0] > self.most
             length = waiting.pop(-1 if flat else 0)
-            left = end - time.process_time()
+            left = end - self.clock()
             if len(self.points) > len(_FIRST) and (left < 0 or (1 if flat else 4) * self.took > left):
                 self.remarks.append(f"no longer than {self.reached:,} tokens, for want of time")
                 break
@@ -145,7 +167,7 @@ class _Runs:
             taken = [point.seq_len for point in self.points]
             lengths = (parting(series.laws, taken, most) for series in together(self.points, self.facts))
             found = next((length for length in lengths if length is not None), None)
-            if found is None or time.process_time() > self.deadline:
+            if found is None or self.clock() > self.deadline:
                 return
             self.add(found)
 
@@ -165,7 +187,7 @@ class _Runs:
         """One run; all but the last token at once unless a `prompt` is given."""
         if len(self.points) >= MOST_POINTS:
             return
-        start = time.process_time()
+        start = self.clock()
         subject = self.near if seq_len <= self.most else self.far()
         made, self._first = self._first, None
         try:
@@ -179,7 +201,7 @@ class _Runs:
             raise failed(problem, self.facts, f"on {seq_len:,} tokens") from problem
         self.points.append(found)
         self.devices.add(str(subject.device))
-        self.took = time.process_time() - start
+        self.took = self.clock() - start
 
 
 def failed(problem: Exception, facts: Facts, what: str) -> NotMeasured:

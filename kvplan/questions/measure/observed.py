@@ -59,7 +59,6 @@ class Facts(Struct, frozen=True, kw_only=True):
     torch: Word = ""
     device: Word = "meta"
     layers: Annotated[int, Meta(ge=1, le=2**24)] | None = None
-    built_layers: Annotated[int, Meta(ge=1, le=2**24)] | None = None  # where fewer than `layers` were run
     attention_heads: Annotated[int, Meta(ge=1, le=2**20)] | None = None
     max_tokens: Annotated[int, Meta(ge=1, le=2**40)] | None = None
     encoder: bool = False
@@ -67,9 +66,14 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 class Observation(Struct, frozen=True, kw_only=True):
-    """All runs of one model, and what a reader must know of them."""
+    """All runs of one model, and what a reader must know of them.
+
+    `depths` are layers of the stacks that were run where these were fewer than the model has: `points` are then those of the
+    first, written as runs of all layers; the last was predicted.
+    """
 
     facts: Facts
     points: Annotated[tuple[Point, ...], Meta(min_length=1, max_length=MOST_POINTS)]
     remarks: Annotated[tuple[Annotated[str, Meta(max_length=400)], ...], Meta(max_length=40)] = ()
     seconds: Annotated[float, Meta(ge=0, le=10**6)] = 0.0
+    depths: Annotated[tuple[Annotated[int, Meta(ge=1, le=2**24)], ...], Meta(max_length=3)] = ()

@@ -3,13 +3,14 @@
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from kvplan.errors import nearest
+from kvplan.questions.measure.depth import LAYERS
 from kvplan.questions.measure.observe import line_in
 from kvplan.questions.measure.observed import NotMeasured
 from kvplan.questions.measure.subjects import Subject, is_library, words_of
@@ -33,46 +34,96 @@ class Keys(dict[str, Any]):
             raise AttributeError(f"the config has no key `{name}`") from None
 
 
+class Stranger:
+    """A class of somebody's file, which may be built from more than one config."""
+
+    def __init__(self, file: str, name: str) -> None:
+        """Load the file: its code runs.
+
+        Raises:
+            NotMeasured: no such class, or its code fails: one sentence with the line.
+        """
+        self.file, self.name = file, name
+        self.kind = _class(file, name)
+        self.library = is_library(self.kind)
+        self.source = f"{Path(file).name}:{name}"
+
+    def built(self, config: Mapping[str, Any], device: str) -> Any:
+        """The module, its weights on a device; whatever its code raises."""
+        with import_torch().device(device):
+            return (_library_class if self.library else _module_class)(self.kind, config)
+
+    def subject(self, config: Mapping[str, Any]) -> Subject:
+        """The class, built from a config.
+
+        Raises:
+            NotMeasured: its code fails: one sentence with the line.
+        """
+        small: Any = None
+        first: Exception | None = None
+        for device in ("meta", "cpu"):
+            try:
+                built = self.built(config, device)
+            except MemoryError:
+                raise
+            except Exception as problem:  # whatever the code raises is its answer
+                first = first or problem
+                continue
+            small = built
+            if device == "cpu" or sum(weight.numel() for weight in built.parameters()) > _SMALL:
+                break
+        if small is None:
+            raise not_built(first, self.file, self.name)
+
+        def subject(network: Any) -> Subject:
+            return Subject(network, config=None if self.library else config, source=self.source)
+
+        found = subject(small)
+        found.with_numbers = lambda: subject(self.built(config, "cpu"))
+        return found
+
+    def section(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What the class makes of the part of a config that has the layers, and where in the config that part is.
+
+        Raises:
+            Exception: whatever the code of a config class raises.
+        """
+        if not self.library:
+            inner = [key for key, value in config.items() if isinstance(value, Mapping) and any(n in value for n in LAYERS)]
+            if any(name in config for name in LAYERS) or len(inner) != 1:
+                return dict(config), ()
+            return dict(config[inner[0]]), (inner[0],)
+        made = self.kind.config_class.from_dict(_kept(config))
+        held = made.get_text_config(decoder=True)
+        where = () if held is made else tuple(key for key, value in vars(made).items() if value is held)[:1]
+        given: Any = config
+        for step in where:
+            given = given.get(step, {})
+        return {**held.to_dict(), **given}, where
+
+    def sources(self) -> Iterator[tuple[str, str]]:
+        """(name, text) of each file beside the class that was loaded."""
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if _PACKAGE in name and file and Path(file).parent == Path(self.file).parent:
+                yield Path(file).name, Path(file).read_text(encoding="utf-8", errors="replace")
+
+
 def subject_of(file: str, name: str, config: Mapping[str, Any]) -> Subject:
     """The class `name` of `file`, built from a config.
 
     Raises:
         NotMeasured: no such class, or its code fails: one sentence with the line.
     """
-    kind = _class(file, name)
-    source = f"{Path(file).name}:{name}"
-    build = _library_class if is_library(kind) else _module_class
-    torch = import_torch()
-    small: Any = None
-    first: Exception | None = None
-    for device in ("meta", "cpu"):
-        try:
-            with torch.device(device):
-                built = build(kind, config)
-        except MemoryError:
-            raise
-        except Exception as problem:  # whatever the code raises is its answer
-            first = first or problem
-            continue
-        small = built
-        if device == "cpu" or sum(weight.numel() for weight in built.parameters()) > _SMALL:
-            break
-    if small is None:
-        raise _not_built(first, file, name)
-
-    def subject(network: Any) -> Subject:
-        return Subject(network, config=None if is_library(kind) else config, source=source)
-
-    def with_numbers() -> Subject:
-        with torch.device("cpu"):
-            return subject(build(kind, config))
-
-    found = subject(small)
-    found.with_numbers = with_numbers
-    return found
+    return Stranger(file, name).subject(config)
 
 
-def _not_built(problem: Exception | None, file: str, name: str) -> NotMeasured:
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in _DROPPED}
+
+
+def not_built(problem: Exception | None, file: str, name: str) -> NotMeasured:
+    """The error for a class that does not build, with the line."""
     told = problem or ValueError("nothing")
     where = line_in(told, file) or Path(file).name
     return NotMeasured(f"{where}: {name} does not build: {words_of(told)}", hint="mend the code, or another config")
@@ -131,7 +182,7 @@ def _library_class(kind: Any, config: Mapping[str, Any]) -> Any:
     torch = import_torch()
     if kind.config_class is None:
         raise TypeError(f"{kind.__name__}.config_class is not set")
-    values = {key: value for key, value in config.items() if key not in _DROPPED}
+    values = _kept(config)
     made = kind.config_class.from_dict(values)
     said = values.get("dtype") or values.get("torch_dtype") or "bfloat16"
     dtype = getattr(torch, str(said).removeprefix("torch."), None)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kvplan.domain.workload import Workload
 from kvplan.engines.transformers.engine import Transformers
+from kvplan.questions.measure.depth import LAYERS
 from kvplan.questions.measure.observed import Facts, NotMeasured, Point
 from kvplan.questions.measure.tensors import Mark, as_held, inside, marks, on_modules
 from kvplan.questions.validate.against_transformers import cache_argument, encoder_width, make_cache
@@ -20,9 +21,6 @@ from kvplan.questions.validate.devices import import_torch
 
 #: What `forward` of a module may call the cache that it takes.
 _PASTS: Final = ("past", "past_key_values", "cache", "past_kv", "kv_cache", "caches", "state", "states", "memory", "mems")
-_LAYERS: Final = (
-    "num_decoder_layers", "decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers", "layers", "depth",
-)  # fmt: skip
 _HEADS: Final = ("decoder_attention_heads", "num_attention_heads", "n_head", "n_heads", "num_heads", "heads")
 _LONGEST: Final = ("max_position_embeddings", "n_positions", "max_seq_len", "block_size", "context_length")
 _MOST_NUMBERS: Final = 2000
@@ -95,7 +93,7 @@ class Subject:
             library=library,
             torch=str(self.torch.__version__),
             device=str(self.device),
-            layers=_first(numbers, _LAYERS),
+            layers=_first(numbers, LAYERS),
             attention_heads=_first(numbers, _HEADS),
             max_tokens=_first(numbers, _LONGEST),
             encoder=self.library and bool(self.network.config.is_encoder_decoder),

@@ -8,7 +8,7 @@ from msgspec import Struct
 from kvplan.domain.tables import Column, Table
 from kvplan.domain.words import layer_list, layer_range
 from kvplan.loading.yaml_spec.write import dump_spec
-from kvplan.questions.measure.measured import Line, Measured
+from kvplan.questions.measure.measured import Line, Measured, stacks_in_words
 from kvplan.report.blocks import Block, Rows, Text, Verdict, View
 
 #: The columns of the CSV: one row a tensor with its law.
@@ -62,7 +62,8 @@ class MeasureAnswer(Struct, frozen=True):
 def laws_table(m: Measured) -> Table:
     """One row a tensor of equal layers."""
     longest = max(run.seq_len for run in m.runs)
-    notes = [*m.remarks, *_beside(m)]
+    stacks = [stacks_in_words(m.depths, len(m.model.layers))] if m.depths else []
+    notes = [*stacks, *m.remarks, *_beside(m)]
     return Table(
         title=f"{m.model.name} · {m.facts.library or f'torch {m.facts.torch}'} · one sequence of {longest:,} tokens",
         columns=_COLUMNS,

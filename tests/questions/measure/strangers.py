@@ -98,9 +98,20 @@ ROWS: dict[str, Row] = {
 _NAME = ("zorb", "Zorb")
 
 
+#: Types that are measured with eight times the layers, of which a few are run.
+DEEP = (
+    "llama", "gpt2", "mistral", "gpt_oss", "deepseek_v3", "deepseek_v32", "mamba", "qwen3_next", "lfm2",
+    "recurrent_gemma", "bart",
+)  # fmt: skip
+
+
 def config_of(model_type: str) -> dict[str, Any]:
     """The config under the type's real name, as kvplan reads it."""
-    return {"model_type": model_type, **COMMON, **ROWS[model_type].config}
+    config = {"model_type": model_type, **COMMON, **ROWS[model_type].config}
+    for key in ("num_hidden_layers", "n_layer", "decoder_layers", "layer_types") if model_type in DEEP else ():
+        if key in config:
+            config[key] = config[key] * 8
+    return config
 
 
 def stranger(folder: Path, model_type: str) -> tuple[Path, str]:

@@ -20,8 +20,8 @@ from kvplan.domain.model import Chunk, Cross, Index, Latent, Memory, Softmax, Wi
 from kvplan.loading.yaml_spec.read import parse_spec
 from kvplan.loading.yaml_spec.write import dump_spec
 from kvplan.questions.measure.measured import Measured, measured
-from kvplan.questions.measure.observe import observe
-from kvplan.questions.measure.strange import subject_of
+from kvplan.questions.measure.stack import observe_class
+from kvplan.questions.measure.strange import Stranger
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
 #: Lengths that no run had, shorter and longer than every window.
@@ -55,7 +55,7 @@ def nothing_stays() -> Iterator[None]:
 def found(folder: Path, model_type: str) -> Measured:
     file, name = strangers.stranger(folder, model_type)
     config = {**strangers.config_of(model_type), "model_type": "zorb", "architectures": [name]}
-    return measured(observe(subject_of(str(file), name, config), seconds=120))
+    return measured(observe_class(Stranger(str(file), name), config, seconds=600))
 
 
 def total(model: object, tokens: int, engine: str, encoder: int) -> int:
@@ -74,6 +74,8 @@ def test_a_stranger_is_measured_as_its_own_row_says(model_type: str, tmp_path: P
     seen = found(tmp_path, model_type)
     assert seen.passed, seen.failure()
     assert {run.seq_len for run in seen.runs}.isdisjoint(LENGTHS)
+    assert len(seen.depths) == (3 if model_type in strangers.DEEP else 0), seen.remarks
+    assert not seen.depths or max(seen.depths) < len(seen.model.layers)
     again = parse_spec(dump_spec(seen.model).encode(), "zorb.yaml")
     encoder = ENCODER if seen.facts.encoder else 0
     own = [total(strangers.config_of(model_type), tokens, "transformers", encoder) for tokens in LENGTHS]
