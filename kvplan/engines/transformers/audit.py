@@ -8,12 +8,14 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from kvplan.domain.allocation import Allocation, NotPredicted
+from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import MAX_LAYERS, Model
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel import media_cases
 from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.engine import footprint
-from kvplan.engines.transformers import media
+from kvplan.engines.kernel.verdicts import Banded
+from kvplan.engines.transformers import ledger, media
 from kvplan.engines.transformers.engine import Transformers
 from kvplan.engines.transformers.models import positions_of_a_tile
 from kvplan.limits import AUDIT_RANGES
@@ -30,6 +32,9 @@ _CACHES: Final = {
 #: whatever these records ask for, their `cache_class` is the DynamicCache that the class makes (`generate()` passes it on).
 _TAKES_NO_CACHE: Final = frozenset({"blip", "blip-2", "evolla", "instructblip", "instructblipvideo", "vibevoice"})
 _OPTIONS: Final = ("backend", "nbits", "axis_key", "axis_value", "q_group_size", "residual_length")
+_DEVICE_FACTS: Final = ("weights_bytes", "cache_storage_bytes", "freed_by_cache", "prefill_peak_over_weights")
+#: States that a layer keeps in a list, which the recorder on a GPU did not walk.
+_IN_LISTS: Final = ("conv_states.", "recurrent_states.")
 #: Names of tensors that hang on modules or on the cache itself, not on one of its layers.
 _OUTSIDE: Final = frozenset(
     {"linear_cache", "conv1d_state", "recurrent_states", *"01234", "rnn_state.0", "rnn_state.1", "rnn_state.2"}
@@ -40,6 +45,8 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The totals, and the bytes of each layer where the record places them; or what images and clips cost."""
     if media_cases.is_media(case):
         return media_cases.recorded(expected)
+    if _on_device(case):
+        return {name: expected[name] for name in _DEVICE_FACTS if name in expected}
     facts: dict[str, Any] = {
         name: expected[name] for name in ("total_bytes", "storage_bytes", "bookkeeping_bytes") if name in expected
     }
@@ -78,7 +85,7 @@ def _entries(expected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """Whether the record lists some tensors without a layer: which facts are asked for, never their values."""
-    if media_cases.is_media(case):
+    if media_cases.is_media(case) or _on_device(case):
         return {}
     return {"outside": any(entry["layers"][0] is None for entry in _entries(expected))}
 
@@ -87,6 +94,8 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> Mapping[str, An
     """The facts of the `transformers` engine at the record's release, after all tokens and after the prompt."""
     if media_cases.is_media(case):
         return media.predict(case, read)
+    if _on_device(case):
+        return _predict_on_device(case, read)
     model = read(case.config, "")
     prompt, tokens = case.count("prefill", minimum=1), case.count("seq_len", minimum=1)
     batch_size, encoder_len = case.count("batch", minimum=1), _encoder_len(case, model)
@@ -104,12 +113,44 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> Mapping[str, An
 
 
 def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
-    """What a record holds: the layers as the library keeps them, on the CPU; one of images alone holds none."""
+    """What a record holds: the layers as the library keeps them, on any device; one of images alone holds none."""
     if media_cases.is_media(case):
         return None
     prompt = case.count("prefill", minimum=1)
     on = Transformers.made({**_options(case), "prompt_len": prompt}, case.engine_version or None).on(read(case.config, ""))
     return Covered(model=on.read, stored=on.stored, release=on.engine.release)
+
+
+def _on_device(case: Case) -> bool:
+    """Whether PyTorch's allocator was asked on a GPU, instead of the cache's tensors on a CPU."""
+    return "workspace_bytes_taken" in case.workload
+
+
+def _predict_on_device(case: Case, read: Read) -> Mapping[str, Any]:
+    """What the allocator counts of a model, of its cache after a prompt, and of the prompt's pass.
+
+    Workspaces of the libraries, which earlier models of the same process left or this one takes, are the record's to say.
+    """
+    model, tensors = read(case.config, ""), read.described(case.config)
+    prompt, batch_size = case.count("prefill", minimum=1), case.count("batch", minimum=1)
+    on = Transformers.made({**_options(case), "prompt_len": prompt}, case.engine_version or None).on(model)
+    workload = Workload(batch_size=batch_size, seq_len=prompt)
+    cache = footprint(on, workload)
+    item = lookup(str(case.options.get("dtype", on.kv_dtype))).block_bytes
+    attention = case.options.get("attn_implementation")
+    if attention == "unknown":
+        attention = case.options.get("attn_implementation_default")
+    peak = on.prompt_pass(
+        tensors, workload, item, attention=str(attention or ""), logits=case.option("logits_to_keep", default=1)
+    )
+    taken = case.count("workspace_bytes_taken", default=0)
+    return {
+        "weights_bytes": ledger.weights(tensors, item) + case.count("workspace_bytes_held_before", default=0),
+        "cache_storage_bytes": sum(b.padded_bytes for b in cache.buffers if not b.name.startswith(_IN_LISTS))
+        + cache.bookkeeping_bytes,
+        "freed_by_cache": ledger.blocks(cache),
+        "prefill_peak_over_weights": Banded(best=peak.bytes + taken, low=peak.low + taken, high=peak.high + taken),
+    }
 
 
 def _layer_bytes(answer: Allocation, *, outside: bool) -> list[int]:

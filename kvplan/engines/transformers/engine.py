@@ -15,11 +15,13 @@ from typing import Any, ClassVar, Final
 
 from msgspec.structs import replace
 
+from kvplan.domain.described import Described
 from kvplan.domain.dtypes import lookup
+from kvplan.domain.ledger import Line
 from kvplan.domain.model import Chunk, Compressed, Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax, Window
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
-from kvplan.engines.kernel.engine import Engine, Prepared, Serving
+from kvplan.engines.kernel.engine import Engine, Prepared, Serving, footprint
 from kvplan.engines.kernel.tensors import At, Count, Piece
 from kvplan.engines.kernel.typed import weights_flag
 from kvplan.engines.transformers.about import ABOUT
@@ -270,6 +272,32 @@ class TransformersOn(Prepared):
         from kvplan.engines.transformers.notes import departures
 
         return (*super().notes(workload), *departures(self.model, self.engine.release))
+
+    def prompt_pass(self, tensors: Described, at: Workload, item: int, *, attention: str = "", logits: int = 1) -> Line:
+        """The most bytes over the weights while `at` goes through at once, its cache included: a band where it is no point.
+
+        Args:
+            tensors: the model's.
+            at: sequences, and tokens of each.
+            item: bytes of an element of the model's dtype.
+            attention: `attn_implementation`; empty: what the class picks.
+            logits: rows of each sequence that the head sees (`logits_to_keep`; `generate()` keeps one).
+        """
+        from kvplan.engines.transformers import ledger, peaks
+
+        told = Transformers(replace(self.engine.options, prompt_len=at.seq_len), self.engine.version).on(self.model)
+        cache = footprint(told, at)
+        crosses = any(isinstance(memory, Cross) for layer in self.model.layers for memory in layer.memories)
+        eager = attention == "eager" if attention else tensors.text_type in peaks.EAGER
+        asked = ledger.Pass(
+            batch=at.batch_size,
+            tokens=at.seq_len,
+            cache=ledger.blocks(cache),
+            last=ledger.last_layer(cache),
+            eager=eager,
+            logits=logits if logits and not crosses else at.seq_len,
+        )
+        return ledger.prefill_peak(tensors, item, asked, self.engine.release)
 
     def moment(self, at: At[Count]) -> Moment[Count]:
         """What the cache has seen, beams included."""

@@ -30,6 +30,10 @@ EXTRA_LEN: Final[Quirk[int]] = quirk(
     ((4, 49), 0, "generation/utils.py: max_cache_length = max_length - 1"),
     says="tokens that a static cache has beyond what generate asks for",
 )
+SCAN_IN_FULL: Final[Quirk[bool]] = quirk(
+    ((4, 36), True, "modeling_falcon_h1.py: torch_forward multiplies C and B of every pair of positions before it sums"),
+    ((5, 18), False, "modeling_falcon_h1.py: the same sum as a matrix product"),
+)
 HYBRID: Final[Quirk[str]] = quirk(
     ((4, 36), "alternating", "cache_utils.py: HybridCache, by (layer + 1) % sliding_window_pattern"),
     ((4, 53), "hybrid", "cache_utils.py: HybridCache, by layer_types; without them no layer slides"),
