@@ -15,6 +15,7 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.budget import given_memory, gpu_memory, not_lent
 from kvplan.domain.gpus import Gpu, counted
 from kvplan.domain.ledger import Line
+from kvplan.domain.media.asked import parse_media
 from kvplan.domain.model import Model
 from kvplan.domain.spread import Card
 from kvplan.domain.stored import StoredTensor
@@ -24,6 +25,8 @@ from kvplan.engines.kernel.about import Role
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
+from kvplan.loading.processor_files import processor_files
+from kvplan.questions.media import used_or_refused
 from kvplan.questions.placement.answer import Laid, answer
 from kvplan.report.notebook import displayed
 
@@ -114,6 +117,9 @@ def place(
     memory: Count | None = None,
     free: Count | Sequence[Count] | None = None,
     infer: bool = False,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     brief: bool = False,
     where: Mapping[Role, Any] | None = None,
     **options: Any,
@@ -132,6 +138,8 @@ def place(
         memory: bytes of each device.
         free: bytes that others leave, one value or one a device.
         infer: read an unknown architecture by shape.
+        images, video, audio: of each request, as `kvplan.fit` takes them: beside the text that `context` says, or within the
+            longest.
         brief: without other types of the cache and without changes.
         where: places in kvplan's words (`PLACES` of `engines/kernel/about.py`).
         options: any option of the engine by its own name.
@@ -155,17 +163,24 @@ def place(
     if twice is not None:
         raise OptionError(f"`{twice}` is given twice", hint="as a flag or with «set», not both")
     cards = cards_of(gpu, about(chosen).makers, gpus=gpus, memory=memory, free=free)
-    return laid(
+    media = parse_media(images, video, audio)
+    use = used_or_refused(loaded, media, chosen, {**options, **own}, processor_files(model)) if media else None
+    text = None if context is None else count(with_longest(written(context, 400), [loaded], "«context»"), "«context»")
+    found = laid(
         loaded,
         known_weights(model, loaded, weights, weights_dtype),
         weights_dtype,
         cards,
         chosen,
         {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options, **own},
-        context=None if context is None else count(with_longest(written(context, 400), [loaded], "«context»"), "«context»"),
+        context=text if text is None or use is None else text + use.tokens,
         requests=1 if batch_size is None else count(batch_size, "«batch_size»"),
         brief=brief,
     )
+    if use is None or isinstance(found, NotPredicted):
+        return found
+    beside = f"beside {text:,} tokens of text" if text is not None else "within these tokens"
+    return replace(found, notes=(f"in each request {use.words}, {beside}", *use.notes, *found.notes))
 
 
 def usual_engine(model: Source, loaded: Model, gpu: str) -> str:

@@ -45,6 +45,7 @@ def estimate(
     from kvplan.domain.allocation import NotPredicted
     from kvplan.domain.media.asked import parse_media
     from kvplan.domain.workload import AUTO
+    from kvplan.engines import about
     from kvplan.loading import load
     from kvplan.loading.processor_files import processor_files
     from kvplan.questions.estimate import plan_media, usual_workload
@@ -60,10 +61,18 @@ def estimate(
         model_draft=model_draft,
         mmproj=mmproj,
     )
+    media = parse_media(images, video, audio)
+    beside = where.pop("projector", None) if gpu is None and media else None  # decides what images are
+    role = about(engine).roles.get("projector")
+    if beside is not None and role is None:
+        raise OptionError(f"«mmproj»: {engine} has no projector of its own", hint="leave it out, or -e llama.cpp")
+    if beside is not None:
+        chosen[str(role)] = beside
     if gpu is None and (where or free or weights_dtype):
         raise OptionError("where things lie needs cards: «gpu NAME»", hint="such as «gpu rtx-4090:2»")
     if gpu is not None:
-        told = {"free": free, "weights_dtype": weights_dtype, "infer": infer, "where": where, **chosen}
+        seen = {"images": images, "video": video, "audio": audio}
+        told = {"free": free, "weights_dtype": weights_dtype, "infer": infer, "where": where, **seen, **chosen}
         _by_device(models, gpu, engine, seq_len, batch_size, told, (fmt, output, unit))
         return
     loaded = [load(name, infer=infer) for name in models]
@@ -73,7 +82,6 @@ def estimate(
         lengths = str(usual.seq_len) if usual is not None and seq_len == AUTO else seq_len
         sizes = str(usual.batch_size) if usual is not None and batch_size == AUTO else batch_size
         asked.append((model, o.workloads(lengths, sizes, encoder_len, model)))
-    media = parse_media(images, video, audio)
     answers = [
         plan_media(model, workload, media, engine, files=processor_files(name) if media else None, **chosen)
         for name, (model, workloads) in zip(models, asked, strict=True)

@@ -180,7 +180,8 @@ def fit(
     }
     plain = not any((target, average, mix, max_seqs, tensor_parallel, data_parallel, expert_parallel, emit, *below.values()))
     one_person = context is None and batch_size is None
-    laid = (gpu, context, batch_size, {**shared, "where": where}, (fmt, output, unit))
+    seen = {"images": images, "video": video, "audio": audio}
+    laid = (gpu, context, batch_size, {**shared, **seen, "where": where}, (fmt, output, unit))
     if where or (plain and _asks_for_places(models, gpu, engine, options, one_person=one_person)):
         _places(models, *laid)
         return

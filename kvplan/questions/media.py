@@ -72,7 +72,8 @@ def used_by(engine: Engine, model: Model, media: Media, files: Mapping[str, Any]
     """As `used`, of an engine that is at hand."""
     from kvplan.engines.kernel.media import as_processed
 
-    processor = _processor(model, media, files)
+    file = getattr(engine.options, engine.about.roles.get("projector", ""), None)
+    processor = _processor(model, media, files, file.name if file is not None else "")
     count: Used = located(engine.about.media) if engine.about.media else as_processed
     try:
         found = count(engine, model, processor, media)
@@ -96,10 +97,14 @@ def costed(processor: "Processor", media: Media, name: str) -> Cost:
         raise ConfigError(f"{name}: its preprocessor's numbers make no tiling of {media}") from problem
 
 
-def _processor(model: Model, media: Media, files: Mapping[str, Any] | None) -> "Processor":
+def _processor(model: Model, media: Media, files: Mapping[str, Any] | None, beside: str) -> "Processor":
+    """The model's own; where a projector's file stands `beside` it, none is needed."""
     from kvplan.architectures.media import processor_of
+    from kvplan.domain.media.processor import Processor
 
     found = processor_of(model, files)
+    if beside and found is None:
+        return Processor(family=model.model_type, source=beside)
     parts: tuple[tuple[Kind, int], ...] = (
         ("image", len(media.images)),
         ("video", len(media.videos)),
@@ -111,7 +116,7 @@ def _processor(model: Model, media: Media, files: Mapping[str, Any] | None) -> "
         if model.gguf:
             raise Refused(
                 f"{model.name} is the GGUF file of a text part: its projector is another file, which is not read",
-                see="name the model as the catalogue or the hub does, with -e llama.cpp",
+                see="--mmproj FILE names it (llama.cpp), or name the model as the catalogue or the hub does",
             )
         if sees_or_hears(model):
             raise Refused(

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,6 +190,79 @@ def test_what_a_model_does_not_take_or_was_not_read_is_said(run: Run, tmp_path: 
     assert (code, "absolute aspect ratio must be smaller than 200, got 3000.0" in " ".join(out.split())) == (1, True)
     assert run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--images", "1x1x3000")[0] == 2
     assert "«" not in run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--mix", "100% 4k", "--images", "1x8x8")[2]
+
+
+def projector(path: Path, **keys: str | int | bool | list[int]) -> str:
+    """A projector's GGUF file without tensors; `_` in a name of `vision_…` stands for a dot."""
+
+    def text(said: str) -> bytes:
+        return struct.pack("<Q", len(said)) + said.encode()
+
+    def value(said: str | int | bool | list[int]) -> bytes:
+        if isinstance(said, str):
+            return struct.pack("<I", 8) + text(said)
+        if isinstance(said, bool):
+            return struct.pack("<I?", 7, said)
+        if isinstance(said, int):
+            return struct.pack("<II", 4, said)
+        return struct.pack("<IIQ", 9, 5, len(said)) + struct.pack(f"<{len(said)}i", *said)
+
+    named = {"general.architecture": "clip", **{f"clip.{key.replace('__', '.')}": said for key, said in keys.items()}}
+    body = b"".join(text(key) + value(said) for key, said in named.items())
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(named)) + body)
+    return str(path)
+
+
+def test_a_projectors_file_says_what_an_image_is_in_llama_cpp(run: Run, tmp_path: Path) -> None:
+    """The same counts as by the model's type, and other ones where the file has other numbers."""
+    files = {
+        "qwen2.5-vl-7b": {"projector_type": "qwen2.5vl_merger", "vision__patch_size": 14, "vision__spatial_merge_size": 2},
+        "gemma-3-4b": {"projector_type": "gemma3", "vision__image_size": 896, "vision__patch_size": 14},
+        "llava-1.5-7b": {"vision__projector_type": "mlp", "vision__image_size": 336, "vision__patch_size": 14},
+        "lfm2.5-vl-1.6b": {"projector_type": "lfm2", "vision__patch_size": 16, "vision__projector__scale_factor": 2},
+    }
+    for name, keys in files.items():
+        file = projector(tmp_path / f"{name}.gguf", **keys)
+        by_type = used(load(name), parse_media(PICTURE), "llama.cpp").tokens
+        _, out, _ = run("estimate", name, "-e", "llama.cpp", "-s", "1k", "--images", PICTURE, "--mmproj", file, "-f", "json")
+        media = json.loads(out)["estimates"][0]["media"]
+        assert media["tokens"] == by_type, name
+        assert f"by the numbers of {name}.gguf" in media["notes"]
+    wide = projector(
+        tmp_path / "wide.gguf",
+        projector_type="mlp",
+        vision__image_size=336,
+        vision__patch_size=14,
+        vision__image_grid_pinpoints=[336, 672, 672, 336, 672, 672],
+    )
+    out = run("estimate", "llava-1.5-7b", "-e", "llama.cpp", "--images", PICTURE, "--mmproj", wide)[1]
+    assert "2,880 placeholders" in out or "2,880" in out  # five views of 576: LLaVA 1.6
+    # a projector of a type that the model's own row does not know, and a language model that is a GGUF file
+    asked = ("fit", "llama-3.1-8b", "--gpu", "h100", "-e", "llama.cpp", "--context", "8k", "--images", "1x256x512")
+    assert "1 x 8,322 tokens" in " ".join(
+        run(*asked, "--mmproj", projector(tmp_path / "x.gguf", **files["lfm2.5-vl-1.6b"]))[1].split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "`clip.projector_type` is missing"),
+        ({"projector_type": "ultravox"}, "llama.cpp's projector `ultravox` was not read"),
+        ({"projector_type": "gemma3", "has_vision_encoder": False}, "has no vision encoder"),
+        ({"projector_type": "mlp", "vision__image_grid_pinpoints": [336]}, "an even number of elements, got 1"),
+        ({"projector_type": "gemma3", "vision__image_size": 0}, "must be a whole number from 1 to 65,536, got `0`"),
+        ({"projector_type": "mlp", "vision__image_grid_pinpoints": [336, -1]}, "must hold pairs of sides in pixels"),
+    ],
+)
+def test_a_projectors_file_that_says_nothing_is_refused(
+    keys: dict[str, str | int | bool | list[int]], said: str, run: Run, tmp_path: Path
+) -> None:
+    file = projector(tmp_path / "mmproj.gguf", **keys)
+    code, out, err = run("estimate", "gemma-3-4b", "-e", "llama.cpp", "--images", "1x8x8", "--mmproj", file)
+    assert code in {1, 2}
+    assert said in " ".join((out + err).split())
+    assert run("estimate", "gemma-3-4b", "-e", "vllm", "--images", "1x8x8", "--mmproj", file)[0] == 2
 
 
 def test_compare_and_sweep_count_media_in_each_engine(run: Run) -> None:

@@ -4,10 +4,13 @@ Source: llama.cpp 0c1e57098, `conversion/*.py` (`MmprojModel.set_gguf_parameters
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 from kvplan.domain.media import images, tiles
 from kvplan.domain.media.images import ImageRule
+from kvplan.domain.stored import SideFile
+from kvplan.errors import GgufError, Refused
 
 _QWEN3: Final = ("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
 #: Model type -> projector.
@@ -57,3 +60,60 @@ def hyperparameters(rule: ImageRule) -> dict[str, Any]:
             return {"image_size": rule.scale, "patch_size": rule.patch}
         case _:
             return {}
+
+
+#: What a projector file calls its type (`clip-impl.h: PROJECTOR_TYPE_NAMES`) -> the projector, where another name.
+_FILED: Final[Mapping[str, str]] = {
+    "resampler": "minicpmv",
+    "qwen2vl_merger": "qwen2vl",
+    "qwen2.5vl_merger": "qwen25vl",
+    "qwen2.5o": "qwen25vl",
+    "qwen3vl_merger": "qwen3vl",
+}
+#: Projectors whose merging is `clip.vision.spatial_merge_size`; that of the others is `clip.vision.projector.scale_factor`.
+_SPATIAL: Final = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "glm4v", "pixtral"})
+_VISION: Final = "clip.vision."
+#: `clip.hparams` -> key, where a file says it.
+_KEYS: Final[Mapping[str, str]] = {
+    "image_size": f"{_VISION}image_size",
+    "patch_size": f"{_VISION}patch_size",
+    "image_longest_edge": f"{_VISION}preproc_image_size",
+    "preproc_min_tiles": f"{_VISION}preproc_min_tiles",
+    "preproc_max_tiles": f"{_VISION}preproc_max_tiles",
+    "minicpmv_version": "clip.minicpmv_version",
+    "minicpmv_query_num": "clip.minicpmv_query_num",
+}
+#: A tensor of Pixtral files whose rows end in a break.
+_BREAK: Final = "v.token_embd.img_break"
+
+
+def of_file(file: SideFile) -> tuple[str, dict[str, Any]]:
+    """The projector of a file, and what `clip.hparams` holds of it (`clip.cpp:load_hparams`).
+
+    Raises:
+        GgufError: it is no projector's.
+        Refused: it has no vision encoder.
+    """
+    said = file.keys.get(f"{_VISION}projector_type") or file.keys.get("clip.projector_type")
+    if not isinstance(said, str) or not said:
+        raise GgufError(
+            f"{file.name}: `clip.projector_type` is missing", hint="is it a projector (mmproj-*.gguf), not the language model?"
+        )
+    if file.keys.get("clip.has_vision_encoder") is False:
+        raise Refused(f"{file.name} has no vision encoder: it is for audio", see="name the projector that is for images")
+    projector = _FILED.get(said, said)
+    found = {name: file.keys[key] for name, key in _KEYS.items() if key in file.keys}
+    merge = f"{_VISION}spatial_merge_size" if projector in _SPATIAL else f"{_VISION}projector.scale_factor"
+    if merge in file.keys:
+        found["n_merge"] = file.keys[merge]
+    sides = file.keys.get(f"{_VISION}image_grid_pinpoints")
+    if isinstance(sides, list | tuple) and sides:
+        if len(sides) % 2:
+            raise GgufError(
+                f"{file.name}: image_grid_pinpoints must have an even number of elements, got {len(sides)}",
+                hint="llama.cpp refuses it, too",
+            )
+        found["image_grid_pinpoints"] = [list(sides[i : i + 2]) for i in range(0, len(sides), 2)]
+    if projector == "pixtral":
+        found["image_break"] = any(tensor.name == _BREAK for tensor in file.tensors)
+    return projector, found
