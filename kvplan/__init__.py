@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvplan.api.lists import gpus as gpus
     from kvplan.api.lists import models as models
     from kvplan.api.measure import measure as measure
+    from kvplan.api.model import load as load
     from kvplan.api.page import page as page
     from kvplan.api.receipt import receipt as receipt
     from kvplan.api.replay import replay as replay
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from kvplan.errors import KvplanError as KvplanError
     from kvplan.errors import Mismatch as Mismatch
     from kvplan.errors import Refused as Refused
-    from kvplan.loading import load as load
     from kvplan.questions.check import Check as Check
     from kvplan.questions.committee.result import Committee as Committee
     from kvplan.questions.compare import Comparison as Comparison
@@ -95,7 +95,7 @@ _HOMES = {
     "explain": "api.explain",
     "fit": "api.fit",
     "gpus": "api.lists",
-    "load": "loading",
+    "load": "api.model",
     "measure": "api.measure",
     "models": "api.lists",
     "page": "api.page",

@@ -12,6 +12,9 @@ from kvplan.engines import about, command_readers, engine_name
 from kvplan.errors import OptionError, printable
 from kvplan.questions.fit.capacity import CapacityTable
 from kvplan.questions.oracle import Capacity, capacity_of
+from kvplan.report.notebook import displayed
+
+displayed(Capacity, "kvplan.report.answers.oracle:of_capacity", several=False)
 
 #: An engine's flags as they are typed, in one text or in words, or its options by name.
 Flags = str | Sequence[str] | Mapping[str, Any]

@@ -10,11 +10,12 @@ from kvplan.domain.variants import variant
 from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.loading.processor_files import processor_files
-from kvplan.questions.compare import Comparison, designs
+from kvplan.questions.compare import Comparison, Row, designs
 from kvplan.questions.compare import compare as compared
 from kvplan.report.notebook import displayed
 
 displayed(Comparison, "kvplan.report.answers.compare:CompareAnswer", several=False)
+displayed(Row, "kvplan.report.answers.compare:of_row", several=False)
 
 
 def compare(

@@ -6,6 +6,11 @@ from fnmatch import fnmatchcase
 from kvplan.domain.dtypes import DType
 from kvplan.domain.gpus import Gpu
 from kvplan.report.answers.models import Entry
+from kvplan.report.notebook import displayed
+
+displayed(Entry, "kvplan.report.answers.models:ModelsAnswer")
+displayed(Gpu, "kvplan.report.answers.lists:gpu_listing")
+displayed(DType, "kvplan.report.answers.lists:dtype_listing")
 
 
 def models(pattern: str = "") -> tuple[Entry, ...]:

@@ -97,6 +97,27 @@ def test_an_answer_is_short_hashable_and_a_dict_for_json(ask: Callable[[], Any])
     json.dumps(answer.to_dict(), allow_nan=False)
 
 
+def test_every_answer_shows_itself_in_a_notebook() -> None:
+    more = {
+        "one server": lambda: kvplan.capacity("llama-3.1-8b", "vllm", "h100"),
+        "a check": lambda: kvplan.check(text="vllm serve Qwen/Qwen3-8B", gpu="l4"),
+        "a diff": lambda: kvplan.diff("vllm@0.26", "vllm@0.33", ["jamba"]),
+        "a page": lambda: kvplan.page("gpt2", "rtx-4090", engine="ideal", kv_dtype="auto", seq_len="1k", batch_size="1"),
+        "a sweep": lambda: kvplan.sweep("gpt2", seq_len="1k"),
+        "a row without an answer": lambda: kvplan.compare("gpt2", kv_dtype="auto,q8_0", engine="vllm").rows[1],
+    }
+    wrong = []
+    for name, ask in {**ANSWERS, **more}.items():
+        if name in {"workload", "a buffer"}:  # what is asked, and a part of an answer
+            continue
+        shown = ask()._repr_html_()
+        framed = shown.startswith(('<div class="kvplan"><style>', "<iframe "))
+        says = "<table" in shown or "not predicted" in shown or "srcdoc" in shown
+        if not framed or not says or "<script" in shown:
+            wrong.append((name, shown[:200]))
+    assert not wrong
+
+
 def test_a_sweep_is_a_dict_of_columns() -> None:
     sweep = kvplan.sweep("gpt2", seq_len=["1k", numpy.int64(2048)], batch_size=numpy.array([1, 2]))
     columns = sweep.to_dict()["columns"]

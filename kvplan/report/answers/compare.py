@@ -12,6 +12,7 @@ from kvplan.engines import ABOUTS, about
 from kvplan.questions.compare import Comparison, Row
 from kvplan.report.answers.differences import engines_table, is_of_engines
 from kvplan.report.answers.engine_words import engine_words
+from kvplan.report.answers.estimate import EstimateAnswer
 from kvplan.report.blocks import Block, Rows, View
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ class CompareAnswer(Struct, frozen=True):
             name = f"cache-{w.batch_size}x{w.seq_len}" if self.more else "cache"
             found += comparison_figures(c, name, [*_baseline_note(c), *([f"evidence: {words}"] if words else []), *_refusals(c)])
         return found
+
+
+def of_row(row: Row) -> CompareAnswer | EstimateAnswer:
+    """What one row shows of itself."""
+    if not isinstance(row.answer, Allocation):
+        return EstimateAnswer([row.answer])
+    return CompareAnswer(Comparison(rows=(row,), workload=row.answer.workload, baseline=None))
 
 
 def compare_table(c: Comparison) -> Table:

@@ -7,9 +7,11 @@ from msgspec import Struct
 
 from kvplan import limits
 from kvplan.domain.allocation import Allocation
+from kvplan.domain.model import Model
 from kvplan.domain.tables import Column, Table
+from kvplan.domain.workload import Workload
 from kvplan.errors import OptionError
-from kvplan.questions.explain import Explanation
+from kvplan.questions.explain import Explanation, explain
 from kvplan.questions.explain.layer_map import Run
 from kvplan.questions.receipt import Receipt
 from kvplan.report.answers.engine_words import engine_words
@@ -54,6 +56,11 @@ class ExplainAnswer(Struct, frozen=True):
             beside = beside_table(self.card)
             yield from (ledger_table(self.card), *([beside] if beside is not None else []))
         yield from (table for table in (layer_table(e), formula_table(e), facts_table(e), sources_table(e)) if table.rows)
+
+
+def of_model(model: Model) -> ExplainAnswer:
+    """What a model shows of itself: what it keeps of one sequence of 8,192 tokens in theory."""
+    return ExplainAnswer(explain(model, Workload(seq_len=8192, batch_size=1)))
 
 
 def layer_table(e: Explanation) -> Table:

@@ -58,6 +58,9 @@ def text(answer: Answer, view: View) -> str:
 
 def cell(answer: Answer, view: View) -> str:
     """The answer's blocks for a notebook's cell, with their style."""
+    made: str | None = getattr(answer, "page", None)
+    if made is not None:  # a page with a script of its own: beside the notebook, not in it
+        return f'<iframe title="kvplan" sandbox="allow-scripts" width="100%" height="900" srcdoc="{escape(made)}"></iframe>'
     return f'<div class="kvplan"><style>{_STYLE}</style>\n{body(answer, view)}\n</div>'
 
 
@@ -83,6 +86,9 @@ def block_html(block: Block, view: View) -> str:
             return f"<p><strong>{escape(block.title)}.</strong> {escape(block.text)}</p>"
         case Command():
             return "".join((f"<pre>{_text(block.text)}</pre>", *(f"<p>{_text(line)}</p>" for line in block.needs)))
+        case Steps() if _printed(block):
+            first, *rest = (_text(line) for line in block.lines if isinstance(line, str))
+            return f"<p>{first}</p>\n<pre>" + "\n".join(line.removeprefix("  ") for line in rest) + "</pre>"
         case Steps():
             pairs = ((line, "") if isinstance(line, str) else line for line in block.lines)
             return _list("ol", [_text(words) + (f": <code>{_text(told)}</code>" if told else "") for words, told in pairs])
@@ -97,6 +103,12 @@ def block_html(block: Block, view: View) -> str:
             return "<section>\n" + "\n".join(block_html(inner, view) for inner in block.blocks) + "\n</section>"
         case _:
             assert_never(block)
+
+
+def _printed(steps: Steps) -> bool:
+    """Whether they are what a program prints, under a line that says so."""
+    words = [line for line in steps.lines if isinstance(line, str)]
+    return len(words) == len(steps.lines) > 1 and words[0].endswith(":") and all(line.startswith("  ") for line in words[1:])
 
 
 def _list(tag: str, items: list[str]) -> str:
