@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kvplan.api.check import check as check
     from kvplan.api.committee import committee as committee
     from kvplan.api.compare import compare as compare
+    from kvplan.api.conformance import conformance as conformance
+    from kvplan.api.conformance import conformance_cases as conformance_cases
     from kvplan.api.diff import diff as diff
     from kvplan.api.explain import explain as explain
     from kvplan.api.explain import try_explain as try_explain
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from kvplan.errors import KvplanError as KvplanError
     from kvplan.errors import Mismatch as Mismatch
     from kvplan.errors import Refused as Refused
+    from kvplan.questions.audit.conformance import Score as Score
     from kvplan.questions.check import Check as Check
     from kvplan.questions.committee.result import Committee as Committee
     from kvplan.questions.compare import Comparison as Comparison
@@ -82,6 +85,7 @@ _HOMES = {
     "Receipt": "questions.receipt",
     "Replay": "questions.replay",
     "Refused": "errors",
+    "Score": "questions.audit.conformance",
     "Validation": "questions.validate.compare",
     "Workload": "domain.workload",
     "audit": "api.audit",
@@ -89,6 +93,8 @@ _HOMES = {
     "check": "api.check",
     "committee": "api.committee",
     "compare": "api.compare",
+    "conformance": "api.conformance",
+    "conformance_cases": "api.conformance",
     "diff": "api.diff",
     "dtypes": "api.lists",
     "estimate": "api",

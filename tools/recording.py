@@ -313,7 +313,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not rows:
         parser.error("no recorded row has such an id")
     folder = chosen.environment or Path(tempfile.gettempdir()) / f"kvplan-record-{engine}-{version}"
-    python = environment(engine, version, folder)
+    try:
+        python = environment(engine, version, folder)
+    except subprocess.CalledProcessError as problem:
+        print(f"{engine} {version} is not installed: pip ended with {problem.returncode}, as said above", file=sys.stderr)
+        return 3
     with tempfile.TemporaryDirectory() as work:
         found = recorded(RECORDER[engine], python, rows, Path(work), max(1, chosen.jobs))
         fresh = (

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import pytest
 from doors import here
+from golden import GOLDEN
 
 import kvplan
 
@@ -79,6 +80,7 @@ ANSWERS: dict[str, Callable[[], Any]] = {
     "receipt": lambda: kvplan.receipt("llama-3.1-8b", "h100-80gb"),
     "committee": lambda: kvplan.committee({"gpu": "l4", "members": [MEMBER]}),
     "audit": lambda: kvplan.audit({"id": "a", "engine": "ideal", "expected": {}}),
+    "conformance": lambda: kvplan.conformance({}, recorded=[GOLDEN / "papers.jsonl"]),
     "model": lambda: kvplan.load("gemma-3-27b"),
     "workload": lambda: kvplan.Workload(seq_len=8192),
     "a buffer": lambda: kvplan.estimate("llama-3.1-8b").buffers[0],

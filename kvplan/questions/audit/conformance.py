@@ -83,20 +83,25 @@ def header(items: Sequence[Item]) -> dict[str, Any]:
 
 
 class Line(Struct, frozen=True, kw_only=True):
-    """One engine and kind of memory: how many of the cases ended how."""
+    """One engine and kind of memory: how many of the cases ended how, in the order of `VERDICTS`."""
 
     engine: str
     kind: str
-    verdicts: Mapping[str, int]
+    counts: tuple[int, ...]
+
+    @property
+    def verdicts(self) -> Mapping[str, int]:
+        """The same by name, `right` to `none`."""
+        return dict(zip(VERDICTS, self.counts, strict=True))
 
     @property
     def cases(self) -> int:
         """All of them."""
-        return sum(self.verdicts.values())
+        return sum(self.counts)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
-        counts = {verdict.replace(" ", "_"): self.verdicts.get(verdict, 0) for verdict in VERDICTS}
+        counts = {verdict.replace(" ", "_"): count for verdict, count in self.verdicts.items()}
         return {"engine": self.engine, "kind": self.kind, "cases": self.cases, **counts}
 
 
@@ -105,6 +110,9 @@ class Score(Struct, frozen=True, kw_only=True):
 
     lines: tuple[Line, ...]
     strangers: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Score {self.total('right'):,} of {sum(line.cases for line in self.lines):,} cases right>"
 
     @property
     def right(self) -> bool:
@@ -137,14 +145,13 @@ def verdict(expected: int, answer: int | None) -> Verdict:
 
 def score(items: Iterable[Item], answers: Mapping[str, int | None]) -> Score:
     """Every case against its answer; a case without one is not answered."""
-    counts: dict[tuple[str, str], dict[str, int]] = {}
+    counts: dict[tuple[str, str], list[int]] = {}
     asked = set()
     for item in items:
         asked.add(item.id)
-        found = counts.setdefault((item.engine, item.kind), {})
-        how = verdict(item.expected, answers.get(item.id))
-        found[how] = found.get(how, 0) + 1
-    lines = tuple(Line(engine=engine, kind=kind, verdicts=found) for (engine, kind), found in sorted(counts.items()))
+        found = counts.setdefault((item.engine, item.kind), [0] * len(VERDICTS))
+        found[VERDICTS.index(verdict(item.expected, answers.get(item.id)))] += 1
+    lines = tuple(Line(engine=engine, kind=kind, counts=tuple(found)) for (engine, kind), found in sorted(counts.items()))
     return Score(lines=lines, strangers=len(answers.keys() - asked))
 
 

@@ -125,7 +125,7 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 def not_built(problem: Exception | None, file: str, name: str) -> NotMeasured:
     """The error for a class that does not build, with the line."""
     told = problem or ValueError("nothing")
-    where = line_in(told, file) or Path(file).name
+    where = line_in(told, Path(file).name) or Path(file).name
     return NotMeasured(f"{where}: {name} does not build: {words_of(told)}", hint="mend the code, or another config")
 
 
@@ -166,7 +166,7 @@ def _module(path: Path) -> ModuleType:
     except MemoryError:
         raise
     except Exception as problem:  # whatever the code raises is its answer
-        where = line_in(problem, str(path)) or path.name
+        where = line_in(problem, path.name) or path.name
         raise NotMeasured(
             f"{where}: the file does not load: {words_of(problem)}", hint="what it imports must be installed"
         ) from problem

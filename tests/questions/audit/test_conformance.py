@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from golden import GOLDEN, ROOT, cases
 
-from kvplan.api.conformance import conformance, conformance_cases, lines
+from kvplan import Score, conformance, conformance_cases
+from kvplan.api.conformance import lines
 from kvplan.cli.app import main
 from kvplan.errors import InputError
 from kvplan.questions.audit.conformance import TOTALS
@@ -35,6 +36,16 @@ def test_every_case_is_a_recorded_total_under_an_id_of_its_own() -> None:
     shared = [item for item in ITEMS if item.id in recorded]
     assert len(shared) > 1_500
     assert all(item.expected == recorded[item.id]["total_bytes"] for item in shared)
+
+
+def test_from_python_a_score_is_right_only_where_every_answer_is() -> None:
+    right = conformance({item.id: item.expected for item in ITEMS})
+    assert isinstance(right, Score)
+    assert right.right
+    assert repr(right) == f"<Score {len(ITEMS):,} of {len(ITEMS):,} cases right>"
+    near = conformance({item.id: item.expected + (item is ITEMS[-1]) for item in ITEMS})
+    assert not near.right
+    assert near.total("right") == len(ITEMS) - 1
 
 
 def test_what_is_shipped_is_what_the_records_hold() -> None:
