@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from kvplan.domain.allocation import Per
 from kvplan.domain.beyond import Beyond
 from kvplan.domain.described import Described
+from kvplan.domain.latest import latest
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Latent, Memory, Model, Shared
@@ -32,6 +33,7 @@ from kvplan.engines.kernel.tensors import At, Count, Piece
 from kvplan.engines.kernel.typed import Serving, weights_flag, written_command
 from kvplan.engines.vllm.about import ABOUT
 from kvplan.engines.vllm.facts import GroupFacts, VllmFacts
+from kvplan.engines.vllm.groups import CacheGroup
 from kvplan.engines.vllm.ledger.releases import UTILIZATION
 from kvplan.engines.vllm.loops import served
 from kvplan.engines.vllm.models import any_traits, described_by_hand, mixture, quantised_cache
@@ -108,8 +110,8 @@ class VllmOn(Served):
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Each group's blocks: one region a cache, and what the group leaves of a block."""
-        plan, model = self.plan, self.model
-        for whole, part, members in zip(plan.groups, plan.stages[self.stage], self._members, strict=True):
+        plan, model, parts = self.plan, self.model, self.plan.stages[self.stage]
+        for whole, part, members in zip(plan.groups, parts, _alike(parts, model), strict=True):
             blocks = whole.spec.blocks(at.seq_len, plan.scheduling) * at.batch_size
             for held, layers in members:
                 payload = needed(held, model, plan, at.seq_len, at.encoder_len, layers[0]) * at.batch_size
@@ -136,18 +138,6 @@ class VllmOn(Served):
         """Bytes that a drafter's layers keep of each token; a window that is full keeps no more of them."""
         drafts = (held.spec for part in self.plan.stages[self.stage] for held in part.members if held.draft)
         return sum(ceil_div(spec.entry_bytes, spec.tokens_per_entry) for spec in drafts if isinstance(spec, FullSpec))
-
-    @cached_property
-    def _members(self) -> list[list[tuple[Held, tuple[int, ...]]]]:
-        """Each group's caches on this stage, equal ones together with their layers."""
-        found = []
-        first = {layer.memories: layer.index for layer in reversed(self.model.layers)}
-        for part in self.plan.stages[self.stage]:
-            alike: dict[Held, list[int]] = {}
-            for held in part.members:
-                alike.setdefault(_without_layer(held, self.model, first), []).append(held.layer)
-            found.append([(held, tuple(layers)) for held, layers in alike.items()])
-        return found
 
     def notes(self, workload: Workload) -> tuple[str, ...]:
         """What a reader must know beside the numbers."""
@@ -303,6 +293,19 @@ class VllmOn(Served):
         return settings_of(self.plan, pool, caching=prefix_caching(self.model, engine.options, engine.release))
 
 
+@latest(16, by_identity=True)  # the parts of a layout that is kept
+def _alike(parts: tuple[CacheGroup, ...], model: Model) -> list[list[tuple[Held, tuple[int, ...]]]]:
+    """Each group's caches on a stage, equal ones together with their layers."""
+    found = []
+    first = {layer.memories: layer.index for layer in reversed(model.layers)}
+    for part in parts:
+        alike: dict[Held, list[int]] = {}
+        for held in part.members:
+            alike.setdefault(_without_layer(held, model, first), []).append(held.layer)
+        found.append([(held, tuple(layers)) for held, layers in alike.items()])
+    return found
+
+
 def _without_layer(held: Held, model: Model, first: Mapping[tuple[Memory, ...], int]) -> Held:
     """A cache with the `first` layer of its memories, so that equal ones collapse; a drafter's stays apart."""
     if held.draft:
@@ -338,11 +341,11 @@ def group_facts(plan: Plan, stage: int, tokens: int) -> tuple[GroupFacts, ...]:
         GroupFacts(
             kind=whole.spec.kind,
             caches=len(part.members),
-            layers=tuple(sorted({held.layer for held in part.members if not held.draft})),
-            drafter_caches=sum(held.draft for held in part.members),
+            layers=part.layers,
+            drafter_caches=part.drafter_caches,
             block_size=whole.spec.block_size,
-            page_bytes=max((held.spec.page_bytes for held in part.members), default=0),
-            content_bytes=max((held.spec.content_bytes for held in part.members), default=0),
+            page_bytes=part.widest_page_bytes,
+            content_bytes=part.widest_content_bytes,
             group_bytes=part.page_bytes,
             request_blocks=whole.spec.blocks(tokens, plan.scheduling),
         )

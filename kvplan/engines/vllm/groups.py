@@ -6,6 +6,7 @@ of their blocks empty. Source: `vllm/v1/core/kv_cache_utils.py:get_kv_cache_grou
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import lcm
 from typing import Literal
 
@@ -26,8 +27,10 @@ class Rules(Struct, frozen=True):
     tuples: Literal["", "padded", "dense"] = ""  # how layers of several page sizes lie beside each other
 
 
-class CacheGroup(Struct, frozen=True):
-    """Caches that share one block table; all have the same tokens a block."""
+class CacheGroup(Struct, frozen=True, dict=True):
+    """Caches that share one block table; all have the same tokens a block. Sums over its members are kept: a search asks for
+    them again and again.
+    """
 
     members: tuple[Held, ...]
 
@@ -36,12 +39,32 @@ class CacheGroup(Struct, frozen=True):
         """The first member's spec: kind, reach and block size are those of all."""
         return self.members[0].spec
 
-    @property
+    @cached_property
     def page_bytes(self) -> int:
         """One block of all members."""
         return sum(held.spec.page_bytes for held in self.members)
 
-    @property
+    @cached_property
+    def widest_page_bytes(self) -> int:
+        """The largest page of a member, as it is allocated; 0 without members."""
+        return max((held.spec.page_bytes for held in self.members), default=0)
+
+    @cached_property
+    def widest_content_bytes(self) -> int:
+        """The largest page of a member without padding; 0 without members."""
+        return max((held.spec.content_bytes for held in self.members), default=0)
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """The model's layers that have a member; a drafter's are not among them."""
+        return tuple(sorted({held.layer for held in self.members if not held.draft}))
+
+    @cached_property
+    def drafter_caches(self) -> int:
+        """Members that are a drafter's."""
+        return sum(held.draft for held in self.members)
+
+    @cached_property
     def strided_bytes(self) -> int:
         """One block of all members where each layer has its own region of the pool."""
         return sum(_round_up(held.spec.page_bytes, held.spec.stride_alignment) for held in self.members)

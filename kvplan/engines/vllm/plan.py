@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import lcm
+from operator import attrgetter
 from typing import Final
 
 from msgspec import Struct
@@ -64,7 +65,8 @@ _FLASHINFER_DELTA: Final = 64  # tokens: FlashInfer exports states of a gated de
 
 
 class Layout(Struct, frozen=True, kw_only=True):
-    """What lies in the pool: it depends neither on how many requests run at once nor on what one step takes.
+    """What lies in the pool: it depends neither on how many requests run at once, nor on what one step takes, nor on how large
+    the card is (`_BESIDE`).
 
     `stages` are each pipeline stage's parts of `groups`, `block_bytes` the bytes of one block of the pool there.
     """
@@ -108,8 +110,7 @@ def make_plan(model: Model, options: VllmOptions, version: Release) -> Plan:
     length = model_length(model, options)
     batch = options.batch(version, length, item_tokens(model.model_type))
     batches = options.batches_in_flight(version) if IN_FLIGHT_BATCHES.at(version) else 1
-    stateless = replace(options, max_model_len=None) if not has_states(model) else replace(options, max_model_len=length)
-    layout = _layout(model, replace(stateless, max_num_seqs=None, max_num_batched_tokens=None), version)
+    layout = _layout(model, options, version, length)
     return Plan(
         **{name: getattr(layout, name) for name in Layout.__struct_fields__},
         options=options,
@@ -128,19 +129,30 @@ def make_plan(model: Model, options: VllmOptions, version: Release) -> Plan:
 _KEPT: Final = 16
 
 
+#: Options that a layout does not depend on.
+_BESIDE: Final = (
+    "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes", "num_gpu_blocks_override",
+    "device_name", "device_memory_bytes",
+)  # fmt: skip
+_UNTOLD: Final = {name: getattr(VllmOptions(), name) for name in _BESIDE}
+_DECIDING: Final = attrgetter(*(name for name in VllmOptions.__struct_fields__ if name not in {*_BESIDE, "max_model_len", "draft"}))
+
+
 @latest(4, by_identity=True)
-def _kept(model: Model) -> deque[tuple[VllmOptions, Release, Layout]]:
-    """The latest layouts of a model."""
+def _kept(model: Model) -> deque[tuple[tuple[object, ...], Model | None, Layout]]:
+    """The latest layouts of a model, by what decides them; models are equal whose configs are not, so that a drafter stands apart."""
     return deque(maxlen=_KEPT)
 
 
-def _layout(model: Model, options: VllmOptions, version: Release) -> Layout:
+def _layout(model: Model, options: VllmOptions, version: Release, length: int) -> Layout:
     known = _kept(model)
-    for asked, release, layout in tuple(known):  # another thread may append
-        if release == version and asked.draft is options.draft and asked == options:
+    states = length if has_states(model) else None  # no other memory is as long as a request may be
+    deciding = (version, states, *_DECIDING(options))
+    for decided, draft, layout in tuple(known):  # another thread may append
+        if draft is options.draft and decided == deciding:
             return layout
-    layout = _laid_out(model, options, version)
-    known.append((options, version, layout))
+    layout = _laid_out(model, replace(options, max_model_len=states, **_UNTOLD), version)
+    known.append((deciding, options.draft, layout))
     return layout
 
 

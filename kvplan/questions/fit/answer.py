@@ -116,7 +116,8 @@ def _over_band(found: Fit, room: Room, context: int, each: int) -> Fit:
     """The answer at both ends of what may be left for the cache: the exit code follows the low one."""
     q = found.question
     line = found.budget.cache  # of the command that is typed: what else it tells the server holds at both ends
-    low, high = (room.told(max(each, 1)).of_size(amount) for amount in (line.low, line.high))
+    told = room.told(max(each, 1))
+    low, high = (told.of_size(amount) for amount in (line.low, line.high))
     if q.asked == "target":
         sure, possible = low.fits(each, context), high.fits(each, context)
         return replace(found, fits=sure, unsure=sure != possible)

@@ -5,6 +5,7 @@ committees start from here; what a budget then holds is asked of `kvplan.questio
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from msgspec.structs import replace
@@ -39,14 +40,15 @@ Side = Literal["bytes", "low", "high"]
 SIDES: Final[tuple[Side, ...]] = ("bytes", "low", "high")
 
 
-def budget_of(q: Question, sequences: int | None = None) -> Budget:
+def budget_of(q: Question, sequences: int | None = None, plain: Budget | None = None) -> Budget:
     """One device's budget, each line with its origin: the engine's ledger where its lines are known.
 
     Args:
         q: what is asked.
         sequences: requests at once that the server is told; None: what is asked of one replica, else the engine's default.
+        plain: its budget without a ledger, where that is known: it is the same for every number of requests.
     """
-    plain = _plain_budget(q)
+    plain = _plain_budget(q) if plain is None else plain
     prepared = prepared_of(q, plain, sequences)
     tensors = describe(q.model, getattr(prepared.engine.options, "draft", None)) if prepared is not None else None
     if prepared is None or tensors is None:
@@ -62,14 +64,15 @@ class Budgets:
     def __init__(self, q: Question) -> None:
         self.question = q
         self._known: dict[int, Budget] = {}
-        self._first: Budget | None = None
 
-    @property
+    @cached_property
+    def _plain(self) -> Budget:
+        return _plain_budget(self.question)
+
+    @cached_property
     def first(self) -> Budget:
         """As the question has it: the requests that it asks of one replica, else the engine's default."""
-        if self._first is None:
-            self._first = budget_of(self.question)
-        return self._first
+        return budget_of(self.question, plain=self._plain)
 
     def at(self, sequences: int) -> Budget:
         """The budget of a server that is told so many; the first one's where no line depends on it."""
@@ -78,7 +81,7 @@ class Budgets:
         if fixed or sequences in {0, self.question.each}:
             return self.first
         if sequences not in self._known:
-            self._known[sequences] = budget_of(self.question, sequences)
+            self._known[sequences] = budget_of(self.question, sequences, self._plain)
         return self._known[sequences]
 
     def left(self, side: Side = "bytes") -> Callable[[int], int]:

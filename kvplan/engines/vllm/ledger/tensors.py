@@ -84,7 +84,8 @@ def engine_classes(parameters: Sequence[Parameter], text_type: str, untied: bool
         parameters = [*parameters, replace(embed, name="lm_head.weight", role="head", component="head")]
     found: list[Parameter] = []
     for p in parameters:
-        found.append(replace(p, dtype=_dtype(p, text_type)))
+        dtype = _dtype(p, text_type)
+        found.append(p if dtype == p.dtype else replace(p, dtype=dtype))
         matrix = p.name.endswith(".weight") and len(p.shape) == 2
         if text_type in _BIASED_CLASSES and matrix and p.role in {"q", "k", "v", "o", "head"}:
             split: Split = "none" if p.role == "o" else p.split
