@@ -46,6 +46,7 @@ PUT_TOGETHER = {
 #: Where a name that came from elsewhere is imported: the texts themselves are checked wherever they are written.
 HANDED_ON = {
     "kvplan.api.placement": "an About's `spread`",
+    "kvplan.api.places": "an About's `spread`",
     "kvplan.engines": "`located`, for the texts of an About",
     "kvplan.engines.kernel.evidence": "an About's `recorded`",
     "kvplan.loading.installs": "an About's `installs`",

@@ -43,6 +43,13 @@ COUNTS_TAIL = """}
 
 #: Model type -> module.
 MODULE_OF: Final = {model_type: module for module, types in MODULES.items() for model_type in types}
+
+# fmt: off
+#: Model types whose towers are counted beside their text part: the rows of wrappers.py.
+WRAPPERS: Final = frozenset({
+%s
+})
+# fmt: on
 """
 
 
@@ -73,7 +80,7 @@ def counts() -> dict[str, list[str]]:
         SystemExit: two modules count the same model type.
     """
     blank = ModuleType("kvplan.architectures.parameters.index")
-    blank.__dict__.update(MODULES={}, MODULE_OF={})
+    blank.__dict__.update(MODULES={}, MODULE_OF={}, WRAPPERS=frozenset())
     sys.modules.setdefault(blank.__name__, blank)
     found: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
@@ -83,6 +90,14 @@ def counts() -> dict[str, list[str]]:
         if rows and hasattr(module, "read"):
             found[path.stem] = claimed(path, rows, owners, "counted")
     return found
+
+
+def wrappers() -> str:
+    """The model types of the wrappers whose towers are counted, as lines of a set."""
+    from kvplan.architectures.parameters.wrappers import WRAPPERS
+
+    row = ", ".join(f'"{model_type}"' for model_type in sorted(WRAPPERS)) + ","
+    return "\n".join(textwrap.wrap(row, 130, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))
 
 
 def claimed(path: Path, rows: Iterable[str], owners: dict[str, str], verb: str) -> list[str]:
@@ -115,7 +130,7 @@ def main() -> int:
     """Write or check the indexes."""
     texts = {
         INDEX: HEAD + listed(families()) + TAIL,
-        COUNTS / "index.py": COUNTS_HEAD + listed(counts()) + COUNTS_TAIL,
+        COUNTS / "index.py": COUNTS_HEAD + listed(counts()) + COUNTS_TAIL % wrappers(),
     }
     if "--check" not in sys.argv[1:]:
         for path, text in texts.items():

@@ -9,19 +9,16 @@ from typing import Any, Final, NamedTuple
 from kvplan.api.cards import any_card, named, named_gpus
 from kvplan.api.given import Count, Source, checked, count, size
 from kvplan.api.memory import flag_of_weights, free_bytes, known_weights
-from kvplan.api.tiers import tiers_asked
 from kvplan.domain.gpus import counted
 from kvplan.domain.ledger import Line
-from kvplan.domain.machine import NOTHING, Machine
+from kvplan.domain.machine import NOTHING, Learned, Machine
 from kvplan.domain.media.asked import NO_MEDIA, Media, parse_media
-from kvplan.domain.mix import parse_mix
 from kvplan.domain.model import Model
 from kvplan.domain.tiers import TierAsk
 from kvplan.domain.workload import with_longest
 from kvplan.engines import about, data_ranks, default_engine, option_names, pipeline_stages
 from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
-from kvplan.loading.machine import read_machine
 from kvplan.loading.processor_files import processor_files
 from kvplan.questions.fit.answer import answer, smallest, with_text_alone
 from kvplan.questions.fit.budget import utilization_from
@@ -121,7 +118,11 @@ def try_fit(
         if context is not None or batch_size is not None:
             raise OptionError("«target» says both the requests and the context", hint="leave out «context» and «batch_size»")
         batch_size, context = parse_target(target)
-    below = tiers_asked(host, disk, sessions)
+    below: TierAsk | None = None
+    if host is not None or disk is not None or sessions is not None:
+        from kvplan.api.tiers import tiers_asked
+
+        below = tiers_asked(host, disk, sessions)
     if below is not None and below.tokens and context is None and batch_size is None and mix is None:
         context = below.tokens
     if gpu is None:
@@ -191,7 +192,11 @@ def questions_of(
     Raises:
         OptionError: a bad value, an unknown GPU or engine.
     """
-    mixed = None if mix is None else parse_mix(mix)
+    mixed = None
+    if mix is not None:
+        from kvplan.domain.mix import parse_mix
+
+        mixed = parse_mix(mix)
     if mixed is not None and average is not None:
         raise OptionError("«mix» and «average» are two answers to one question", hint="give one of them")
     tokens = mixed.longest if mixed else None
@@ -214,7 +219,7 @@ def questions_of(
         "weights": weights,
         "weights_given": bool(weights_flag),
         "free": free_bytes(free),
-        "learned": NOTHING if machine is None else read_machine(machine),
+        "learned": NOTHING if machine is None else _learned(machine),
         "engine": chosen,
         "context": tokens,
         "batch_size": None if batch_size is None else count(batch_size, "«batch_size»"),
@@ -356,6 +361,13 @@ def _spread(base: Mapping[str, Any], wanted: Wanted, number: int | None, tensor_
     if twice is not None:
         raise OptionError(f"`{twice}` is given twice, as an option and as data ranks", hint="give one of them")
     return {**options, **told}
+
+
+def _learned(machine: str | Path) -> Learned:
+    """What a machine file says."""
+    from kvplan.loading.machine import read_machine
+
+    return read_machine(machine)
 
 
 def _measured(machine: Machine, given: Mapping[str, Any]) -> dict[str, Any]:

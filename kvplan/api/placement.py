@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import Any, Final
 
 from msgspec.structs import replace
 
-from kvplan.api.cards import any_card, named, named_gpus
+from kvplan.api.cards import any_card, named_gpus
 from kvplan.api.given import Count, Source, count, size
 from kvplan.api.memory import free_bytes, known_weights
+from kvplan.api.places import places, usual_engine
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.budget import given_memory, gpu_memory, not_lent
-from kvplan.domain.gpus import Gpu, counted
+from kvplan.domain.gpus import Gpu
 from kvplan.domain.ledger import Line
 from kvplan.domain.media.asked import parse_media
 from kvplan.domain.model import Model
 from kvplan.domain.spread import Card
 from kvplan.domain.stored import StoredTensor
 from kvplan.domain.workload import with_longest
-from kvplan.engines import ABOUTS, about, default_engine, located, make_engine
+from kvplan.engines import ABOUTS, about, located, make_engine
 from kvplan.engines.kernel.about import Role
-from kvplan.engines.kernel.releases import parse_version
 from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
 from kvplan.loading.processor_files import processor_files
@@ -33,24 +32,6 @@ from kvplan.report.notebook import displayed
 displayed(Laid, "kvplan.report.answers.placement:LaidAnswer")
 
 _MOST: Final = 16
-
-
-def places(engine: str) -> bool:
-    """Whether an engine deals layers out to unequal devices."""
-    known, version = about(engine), engine.partition("@")[2]
-    asked = parse_version(version or known.latest or "0")
-    return bool(known.spread) and asked >= parse_version(known.spread_since or "0")
-
-
-def said(engine: str, options: Mapping[str, Any]) -> bool:
-    """Whether options say where things lie."""
-    return places(engine) and bool(set(located(about(engine).spread).PLACING) & set(options))
-
-
-def together(gpu: str) -> bool:
-    """Whether a text names several cards one by one."""
-    parts = [part.strip() for part in gpu.split(",")]
-    return len(parts) > 1 or ":" in gpu or (parts[0][:1].isdigit() and "x" in parts[0][:4].lower())
 
 
 def cards_of(
@@ -181,13 +162,6 @@ def place(
         return found
     beside = f"beside {text:,} tokens of text" if text is not None else "within these tokens"
     return replace(found, notes=(f"in each request {use.words}, {beside}", *use.notes, *found.notes))
-
-
-def usual_engine(model: Source, loaded: Model, gpu: str) -> str:
-    """The engine of a model on these cards, where nobody named one."""
-    makers = {entry.vendor for name in gpu.split(",") for entry in named(counted(name)[0])}
-    typed = str(model) if isinstance(model, str | PathLike) else ""
-    return default_engine(typed, gguf=bool(loaded.gguf), maker=makers.pop() if len(makers) == 1 else "")
 
 
 def laid(

@@ -230,7 +230,7 @@ def _emit(answers: "list[Fit | NotPredicted]", form: str, output: Path | None) -
 
 def _asks_for_places(models: list[str], gpu: str, engine: str | None, options: dict[str, Any], *, one_person: bool) -> bool:
     """Whether it is asked where things lie, of engines that deal layers out: several cards, or all that one person has."""
-    from kvplan.api.placement import places, said, together
+    from kvplan.api.places import places, said, together
 
     several = together(gpu)
     if engine is not None:
@@ -240,7 +240,7 @@ def _asks_for_places(models: list[str], gpu: str, engine: str | None, options: d
 
 def _deals_out(models: list[str], gpu: str) -> bool:
     """Whether the usual engine of every model deals layers out."""
-    from kvplan.api.placement import places, usual_engine
+    from kvplan.api.places import places, usual_engine
     from kvplan.errors import KvplanError
     from kvplan.loading import load
 
@@ -252,7 +252,7 @@ def _deals_out(models: list[str], gpu: str) -> bool:
 
 def _needs_places(models: list[str], gpu: str, engine: str | None, answers: "list[Fit | NotPredicted]") -> bool:
     """Whether one card does not hold the model, and the engine could leave a part of it on the host."""
-    from kvplan.api.placement import places
+    from kvplan.api.places import places
     from kvplan.questions.fit.question import Fit
 
     if not all(isinstance(answer, Fit) and not answer.fits and not answer.not_predicted for answer in answers) or _many(gpu):

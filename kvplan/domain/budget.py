@@ -10,7 +10,6 @@ from msgspec import Struct
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.ledger import Basis, Ledger, Line, total
-from kvplan.domain.unified import working_set
 from kvplan.errors import OptionError
 from kvplan.units import GIB, ceil_div
 
@@ -90,6 +89,8 @@ def given_reserve(amount_bytes: int) -> Line:
 
 def not_lent(ram_bytes: int) -> Line:
     """What the GPU of a Mac may not use by default: assumed, because the macOS release decides."""
+    from kvplan.domain.unified import working_set  # in fractions, which only a Mac's question loads
+
     band = working_set(ram_bytes)
     low, high = (f"{amount / ram_bytes:.3g}" for amount in (band.low_bytes, band.high_bytes))
     source = f"macOS lends {low} to {high} by its release; the low side decides"

@@ -8,7 +8,6 @@ from typing import Any, Final
 from kvplan.errors import ConfigError, EnvironmentMissing, UnknownModel
 from kvplan.files import expanded, is_hub_id, read_bounded
 from kvplan.limits import DESCRIPTION_BYTES
-from kvplan.loading.config_json import parse_config
 
 #: File -> the section of a processor's values that it is.
 _FILES: Final = (
@@ -51,6 +50,8 @@ def processor_files(source: object) -> Mapping[str, Any]:
 
 def _sections(read: Callable[[str], bytes | None], where: str) -> Mapping[str, Any]:
     """Every file that there is."""
+    from kvplan.loading.config_json import parse_config  # most models are named, and have no files at hand
+
     found: dict[str, Any] = {}
     for name, section in _FILES:
         text = read(name)

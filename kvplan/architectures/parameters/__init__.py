@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from kvplan.architectures import reader_of
 from kvplan.architectures.kit.config import Config
-from kvplan.architectures.parameters.index import MODULE_OF
+from kvplan.architectures.parameters.index import MODULE_OF, WRAPPERS
 from kvplan.architectures.parameters.sizes import Sizes, assumed_part, class_defaults, completed
-from kvplan.architectures.parameters.wrappers import WRAPPERS, towers_and_projectors
 from kvplan.architectures.wrappers import text_part
 from kvplan.domain.parameters import Parameter
 from kvplan.errors import UnknownArchitecture
@@ -70,8 +69,10 @@ def counted(config: Config) -> Counted:
     sizes = Sizes(completed(text, assumed, given), outer, decoder, text_type, (config.data, text.data))
     if whole and model_type not in WRAPPERS:
         return Counted(tuple(module.read(sizes)))
-    row = WRAPPERS.get(model_type)
-    before, after, uncounted = towers_and_projectors(sizes, outer, model_type)
+    from kvplan.architectures.parameters import wrappers  # a text model's question does not load the towers
+
+    row = wrappers.WRAPPERS.get(model_type)
+    before, after, uncounted = wrappers.towers_and_projectors(sizes, outer, model_type)
     inner = module.read(sizes, row.text if row else None)
     return Counted(tuple(chain(*before, inner, *after)), uncounted)
 

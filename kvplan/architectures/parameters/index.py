@@ -70,3 +70,16 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
 
 #: Model type -> module.
 MODULE_OF: Final = {model_type: module for module, types in MODULES.items() for model_type in types}
+
+# fmt: off
+#: Model types whose towers are counted beside their text part: the rows of wrappers.py.
+WRAPPERS: Final = frozenset({
+    "audioflamingo3", "cosmos3_edge", "cosmos3_omni", "deepseek_vl", "ernie4_5_vl_moe", "exaone4_5", "fuyu", "gemma3", "gemma3n",
+    "gemma4", "gemma4_unified", "glm46v", "glm4v", "glm4v_moe", "glm5_next", "glm_ocr", "glmasr", "glmga",
+    "hyperclovax_vision_v2", "idefics3", "internvl", "kimi_k25", "kimi_k3", "lfm2_vl", "lighton_ocr", "llama4", "llava",
+    "llava_next", "llava_next_video", "llava_onevision", "minimax_m3_vl", "mistral3", "mistral_large4", "mllama", "molmo2",
+    "muse_glimmer", "musicflamingo", "ovis2", "paddleocr_vl", "paligemma", "phi3_v", "qianfan_ocr", "qwen2_5_omni_thinker",
+    "qwen2_5_vl", "qwen2_audio", "qwen2_vl", "qwen3_5", "qwen3_5_moe", "qwen3_asr", "qwen3_omni_moe_thinker", "qwen3_vl",
+    "qwen3_vl_moe", "qwen4_exp", "shieldgemma2", "smolvlm", "step3p7", "video_llama_3", "vipllava", "voxtral", "voxtral_realtime",
+})
+# fmt: on

@@ -1,8 +1,8 @@
 """Command lines: an engine's pieces with their values, options that were named, and what no flag can do."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from shlex import quote
-from string import Formatter
 from typing import Any, Final
 
 from msgspec import NODEFAULT, Struct
@@ -12,6 +12,8 @@ from kvplan.domain.dtypes import ALIASES
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.about import About
 
+#: What a piece of a command names: `{model}`.
+_NAMED: Final = r"\{(\w+)"
 #: What every checkpoint can be loaded in.
 _PLAIN: Final = frozenset({"float32", "bfloat16", "float16"})
 
@@ -55,7 +57,7 @@ def written_command(
         "replicas": serving.replicas if serving.replicas > 1 and (known is None or known.ranks(serving.options) == 1) else "",
         "data_ranks": known.flags(serving.options) if known is not None else "",
     }
-    named = {piece: [name for _, name, _, _ in Formatter().parse(piece) if name] for piece in about.command}
+    named = {piece: re.findall(_NAMED, piece) for piece in about.command}
     pieces = (piece.format(**values) for piece in about.command if all(values[name] != "" for name in named[piece]))
     return " ".join([*environment, "".join(pieces), *more])
 

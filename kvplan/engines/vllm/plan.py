@@ -135,12 +135,14 @@ _BESIDE: Final = (
     "device_name", "device_memory_bytes",
 )  # fmt: skip
 _UNTOLD: Final = {name: getattr(VllmOptions(), name) for name in _BESIDE}
-_DECIDING: Final = attrgetter(*(name for name in VllmOptions.__struct_fields__ if name not in {*_BESIDE, "max_model_len", "draft"}))
+_DECIDING: Final = attrgetter(
+    *(name for name in VllmOptions.__struct_fields__ if name not in {*_BESIDE, "max_model_len", "draft"})
+)
 
 
 @latest(4, by_identity=True)
 def _kept(model: Model) -> deque[tuple[tuple[object, ...], Model | None, Layout]]:
-    """The latest layouts of a model, by what decides them; models are equal whose configs are not, so that a drafter stands apart."""
+    """The latest layouts of a model, by what decides them; a drafter stands apart, as models are equal whose configs are not."""
     return deque(maxlen=_KEPT)
 
 

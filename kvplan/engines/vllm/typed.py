@@ -3,7 +3,6 @@
 Source: vllm/engine/arg_utils.py:EngineArgs.add_cli_args, vllm/envs.py.
 """
 
-import json
 from collections.abc import Collection, Iterator
 from shlex import quote
 from typing import Any, Final
@@ -51,6 +50,8 @@ def flags(options: VllmOptions, given: Collection[str], release: tuple[int, ...]
     if options.capture_sizes is not None and release >= _SIZES:
         yield "--cudagraph-capture-sizes " + " ".join(map(str, options.capture_sizes))
     if options.kv_transfer_config.strip():
+        import json
+
         yield f"--kv-transfer-config {_json(json.loads(options.kv_transfer_config))}"
     drafted = _speculative(options)
     if drafted:
@@ -80,12 +81,16 @@ def _compiled(options: VllmOptions, release: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _limits(text: str) -> Any:
+    import json
+
     found = json.loads(text)
     return found if isinstance(found, dict) else {"image": found}
 
 
 def _speculative(options: VllmOptions) -> dict[str, Any]:
     """The flag's own JSON with the drafter's name; a drafter alone proposes one token at a time."""
+    import json
+
     found: dict[str, Any] = json.loads(options.speculative_config) if options.speculative_config else {}
     if options.draft is not None:
         found = {"method": "draft_model", **found, "model": hub_name(options.draft)}
@@ -94,4 +99,6 @@ def _speculative(options: VllmOptions) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
+    import json
+
     return quote(json.dumps(value))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from os import PathLike, fspath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kvplan.architectures.weights import CLOSE, check_format, nominal_bytes, quantised, stored_weights, weights_at
 from kvplan.domain.budget import counted_weights
@@ -13,7 +13,9 @@ from kvplan.errors import OptionError
 from kvplan.files import expanded
 from kvplan.loading import HasConfig, hub_name
 from kvplan.loading.catalogue import find
-from kvplan.loading.weights.safetensors import TensorBytes, checkpoint_bytes
+
+if TYPE_CHECKING:
+    from kvplan.loading.weights.safetensors import TensorBytes
 
 #: A repository of GGUF files, by its name alone.
 _GGUF_COPY: Final = r"^[^/]+/[^/]+-gguf$"
@@ -66,7 +68,7 @@ def _counted(model: Model) -> Line | None:
     return None if found is None else Line(name="weights", bytes=found.bytes, basis="rule", source=found.source)
 
 
-def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
+def _at_dtype(model: Model, dtype: str, checkpoint: "TensorBytes | None") -> Line:
     """The weights in another format: tensor by tensor where they are known, else every parameter at one type."""
     check_format(dtype)
     found = weights_at(model, dtype)
@@ -83,7 +85,7 @@ def _at_dtype(model: Model, dtype: str, checkpoint: TensorBytes | None) -> Line:
     return Line(name="weights", bytes=nominal_bytes(parameters, dtype), basis="derived", source=said)
 
 
-def _checkpoint(source: Source) -> TensorBytes | None:
+def _checkpoint(source: Source) -> "TensorBytes | None":
     """The safetensors files beside a local config.json, or of a hub repository."""
     if not isinstance(source, str | PathLike):
         return None
@@ -94,6 +96,8 @@ def _checkpoint(source: Source) -> TensorBytes | None:
     except OSError:
         return None
     if folder is not None:
+        from kvplan.loading.weights.safetensors import checkpoint_bytes
+
         return checkpoint_bytes(folder)
     if _on_hub(str(source)):
         from kvplan.loading.weights.hub import hub_checkpoint

@@ -9,7 +9,6 @@ from kvplan.architectures.weights import stored_weights
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
 from kvplan.domain.tiers import TierAsk, Tiers
-from kvplan.domain.unified import working_set
 from kvplan.engines import about, option_names
 from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.engines.kernel.remarks import beyond
@@ -279,6 +278,8 @@ def _notes(q: Question, room: Room, budget: Budget, allocation: Allocation | Non
     if q.media is None and sees_or_hears(q.model):
         notes += one_image(q.model, room.prepared(1, q.context or 1).engine)
     if q.gpu.vendor == "apple" and q.utilization is None:
+        from kvplan.domain.unified import working_set
+
         notes.append(working_set(budget.memory.bytes).sentence)
     return tuple(notes)
 

@@ -15,8 +15,6 @@ from kvplan.engines.kernel.engine import Engine, Prepared, Served, footprint
 from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused
-from kvplan.questions.estimate import predict
-from kvplan.questions.tiers import tiers_of
 from kvplan.units import MAX_COUNT
 
 T = TypeVar("T")
@@ -45,6 +43,8 @@ def largest_batch(
     Raises:
         OptionError: the cache does not grow with the batch, so no batch is the largest.
     """
+
+    from kvplan.questions.estimate import predict
 
     def held(batch_size: int) -> Allocation | NotPredicted:
         return predict(engine, model, Workload(batch_size=batch_size, seq_len=seq_len, encoder_len=encoder_len))
@@ -187,6 +187,8 @@ class Room:
             prepared, _, pool = self._at(batch_size, context)
         except Refused:
             return None
+        from kvplan.questions.tiers import tiers_of
+
         return tiers_of(prepared, ask, pool, caches=caches)
 
     def refusal(self, batch_size: int, context: int) -> str:

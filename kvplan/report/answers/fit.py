@@ -9,10 +9,8 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.tables import Column, Table, without
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
-from kvplan.report.answers import tiers
 from kvplan.report.answers.engine_words import engine_words
 from kvplan.report.answers.lines import line_row, lines_table
-from kvplan.report.answers.media import media_table, savings
 from kvplan.report.blocks import Block, Command, Fix, Fixes, Notes, Rows, Section, Verdict, View, not_predicted_dict
 from kvplan.units import human_bytes
 
@@ -45,6 +43,8 @@ class FitAnswer(Struct, frozen=True):
         """One row a point of the trade-off, or a GPU that was tried; where memory below the device was asked about, a tier."""
         asked = [fit for fit in self.fits if isinstance(fit, Fit) and fit.tiers is not None]
         if asked:
+            from kvplan.report.answers import tiers
+
             rows = ({**_shared(fit), **row} for fit in asked for row in tiers.csv_rows(fit.tiers))
             return (*CSV_COLUMNS[:7], *tiers.CSV_COLUMNS), rows
         return CSV_COLUMNS, (row for fit in self.fits for row in _csv_rows(fit))
@@ -60,6 +60,8 @@ class FitAnswer(Struct, frozen=True):
                 *_tables(fit),
             ]
             if fit.question.media is not None:
+                from kvplan.report.answers.media import media_table, savings
+
                 blocks.append(media_table(fit.question.media))
             if fit.flags:
                 blocks.append(Command(fit.flags, fit.needs))
@@ -70,7 +72,10 @@ class FitAnswer(Struct, frozen=True):
                 blocks.append(Fixes([Fix(x.change, x.result, x.command) for x in fit.fixes]))
             notes = tuple(_notes(fit))
             blocks += [Notes(notes)] if notes else []
-            blocks += tiers.blocks(fit.tiers) if fit.tiers is not None else []
+            if fit.tiers is not None:
+                from kvplan.report.answers import tiers
+
+                blocks += tiers.blocks(fit.tiers)
             yield Section(blocks=blocks, apart=True)
 
 

@@ -12,7 +12,6 @@ from kvplan.engines.vllm.ledger import cards
 from kvplan.engines.vllm.ledger.build import ledger, smallest
 from kvplan.engines.vllm.ledger.settings import Card, Settings, resolve
 from kvplan.engines.vllm.ledger.shape import shape_of
-from kvplan.engines.vllm.ledger.words import format_gib, startup
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.plan import Plan
 
@@ -92,6 +91,8 @@ def startup_lines(
     refused = too_little_free(found, machine, release)
     if refused:
         return (f"ValueError: {refused}",)
+    from kvplan.engines.vllm.ledger.words import startup
+
     settings = settings_of(options, plan, release)
     shape = shape_of(tensors.parameters, tensors.config, tensors.text, tensors.text_type)
     return tuple(startup(found, settings, resolve(settings, shape, card_of(machine)), pool))
@@ -111,6 +112,8 @@ def too_little_free(found: Ledger, machine: Machine, release: tuple[int, ...]) -
     """
     if not machine.free or min(machine.free) >= found.requested.low:
         return ""
+    from kvplan.engines.vllm.ledger.words import format_gib
+
     rank = machine.free.index(min(machine.free))
     free, total, wanted = (
         format_gib(amount, release) for amount in (min(machine.free), found.total.bytes, found.requested.bytes)
