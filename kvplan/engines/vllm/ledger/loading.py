@@ -7,7 +7,7 @@ Source: `model_executor/model_loader/base_loader.py:load_model` within `DeviceMe
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -86,11 +86,58 @@ class _Loading:
     def table(self, table: Rotary) -> None:
         self.exact += self.memory.size(table.make(self.memory))
 
-    def tensor(self, tensor: Tensor, item_bytes: int, quantised: Quantised | None) -> None:
-        scheme = quantised if quantised is not None and converts(tensor.parameter, quantised, tensor.layer) else None
-        for size in tensors_of(tensor.parameter, tensor.shape, item_bytes, scheme, tensor.pieces):
+    def tensor(self, tensor: "Sized") -> None:
+        for size in tensor.sizes:
             self.take(size)
-        self.elements += elements_of(tensor.parameter, tensor.shape, scheme, tensor.pieces)
+        self.elements += tensor.elements
+
+
+class Sized(NamedTuple):
+    """One tensor of a module: what the allocator is asked for, in order, and its elements."""
+
+    sizes: tuple[int, ...]
+    elements: int
+    opens_tower: bool  # a table of the tower is built behind it
+
+
+class Module(NamedTuple):
+    """One module, as it is built: its layer, its tensors, and whether it is a mixer or an attention."""
+
+    layer: int | None
+    tensors: tuple[Sized, ...]
+    mixes: bool
+    attends: bool
+
+
+@latest(8)  # what is kept beside the tensors differs by more: by cache dtype, by the tokens of a step
+def _built(
+    parameters: Sequence[Parameter], rank: Rank, text_type: str, untied: bool, quantised: Quantised | None
+) -> tuple[Module, ...]:
+    """The modules in the order in which they are built."""
+    found: list[Module] = []
+    alike: dict[tuple[int, ...], Module] = {}  # by their parameters: a scheme may name layers, else equal ones are as large
+    classes = engine_classes(parameters, text_type, untied)
+    for group in modules(classes, rank):
+        layer, same = group[0].layer, tuple(id(tensor.parameter) for tensor in group)
+        if quantised is not None or same not in alike:
+            alike[same] = Module(
+                layer=layer,
+                tensors=tuple(_sized(tensor, rank.item_bytes, quantised) for tensor in group),
+                mixes=any(t.parameter.component == "mixer" for t in group),
+                attends=any(t.parameter.component == "attention" for t in group),
+            )
+        found.append(alike[same]._replace(layer=layer))
+    return tuple(found)
+
+
+def _sized(tensor: Tensor, item_bytes: int, quantised: Quantised | None) -> Sized:
+    p = tensor.parameter
+    scheme = quantised if quantised is not None and converts(p, quantised, tensor.layer) else None
+    return Sized(
+        sizes=tuple(tensors_of(p, tensor.shape, item_bytes, scheme, tensor.pieces)),
+        elements=elements_of(p, tensor.shape, scheme, tensor.pieces),
+        opens_tower=p.role == "patch" and p.component == "vision",
+    )
 
 
 @latest(16)  # GPUs that are compared differ in memory, and most load the same
@@ -98,7 +145,6 @@ def load(
     parameters: Sequence[Parameter], rank: Rank, release: Release, beside: Beside, quantised: Quantised | None = None
 ) -> Loaded:
     """What loading leaves allocated on one rank."""
-    parameters = engine_classes(parameters, beside.text_type, beside.untied)
     rank = replace(rank, joins_latents=beside.text_type not in LATENTS_APART)
     loading = _Loading(_SPLIT_LIMIT if releases.SPLIT_LIMIT_LOADING.at(release) else UNLIMITED)
     scaled = quantised is not None and quantised.name == "fp8" and not beside.latent_copy
@@ -106,18 +152,18 @@ def load(
     tower_table = beside.tower_table
     made: set[Rotary] = set()
     attentions = 0
-    for group in modules(parameters, rank):
-        for tensor in group:
-            loading.tensor(tensor, rank.item_bytes, quantised)
-            if tower_table is not None and tensor.parameter.role == "patch" and tensor.parameter.component == "vision":
+    for module in _built(parameters, rank, beside.text_type, beside.untied, quantised):
+        for tensor in module.tensors:
+            loading.tensor(tensor)
+            if tower_table is not None and tensor.opens_tower:
                 loading.table(tower_table)
                 tower_table = None
-        if any(t.parameter.component == "mixer" for t in group):
+        if module.mixes:
             for size in beside.mixer_buffers:
                 loading.take(size)
-        if not any(t.parameter.component == "attention" for t in group):
+        if not module.attends:
             continue
-        table = _table_of(group[0].layer, beside)
+        table = _table_of(module.layer, beside)
         if table is not None and table not in made:
             made.add(table)
             for _ in range(2 if beside.index_table else 1):

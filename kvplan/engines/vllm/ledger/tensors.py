@@ -105,18 +105,28 @@ def _dtype(p: Parameter, text_type: str) -> str:
 def modules(parameters: Sequence[Parameter], rank: Rank) -> Iterator[list[Tensor]]:
     """vLLM's tensors, one list a module: an attention, a feed-forward, a norm; in construction order."""
     group: list[tuple[Parameter, int | None]] = []
+    alike: dict[tuple[int, ...], list[Tensor]] = {}
     key: tuple[str, int | None] | None = None
     for parameter, layer in in_order([p for p in parameters if p.component != "draft"]):
         if not _held(parameter, layer, rank):
             continue
         component = "mlp" if parameter.component == "experts" else parameter.component
         if (component, layer) != key and group:
-            yield list(_joined(group, rank))
+            yield _module(group, rank, alike)
             group = []
         key = (component, layer)
         group.append((parameter, layer))
     if group:
-        yield list(_joined(group, rank))
+        yield _module(group, rank, alike)
+
+
+def _module(group: list[tuple[Parameter, int | None]], rank: Rank, alike: dict[tuple[int, ...], list[Tensor]]) -> list[Tensor]:
+    """A module's tensors; `alike` are those that were made before, by their parameters: equal layers differ in their number."""
+    same, layer = tuple(id(p) for p, _ in group), group[0][1]
+    if same not in alike:
+        alike[same] = list(_joined(group, rank))
+        return alike[same]
+    return [replace(tensor, layer=layer) for tensor in alike[same]]
 
 
 def _held(parameter: Parameter, layer: int | None, rank: Rank) -> bool:
