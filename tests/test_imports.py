@@ -50,6 +50,7 @@ HANDED_ON = {
     "kvplan.engines": "`located`, for the texts of an About",
     "kvplan.engines.kernel.evidence": "an About's `recorded`",
     "kvplan.loading.installs": "an About's `installs`",
+    "kvplan.loading.machine": "an About's `machine_file`",
     "kvplan.questions.audit": "an auditor, named by an About or in `_OTHERS`",
     "kvplan.questions.audit.fieldlog": "an About's `field_logs`",
     "kvplan.questions.audit.logs": "an About's `logs`",
