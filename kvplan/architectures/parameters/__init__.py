@@ -69,10 +69,10 @@ def counted(config: Config) -> Counted:
     sizes = Sizes(completed(text, assumed, given), outer, decoder, text_type, (config.data, text.data))
     if whole and model_type not in WRAPPERS:
         return Counted(tuple(module.read(sizes)))
-    from kvplan.architectures.parameters import wrappers  # a text model's question does not load the towers
+    from kvplan.architectures.parameters.wrappers import row_of, towers_and_projectors  # a text model loads no towers
 
-    row = wrappers.WRAPPERS.get(model_type)
-    before, after, uncounted = wrappers.towers_and_projectors(sizes, outer, model_type)
+    row = row_of(model_type)
+    before, after, uncounted = towers_and_projectors(sizes, outer, model_type)
     inner = module.read(sizes, row.text if row else None)
     return Counted(tuple(chain(*before, inner, *after)), uncounted)
 

@@ -124,6 +124,11 @@ WRAPPERS: Final[dict[str, Wrapper]] = {
 }  # fmt: skip
 
 
+def row_of(wrapper: str) -> Wrapper | None:
+    """The row of a model type; None where it is no wrapper whose towers are counted."""
+    return WRAPPERS.get(wrapper)
+
+
 def towers_and_projectors(s: Sizes, outer: Config, wrapper: str) -> tuple[list[Tensors], list[Tensors], tuple[str, ...]]:
     """What stands before the text model, what stands after it, and the sections that no rule counts."""
     from kvplan.architectures.parameters.towers import audio, vision
