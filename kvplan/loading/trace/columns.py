@@ -53,15 +53,16 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def chosen(columns: Sequence[str], given: str | None) -> Chosen:
+def chosen(columns: Sequence[str], given: str | None, *, timed: bool = True) -> Chosen:
     """The columns, those that whoever asks names first.
 
     Args:
         given: `arrival=ts:ms,prompt=in,output=out`, as much of it as is wanted.
+        timed: whether times of arrival are needed.
 
     Raises:
         OptionError: not in that form, or no such column.
-        TraceError: no column of prompts or of outputs.
+        TraceError: no column of prompts, of outputs or of times.
     """
     told, unit = _told(given, columns)
     known = {plain(column): column for column in reversed(columns)}
@@ -75,6 +76,11 @@ def chosen(columns: Sequence[str], given: str | None) -> Chosen:
         if role not in found:
             raise TraceError(f"no column of {what}: the trace has {listed(columns)}", hint=f"name it: «columns {role}=NAME»")
     arrival = found.get("arrival")
+    if arrival is None and timed:
+        raise TraceError(
+            f"no column of arrival times: the trace has {listed(columns)}",
+            hint="«rate N» puts N requests a second evenly apart, or name the column: «columns arrival=NAME»",
+        )
     if arrival is not None and not unit:
         match_ = _ENDS.search(arrival)
         if match_ is not None:

@@ -58,7 +58,10 @@ def read_trace(
 
     def wanted(names: list[str]) -> list[str]:
         if not found:
-            found.append(chosen(names, columns))
+            try:
+                found.append(chosen(names, columns, timed=rate is None))
+            except TraceError as problem:
+                raise problem.at(_header(source), TraceError) from problem
         if route is not None and route not in names and (route != PARTITION or not folder):
             raise OptionError(f"«route»: the trace has no column `{printable(route, 60)}`, it has {listed(names)}")
         own = [name for role, name in found[0].names.items() if role != "arrival" or rate is None]
@@ -97,6 +100,13 @@ def read_trace(
 def called(source: Source) -> str:
     """A trace's name."""
     return Path(source).name if isinstance(source, str | Path) else HERE
+
+
+def _header(source: Source) -> str:
+    """Where a trace names its columns."""
+    path = expanded(source) if isinstance(source, str | Path) else None
+    lines = path is not None and path.is_file() and not is_parquet(path)
+    return f"`{called(source)}`" + (", line 1" if lines else "")
 
 
 class _Where:
@@ -248,12 +258,7 @@ def _arrivals(at: _Where, rate: float | None, notes: list[str], *, hashed: bool)
         if not 0 < rate <= 10**6 or count / rate > limits.TRACE_SECONDS:
             raise OptionError(f"«rate» must be above 0 and at most 1,000,000 requests a second, got {shown(rate)}")
         return (np.arange(count) * (SECOND / rate)).astype(np.int64), f"{rate:g} requests a second"
-    name = at.roles.get("arrival")
-    if name is None:
-        raise TraceError(
-            f"no column of arrival times: the trace has {listed(n for n in at.table.column_names if n != PART)}",
-            hint="«rate N» puts N requests a second evenly apart, or name the column: «columns arrival=NAME»",
-        )
+    name = at.roles.names["arrival"]
     values = at.column(name)
     unit = at.roles.unit
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
