@@ -155,6 +155,10 @@ class Meter:
         self.held_us = np.zeros(blocks, dtype=np.int64)
         self.timeline = Timeline(start_us=start_us, width_us=width_us, held=[], peaks=[])
 
+    def again(self) -> "Meter":
+        """Another one from the same start, that has counted nothing."""
+        return Meter(len(self.held_us), self.timeline.start_us, self.timeline.width_us)
+
     def idle(self, duration_us: int) -> None:
         """Nothing is held."""
         self.held_us[0] += duration_us

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic, first_width
 from kvplan.engines import make_engine
 from kvplan.engines.vllm.engine import VllmOn
-from kvplan.engines.vllm.scheduler import fast, served
-from kvplan.engines.vllm.scheduler.of_plan import settings_of
+from kvplan.engines.vllm.scheduler import fast, fast_windows, served
+from kvplan.engines.vllm.scheduler.of_plan import serve, settings_of
 from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings
 from kvplan.errors import Refused
 from kvplan.loading import load
@@ -96,6 +97,47 @@ def test_many_steps_at_once_are_the_same_steps(seed: int) -> None:
         done = found.finished_us >= 0
         assert int(done.sum()) + found.refused == len(asked)
         assert (found.admitted_us[done] >= asked.arrival_us[done]).all()
+
+
+def windows(seed: int) -> tuple[Settings, Traffic, Clock]:
+    """The same with windows, whose prompts share nothing."""
+    told, asked, clock = workload(seed)
+    r, size = random.Random(seed + 1), told.groups[0].block_size
+    sliding = [
+        GroupSpec(kind="sliding", block_size=size, window=window)
+        for window in (r.choice((1, size, size + 1, 20, 50, 500)), r.choice((3, 33)))
+    ]
+    groups = [*told.groups * r.choice((0, 1, 2)), *sliding[:1] * r.choice((1, 2, 3)), *sliding[1:] * r.choice((0, 0, 1))]
+    r.shuffle(groups)
+    blocks = len(groups) * (-(-told.max_model_len // size) + 1) + 1 + r.randint(0, 60)
+    told = replace(told, groups=tuple(groups), num_gpu_blocks=blocks, enable_prefix_caching=r.random() < 0.3)
+    return told, replace(asked, hashes=None, offsets=None, hash_tokens=0), clock
+
+
+@settings(max_examples=80)
+@given(st.integers(0, 2**32))
+def test_many_steps_of_windows_at_once_are_the_same_steps(seed: int) -> None:
+    told, asked, clock = windows(seed)
+    assert fast_windows.applies(told, asked)
+    found = answer(serve, told, asked, clock)  # with what is followed step by step, once somebody is displaced
+    assert plain(found) == plain(answer(served.serve, told, asked, clock))
+
+
+def test_a_displaced_request_of_windows_is_followed_step_by_step_where_prefixes_are_kept() -> None:
+    told = Settings(
+        groups=(GroupSpec(kind="full", block_size=16), GroupSpec(kind="sliding", block_size=16, window=32)), num_gpu_blocks=24,
+        max_model_len=160, max_num_batched_tokens=64, max_num_seqs=4, scheduler_block_size=16, hash_block_size=16,
+        release=(0, 32, 0), scheduler_reserve_full_isl=False,
+    )  # fmt: skip
+    asked, clock = traffic([(0, 60, 90, ()), (0, 60, 90, ()), (0, 60, 90, ())], 0), Clock(prefill_rate=1e4, decode_rate=100)
+    with pytest.raises(fast_windows.Displaced):
+        fast_windows.FastWindows(told, asked, clock, Meter(24, 0, 1)).run(lambda _: None, stop=False)
+    done: list[int] = []
+    found = answer(serve, told, asked, clock, advance=done.append)
+    assert isinstance(found, Outcome)
+    assert found.preemptions
+    assert sum(done) == 3
+    assert plain(found) == plain(answer(served.serve, told, asked, clock))
 
 
 def test_a_known_prefix_is_found_and_the_last_full_block_with_it() -> None:

@@ -254,7 +254,7 @@ class Fast:
         limit, count, least = self.settings.max_model_len, len(arrivals), self.least
         waiting, running, out, coming, told = self.waiting, self.running, self.out, 0, 0
         now, step = self.meter.timeline.start_us, 0
-        phases, size, pool, ending, usable = self.phases, self.size, self.pool, self.ending, self.settings.num_gpu_blocks - 1
+        pool, ending, usable = self.pool, self.ending, self.settings.num_gpu_blocks - 1
         times, held, lasted = self.step_rows
         while True:
             while coming < count and arrivals[coming] <= now:
@@ -280,8 +280,8 @@ class Fast:
                 step += steps
                 self.before = now + (steps - 1) * least
                 now += steps * least
-            elif quiet and (crossing := phases[-step % size]) <= pool.free:
-                pool.take(crossing)
+            elif quiet and (opened := self._opened(step)) is not None:
+                pool.take(opened)
                 times.append(now)
                 held.append(usable - pool.free)
                 lasted.append(least)
@@ -332,8 +332,17 @@ class Fast:
             safe += 1
         return safe
 
+    def _opened(self, step: int) -> int | None:
+        """Blocks that such a step takes; None where they are not there."""
+        opened = self.phases[-step % self.size]
+        return opened if opened <= self.pool.free else None
+
+    def _net(self) -> list[int]:
+        """Blocks that such a step takes, by phase."""
+        return self.phases
+
     def _leap(self, now: int, step: int, steps: int, least: int) -> None:
-        phases, size, pool = self.phases, self.size, self.pool
+        phases, size, pool = self._net(), self.size, self.pool
         used = self.settings.num_gpu_blocks - 1 - pool.free
         if steps <= _FEW:
             times, held, lasted = self.step_rows
@@ -347,7 +356,7 @@ class Fast:
             whole, rest = divmod(steps, size)
             first = -step % size  # phases are gone through downwards
             last = first - rest + 1
-            taken = whole * self.decoding + (
+            taken = whole * sum(phases) + (
                 sum(phases[last : first + 1]) if last >= 0 else sum(phases[: first + 1]) + sum(phases[last:])
             )
             self.leap_rows.extend((now, used, step, steps, least))

@@ -9,7 +9,7 @@ import numpy as np
 from kvplan.domain.pool import Pool
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 from kvplan.engines.vllm.plan import Plan
-from kvplan.engines.vllm.scheduler import fast, served
+from kvplan.engines.vllm.scheduler import fast, fast_windows, served
 from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings, check_release
 from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, SlidingSpec, StateSpec
 from kvplan.errors import Refused
@@ -120,8 +120,23 @@ def serve(
     Args:
         plain: step by step, whatever the layout.
     """
-    run = served.serve if plain or not fast.applies(settings, traffic) else fast.serve
     try:
-        return run(settings, traffic, clock, meter, advance=advance, stop=stop)
+        if plain:
+            return served.serve(settings, traffic, clock, meter, advance=advance, stop=stop)
+        if fast.applies(settings, traffic):
+            return fast.Fast(settings, traffic, clock, meter).run(advance, stop=stop)
+        if fast_windows.applies(settings, traffic):
+            told = 0
+
+            def tell(done: int) -> None:
+                nonlocal told
+                told += done
+                advance(done)
+
+            try:
+                return fast_windows.FastWindows(settings, traffic, clock, meter.again()).run(tell, stop=stop)
+            except fast_windows.Displaced:
+                advance(-told)
+        return served.serve(settings, traffic, clock, meter, advance=advance, stop=stop)
     except served.Stopped:
         return None
