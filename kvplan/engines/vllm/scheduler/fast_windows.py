@@ -16,12 +16,17 @@ from __future__ import annotations
 
 from collections import Counter
 from heapq import heappop, heappush
+from typing import Final
 
 from kvplan.domain.traffic import Clock, Meter, Traffic
 from kvplan.engines.vllm.scheduler.fast import Fast
 from kvplan.engines.vllm.scheduler.served import STUCK
 from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings
 from kvplan.errors import Refused
+
+#: What a request is counted for: no window, or each of them when its time has come; else the window's number.
+_NOTHING: Final = -2
+_ALL: Final = -1
 
 
 class Displaced(Exception):
@@ -55,7 +60,8 @@ class FastWindows(Fast):
         self.lag = int(self.ahead)  # tokens by which the window of one that decodes lags
         self.gone = [0] * self.size  # blocks that a step gives back, by phase
         self.counted: dict[int, list[tuple[int, int]]] = {}  # request -> (phase, blocks) of it in `gone`
-        self.opening: list[tuple[int, int, int, int]] = []  # a heap: (step, request, its `since`, its window; -1: all of them)
+        #: A heap: (step, request, its `since`, blocks that it gives back then, what it is counted for from then on).
+        self.opening: list[tuple[int, int, int, int, int]] = []
         self.behind: dict[int, list[int]] = {}  # request -> blocks that each window gave back while its prompt was computed
         self.final: dict[int, int] = {}  # request -> tokens of the last part of its prompt
         self.flight = 0  # tokens that the step before computed of the prompt in the middle
@@ -92,9 +98,7 @@ class FastWindows(Fast):
     def _opened(self, step: int) -> int | None:
         phase = -step % self.size
         opened = self.groups * self.phases[phase]
-        if opened > self.pool.free or (self.opening and self.opening[0][0] <= step):
-            return None
-        return opened - self.gone[phase]
+        return None if opened > self.pool.free else opened - self.gone[phase] - self._open(step)
 
     # One step.
 
@@ -133,8 +137,12 @@ class FastWindows(Fast):
         super()._chunk(request, known, tokens, step)
         if request != self.prefilling:
             self.final[request] = part
-            if self.ends[request] > step:
-                heappush(self.opening, (step + 1, request, step, -1))
+            settled, before = step + 1 + self.lag, self.behind[request]
+            for at in range(step + 1, min(settled, self.ends[request]) + 1):
+                now = self._behind(request, at)
+                given, before = self._difference(before, now), now
+                if given or at == settled:
+                    heappush(self.opening, (at, request, step, given, _ALL if at == settled else _NOTHING))
 
     def _admit(self, now: int, step: int, budget: int) -> int:
         settings, pool, out = self.settings, self.pool, self.out
@@ -204,26 +212,31 @@ class FastWindows(Fast):
         return sum(number * (b - a) for a, b, (_, number) in zip(before, now, self.windows, strict=True))
 
     def _open(self, step: int) -> int:
-        """Go through the requests that `opening` names, and count them by phase from then on; the blocks that they give back."""
-        opening, given = self.opening, 0
+        """Go through the requests that `opening` names; the blocks that they give back."""
+        opening, size, given = self.opening, self.size, 0
         while opening and opening[0][0] <= step:
-            at, request, since, window = heappop(opening)
+            at, request, since, blocks, counted = heappop(opening)
             if at < step or self.since[request] != since or self.ends[request] < step or request not in self.running:
                 continue  # it has ended, or was displaced
-            if window >= 0:
-                number = self.windows[window][1]
-                given += number
-                self.gone[-step % self.size] += number
-                self.counted.setdefault(request, []).append((-step % self.size, number))
-                continue
-            given += self._gives(request, step)
-            if step - since <= self.lag:
-                heappush(opening, (step + 1, request, since, -1))
-                continue
-            for i, columns in enumerate(self._behind(request, step)):
-                processed = (columns + 1) * self.size + self.windows[i][0].window - 1  # when one more block is behind
-                heappush(opening, (processed + self.lag - self.known[request] + since + 1, request, since, i))
+            given += blocks
+            if counted >= 0:
+                self._counts(request, step, self.windows[counted][1])
+            elif counted == _ALL:
+                for i, columns in enumerate(self._behind(request, step)):
+                    spec, number = self.windows[i]
+                    processed = (columns + 1) * size + spec.window - 1  # when one more block is behind
+                    first = processed + self.lag - self.known[request] + since + 1
+                    if first - step <= size:  # no step before it has its phase
+                        self._counts(request, first, number)
+                    else:
+                        heappush(opening, (first, request, since, number, i))
         return given
+
+    def _counts(self, request: int, step: int, number: int) -> None:
+        """From a step on a request gives back so many blocks each time that a block's tokens were computed."""
+        phase = -step % self.size
+        self.gone[phase] += number
+        self.counted.setdefault(request, []).append((phase, number))
 
     def _stops(self, request: int) -> None:
         super()._stops(request)
