@@ -159,6 +159,16 @@ class Prepared:
         """What the engine does by itself on a card that has `left_bytes` for the cache, and what it does beyond that."""
         return ()
 
+    def pass_words(self, at: Workload, tensors: Described, room_bytes: int) -> tuple[str, ...]:
+        """What a pass over prompts takes beside weights and cache, of an engine that keeps no memory for it.
+
+        Args:
+            at: the requests, and tokens of each.
+            tensors: what the model loads.
+            room_bytes: what is left for cache and pass together.
+        """
+        return ()
+
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Where one process's memory goes on one card; None for an engine whose lines beside the cache are not known.
 

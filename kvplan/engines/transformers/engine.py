@@ -22,6 +22,7 @@ from kvplan.domain.model import Chunk, Compressed, Cross, Index, Latent, Memory,
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Prepared, Serving, footprint
+from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At, Count, Piece
 from kvplan.engines.kernel.typed import weights_flag
 from kvplan.engines.transformers.about import ABOUT
@@ -76,7 +77,10 @@ from kvplan.engines.transformers.releases import (
 from kvplan.engines.transformers.rules import Rules
 from kvplan.engines.transformers.tensors import Layers, Moment
 from kvplan.errors import OptionError, Refused
+from kvplan.units import human_bytes
 
+#: A prompt, or as many of them, beyond which no pass is worked out.
+MOST_TOKENS: Final = 2**30
 _PREALLOCATED: Final = frozenset({"static", "hybrid", "alternating", "chunked", "everywhere"})
 
 
@@ -298,6 +302,29 @@ class TransformersOn(Prepared):
             logits=logits if logits and not crosses else at.seq_len,
         )
         return ledger.prefill_peak(tensors, item, asked, self.engine.release)
+
+    def pass_words(self, at: Workload, tensors: Described, room_bytes: int) -> tuple[str, ...]:
+        """The widest moment of the prompts' pass, and how many go through at once."""
+        if self.built == "quantized" or not tensors.parameters:
+            return ()
+        item = lookup(self.kv_dtype).block_bytes
+        if at.seq_len > MOST_TOKENS or at.batch_size > MOST_TOKENS:
+            return ()  # a question without a limit
+
+        def needed(batch_size: int) -> Line:
+            return self.prompt_pass(tensors, Workload(batch_size=batch_size, seq_len=at.seq_len), item)
+
+        found = needed(at.batch_size)
+        span = "" if found.basis == "rule" and found.high - found.low < found.bytes // 20 else (
+            f" ({human_bytes(found.low)} to {human_bytes(found.high)})"
+        )  # fmt: skip
+        what = f"{at.batch_size:,} x {at.seq_len:,} tokens" if at.batch_size > 1 else f"{at.seq_len:,} tokens"
+        said = f"a prompt of {what} in one pass holds {human_bytes(found.bytes)}{span} at its widest, its cache included"
+        if found.bytes <= room_bytes:
+            return (said,)
+        most = largest(lambda n: needed(n).bytes <= room_bytes, ceiling=at.batch_size)
+        turns = f"at most {most:,} go through at once" if most else "not one goes through at once"
+        return (f"{said}, and {human_bytes(room_bytes)} are there: {turns}; shorter prompts, or `prefill_chunk_size`, take less",)
 
     def moment(self, at: At[Count]) -> Moment[Count]:
         """What the cache has seen, beams included."""

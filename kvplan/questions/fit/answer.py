@@ -5,10 +5,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from kvplan.architectures.describe import describe
 from kvplan.architectures.weights import stored_weights
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget
 from kvplan.domain.tiers import TierAsk, Tiers
+from kvplan.domain.workload import Workload
 from kvplan.engines import about, option_names
 from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.engines.kernel.remarks import beyond
@@ -225,7 +227,11 @@ def _answered(
         flags=flags,
         needs=needs,
         tiers=None if brief else _tiers(q, room, *told),
-        notes=(*_own_way(room, shown, budget), *_notes(q, room, budget, kept, one_of_several=one_of_several)),
+        notes=(
+            *_own_way(room, shown, budget),
+            *_pass_words(q, room, shown, budget, brief=brief),
+            *_notes(q, room, budget, kept, one_of_several=one_of_several),
+        ),
     )
 
 
@@ -244,6 +250,19 @@ def _own_way(room: Room, shown: tuple[int, int], budget: Budget) -> tuple[str, .
     try:
         return room.prepared(*shown).own_way(budget.cache_bytes)
     except Refused:
+        return ()
+
+
+def _pass_words(q: Question, room: Room, shown: tuple[int, int], budget: Budget, *, brief: bool) -> tuple[str, ...]:
+    """What the requests' prompts take while they go through, of an engine that keeps nothing for it."""
+    tensors = None if brief or q.encoder_len or not shown[0] else describe(q.model)
+    if tensors is None:
+        return ()
+    kept = 0 if budget.reserve.basis == "given" else budget.reserve.bytes
+    try:
+        prepared = room.prepared(*shown)
+        return prepared.pass_words(Workload(batch_size=shown[0], seq_len=shown[1]), tensors, budget.cache_bytes + kept)
+    except (Refused, OptionError):
         return ()
 
 

@@ -269,7 +269,20 @@ def _media_words(fit: Fit) -> Iterator[str]:
         yield f"without them: {served(alone)}, {'the same verdict' if same else kind}"
 
 
+def _local_words(fit: Fit) -> Iterator[str]:
+    """What this machine's own GPU was measured to have, where it is asked."""
+    q, learned = fit.question, fit.question.learned
+    if q.gpu.id != "local" or learned.basis != "measured" or learned.total is None:
+        return
+    free = f", {human_bytes(q.free[0])} free before this process" if q.free else ""
+    context = (
+        "no driver says what a context takes" if learned.context is None else f"a context takes {human_bytes(learned.context)}"
+    )
+    yield f"measured now: {human_bytes(learned.total)} in all{free}; {context}, beside what the engine counts"
+
+
 def _notes(fit: Fit) -> Iterator[str]:
+    yield from _local_words(fit)
     yield from _media_words(fit)
     yield from _seqs_words(fit)
     pool, q = fit.pool, fit.question

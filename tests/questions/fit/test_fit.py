@@ -1,6 +1,7 @@
 """`fit` is the inverse of `estimate`: it fits at n and not at n + 1, whatever the engine; nothing is guessed silently."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -376,6 +377,31 @@ def test_the_local_gpu_says_what_is_free_and_what_a_context_takes(monkeypatch: p
     assert (memory.bytes, memory.low, memory.high, memory.basis) == (150_109_880_320,) * 3 + ("measured",)
     assert by_name["non-torch"].basis == "measured"  # the driver's name says that it is an H200, for which it is known
     assert not fit.budget.refused
+
+
+def test_the_local_gpu_is_shown_with_its_total_free_and_context(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card(monkeypatch, **{**H200, "free": H200["free"] - GIB}, used=GIB)
+    run("llama-3.1-8b", "-e", "vllm@0.26.0", "--gpu", "local", "--context", "8k")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "measured now: 139.80 GiB in all, 138.80 GiB free before this process; a context takes 526.81 MiB" in said
+    assert run("llama-3.1-8b", "-e", "vllm@0.26.0", "--gpu", "h200", "--context", "8k") == 0
+    assert "measured now" not in capsys.readouterr().out
+
+
+def test_the_prompts_pass_of_transformers_is_said_and_how_many_go_through_at_once() -> None:
+    fit = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k")
+    [note] = [note for note in fit.notes if "in one pass" in note]
+    found = re.search(r"at most (\d+) go through at once", note)
+    assert found is not None
+    most = int(found[1])
+    assert 0 < most < fit.batch_size
+    few = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k", batch_size=most)
+    assert any("in one pass" in note for note in few.notes)
+    assert not any("go through at once" in note for note in few.notes)
+    more = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k", batch_size=most + 1)
+    assert any(f"at most {most} go through at once" in note for note in more.notes)
 
 
 def test_what_others_use_of_the_local_gpu_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
