@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test attack look lint bench index docs examples wheel clean
+.PHONY: demo test attack look lint bench index docs examples site wheel clean
 
 .venv/.user: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -51,6 +51,9 @@ docs: .venv/.developer
 examples: .venv/.developer
 	$(BIN)/python tools/make_examples.py
 
+site: .venv/.user
+	$(BIN)/kvplan site -o site --workers 2
+
 bench: .venv/.developer
 	$(BIN)/python -m pytest -q -s -p no:xdist benchmarks --benchmark-disable-gc
 
@@ -58,4 +61,4 @@ wheel: .venv/.developer
 	$(BIN)/python -m build --wheel --outdir dist
 
 clean:
-	rm -rf .venv dist report.csv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv dist site report.csv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kvplan.api.replay import replay as replay
     from kvplan.api.reserve import reserve as reserve
     from kvplan.api.reserve import try_reserve as try_reserve
+    from kvplan.api.site import site as site
     from kvplan.api.validate import validate as validate
     from kvplan.api.variant import variant as variant
     from kvplan.domain.allocation import Allocation as Allocation
@@ -108,6 +109,7 @@ _HOMES = {
     "receipt": "api.receipt",
     "replay": "api.replay",
     "reserve": "api.reserve",
+    "site": "api.site",
     "sweep": "api",
     "try_estimate": "api",
     "try_explain": "api.explain",

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from kvplan.api.given import Source
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.errors import OptionError
@@ -39,14 +40,19 @@ def listed() -> Mapping[str, Entry]:
 
 def worked_out(name: str) -> Entry:
     """The row of one catalogue entry, from its spec."""
+    return entry_of(name, load(name)[0])
+
+
+def entry_of(source: Source, model: Model) -> Entry:
+    """The row of any model, as it was named and as it was read."""
     from kvplan.engines import make_engine
     from kvplan.engines.kernel.engine import footprint
 
-    model, hub = load(name)
-    return Entry.of(footprint(make_engine("ideal", {}).on(model), PRICED_AT), hub, _stored(name, model))
+    hub = next((fact.value for fact in model.provenance if fact.key == "hub"), "")
+    return Entry.of(footprint(make_engine("ideal", {}).on(model), PRICED_AT), hub, _stored(source, model))
 
 
-def _stored(name: str, model: Model) -> int | None:
+def _stored(name: Source, model: Model) -> int | None:
     """The bytes of its checkpoint, where they are known."""
     from kvplan.loading.weights.find import find_weights
 

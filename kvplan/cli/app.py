@@ -42,6 +42,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
             "report",
             ("report llama-3.1-8b gemma-3-27b -o report.html", "report qwen3-8b --gpu 4090,h100 -e vllm -o page.html"),
         ),
+        "site": Command("site", "site", ("site -o kvcaches --workers 2", "site 'qwen3-*' llama-3.1-8b -o few")),
         "explain": Command("explain", "explain", ("explain deepseek-v3", "explain gemma-3-27b -e vllm -s 32k")),
     },
     "Serve it": {
