@@ -24,12 +24,18 @@ EnginesOpt = Annotated[
         "-e", "--engine", metavar="A,B,…", help="Engines to choose between (default: vllm, llama.cpp, transformers, ideal)"
     ),
 ]
-Dtypes = Annotated[str | None, typer.Option("--kv-dtype", metavar="A,B,…", help="Cache dtypes to choose between")]
+Dtypes = Annotated[
+    str | None, typer.Option("--kv-dtype", metavar="A,B,…", help="Cache dtypes to choose between (default: auto,fp8)")
+]
 Lengths = Annotated[
-    str | None, typer.Option("-s", "--seq-len", "--context", metavar="TOKENS[,…]", help="Lengths to choose between")
+    str | None,
+    typer.Option("-s", "--seq-len", "--context", metavar="TOKENS[,…]", help="Lengths to choose between (default: 4k:128k:x2)"),
 ]
 Batches = Annotated[
-    str | None, typer.Option("-b", "--batch-size", "--batch", metavar="N[,…]", help="Numbers of sequences to choose between")
+    str | None,
+    typer.Option(
+        "-b", "--batch-size", "--batch", metavar="N[,…]", help="Numbers of sequences to choose between (default: 1,8,32)"
+    ),
 ]
 
 
