@@ -2,19 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from kvplan.api.given import Count, size
 from kvplan.api.memory import known_weights
+from kvplan.api.placement import card_of, laid, places, said
 from kvplan.api.receipt import split_of
+from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, counted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING, Learned
 from kvplan.domain.servers import Server, Servers
+from kvplan.domain.spread import Card
 from kvplan.engines import about, option_names
 from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import Commands
@@ -24,9 +27,12 @@ from kvplan.loading.servers.missing import missing_words
 from kvplan.loading.servers.models import Named, given_configs, named_model
 from kvplan.loading.servers.read import command_servers, read_servers, servers_of
 from kvplan.loading.servers.readers import READERS
-from kvplan.questions.check import EMPTY, Check, Checked, Outcome, outcome, refused, undecided
+from kvplan.questions.check import EMPTY, Check, Checked, Outcome, outcome, placed, refused, undecided
 from kvplan.questions.fit.question import Question
 from kvplan.report.notebook import displayed
+
+_MOST_CARDS: Final = 16
+_ALL: Final = -2  # layers: every one, whatever fits
 
 displayed(Check, "kvplan.report.answers.check:CheckAnswer", several=False)
 
@@ -127,6 +133,8 @@ class Place(Struct, frozen=True, kw_only=True):
 
 def _cards(names: str) -> tuple[Gpu, ...]:
     """The cards of a machine: `h100`, `h100:8`, or one name a card."""
+    if not isinstance(names, str):
+        raise OptionError("say on which card: «gpu NAME»", hint="`kvplan gpus` lists them")
     found: list[Gpu] = []
     for part in names.split(","):
         name, count = counted(part)
@@ -236,7 +244,24 @@ def _asked(
     devices = sized.devices
     cards = _visible(server, place)
     card = min(cards[: max(1, devices)] or cards, key=lambda one: one.most_bytes or 0)
-    if reader.spreads and not asked.splits_all and len(cards) > 1 and place.memory_bytes is None:
+    spread = reader.spreads and not asked.splits_all
+    if spread and places(engine) and (len(cards) > 1 or asked.layers is not None or said(engine, options)):
+        layers = about(engine).roles.get("layers", "")
+        if layers in server.options:
+            options[layers] = _ALL if asked.layers is None else asked.layers
+        found = laid(
+            named.model,
+            weights,
+            named.weights_dtype,
+            tuple(_left_of(one, place.memory_bytes, taken) for one in cards[:_MOST_CARDS]),
+            engine,
+            options,
+            context=base["context"],
+            requests=base["batch_size"],
+            brief=True,
+        )
+        return (undecided(found.reason) if isinstance(found, NotPredicted) else placed(found)), named
+    if spread and len(cards) > 1 and place.memory_bytes is None:
         base["memory_bytes"] = sum(gpu_memory(one).bytes for one in cards)
         notes.append(f"its layers lie on {len(cards)} cards, counted as one memory")
     given = server.gpus if isinstance(server.gpus, int) else len(server.gpus) if isinstance(server.gpus, tuple) else None
@@ -245,13 +270,18 @@ def _asked(
     if asked.layers is not None:
         notes.append(f"{asked.layers} of its layers are on cards; counted as if all were")
     question = Question(**base, gpu=card, gpus=devices)
-    found = outcome(question, reserves=reserves)
-    if taken:
-        total = _total(found)
-        left = max(0, total - taken)
-        question = replace(question, free=(left,)) if _ledger(found) else replace(question, memory_bytes=left)
-        found = outcome(question, reserves=reserves)
-    return found, named
+    alone = outcome(question, reserves=reserves)
+    if not taken:
+        return alone, named
+    left = max(0, _total(alone) - taken)
+    question = replace(question, free=(left,)) if _ledger(alone) else replace(question, memory_bytes=left)
+    return outcome(question, reserves=reserves), named
+
+
+def _left_of(entry: Gpu, memory_bytes: int | None, taken: int) -> Card:
+    """A card, less what those that started before take of it."""
+    card = card_of(entry, memory_bytes)
+    return card_of(entry, memory_bytes, max(0, card.memory.bytes - taken)) if taken else card
 
 
 def _ledger(found: Outcome) -> bool:

@@ -62,15 +62,19 @@ def cards_of(
         raise OptionError(f"«free» names {len(amounts)} sizes for {len(found)} devices", hint="one for all, or one a device")
     given = None if memory is None else size(memory, "«memory»")
     return tuple(
-        Card(
-            id=entry.id,
-            vendor=entry.vendor,
-            memory=_memory(entry, given),
-            free_bytes=amounts[index if len(amounts) > 1 else 0] if amounts else None,
-            unified=entry.memory_kind == "unified",
-            capability=entry.compute_capability,
-        )
-        for index, entry in enumerate(found)
+        card_of(entry, given, amounts[index if len(amounts) > 1 else 0] if amounts else None) for index, entry in enumerate(found)
+    )
+
+
+def card_of(entry: Gpu, memory_bytes: int | None = None, free_bytes: int | None = None) -> Card:
+    """A card of the catalogue as a place for layers."""
+    return Card(
+        id=entry.id,
+        vendor=entry.vendor,
+        memory=_memory(entry, memory_bytes),
+        free_bytes=free_bytes,
+        unified=entry.memory_kind == "unified",
+        capability=entry.compute_capability,
     )
 
 

@@ -8,6 +8,7 @@ from kvplan.domain.servers import Server
 from kvplan.errors import KvplanError
 from kvplan.questions.fit.answer import answer as fitted
 from kvplan.questions.fit.question import Fit, Question
+from kvplan.questions.placement.answer import Laid
 from kvplan.questions.receipt import Receipt, receipt
 
 Status = Literal["starts", "may start", "does not start", "not decided"]
@@ -20,7 +21,8 @@ _MOST_SHARE: Final = 97
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """Whether a server starts, and why not; `receipt` of one that reserves its cache, `fit` of one that does not.
+    """Whether a server starts, and why not: `receipt` of one that reserves its cache, `fit` of one that does not, `laid` of
+    one whose layers lie on several cards and the host.
 
     `taken_bytes` is what it takes of each of its cards, `longest` the longest request that it could be told instead, where its
     length is what stops it, `share` the least part of its cards with which it would start, where no length helps.
@@ -30,6 +32,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     reason: str
     receipt: Receipt | None = None
     fit: Fit | None = None
+    laid: Laid | None = None
     taken_bytes: int = 0
     tokens: int | None = None
     longest: int | None = None
@@ -47,6 +50,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
             "share": self.share,
             "receipt": self.receipt.to_dict() if self.receipt is not None else None,
             "fit": self.fit.to_dict() if self.fit is not None else None,
+            "laid": self.laid.to_dict() if self.laid is not None else None,
             "notes": list(self.notes),
         }
 
@@ -106,6 +110,24 @@ def undecided(reason: str) -> Outcome:
 def refused(reason: str) -> Outcome:
     """A server whose parser stops before anything is allocated."""
     return Outcome(status="does not start", reason=reason)
+
+
+def placed(found: Laid) -> Outcome:
+    """The outcome of a server whose layers lie on several devices."""
+    from kvplan.units import human_bytes
+
+    taken = max((place.needed.bytes for place in found.spread.devices), default=0)
+    tokens = found.context * found.requests
+    if found.fits:
+        return Outcome(status="starts", reason="", laid=found, taken_bytes=taken, tokens=tokens, notes=found.notes)
+    if found.may_fit:
+        reason = "it fits only where buffers are at the low ends of their bands"
+        return Outcome(status="may start", reason=reason, laid=found, taken_bytes=taken, tokens=tokens, notes=found.notes)
+    left = {place.device: place.left for place in found.spread.devices}
+    name, worst = min(((name, line.bytes) for name, line in left.items() if line is not None), key=lambda pair: pair[1])
+    reason = f"{name} is {human_bytes(max(0, -worst))} short"
+    longest = found.longest if 0 < found.longest < found.context else None
+    return Outcome(status="does not start", reason=reason, laid=found, taken_bytes=taken, longest=longest, notes=found.notes)
 
 
 def outcome(q: Question, *, reserves: bool) -> Outcome:

@@ -10,6 +10,7 @@ from kvplan.errors import printable
 from kvplan.questions.check import Check, Checked
 from kvplan.report.answers import tiers
 from kvplan.report.answers.fit import budget_table
+from kvplan.report.answers.placement import device_table
 from kvplan.report.answers.receipt import beside_table, ledger_table
 from kvplan.report.answers.servers import cards, heading
 from kvplan.report.blocks import Block, Notes, Rows, Section, Verdict, View
@@ -63,6 +64,8 @@ def said(one: Checked) -> str:
         words += f": {pool.num_tokens:,} tokens, {pool.concurrency:.2f} requests of {pool.max_model_len:,} tokens"
     elif found.fit is not None:
         words += f": {found.fit.batch_size:,} x {found.fit.context:,} tokens"
+    elif found.laid is not None:
+        words += f": {found.laid.requests:,} x {found.laid.context:,} tokens, {found.laid.spread.offloaded} layers on the cards"
     return words
 
 
@@ -83,6 +86,8 @@ def _blocks(one: Checked) -> Iterator[Block]:
             yield beside
     elif found.fit is not None and not found.fit.not_predicted:
         yield budget_table(found.fit)
+    elif found.laid is not None:
+        yield device_table(found.laid)
     answer = found.receipt or found.fit
     if answer is not None and answer.tiers is not None:
         yield from tiers.blocks(answer.tiers)

@@ -160,6 +160,21 @@ def test_the_smallest_change_that_makes_it_start_is_a_diff(capsys: pytest.Captur
     assert "with that: DOES NOT START: vllm 0.33.0 · BAAI/bge-m3" in shown_both.err
 
 
+def test_layers_over_cards_and_host_are_placed_as_they_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "llama-server -m Meta-Llama-3.1-70B-Instruct-Q4_K_M.gguf -fa on "
+    few = kvplan.check(text=line + "-ngl 20 -c 8192", gpu="rtx-4090").servers[0].outcome
+    assert few.laid is not None
+    assert (few.status, few.laid.spread.offloaded) == ("starts", "20/81")
+    assert 10e9 < few.taken_bytes < 14e9
+    assert kvplan.check(text=line + "-ngl 99 -c 8192", gpu="rtx-4090:2").starts
+    uneven = kvplan.check(text=line + "-ngl 60 -c 32768 -ts 3,1", gpu="rtx-4090,rtx-3090").servers[0].outcome
+    assert uneven.status == "does not start"
+    assert uneven.reason.startswith("CUDA0 is ")
+    Path("two.sh").write_text(f"export CUDA_VISIBLE_DEVICES=0\n{line}-ngl 20 -c 8192 &\n{line}-ngl 30 -c 8192\n")
+    assert main(["check", "two.sh", "--gpu", "rtx-4090"]) == 1  # the second is left what the first does not take
+    assert "20/81 layers on the cards" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "engine", ["vllm", "vllm@0.11.0", "sglang", "llama.cpp", "tensorrt-llm", "lmdeploy", "mlx-lm", "exllamav3", "ollama"]
 )
