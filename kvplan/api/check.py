@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from kvplan.api.given import Count, size
 from kvplan.api.memory import known_weights
-from kvplan.api.placement import card_of, laid, places, said
+from kvplan.api.placement import card_of, laid
+from kvplan.api.places import places, said
 from kvplan.api.receipt import split_of
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.budget import gpu_memory
