@@ -24,7 +24,7 @@ demo: .venv/.user
 	$(BIN)/kvplan validate llama-3.1-8b -s 4096 -b 2 --device cpu
 
 test: .venv/.developer
-	$(BIN)/python -m pytest -n 2 -q $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q $(ARGS)
 
 attack: .venv/.developer
 	$(BIN)/python -m pytest -q -m attack tests/test_attack.py

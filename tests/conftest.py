@@ -1,8 +1,37 @@
 """Settings of the whole suite."""
 
+import gc
 import os
+from collections.abc import Generator
 
+import each
+import pytest
+from _pytest.doctest import DoctestModule
 from hypothesis import settings
+
+# Goldens stay in memory: looking through them for garbage again and again was a seventh of the suite.
+gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--row", metavar="TEXT", help="of a test of many records (tests/each.py) only those whose id contains this")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    each.ONLY = config.getoption("--row")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Examples in docstrings are kvplan's; to look for them in helpers of tests would import torch in every worker."""
+    found = yield
+    return [collector for collector in found if not isinstance(collector, DoctestModule)]
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+
 
 # The gate must say the same thing twice; a developer's run explores. Shared machines are slow at times, so no deadline.
 # Fifty examples a law: the suite is to end in minutes. What needs more says so, and `tools/attack` goes on as long as it is told.

@@ -9,9 +9,9 @@ from graphlib import TopologicalSorter
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pytest
+from each import each
 from golden import ROOT as REPOSITORY
 
 import kvplan
@@ -88,24 +88,43 @@ def name_of(path: Path) -> str:
     return ".".join(("kvplan", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+Nodes = tuple[ast.AST, ...]
+
+
+class Facts(NamedTuple):
+    """What the tests below ask of a module; its tree is not kept."""
+
+    named: frozenset[str]
+    imported: frozenset[str]
+    mentioned: frozenset[tuple[str, str]]
+    by_name: tuple[str, ...]
+    relative: bool
+    ends: tuple[str, ...]
 
 
 @cache
-def nodes(path: Path) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(tree(path)))
+def facts(path: Path) -> Facts:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tuple(ast.walk(tree))
+    name = name_of(path)
+    return Facts(
+        named=named_modules(nodes),
+        imported=frozenset(imported(tree)),
+        mentioned=frozenset(mentioned(nodes)),
+        by_name=tuple(by_name(name, nodes)),
+        relative=any(isinstance(node, ast.ImportFrom) and node.level for node in nodes),
+        ends=tuple(f"{name}:{end}" for end in ends(nodes)),
+    )
 
 
 def inside(name: str, *packages: str) -> bool:
     return any(name == p or name.startswith(f"{p}.") for p in packages)
 
 
-def docstrings(path: Path) -> set[int]:
+def docstrings(nodes: Nodes) -> set[int]:
     """The ids of the nodes that are documentation."""
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    return {id(n.body[0].value) for n in nodes(path) if isinstance(n, owners) and isinstance(n.body[0], ast.Expr)}
+    return {id(n.body[0].value) for n in nodes if isinstance(n, owners) and isinstance(n.body[0], ast.Expr)}
 
 
 def called(node: ast.AST) -> str:
@@ -113,15 +132,15 @@ def called(node: ast.AST) -> str:
     return ast.unparse(node.func) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute) else ""
 
 
-def texts(path: Path) -> Iterator[str]:
+def texts(nodes: Nodes) -> Iterator[str]:
     """Every text of a module that is not documentation or part of a longer one."""
-    skipped = docstrings(path) | {id(part) for n in nodes(path) if isinstance(n, ast.JoinedStr) for part in n.values}
-    yield from (n.value for n in nodes(path) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in skipped)
+    skipped = docstrings(nodes) | {id(part) for n in nodes if isinstance(n, ast.JoinedStr) for part in n.values}
+    yield from (n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in skipped)
 
 
-def named_modules(path: Path) -> set[str]:
+def named_modules(nodes: Nodes) -> frozenset[str]:
     """What looks like one of our modules, with or without a name in it: `kvplan.a.b`, `kvplan.a.b:c`."""
-    return {text for text in texts(path) if re.fullmatch(r"kvplan(\.[A-Za-z_]\w*)+(:[A-Za-z_]\w*)?", text)}
+    return frozenset(text for text in texts(nodes) if re.fullmatch(r"kvplan(\.[A-Za-z_]\w*)+(:[A-Za-z_]\w*)?", text))
 
 
 def layer(module: str) -> int | None:
@@ -144,16 +163,20 @@ def points_up(importer: str, text: str) -> bool:
     return other is None or other < own or (other == own and text.split(".")[1] != importer.split(".")[1])
 
 
-WRITTEN = sorted({(name_of(path), text) for path in MODULES for text in named_modules(path)})
+@cache
+def written() -> list[tuple[str, str]]:
+    return sorted((name_of(path), text) for path in MODULES for text in facts(path).named)
+
+
 MADE = sorted((importer, text) for importer, modules in PUT_TOGETHER.items() for text in modules)
 
 
 def test_there_are_modules_named_by_texts() -> None:
-    assert len(WRITTEN) > 15
+    assert len(written()) > 15
     assert len(MADE) > 40
 
 
-@pytest.mark.parametrize(("importer", "text"), WRITTEN + MADE, ids=lambda value: value)
+@each(("importer", "text"), lambda: written() + MADE)
 def test_a_module_named_by_a_text_is_there_and_not_above(importer: str, text: str) -> None:
     assert resolved(text) is not None
     assert not points_up(importer, text)
@@ -166,66 +189,63 @@ def test_what_stands_above_is_seen() -> None:
     assert not points_up("kvplan.report.formats", "kvplan.engines")
 
 
+def by_name(name: str, nodes: Nodes) -> Iterator[str]:
+    """Calls that import what none of the tables above knows."""
+    for call in (n for n in nodes if isinstance(n, ast.Call) and called(n) in IMPORTERS):
+        (what,) = call.args
+        if isinstance(what, ast.JoinedStr) and name in PUT_TOGETHER:
+            continue
+        if not isinstance(what, ast.Constant) and name not in HANDED_ON:
+            yield f"{name}:{call.lineno} {ast.unparse(call)}"
+
+
 def test_every_import_by_name_is_known() -> None:
     """`import_module` of anything but a plain text is one of the places above."""
-    unknown = set()
-    for path in MODULES:
-        name = name_of(path)
-        for call in (n for n in nodes(path) if isinstance(n, ast.Call) and called(n) in IMPORTERS):
-            (what,) = call.args
-            if isinstance(what, ast.JoinedStr) and name in PUT_TOGETHER:
-                continue
-            if not isinstance(what, ast.Constant) and name not in HANDED_ON:
-                unknown.add(f"{name}:{call.lineno} {ast.unparse(call)}")
-    assert not unknown
+    assert [call for path in MODULES for call in facts(path).by_name] == []
 
 
 def test_imports_are_absolute() -> None:
     """A package that is moved keeps its meaning, and the eye finds the layer."""
-    relative = {name_of(path) for path in MODULES for n in nodes(path) if isinstance(n, ast.ImportFrom) and n.level}
-    assert not relative
+    assert [name_of(path) for path in MODULES if facts(path).relative] == []
 
 
-@cache
-def imported(path: Path) -> frozenset[str]:
+def imported(node: ast.AST) -> Iterator[str]:
     """Every module that a file imports at run time, by a statement or by a plain text."""
-
-    def visit(node: ast.AST) -> Iterator[str]:
+    todo = [node]
+    while todo:
+        node = todo.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                yield from visit(child)
-            return
+            todo += node.orelse
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield str(node.module)
         elif isinstance(node, ast.Call) and called(node) in IMPORTERS:
             yield from (part.value for part in node.args if isinstance(part, ast.Constant))
-        for child in ast.iter_child_nodes(node):
-            yield from visit(child)
-
-    return frozenset(visit(tree(path)))
+        todo += ast.iter_child_nodes(node)
 
 
-@pytest.mark.parametrize("package", HOMES)
+@each("package", HOMES)
 def test_a_heavy_package_has_one_home(package: str) -> None:
-    users = {name_of(path) for path in MODULES if any(inside(name, package) for name in imported(path))}
+    users = {name_of(path) for path in MODULES if any(inside(name, package) for name in facts(path).imported)}
     homes = tuple(f"kvplan.{home}" for home in HOMES[package])
     assert users
     assert {user for user in users if not inside(user, *homes)} == set()
 
 
-def needed(path: Path, known: set[str]) -> set[str]:
-    """Our modules that a file imports anywhere, for types or in a function, too."""
-    found = set()
-    for node in nodes(path):
+def mentioned(nodes: Nodes) -> Iterator[tuple[str, str]]:
+    """What a file imports anywhere, for types or in a function, too: a module, or a module and a name of it."""
+    for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found |= {
-                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else str(node.module)
-                for alias in node.names
-            }
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def needed(path: Path, known: set[str]) -> set[str]:
+    """Our modules among them: the name where it is a module, or else where it is from."""
+    found = {whole if (whole := f"{module}.{name}") in known else module for module, name in facts(path).mentioned}
     return (found & known) - {name_of(path)}
 
 
@@ -234,17 +254,18 @@ def test_modules_form_no_circle() -> None:
     TopologicalSorter({name_of(path): needed(path, known) for path in MODULES}).prepare()
 
 
+def ends(nodes: Nodes) -> Iterator[str]:
+    """Where a module prints or exits."""
+    for node in nodes:
+        if isinstance(node, ast.Call) and called(node) in {"print", "sys.exit", "exit", "quit", "os._exit"}:
+            yield f"{node.lineno} {ast.unparse(node)[:60]}"
+        if isinstance(node, ast.Raise) and node.exc is not None and "SystemExit" in ast.unparse(node.exc):
+            yield f"{node.lineno} raises SystemExit"
+
+
 def test_nothing_below_the_command_line_prints_or_exits() -> None:
-    found = set()
-    for path in MODULES:
-        if inside(name_of(path), "kvplan.cli", "kvplan.__main__"):
-            continue
-        for node in nodes(path):
-            if isinstance(node, ast.Call) and called(node) in {"print", "sys.exit", "exit", "quit", "os._exit"}:
-                found.add(f"{name_of(path)}:{node.lineno} {ast.unparse(node)[:60]}")
-            if isinstance(node, ast.Raise) and node.exc is not None and "SystemExit" in ast.unparse(node.exc):
-                found.add(f"{name_of(path)}:{node.lineno} raises SystemExit")
-    assert not found
+    below = [path for path in MODULES if not inside(name_of(path), "kvplan.cli", "kvplan.__main__")]
+    assert [end for path in below for end in facts(path).ends] == []
 
 
 def test_the_layers_are_the_packages() -> None:

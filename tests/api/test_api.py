@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import pytest
 from doors import here
+from each import each
 from golden import GOLDEN
 
 import kvplan
@@ -90,7 +91,7 @@ ANSWERS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("ask", ANSWERS.values(), ids=ANSWERS)
+@each("ask", ANSWERS.values(), ids=ANSWERS)
 def test_an_answer_is_short_hashable_and_a_dict_for_json(ask: Callable[[], Any]) -> None:
     answer, again = ask(), ask()
     assert answer == again
@@ -131,7 +132,7 @@ def typed(count: int) -> str:
     return f"{count // 1024}k"
 
 
-@pytest.mark.parametrize("of", [int, numpy.int64, numpy.uint16, str, typed], ids=lambda of: of.__name__)
+@each("of", [int, numpy.int64, numpy.uint16, str, typed], ids=lambda of: of.__name__)
 def test_counts_are_taken_from_every_library_and_as_they_are_typed(of: Callable[[int], Any]) -> None:
     plain = kvplan.estimate("llama-3.1-8b", seq_len=8192, batch_size=1024, engine="vllm")
     assert kvplan.estimate("llama-3.1-8b", seq_len=of(8192), batch_size=of(1024), engine="vllm") == plain
@@ -149,7 +150,7 @@ def test_whole_numbers_of_other_libraries_are_kept_as_pythons() -> None:
     assert kvplan.reserve("llama-3.1-8b", memory=numpy.int64(20 * 2**30)).num_blocks == 10_240
 
 
-@pytest.mark.parametrize("value", [1.5, True, None, -1, numpy.float64(2.5), numpy.array([1, 2]), "8 k k", b"8"], ids=str)
+@each("value", [1.5, True, None, -1, numpy.float64(2.5), numpy.array([1, 2]), "8 k k", b"8"], ids=str)
 def test_what_is_no_count_is_refused(value: Any) -> None:
     with pytest.raises(kvplan.InputError, match="whole number"):
         kvplan.estimate("gpt2", seq_len=value)
@@ -164,7 +165,7 @@ REFUSALS: dict[str, Callable[[], Any]] = {
 }
 
 
-@pytest.mark.parametrize("ask", REFUSALS.values(), ids=REFUSALS)
+@each("ask", REFUSALS.values(), ids=REFUSALS)
 def test_a_refusal_is_raised_with_its_reason(ask: Callable[[], Any]) -> None:
     with pytest.raises(kvplan.Refused, match="do not divide by tensor_parallel_size 3"):
         ask()
@@ -194,13 +195,13 @@ SLIPS: list[Callable[[], Any]] = [
 ]
 
 
-@pytest.mark.parametrize("ask", SLIPS)
+@each("ask", SLIPS)
 def test_a_slip_is_one_sentence_and_no_traceback_from_inside(ask: Callable[[], Any]) -> None:
     with pytest.raises(kvplan.InputError):
         ask()
 
 
-@pytest.mark.parametrize("name", ["estimate", "compare", "sweep", "explain", "fit", "reserve", "receipt", "validate"])
+@each("name", ["estimate", "compare", "sweep", "explain", "fit", "reserve", "receipt", "validate"])
 def test_an_editor_completes_what_every_question_takes(name: str) -> None:
     taken = inspect.signature(getattr(kvplan, name)).parameters
     assert {"engine", "kv_dtype", "tensor_parallel", "infer"} <= taken.keys()

@@ -5,6 +5,7 @@ from typing import Any
 
 import golden
 import pytest
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,8 +41,8 @@ def refusal(config: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in SIZED_BY.values() for key in keys])
-@pytest.mark.parametrize("value", BAD, ids=lambda v: str(v)[:8])
+@each(("name", "key"), [(name, key) for name, keys in SIZED_BY.values() for key in keys])
+@each("value", BAD, ids=lambda v: str(v)[:8])
 def test_a_bad_number_is_refused_by_file_and_key(name: str, key: str, value: Any) -> None:
     config = raw(name)
     assert architectures.read(config).layers
@@ -95,7 +96,7 @@ DIVIDING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("config", "key"), DIVIDING)
+@each(("config", "key"), DIVIDING)
 def test_heads_that_do_not_divide_are_refused(config: dict[str, Any], key: str) -> None:
     assert f"`{key}`" in refusal(config)
 
@@ -133,7 +134,7 @@ MAPS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("config", "key"), MAPS)
+@each(("config", "key"), MAPS)
 def test_a_layer_map_that_contradicts_itself_is_refused(config: dict[str, Any], key: str) -> None:
     assert f"`{key}`" in refusal(config)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import golden
 import pytest
+from each import each
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_types import DECODERS, KEYS_AND_VALUES, NO_CACHE, with_wrappers
@@ -28,12 +29,12 @@ def known_types() -> list[str]:
     return sorted(set(DEFAULTS) - NO_CACHE)
 
 
-@pytest.mark.parametrize("model_type", known_types())
+@each("model_type", known_types())
 def test_every_model_type_that_generates_with_a_cache_has_a_family(model_type: str) -> None:
     assert model_type in architectures.known_model_types()
 
 
-@pytest.mark.parametrize("model_type", sorted(NO_CACHE))
+@each("model_type", sorted(NO_CACHE))
 def test_a_model_type_without_such_a_cache_says_what_it_keeps_instead(model_type: str) -> None:
     with pytest.raises(ConfigError, match=f"`{model_type}`, which ") as caught:
         architectures.read({"model_type": model_type})
@@ -44,7 +45,7 @@ def own_types() -> list[str]:
     return [t for t in known_types() if t in with_wrappers(KEYS_AND_VALUES) and DEFAULTS[t].get("defaults")]
 
 
-@pytest.mark.parametrize("model_type", [t for t in own_types() if not DEFAULTS[t]["is_encoder_decoder"]])
+@each("model_type", [t for t in own_types() if not DEFAULTS[t]["is_encoder_decoder"]])
 def test_an_empty_config_means_the_recorded_defaults(model_type: str) -> None:
     expected = DEFAULTS[model_type]["defaults"]
     model = architectures.read({"model_type": model_type})
@@ -160,7 +161,7 @@ def in_library(model_type: str) -> bool:
     return model_type in library()[0]
 
 
-@pytest.mark.parametrize("model_type", askable())
+@each("model_type", askable())
 def test_the_librarys_class_assumes_the_same(model_type: str) -> None:
     if not in_library(model_type):
         assert model_type not in DEFAULTS
@@ -188,7 +189,7 @@ SPELLED = {
 }
 
 
-@pytest.mark.parametrize("model_type", askable())
+@each("model_type", askable())
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_a_random_config_means_the_same_to_the_library(model_type: str, data: st.DataObject) -> None:

@@ -7,6 +7,7 @@ from importlib import import_module, metadata
 from types import SimpleNamespace
 
 import pytest
+from each import each
 from golden import ROOT
 
 from kvplan import architectures
@@ -34,14 +35,14 @@ def test_no_model_type_has_two_families() -> None:
     assert [model_type for model_type, number in counted.items() if number > 1] == []
 
 
-@pytest.mark.parametrize("family", architectures.FAMILIES)
+@each("family", architectures.FAMILIES)
 def test_a_row_is_a_reader(family: str) -> None:
     rows = import_module(f"kvplan.architectures.families.{family}").ROWS
     assert set(rows) == set(architectures.FAMILIES[family])
     assert all(isinstance(row, Reader) for row in rows.values())
 
 
-@pytest.mark.parametrize("model_type", architectures.known_model_types())
+@each("model_type", architectures.known_model_types())
 def test_a_bare_model_type_reads_or_names_the_key_that_it_lacks(model_type: str) -> None:
     try:
         model = architectures.read({"model_type": model_type})
@@ -79,7 +80,7 @@ def test_counting_parameters_loads_the_module_of_that_type_alone() -> None:
     assert done.stdout.split() == [MODULE_OF["whisper"]]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@each("module", MODULES)
 def test_a_module_counts_what_the_index_says(module: str) -> None:
     assert set(import_module(f"kvplan.architectures.parameters.{module}").ROWS) == set(MODULES[module])
 

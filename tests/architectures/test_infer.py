@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import shipped
+from each import each
 from golden import cases
 
 from kvplan import architectures
@@ -31,7 +32,7 @@ def test_a_known_type_is_not_marked_inferred() -> None:
     assert not architectures.read({"model_type": "llama"}, infer=True).inferred
 
 
-@pytest.mark.parametrize(
+@each(
     ("keys", "expected"),
     [
         ({"num_key_value_heads": 2}, Softmax(kv_heads=2, key_dim=64, value_dim=64)),
@@ -75,7 +76,7 @@ def test_nothing_is_assumed_about_an_unknown_class(missing: str) -> None:
         architectures.read(config, infer=True)
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "value"),
     [
         ("mamba_d_state", 16),
@@ -101,7 +102,7 @@ def test_a_key_that_may_mean_more_is_refused_by_its_name(key: str, value: object
     assert "YAML" in caught.value.hint
 
 
-@pytest.mark.parametrize(
+@each(
     ("more", "expected"),
     [
         ({"sliding_window": 16}, (8, 64, 64)),
@@ -152,7 +153,7 @@ def test_a_latent_whose_layers_are_counted_in_other_words_may_be_two_a_layer() -
         architectures.read(config, infer=True)
 
 
-@pytest.mark.parametrize("key", ["mlp_bias", "rope_theta", "moe_layer_freq", "attn_pdrop", "vision_encoder", "use_cache", "d_ff"])
+@each("key", ["mlp_bias", "rope_theta", "moe_layer_freq", "attn_pdrop", "vision_encoder", "use_cache", "d_ff"])
 def test_keys_about_what_no_cache_holds_are_beside_it(key: str) -> None:
     assert meaning_of(key) == "beside"
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 
 from kvplan import architectures
 from kvplan.domain.model import Full, Recurrent, Softmax, Window
@@ -47,7 +48,7 @@ def test_names_of_their_own_are_read() -> None:
     assert layers("Klear", head_dim=99) == [(Softmax(kv_heads=2, key_dim=64, value_dim=64),)] * 6
 
 
-@pytest.mark.parametrize(
+@each(
     ("kind", "keys"),
     [
         ("nanbeige", {"num_loops": 0}),

@@ -10,6 +10,7 @@ from typing import Any
 import make_catalogue
 import pytest
 from catalogue_keys import ORIGINALS, UNEQUAL, completed
+from each import each
 from golden import CONFIGS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -54,7 +55,7 @@ def of(config: Mapping[str, Any]) -> tuple[Parameter, ...]:
 
 @needs_transformers
 @pytest.mark.filterwarnings("ignore")  # the library's own
-@pytest.mark.parametrize("model_type", ROWS)
+@each("model_type", ROWS)
 @settings(max_examples=1, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_small_models_have_the_tensors_that_the_library_builds(model_type: str, data: st.DataObject) -> None:
@@ -65,7 +66,7 @@ def test_small_models_have_the_tensors_that_the_library_builds(model_type: str, 
 
 @needs_transformers
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("model_type", [name for name in WHOLE if name in architectures.known_model_types()])
+@each("model_type", [name for name in WHOLE if name in architectures.known_model_types()])
 def test_whole_models_have_the_tensors_that_the_library_builds(model_type: str) -> None:
     from check_parameters import difference
 
@@ -116,7 +117,7 @@ MLX_LM: dict[str, tuple[dict[str, Any], int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("model_type", MLX_LM)
+@each("model_type", MLX_LM)
 def test_models_with_code_of_their_own_have_the_parameters_that_mlx_lm_builds(model_type: str) -> None:
     config, count = MLX_LM[model_type]
     assert elements(of({"model_type": model_type, **config})) == count
@@ -180,7 +181,7 @@ def test_a_reason_is_only_given_where_one_is_needed() -> None:
         assert not close(elements(parameters(Config(entry.origin.config, name))), known()[name]), name
 
 
-@pytest.mark.parametrize("name", names())
+@each("name", names())
 def test_an_entry_says_what_its_tensors_come_to(name: str) -> None:
     entry = load_entry(folder() / f"{name}.yaml")
     if entry.origin is None:
@@ -249,10 +250,8 @@ JUNK = st.one_of(
 )  # fmt: skip
 
 
+@each("model_type", ["llama", "qwen3_moe", "deepseek_v3", "mamba2", "gemma3", "t5", "falcon", "nemotron_h", "kimi_k3"])
 @settings(max_examples=40, deadline=None)
-@pytest.mark.parametrize(
-    "model_type", ["llama", "qwen3_moe", "deepseek_v3", "mamba2", "gemma3", "t5", "falcon", "nemotron_h", "kimi_k3"]
-)
 @given(data=st.data())
 def test_mangled_configs_are_counted_or_refused_in_one_sentence(model_type: str, data: st.DataObject) -> None:
     keys = st.sampled_from([key for key in class_defaults().get(model_type, {}) if not key.startswith("_")] or ["hidden_size"])

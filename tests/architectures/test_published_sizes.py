@@ -3,7 +3,7 @@
 import json
 
 import golden
-import pytest
+from each import each
 
 from kvplan import estimate
 
@@ -57,7 +57,7 @@ def config(name: str) -> dict[str, object]:
     return json.loads((CONFIGS / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize(("name", "expected"), EVERY_TOKEN)
+@each(("name", "expected"), EVERY_TOKEN)
 def test_a_token_costs_what_is_published(name: str, expected: int) -> None:
     one = estimate(config(name), seq_len=1000, kv_dtype="bf16")
     assert one.bytes_per_token == expected
@@ -82,7 +82,7 @@ AT_A_LENGTH = [
 ]
 
 
-@pytest.mark.parametrize(("name", "tokens", "expected"), AT_A_LENGTH)
+@each(("name", "tokens", "expected"), AT_A_LENGTH)
 def test_windows_cap_what_a_long_sequence_costs(name: str, tokens: int, expected: int) -> None:
     assert estimate(config(name), seq_len=tokens, kv_dtype="bf16").total_bytes == expected
 
@@ -97,7 +97,7 @@ WITH_AN_ENCODER = [
 ]
 
 
-@pytest.mark.parametrize(("name", "tokens", "encoder", "expected"), WITH_AN_ENCODER)
+@each(("name", "tokens", "encoder", "expected"), WITH_AN_ENCODER)
 def test_cross_attention_costs_the_encoders_length(name: str, tokens: int, encoder: int, expected: int) -> None:
     found = estimate(config(name), seq_len=tokens, encoder_len=encoder, kv_dtype="bf16")
     assert found.total_bytes == expected

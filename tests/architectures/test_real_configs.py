@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import shipped
+from each import each
 from golden import CONFIGS
 from model_types import KEYS_AND_VALUES, with_wrappers
 from shipped import load, owners, raw
@@ -26,13 +27,13 @@ def test_most_of_the_collection_is_of_these_families() -> None:
     assert len(NAMES) > 240
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_every_config_loads_and_holds_something(name: str) -> None:
     allocation = estimate(raw(name), seq_len=4096)
     assert (allocation.total_bytes > 0) != (INDEX.get(name, {}).get("attention_kind") == "encoder")
 
 
-@pytest.mark.parametrize("name", INDEXED)
+@each("name", INDEXED)
 def test_the_kind_of_heads_is_the_one_in_the_index(name: str) -> None:
     model, kind = load(name), INDEX[name]["attention_kind"]
     heads = {m.kv_heads for m in owners(model)}
@@ -51,7 +52,7 @@ TAGGED_WITHOUT_WINDOW = {
 }
 
 
-@pytest.mark.parametrize("name", [n for n in INDEXED if "sliding" in INDEX[n]["tags"].split(",")])
+@each("name", [n for n in INDEXED if "sliding" in INDEX[n]["tags"].split(",")])
 def test_a_model_tagged_sliding_has_windows(name: str) -> None:
     reaches = {type(m.reach) for m in owners(load(name))}
     if name in TAGGED_WITHOUT_WINDOW:
@@ -60,7 +61,7 @@ def test_a_model_tagged_sliding_has_windows(name: str) -> None:
         assert Window in reaches
 
 
-@pytest.mark.parametrize("name", [n for n in INDEXED if INDEX[n]["tags"] == "" and INDEX[n]["copy_kind"] == "exact-copy"])
+@each("name", [n for n in INDEXED if INDEX[n]["tags"] == "" and INDEX[n]["copy_kind"] == "exact-copy"])
 def test_an_untagged_model_keeps_everything_or_says_why_not(name: str) -> None:
     windows = {m.reach.size for m in owners(load(name)) if isinstance(m.reach, Window)}
     assert windows <= {raw(name).get("sliding_window")}
@@ -95,7 +96,7 @@ def relevant(data: dict[str, Any], path: str = "") -> Iterator[str]:
             yield f"{path}{key}"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_no_key_that_decides_a_size_goes_unread(name: str) -> None:
     config = Config(raw(name), name)
     architectures.read_config(config)

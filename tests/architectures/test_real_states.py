@@ -2,8 +2,8 @@
 
 import re
 
-import pytest
 import shipped
+from each import each
 from model_types import OTHER_MEMORIES
 from shipped import ideal, load, raw, text_type
 
@@ -14,7 +14,7 @@ def test_there_are_many_such_configs():
     assert len(NAMES) > 80
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_a_real_config_takes_memory_in_every_layer_that_remembers(name):
     model = load(name)
     assert not model.inferred
@@ -46,7 +46,7 @@ def has_a_say(model_type: str, key: str) -> bool:
     return not any(re.fullmatch(types, model_type) and re.fullmatch(keys, key) for types, keys, _ in WITHOUT_A_SAY)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_no_key_that_decides_the_cache_stays_unread(name):
     data = raw(name)
     model_type = text_type(data)

@@ -5,6 +5,7 @@ from typing import Any
 
 import golden
 import pytest
+from each import each
 from model_types import KEYS_AND_VALUES, with_wrappers
 
 from kvplan import architectures
@@ -59,7 +60,7 @@ def check_layer(case: dict[str, Any], entry: dict[str, Any], memories: tuple[Mem
         assert isinstance(memory.reach, Window | Chunk) == ("Sliding" in kind), position
 
 
-@pytest.mark.parametrize("case", CASES)
+@each("case", CASES)
 def test_every_layer_is_as_recorded(case: dict[str, Any]) -> None:
     model = architectures.read(case["config"], source=case["id"])
     seen = set()
@@ -74,7 +75,7 @@ def test_every_layer_is_as_recorded(case: dict[str, Any]) -> None:
 STATIC = [case for case in CASES if case.values[0]["options"]["cache_implementation"] == "static"]
 
 
-@pytest.mark.parametrize("case", STATIC)
+@each("case", STATIC)
 def test_a_static_sliding_layer_holds_exactly_the_window(case: dict[str, Any]) -> None:
     """The one place where the library keeps the config's own window, neither one more nor one less."""
     model = architectures.read(case["config"], source=case["id"])

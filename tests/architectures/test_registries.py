@@ -4,6 +4,7 @@ import re
 import sys
 
 import pytest
+from each import each
 from golden import GOLDEN, ROOT
 
 from kvplan import architectures
@@ -27,7 +28,7 @@ def test_every_table_has_a_library() -> None:
     assert {path.stem for path in (GOLDEN / "registries").glob("*.txt")} == set(LIBRARIES)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@each("library", LIBRARIES)
 def test_the_page_says_of_each_name_what_the_code_does(library: str) -> None:
     found = entries(library)
     said = section(library)
@@ -36,7 +37,7 @@ def test_the_page_says_of_each_name_what_the_code_does(library: str) -> None:
         assert said[entry.name].strip("`") == (entry.reason.replace("|", "/") or entry.read_as.strip("`"))
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@each("library", LIBRARIES)
 def test_at_most_one_name_in_twenty_is_refused_and_none_without_a_reason(library: str) -> None:
     found = entries(library)
     assert len(found) == len(set(names(library)[1])) > 100

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from each import each
 from library_tensors import Tensors, held_tensors, state_tensors
 
 from kvplan.architectures import read
@@ -143,7 +144,7 @@ def named(case: tuple[str, dict[str, Any]]) -> str:
     return f"{case[0]}-{len(case[1])}"
 
 
-@pytest.mark.parametrize("case", ON_META, ids=named)
+@each("case", ON_META, ids=named)
 def test_the_library_holds_what_the_memories_say(case: tuple[str, dict[str, Any]]) -> None:
     model_type, values = case
     model = read({"model_type": model_type, "torch_dtype": "bfloat16", **values})

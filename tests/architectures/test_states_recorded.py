@@ -8,6 +8,7 @@ import re
 
 import golden
 import pytest
+from each import each
 from library_tensors import Tensors, held_tensors
 from model_types import OTHER_MEMORIES
 
@@ -57,7 +58,7 @@ def per_layer_cases() -> list[dict]:
     return [row for row in CASES if row["text_model_type"] not in {"rwkv", "xlstm"}]
 
 
-@pytest.mark.parametrize("row", per_layer_cases(), ids=lambda row: row["id"])
+@each("row", per_layer_cases(), ids=lambda row: row["id"])
 def test_each_layer_remembers_what_the_library_held(row):
     model = read({**row["config"], "torch_dtype": row["options"]["kv_dtype"]}, source=row["id"])
     layers, loose = recorded(row)

@@ -1,6 +1,7 @@
 """Configs of latent and recurrent families that contradict themselves are refused with the key's name, never a traceback."""
 
 import pytest
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_types import OTHER_MEMORIES
@@ -106,7 +107,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("config", "key"), REFUSED.values(), ids=REFUSED.keys())
+@each(("config", "key"), REFUSED.values(), ids=REFUSED.keys())
 def test_it_names_the_key(config, key):
     with pytest.raises(ConfigError) as caught:
         read(config, source="bad.json")
@@ -138,7 +139,7 @@ VALUES = st.one_of(
 )
 
 
-@pytest.mark.parametrize("model_type", sorted(OTHER_MEMORIES))
+@each("model_type", sorted(OTHER_MEMORIES))
 @settings(max_examples=40, deadline=None)
 @given(data=st.dictionaries(KEYS, VALUES, max_size=4))
 def test_a_strange_config_is_read_or_refused(model_type, data):

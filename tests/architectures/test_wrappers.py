@@ -1,13 +1,13 @@
 """Wrappers: where the text part is, and what the wrapper assumes of it."""
 
-import pytest
+from each import each
 
 from kvplan import architectures
 from kvplan.architectures import read
 from kvplan.domain.model import Softmax
 
 
-@pytest.mark.parametrize("wrapper", sorted(architectures.WRAPPERS))
+@each("wrapper", sorted(architectures.WRAPPERS))
 def test_a_wrapper_implies_a_known_text_model(wrapper: str) -> None:
     path, implied = architectures.WRAPPERS[wrapper]
     assert path

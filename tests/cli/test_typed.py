@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from each import each
 
 from kvplan import __version__
 from kvplan.cli.app import COMMANDS, GROUPS, SUMMARY, main
@@ -263,7 +264,7 @@ def test_every_engine_is_compared(run: Run) -> None:
     assert {line.split(",")[1] for line in out.splitlines()[1:]} == set(PREDICTED)
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "word"),
     [
         ("kvplan estimate qwen3-3", "qwen3-32b"),

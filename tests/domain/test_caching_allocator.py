@@ -1,6 +1,7 @@
 """The simulation of CUDA's caching allocator: sequences worked out by hand from its source, and its laws."""
 
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from kvplan.units import MIB
 B = 512  # one block
 
 
-@pytest.mark.parametrize(
+@each(
     ("sizes", "allocated", "reserved", "segments"),
     [
         pytest.param([], 0, 0, 0, id="nothing"),
@@ -104,7 +105,7 @@ def test_a_rounded_size_always_fits_its_segment(size: int) -> None:
     assert rounded <= segment_size(rounded)
 
 
-@pytest.mark.parametrize(
+@each(
     ("environment", "setting"),
     [
         ({}, None),

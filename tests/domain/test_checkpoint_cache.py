@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.domain.origin import Origin
@@ -20,7 +21,7 @@ def asked(**quant: Any) -> str:
     return checkpoint_cache(Origin(config=config, text_config=config, text_type="llama"))
 
 
-@pytest.mark.parametrize(
+@each(
     ("quant", "dtype"),
     [
         ({"quant_method": "compressed-tensors", "kv_cache_scheme": SCHEME}, "fp8_e4m3"),

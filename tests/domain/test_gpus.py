@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from each import each
 
 from kvplan.api.fit import fit
 from kvplan.domain import gpu_totals
@@ -36,7 +37,7 @@ def test_enough_of_a_name_means_one_gpu() -> None:
 ENTRY = {"id": "x", "vendor": "v", "arch": "a", "memory_kind": "discrete", "marketed_gb": 8, "sources": ["box"]}
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "message"),
     [
         ({"markted_gb": 8}, "unknown key `markted_gb`"),
@@ -56,7 +57,7 @@ def test_a_catalogue_is_read_strictly(change: dict, message: str) -> None:
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [b"", b"[", b"gpus: 5", b"gpus: [5]", yaml.safe_dump({"gpus": [ENTRY, ENTRY]}).encode()])
+@each("text", [b"", b"[", b"gpus: 5", b"gpus: [5]", yaml.safe_dump({"gpus": [ENTRY, ENTRY]}).encode()])
 def test_what_is_no_catalogue_is_refused(text: bytes) -> None:
     with pytest.raises(InputError):
         read_gpus(text, "gpus.yaml")
@@ -84,7 +85,7 @@ def _read(name: str) -> str:
         return problem.hint
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "card", "count"),
     [
         ("NVIDIA H100 80GB HBM3", "h100-sxm-80gb", None),
@@ -119,7 +120,7 @@ def test_names_as_people_and_drivers_write_them(name: str, card: str, count: int
     assert (gpu(read).id, number) == (card, count)
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "hint"),
     [
         ("mi300", "one of mi300x-192gb, mi300a-128gb?"),
@@ -136,9 +137,7 @@ def test_what_means_no_card_is_told_of_its_family(name: str, hint: str) -> None:
     assert hint in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "name", ["gtx 1080", "rtx-9090", "h1000", "pro", "x", "8x", "xh100", "0xh100", "24", "nvidia", "x" * 9000]
-)
+@each("name", ["gtx 1080", "rtx-9090", "h1000", "pro", "x", "8x", "xh100", "0xh100", "24", "nvidia", "x" * 9000])
 def test_no_suggestion_is_better_than_another_brand(name: str) -> None:
     with pytest.raises(OptionError) as caught:
         gpu(name)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from each import each
 from golden import CONFIGS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ def checkpoint(stem: str) -> "tuple[tuple[Parameter, ...], Scheme | None]":
     return parameters(config), scheme_of(Settings(data, stem), Settings(text.data, stem))
 
 
-@pytest.mark.parametrize(
+@each(
     ("stem", "count"),
     [  # params.tsv: elements of all tensors of the files, scales included
         ("MiniMaxAI__MiniMax-M2.5", 228_703_644_928), ("Qwen__Qwen3-235B-A22B-FP8", 235_107_904_512),
@@ -43,7 +44,7 @@ def test_fp8_checkpoints_have_as_many_elements_as_their_files(stem: str, count: 
     assert stored(tensors, 2, scheme).elements == count
 
 
-@pytest.mark.parametrize(
+@each(
     ("stem", "count", "floats"),
     [  # params.tsv: what llmfit counted of these is the 16-bit elements and the packed bytes, `floats` the fp8 matrices too
         ("nvidia__MiniMax-M2.5-NVFP4", 116_349_510_656, False), ("nvidia__Qwen3.5-122B-A10B-NVFP4", 64_580_759_280, False),
@@ -70,7 +71,7 @@ def test_gpt_oss_keeps_its_experts_in_mxfp4() -> None:
     assert stored(tensors, 2, scheme).bytes == experts * 17 // 32 + 2 * rest
 
 
-@pytest.mark.parametrize(
+@each(
     ("form", "shape", "size"),
     [
         (formats.FP8_BLOCK, (256, 128), 256 * 128 + 2 * 4),
@@ -97,7 +98,7 @@ def tiny(name: str = "model.layers.{layer}.mlp.up_proj.weight", **changes: Any) 
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("entries", "kept"),
     [
         ([], ()), (["lm_head"], ()), (["mlp"], (0, 1, 10)), (["up_proj"], (0, 1, 10)), (["model.layers.1.mlp.up_proj"], (1,)),
@@ -113,7 +114,7 @@ def test_a_list_means_the_modules_that_it_names(entries: "list[str]", kept: "tup
     assert tuple(layer for layer in (0, 1, 10) if scheme.format_of(tiny(), layer) is None) == kept
 
 
-@pytest.mark.parametrize("entry", ["re:(a+)+$", "re:[", "re:.*a.*b.*c.*d.*e", "re:" + "x" * 300, "re:(?:a|b){3,}"])
+@each("entry", ["re:(a+)+$", "re:[", "re:.*a.*b.*c.*d.*e", "re:" + "x" * 300, "re:(?:a|b){3,}"])
 def test_expressions_that_could_take_long_are_refused(entry: str) -> None:
     with pytest.raises(ValueError, match="expression"):
         Names([entry])
@@ -129,7 +130,7 @@ def test_any_name_is_in_a_list_or_not(name: str, entries: "list[str]") -> None:
     assert bare(bare(name)) == bare(name) or "." in name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_every_named_format_is_lighter_than_sixteen_bits(name: str) -> None:
     scheme = named_scheme(name, [tiny()])
     assert scheme is not None
@@ -138,7 +139,7 @@ def test_every_named_format_is_lighter_than_sixteen_bits(name: str) -> None:
     assert stored([norm], 2, scheme) == stored([norm], 2)
 
 
-@pytest.mark.parametrize(
+@each(
     ("repository", "form"),
     [
         ("Qwen3-32B-AWQ", "awq"), ("Meta-Llama-3.1-70B-Instruct-AWQ-INT4", "awq"), ("llama-3-8b-bnb-4bit", "bnb-4bit"),

@@ -1,6 +1,7 @@
 """What macOS lends the GPU: a band by RAM and release, as machines printed it; and chips named with their size."""
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.domain.budget import gpu_memory, kept_free
@@ -16,7 +17,7 @@ PRINTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("size", PRINTED)
+@each("size", PRINTED)
 def test_the_band_has_what_machines_printed_at_its_ends(size: int) -> None:
     older, newer = PRINTED[size]
     band = working_set(size * GIB)

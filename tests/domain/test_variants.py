@@ -1,6 +1,7 @@
 """What-if rewrites: laws over random models, and the words of every refusal."""
 
 import pytest
+from each import each
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import models, tokens
@@ -205,7 +206,7 @@ def test_the_name_says_what_was_rewritten() -> None:
     assert str(parse_variant("mla=512+32")[0]) == "mla=512+32"
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "message", "hint"),
     [
         ("mqq", "variant: unknown rewrite `mqq`", "did you mean `mqa`?"),

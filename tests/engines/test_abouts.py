@@ -4,10 +4,12 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +35,7 @@ def folder(about: About) -> str:
 # What an About says is so.
 
 
-@pytest.mark.parametrize("about", KNOWN)
+@each("about", KNOWN)
 def test_an_engine_has_a_folder_of_its_own_that_costs_only_its_about(about: About) -> None:
     lines = ast.parse((ROOT / "engines" / folder(about) / "__init__.py").read_text(encoding="utf-8")).body
     (export,) = (line for line in lines if isinstance(line, ast.ImportFrom | ast.Import))
@@ -44,7 +46,7 @@ def test_an_engine_has_a_folder_of_its_own_that_costs_only_its_about(about: Abou
     assert about.rules or not about.predicted
 
 
-@pytest.mark.parametrize("about", ENGINES)
+@each("about", ENGINES)
 def test_its_texts_name_what_is_there(about: About) -> None:
     cls = located(about.engine)
     assert issubclass(cls, Engine)
@@ -64,7 +66,7 @@ def test_its_texts_name_what_is_there(about: About) -> None:
             assert callable(located(about.tables).pool_tables)
 
 
-@pytest.mark.parametrize("about", ENGINES)
+@each("about", ENGINES)
 def test_its_roles_are_options_of_the_engine(about: About) -> None:
     options = set(engine_class(about.name).Options.__struct_fields__)
     assert set(about.roles) | set(about.also) <= set(get_args(Role))
@@ -73,7 +75,7 @@ def test_its_roles_are_options_of_the_engine(about: About) -> None:
     assert option_names(about.name) == options | (set(SHARED) & set(about.roles)) | ({"offline"} if about.offline else set())
 
 
-@pytest.mark.parametrize("about", KNOWN)
+@each("about", KNOWN)
 def test_its_cache_dtypes_are_kvplans_the_widest_first(about: About) -> None:
     assert set(about.cache_dtypes) <= set(DTYPES)
     assert all(about.cache_dtypes.values())
@@ -81,7 +83,7 @@ def test_its_cache_dtypes_are_kvplans_the_widest_first(about: About) -> None:
     assert widths == sorted(widths, reverse=True)
 
 
-@pytest.mark.parametrize("about", KNOWN)
+@each("about", KNOWN)
 def test_its_share_of_a_card_is_told_with_its_source(about: About) -> None:
     assert "{}" in about.share.flag or not about.share.flag
     assert about.share.split_flag.format(2)[:2] in {"--", ""}
@@ -121,7 +123,7 @@ BY_FILE = {"llama.cpp"}
 WITHOUT_MODEL = {"ollama"}
 
 
-@pytest.mark.parametrize("about", ENGINES)
+@each("about", ENGINES)
 @given(name=hostile, context=st.integers(1, 2**40), batch_size=st.integers(1, 256), replicas=st.sampled_from([1, 4]))
 def test_a_command_keeps_a_hostile_name_together(about: About, name: str, context: int, batch_size: int, replicas: int) -> None:
     options = {role: value for role, value in (("kv_dtype", "bf16"), ("tensor_parallel", 2)) if role in about.roles}
@@ -162,7 +164,7 @@ def test_every_front_end_of_llama_cpp_keeps_a_hostile_name_together(front: str, 
 TWICE = [(name, word) for name in PREDICTED for word in SHARED if ABOUTS[name].roles.get(word, word) != word]
 
 
-@pytest.mark.parametrize(("name", "word"), TWICE)
+@each(("name", "word"), TWICE)
 def test_an_option_given_under_two_names_is_refused(name: str, word: Role) -> None:
     own = ABOUTS[name].roles[word]
     for first, second in ((word, own), (own, word)):
@@ -177,7 +179,7 @@ def test_several_engines_have_names_of_their_own() -> None:
 BAD: dict[Role, tuple[str, ...]] = {"kv_dtype": ("fp9",), "tensor_parallel": ("0", "many")}
 
 
-@pytest.mark.parametrize(("name", "word"), [(name, word) for name in PREDICTED for word in SHARED if word in ABOUTS[name].roles])
+@each(("name", "word"), [(name, word) for name in PREDICTED for word in SHARED if word in ABOUTS[name].roles])
 def test_a_complaint_about_an_option_names_it(name: str, word: Role) -> None:
     """Plans find the line at fault by it."""
     about = ABOUTS[name]
@@ -234,20 +236,34 @@ OPTIONS_NAMED = {
 ASKING = ("api", "cli", "questions", "report", "domain", "loading", "engines")
 
 
-def outside() -> Iterator[tuple[str, ast.Module]]:
-    """Every module that belongs to no single engine, with its path."""
+class Written(NamedTuple):
+    """What a module says: its texts, and whether it looks at the origin of anything but a fact."""
+
+    texts: frozenset[str]
+    reads_origin: bool
+
+
+@cache
+def written() -> dict[Path, Written]:
+    """Every module of kvplan, by its path in there."""
+    found = {}
     for path in sorted(ROOT.rglob("*.py")):
-        parts = path.relative_to(ROOT).parts
-        if parts[0] != "engines" or len(parts) == 2 or parts[1] == "kernel":
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        texts = frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+        origins = (n for n in nodes if isinstance(n, ast.Attribute) and n.attr == "origin")
+        found[path.relative_to(ROOT)] = Written(texts, any(ast.unparse(n.value) not in {"f", "fact"} for n in origins))
+    return found
 
 
-def texts(module: ast.Module) -> set[str]:
-    return {n.value for n in ast.walk(module) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+def outside() -> Iterator[tuple[str, frozenset[str]]]:
+    """The texts of every module that belongs to no single engine, with its path."""
+    for path, module in written().items():
+        if path.parts[0] != "engines" or len(path.parts) == 2 or path.parts[1] == "kernel":
+            yield path.as_posix(), module.texts
 
 
 def test_no_engine_is_named_outside_its_folder() -> None:
-    found = {path: names for path, module in outside() if (names := texts(module) & set(ABOUTS))}
+    found = {path: names for path, texts in outside() if (names := texts & set(ABOUTS))}
     assert found == NAMED
 
 
@@ -260,8 +276,8 @@ def test_no_option_of_an_engine_is_named_outside_its_folder() -> None:
     options = {option for name in PREDICTED for option in engine_class(name).Options.__struct_fields__ if "_" in option}
     options -= set(get_args(Role)) | set(Workload.__struct_fields__)
     assert len(options) > 30
-    asking = [(path, module) for path, module in outside() if path.startswith(ASKING) and not path.startswith(RUNS_LIBRARIES)]
-    found = {path: names for path, module in asking if (names := texts(module) & options)}
+    asking = [(path, texts) for path, texts in outside() if path.startswith(ASKING) and not path.startswith(RUNS_LIBRARIES)]
+    found = {path: names for path, texts in asking if (names := texts & options)}
     assert found == OPTIONS_NAMED
 
 
@@ -289,11 +305,7 @@ READERS = {
 
 def test_a_raw_config_is_read_in_few_places() -> None:
     """`.origin` of a model; a fact of its provenance has one too."""
-    readers = set()
-    for path in sorted(ROOT.rglob("*.py")):
-        read = (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Attribute))
-        if any(n.attr == "origin" and ast.unparse(n.value) not in {"f", "fact"} for n in read):
-            readers.add(path.relative_to(ROOT))
+    readers = {path for path, module in written().items() if module.reads_origin}
     strangers = {path.as_posix() for path in readers if not any(path.match(pattern) for pattern in READERS)}
     assert strangers == set()
     assert all(any(path.match(pattern) for path in readers) for pattern in READERS)

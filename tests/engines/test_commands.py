@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from command_lines import problems
+from each import each
 from golden import GOLDEN, ROOT
 
 import kvplan
@@ -94,7 +95,7 @@ def commands(engine: str, options: dict[str, Any], name: str) -> list[str]:
         return []
 
 
-@pytest.mark.parametrize("engine", OPTIONS)
+@each("engine", OPTIONS)
 def test_every_command_is_taken_by_the_servers_own_parser(engine: str) -> None:
     seen = 0
     for name in MODELS:
@@ -105,7 +106,7 @@ def test_every_command_is_taken_by_the_servers_own_parser(engine: str) -> None:
     assert seen > 60
 
 
-@pytest.mark.parametrize(
+@each(
     ("command", "why"),
     [
         ("vllm serve a/b --max-model-len", "without a value"),
@@ -199,7 +200,7 @@ def test_the_usual_engine_follows_the_file_the_owner_and_the_maker() -> None:
     assert "vllm" not in fit.flags
 
 
-@pytest.mark.parametrize("engine", [name for name in PREDICTED if ABOUTS[name].program])
+@each("engine", [name for name in PREDICTED if ABOUTS[name].program])
 def test_what_an_estimate_says_to_type_runs_as_printed(engine: str) -> None:
     try:
         answer = footprint(make_engine(engine, {}).on(kvplan.load("llama-3.1-8b")), Workload(seq_len=4096, batch_size=2))

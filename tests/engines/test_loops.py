@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan import architectures
@@ -71,7 +72,7 @@ def test_vllms_own_words_for_dory_win() -> None:
     assert read(told).layers == model.layers  # a file in these words says the same to everybody
 
 
-@pytest.mark.parametrize(
+@each(
     "keys",
     [
         {"num_hidden_layers": 12},  # no whole period

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
+from each import each
 from golden import ROOT
 
 import kvplan
@@ -124,8 +126,13 @@ CONFIG = json.dumps(
         "max_position_embeddings": 131072, "vocab_size": 100, "intermediate_size": 1024, "torch_dtype": "bfloat16",
     }
 )  # fmt: skip
-ALL = list(answers())
-IDS = [f"{type(answer).__name__}-{number}" for number, answer in enumerate(ALL)]
+
+
+@cache
+def everything() -> list[Any]:
+    return [pytest.param(answer, id=f"{type(answer).__name__}-{number}") for number, answer in enumerate(answers())]
+
+
 VIEWS = [View(), View(width=40, unit="MiB"), View(width=140, color=True)]
 
 
@@ -137,10 +144,10 @@ def test_every_kind_of_answer_is_here() -> None:
     }
     assert len(written) >= 12
     need_torch = {"ValidateAnswer", "TogetherAnswer", "MeasureAnswer"}
-    assert {type(answer).__name__ for answer in ALL} == written - need_torch
+    assert {type(row.values[0]).__name__ for row in everything()} == written - need_torch
 
 
-@pytest.mark.parametrize("answer", ALL, ids=IDS)
+@each("answer", everything)
 def test_json_holds_the_dicts_under_the_key(answer: Answer) -> None:
     shown = json.loads(render(answer, "json", View()))
     assert shown.pop("schema") == 2
@@ -152,7 +159,7 @@ def _has_rows(answer: Answer) -> bool:
     return not isinstance(answer, ExplainAnswer)
 
 
-@pytest.mark.parametrize("answer", ALL, ids=IDS)
+@each("answer", everything)
 def test_csv_and_parquet_hold_the_same_rows(answer: Answer) -> None:
     if not _has_rows(answer):
         for fmt in ("csv", "parquet"):
@@ -176,8 +183,8 @@ def test_csv_and_parquet_hold_the_same_rows(answer: Answer) -> None:
     assert "\x1b" not in text
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=str)
-@pytest.mark.parametrize("answer", ALL, ids=IDS)
+@each("view", VIEWS, ids=str)
+@each("answer", everything)
 def test_what_people_read_is_safe_and_in_every_format(answer: Answer, view: View) -> None:
     blocks = list(answer.blocks(view))
     assert blocks
@@ -205,7 +212,7 @@ class _Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("answer", ALL, ids=IDS)
+@each("answer", everything)
 def test_html_is_one_page(answer: Answer) -> None:
     page = str(render(answer, "html", View()))
     assert page.startswith("<!doctype html>\n")

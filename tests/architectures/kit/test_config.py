@@ -1,6 +1,7 @@
 """Typed reads of a config: what is required, what is optional, and the record of both."""
 
 import pytest
+from each import each
 
 from kvplan.architectures.kit.config import Config
 from kvplan.errors import ConfigError
@@ -32,7 +33,7 @@ def test_the_first_key_that_is_not_null_counts() -> None:
     assert [(fact.key, fact.origin) for fact in c.facts] == [("width", "config")]
 
 
-@pytest.mark.parametrize("value", [True, 1.0, "8", 0, 9, [8], {}])
+@each("value", [True, 1.0, "8", 0, 9, [8], {}])
 def test_a_number_out_of_range_or_of_another_kind_is_refused(value: object) -> None:
     with pytest.raises(ConfigError, match="`size` must be a whole number from 1 to 8"):
         Config({"size": value}).integer("size", maximum=8)

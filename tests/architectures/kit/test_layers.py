@@ -1,6 +1,7 @@
 """Layer types in one vocabulary, and what they see."""
 
 import pytest
+from each import each
 
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.kit.heads import Heads
@@ -21,7 +22,7 @@ from kvplan.domain.model import Chunk, Cross, Full, Window
 from kvplan.errors import ConfigError
 
 
-@pytest.mark.parametrize("kind", SPELLINGS)
+@each("kind", SPELLINGS)
 def test_every_spelling_is_read_as_its_kind(kind: str) -> None:
     spelled = sorted(SPELLINGS[kind])
     assert layer_types(Config({"layer_types": spelled}), len(spelled), kind) == [kind] * len(spelled)
@@ -41,7 +42,7 @@ def test_no_list_is_none_and_a_list_of_another_length_is_refused() -> None:
     assert layer_types(Config({"blocks": ["conv"]}), None, CONVOLUTION, keys=("kinds", "blocks")) == [CONVOLUTION]
 
 
-@pytest.mark.parametrize(
+@each(
     ("config", "gated", "expected"),
     [
         ({}, False, 64),

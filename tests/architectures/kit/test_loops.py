@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 
 from kvplan import architectures
 from kvplan.domain.model import Full, Loop, Model, ModelError, Softmax, Window
@@ -48,7 +49,7 @@ def test_dory_assumes_its_class_defaults() -> None:
     assert len(model.layers) == 56
 
 
-@pytest.mark.parametrize(
+@each(
     "keys",
     [
         {"n_input_layers": 9},

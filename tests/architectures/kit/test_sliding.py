@@ -1,6 +1,6 @@
 """Which layers slide, by the rules that families share."""
 
-import pytest
+from each import each
 
 from kvplan.architectures.kit.config import Config
 from kvplan.architectures.kit.heads import Row
@@ -12,7 +12,7 @@ def letters(rule: Rule, layers: int = 8, **config: object) -> str:
     return "".join("s" if slides else "F" for slides in rule(Config(config), layers))
 
 
-@pytest.mark.parametrize(
+@each(
     ("rule", "config", "expected"),
     [
         (all_slide, {}, "ssssssss"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import models, tokens
@@ -44,15 +45,13 @@ def test_a_page_of_256_tokens_is_the_least() -> None:
         assert allocated(model_of(FULL), seq_len, 3) == 3 * pages * 256 * row
 
 
-@pytest.mark.parametrize(
-    ("mode", "bits"), [("Q8", 17), ("Q6", 13), ("Q4", 9), ("8,8", 17), ("8,4", 13), ("2, 3", 6), ("q8_0", 17), ("q5_0", 11)]
-)
+@each(("mode", "bits"), [("Q8", 17), ("Q6", 13), ("Q4", 9), ("8,8", 17), ("8,4", 13), ("2, 3", 6), ("q8_0", 17), ("q5_0", 11)])
 def test_packed_values_take_their_bits_and_half_a_bit_for_scales(mode: str, bits: int) -> None:
     """Keys and values together: twice the mean of their bits, and 16 bits for each 32 values."""
     assert allocated(model_of(FULL), 256, cache_mode=mode) * 8 == 256 * 2 * 64 * bits
 
 
-@pytest.mark.parametrize("mode", ["FP16", "fp16", "bf16", "bfloat16", "auto", "half"])
+@each("mode", ["FP16", "fp16", "bf16", "bfloat16", "auto", "half"])
 def test_sixteen_bits_are_fp16_whatever_they_are_called(mode: str) -> None:
     prepared = on(model_of(FULL, dtype="bfloat16"), cache_mode=mode)
     assert prepared.kv_dtype == "float16"
@@ -133,7 +132,7 @@ def test_a_given_cache_is_allocated_whole_and_holds_no_more() -> None:
         prepared.check(At(1, 3))
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "words"),
     [
         ({"cache_size": 5000}, "use 4864 or 5120"),
@@ -174,7 +173,7 @@ def test_hostile_options_are_refused_in_one_sentence(options: dict[str, Any], wo
     assert len(said) < 400
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "options", "words"),
     [
         ("deepseek-v2", {}, "Unknown architecture DeepseekV2ForCausalLM in config.json"),
@@ -262,7 +261,7 @@ def test_a_given_cache_that_does_not_fit_is_refused() -> None:
     assert pool.refused == "Insufficient VRAM in split for model and cache"
 
 
-@pytest.mark.parametrize("cards", [2, 3, 4, 8, 16])
+@each("cards", [2, 3, 4, 8, 16])
 def test_the_fullest_card_has_at_least_its_share(cards: int) -> None:
     model = kvplan.load("llama-3.1-8b")
     one, split = (allocated(model, 8192, **o) for o in ({}, {"tensor_parallel": cards}))

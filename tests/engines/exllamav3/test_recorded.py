@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from each import each
 from golden import cases
 
 from kvplan import architectures
@@ -104,7 +105,7 @@ def test_altering_a_record_leaves_the_prediction_alone() -> None:
     assert differing > 60
 
 
-@pytest.mark.parametrize(
+@each(
     "broken",
     [
         {"workload": {}},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
+from each import each
 from golden import ROOT
 
 import kvplan
@@ -27,7 +27,7 @@ def judged(model: str | Model, engine: str, maker: str | None = None, **options:
     return make_engine(engine, options).on(known).evidence(maker)
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "engine", "options", "word"),
     [
         ("llama-3.1-8b", "vllm", {}, "recorded"),
@@ -54,7 +54,7 @@ def test_the_combination_decides(model: str, engine: str, options: dict[str, Any
     assert judged(model, engine, **options) == word
 
 
-@pytest.mark.parametrize(
+@each(
     ("engine", "maker", "word"),
     [
         ("vllm", "nvidia", "recorded"),

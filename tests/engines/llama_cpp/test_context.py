@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 from golden import cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ def test_there_are_cases() -> None:
     assert sum(not case["expected"]["ok"] for case in API) == 5
 
 
-@pytest.mark.parametrize("case", API, ids=[case["id"] for case in API])
+@each("case", API, ids=[case["id"] for case in API])
 def test_every_recorded_context_is_exact(case: dict[str, Any]) -> None:
     expected = case["expected"]
     context = make_context(read_hparams(case["config"]), recorded_params(case["options"]))
@@ -63,7 +64,7 @@ def test_every_recorded_context_is_exact(case: dict[str, Any]) -> None:
         assert sorted({tensor.layer for tensor in part.tensors if tensor.role != "p"}) == layers
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=[config["general.architecture"] for config in CONFIGS])
+@each("config", CONFIGS, ids=[config["general.architecture"] for config in CONFIGS])
 def test_laws_of_a_context(config: dict[str, Any]) -> None:
     small, large = made(config), made(config, n_ctx=8192)
     assert small.total_bytes <= large.total_bytes
@@ -78,7 +79,7 @@ def test_laws_of_a_context(config: dict[str, Any]) -> None:
     assert small.k_bytes == made(config, flash_attn="off").k_bytes
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=[config["general.architecture"] for config in CONFIGS])
+@each("config", CONFIGS, ids=[config["general.architecture"] for config in CONFIGS])
 def test_several_streams_hold_what_one_pool_holds_and_more(config: dict[str, Any]) -> None:
     apart = made(config, n_ctx=32768, n_seq_max=4)
     pool = made(config, n_ctx=32768, n_seq_max=4, kv_unified=True)
@@ -120,7 +121,7 @@ LLAMA = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "message"),
     [
         ({"n_seq_max": 257}, "n_seq_max must be <= 256"),
@@ -159,7 +160,7 @@ def test_zero_means_the_models_own_length() -> None:
     assert made(LLAMA, n_ctx=0).n_ctx == pad(1000) == 1024
 
 
-@pytest.mark.parametrize(
+@each(
     ("key", "value", "message"),
     [
         ("llama.block_count", None, "`llama.block_count` is missing"),
@@ -259,7 +260,7 @@ def test_minimax_m3_holds_prediction_layers_in_both_caches() -> None:
         assert [(p.name, p.n_layers) for p in context.parts] == [("kv", 4), ("indexer", 1)]
 
 
-@pytest.mark.parametrize("arch", sorted(SWA))
+@each("arch", sorted(SWA))
 def test_a_window_is_required_where_the_engine_requires_it(arch: str) -> None:
     keys = {key.replace("llama", arch): arch if value == "llama" else value for key, value in LLAMA.items()}
     if SWA[arch].required:

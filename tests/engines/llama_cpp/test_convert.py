@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each import each
 from golden import CONFIGS, cases
 from msgspec import structs
 
@@ -39,7 +40,7 @@ def converted(config: dict[str, Any], name: str = "model") -> Mapping[str, Any]:
     return gguf_keys(architectures.read(config, source=name, name=name))
 
 
-@pytest.mark.parametrize("case", FROM_HUB, ids=[case["id"] for case in FROM_HUB])
+@each("case", FROM_HUB, ids=[case["id"] for case in FROM_HUB])
 def test_a_hub_config_gives_the_recorded_context(case: dict[str, Any]) -> None:
     keys = converted(case["hf_config"], case["model"])
     params: Params[int] = Params(**{name: value for name, value in case["options"].items() if name != "offload_kqv"})
@@ -51,7 +52,7 @@ def test_there_are_as_many_as_were_recorded() -> None:
     assert len(CONVERTED) >= 60
 
 
-@pytest.mark.parametrize("case", CONVERTED, ids=[case["model"] for case in CONVERTED])
+@each("case", CONVERTED, ids=[case["model"] for case in CONVERTED])
 def test_every_number_that_llama_cpp_reads_is_the_converters(case: dict[str, Any]) -> None:
     mine, theirs = read_hparams(converted(case["hf_config"], case["model"])), read_hparams(case["config"])
     for field in structs.fields(mine):
@@ -67,7 +68,7 @@ def config_of(run: dict[str, Any]) -> dict[str, Any]:
     return json.loads((CONFIGS / "hf" / name).read_text(encoding="utf-8")) if name else run["config"]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("run", RUNS, ids=[run["id"] for run in RUNS])
+@each("run", RUNS, ids=[run["id"] for run in RUNS])
 def test_what_decides_the_cache_is_what_the_real_converter_wrote(run: dict[str, Any]) -> None:
     keys = converted(config_of(run), run["id"])
     mine, theirs = read_hparams(keys), read_hparams(run["keys"])
@@ -93,7 +94,7 @@ def new_form(model_type: str) -> dict[str, Any]:
     )  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(
+@each(
     ("model_type", "changed", "reason"),
     [
         ("bailing_hybrid", {"no_kda_lora": False}, "`no_kda_lora: false`"),
@@ -155,7 +156,7 @@ def test_every_row_names_an_architecture_that_llama_cpp_has() -> None:
     assert {part for kind in ROWS for part in kind.split("/")} <= set(architectures.known_model_types())
 
 
-@pytest.mark.parametrize("path", HUB, ids=[path.stem for path in HUB])
+@each("path", HUB, ids=[path.stem for path in HUB])
 def test_every_real_config_is_planned_or_refused_with_a_reason(path: Path) -> None:
     try:
         model = architectures.read(json.loads(path.read_text(encoding="utf-8")), source=path.name, name=path.stem)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import each
 from golden import cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,7 +54,7 @@ def planned(model: Model, seq_len: int = 8192, batch_size: int = 1, **options: A
     return answer
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+@each("case", CASES, ids=[case["id"] for case in CASES])
 def test_the_buffers_and_the_printed_lines_are_the_engines(case: dict[str, Any]) -> None:
     answer = predict(LlamaCpp(recorded_options(case["options"])), model_of(case), Workload(seq_len=100))
     expected = case["expected"]
@@ -75,7 +76,7 @@ def _item(dtype: str) -> int:
     return 1 if dtype == "uint8" else lookup(dtype).block_bytes
 
 
-@pytest.mark.parametrize("case", PYTHON, ids=[case["id"] for case in PYTHON])
+@each("case", PYTHON, ids=[case["id"] for case in PYTHON])
 def test_the_python_front_end_has_its_own_defaults(case: dict[str, Any]) -> None:
     given_here = dict(case["options"]["python_kwargs"])
     options: dict[str, Any] = {"frontend": "python", "ctx_size": given_here.get("n_ctx", 512)}
@@ -122,7 +123,7 @@ def test_a_drafter_is_not_predicted() -> None:
     assert "another model's context" in answer.reason
 
 
-@pytest.mark.parametrize("kind", sorted(CACHE_TYPES))
+@each("kind", sorted(CACHE_TYPES))
 def test_a_kv_dtype_sets_both_cache_types(kind: str) -> None:
     answer = planned(LLAMA, kv_dtype=kind)
     assert answer.total_bytes == planned(LLAMA, cache_type_k=kind, cache_type_v=kind).total_bytes
@@ -136,7 +137,7 @@ def test_keys_and_values_may_differ() -> None:
     assert mixed.typed == f"llama-server -m {mixed.model.gguf} -c 8192 -np 1 -ctk q8_0 -ctv f16"
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "message"),
     [
         ({"kv_dtype": "fp8"}, "keeps no cache in fp8"),
@@ -182,7 +183,7 @@ def test_values_are_padded_to_the_widest_layer_without_flash_attention() -> None
     assert off.payload_bytes == on.payload_bytes
 
 
-@pytest.mark.parametrize("model", MODELS, ids=[m.name for m in MODELS])
+@each("model", MODELS, ids=[m.name for m in MODELS])
 def test_every_layer_is_named_and_the_buffers_belong_to_layers(model: Model) -> None:
     answer = planned(model)
     assert sum(layer.bytes for layer in answer.layers) == answer.total_bytes

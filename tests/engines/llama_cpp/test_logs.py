@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each import each
 from golden import GOLDEN, cases
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ OLD_SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("case", LOGGED, ids=[case["id"] for case in LOGGED])
+@each("case", LOGGED, ids=[case["id"] for case in LOGGED])
 def test_every_recorded_log_is_exact(case: dict[str, Any]) -> None:
     model = model_from_keys(case["config"], source="x", name=case["model"])
     (result,) = judge_log("log", case["expected"]["log"], model)
@@ -76,7 +77,7 @@ def test_a_log_that_lists_its_metadata_needs_no_model() -> None:
     assert all(result.status == "not_predicted" and "--model" in result.reason for result in cut)
 
 
-@pytest.mark.parametrize("name", OLD_SPELLINGS)
+@each("name", OLD_SPELLINGS)
 def test_older_spellings_are_read(name: str) -> None:
     (result,) = judge_log("log", OLD_SPELLINGS[name], load("llama-3.1-8b"))
     assert result.status == "exact", result
@@ -152,7 +153,7 @@ def test_a_binary_log_with_endless_lines_is_read(tmp_path: Path) -> None:
 LLAMA_FIELD = [case for case in FIELD if case["engine_version"].startswith("llama.cpp")]
 
 
-@pytest.mark.parametrize("case", LLAMA_FIELD, ids=[case["id"] for case in LLAMA_FIELD])
+@each("case", LLAMA_FIELD, ids=[case["id"] for case in LLAMA_FIELD])
 def test_field_logs_of_named_models_agree_to_the_printed_digits(case: dict[str, Any]) -> None:
     (result,) = kvplan.audit(case).results
     if "model_type" not in case["config"]:

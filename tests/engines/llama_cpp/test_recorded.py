@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-import pytest
+from each import each
 from golden import GOLDEN, cases
 
 import kvplan
@@ -68,7 +68,7 @@ def test_the_facts_are_those_of_the_page() -> None:
     assert "compute_buffer_bytes" in names  # inside its band
 
 
-@pytest.mark.parametrize("name", ["total_bytes", "n_ctx_seq", "n_ubatch", "output_buffer_bytes", "ok"])
+@each("name", ["total_bytes", "n_ctx_seq", "n_ubatch", "output_buffer_bytes", "ok"])
 def test_a_wrong_number_is_a_difference(name: str) -> None:
     value = GOOD["expected"][name]
     result = judged(expected={name: not value if isinstance(value, bool) else value + 1})
@@ -92,7 +92,7 @@ def test_a_hub_config_goes_through_the_converter() -> None:
         assert result.status == "exact", (case["id"], result.reason)
 
 
-@pytest.mark.parametrize(
+@each(
     ("changes", "status"),
     [
         ({"options": {"n_ctx": "many"}}, "invalid"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import models, tokens
@@ -51,7 +52,7 @@ def test_a_request_takes_whole_blocks_of_64_tokens() -> None:
     assert on(LLAMA, block_size=128).totals(At(65, 1)).allocated == 128 * row
 
 
-@pytest.mark.parametrize(
+@each(
     ("policy", "key", "value", "kv_dtype"),
     [
         (0, 128, 128, "bfloat16"),
@@ -166,7 +167,7 @@ def test_one_window_for_all_layers_gives_blocks_back() -> None:
     assert on(mixed).blocks(At(6400, 1)) == 100 or on(mixed).plan.window_size > 0
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "words"),
     [
         ({"quant_policy": 5}, "not a valid quant_policy"),
@@ -200,7 +201,7 @@ def test_hostile_options_are_refused_in_one_sentence(options: dict[str, Any], wo
     assert len(said) < 400
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "options", "words"),
     [
         ("gpt2", {}, "Can not found rewrite"),

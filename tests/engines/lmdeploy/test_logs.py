@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,8 +117,8 @@ def test_lines_in_any_order_never_crash(text: list[str]) -> None:
         assert "\n" not in result.reason
 
 
-@pytest.mark.parametrize("value", ["1.5", "9" * 18, "-7", "'x'", "None", "1e9", "<A.B: 3>", "True"])
-@pytest.mark.parametrize("name", ["num_gpu_blocks", "block_size", "max_batches", "tp", "quant_policy", "max_prefill_token_num"])
+@each("value", ["1.5", "9" * 18, "-7", "'x'", "None", "1e9", "<A.B: 3>", "True"])
+@each("name", ["num_gpu_blocks", "block_size", "max_batches", "tp", "quant_policy", "max_prefill_token_num"])
 def test_hostile_values_are_one_sentence(name: str, value: str) -> None:
     text = [f"backend_config=PytorchEngineConfig({name}={value})", *lines(FREE), f"CacheConfig({name}={value}, block_size=64)"]
     for result in judged(text):

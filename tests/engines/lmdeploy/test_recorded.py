@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from each import each
 from golden import cases
 
 from kvplan import architectures
@@ -84,7 +85,7 @@ def test_altering_a_record_leaves_the_prediction_alone() -> None:
     assert differing > 60
 
 
-@pytest.mark.parametrize(
+@each(
     "broken",
     [
         {"workload": {}},

@@ -5,6 +5,7 @@ import shlex
 import numpy as np
 import pytest
 import strategies as own
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,7 +129,7 @@ def test_options_that_do_nothing_or_not_yet_are_said() -> None:
     assert any("while a prompt is read" in n for n in on("gemma-3-12b").notes(Workload(seq_len=9000)))
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "given", "workload", "words"),
     [
         ("gemma-3-12b", {"kv_bits": 8}, Workload(seq_len=5000), "RotatingKVCache Quantization NYI"),
@@ -174,7 +175,7 @@ def test_an_encoder_is_refused() -> None:
         on(made_of(Cross(kv_heads=1, key_dim=8, value_dim=8)))
 
 
-@pytest.mark.parametrize(
+@each(
     "given",
     [
         {"kv_bits": 7}, {"kv_bits": 0}, {"kv_bits": -4}, {"kv_bits": 16}, {"kv_bits": "many"}, {"kv_bits": 10**30},
@@ -191,14 +192,14 @@ def test_bad_options_are_one_clear_sentence(given: dict[str, object]) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 255, 257, 10**6, 2**53])
-@pytest.mark.parametrize("tokens", [1, 2, 4097, 2**40])
+@each("chunk", [1, 2, 3, 255, 257, 10**6, 2**53])
+@each("tokens", [1, 2, 4097, 2**40])
 def test_extreme_chunks_and_lengths_are_counted(chunk: int, tokens: int) -> None:
     found = on("qwen3-8b", prefill_step_size=chunk).totals(At(tokens, 1))
     assert found.allocated >= found.payload >= tokens
 
 
-@pytest.mark.parametrize(
+@each(
     "change",
     [
         {"sliding_window_pattern": 0}, {"sliding_window_pattern": "LLLG"}, {"sliding_window": 0}, {"sliding_window": [1]},

@@ -7,6 +7,7 @@ that the shared file lacks, and configs with a key left out or contradicting the
 from typing import Any
 
 import pytest
+from each import each
 from golden import cases
 
 from kvplan import architectures
@@ -64,9 +65,7 @@ def test_a_record_without_a_prompt_or_with_bad_runs_is_invalid_in_one_sentence()
         assert "\n" not in result.reason
 
 
-@pytest.mark.parametrize(
-    "case", cases("mlx_lm_peaks"), ids=lambda c: f"{c['config']['model_type']}-p{c['prompt']}+{c['generated']}"
-)
+@each("case", cases("mlx_lm_peaks"), ids=lambda c: f"{c['config']['model_type']}-p{c['prompt']}+{c['generated']}")
 def test_the_peak_is_the_most_that_the_library_held_between_two_calls(case: dict[str, Any]) -> None:
     model, options = architectures.read(case["config"]), case["options"]
     found = read(model, options.get("max_kv_size"))

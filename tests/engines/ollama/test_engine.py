@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -41,7 +42,7 @@ def test_many_cells_at_once_are_those_one_by_one() -> None:
         assert row["total_bytes"] == one.total_bytes, row
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "batch_size", "seq_len"),
     [
         ({}, 1, 4096),
@@ -71,7 +72,7 @@ def test_the_models_parameters_go_before_the_servers_variable_and_after_the_requ
     assert any("num_ctx 2048 goes before" in word for word in kvplan.estimate(model, engine="ollama").needs)
 
 
-@pytest.mark.parametrize("value", ["8k", 1.5, 2**60, [1], None])
+@each("value", ["8k", 1.5, 2**60, [1], None])
 def test_a_parameter_that_is_no_number_is_refused_in_a_sentence(value: Any) -> None:
     with pytest.raises(OptionError, match="num_ctx is no number"):
         kvplan.estimate(with_store(LLAMA, parameters={"num_ctx": value}), engine="ollama")
@@ -93,7 +94,7 @@ def test_quantised_values_need_flash_attention() -> None:
     assert "flash_attn" in old.reason  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(
+@each(
     "options",
     [
         {"num_ctx": -1}, {"num_parallel": 2**31}, {"gpus": 65}, {"gpu_overhead": -1}, {"kv_cache_type": "fp8"}, {"nope": 1},

@@ -6,6 +6,7 @@ The loads are public ones, shortened: gpt-oss:120b on ROCm with 0.11.10, Qwen3-C
 from pathlib import Path
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.cli.app import main
@@ -106,7 +107,7 @@ def gemma() -> Hparams:
     return read_hparams(gguf_keys(kvplan.load("gemma-3-4b")), "gemma")
 
 
-@pytest.mark.parametrize(
+@each(
     ("release", "slots", "num_ctx", "flash", "full", "sliding"),
     [
         ((0, 5, 13), 1, 4096, True, 4096, 4096),

@@ -4,7 +4,7 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-import pytest
+from each import each
 from golden import cases
 
 from kvplan.engines.kernel.cases import record_from
@@ -60,7 +60,7 @@ def test_altering_a_record_leaves_the_prediction_alone() -> None:
     assert differing > 40
 
 
-@pytest.mark.parametrize(
+@each(
     "broken",
     [
         {"workload": {"gpus": "two"}},

@@ -1,6 +1,6 @@
 """Ollama's rules beyond the recorded cases: laws, and what its sources say of inputs that nobody recorded."""
 
-import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ KEYS = {
 CARD = Device(total=24 * GIB, free=24 * GIB, major=8, minor=9, driver_major=13)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "shown"),
     [
         ("1h30m", "1h30m0s"), ("90", "1m30s"), ("1.5s", "1.5s"), ("0", "0s"), ("250ms", "250ms"), ("soon", "5m0s"), ("", "5m0s"),
@@ -29,7 +29,7 @@ def test_how_long_a_model_stays(text: str, shown: str) -> None:
     assert duration_words(environment({"OLLAMA_KEEP_ALIVE": text}, "/root").keep_alive) == shown
 
 
-@pytest.mark.parametrize("text", ["-1", "1_000", "0x10", "4.0", " ", "18446744073709551616", "9" * 5000, "٣"])
+@each("text", ["-1", "1_000", "0x10", "4.0", " ", "18446744073709551616", "9" * 5000, "٣"])
 def test_a_number_that_go_does_not_read_is_the_default(text: str) -> None:
     found = environment({"OLLAMA_NUM_PARALLEL": text, "OLLAMA_CONTEXT_LENGTH": text}, "/root")
     assert (found.num_parallel, found.context_length) == (1, 0)
@@ -49,9 +49,7 @@ def test_no_digest_leaves_the_folder_of_blobs(text: str) -> None:
     assert path is None or path == "/m/blobs" or path.startswith("/m/blobs/sha256-")
 
 
-@pytest.mark.parametrize(
-    "text", ["../../etc/passwd", "..:..", "a/../b", "./x", "a\0b", "", "é", "x" * 81, "a@sha256:00", "/a", "a/"]
-)
+@each("text", ["../../etc/passwd", "..:..", "a/../b", "./x", "a\0b", "", "é", "x" * 81, "a@sha256:00", "/a", "a/"])
 def test_what_is_no_name(text: str) -> None:
     assert not parse_name(text).valid
 
@@ -139,7 +137,7 @@ def test_sizes_are_printed_in_one_word_and_its_unit(size: int) -> None:
     assert float(number) >= 0
 
 
-@pytest.mark.parametrize(
+@each(
     ("file_gib", "num_ctx", "batch"),
     [
         (1, 8192, 1024),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import each
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -297,7 +298,7 @@ def test_the_whole_of_deepseek_v4_is_one_request() -> None:
     assert pieces["c128_state_pool"].shape == (2 * 128, 4096)
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "words"),
     [
         ("gemma-3-27b", "does not use the windows"),
@@ -321,7 +322,7 @@ def test_more_is_said_where_it_matters() -> None:
     assert on("llama-3.1-8b").evidence() == "recorded"
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "options", "words"),
     [
         ("llama-3.1-8b", {"context_length": 200_000}, "User-specified context_length (200000) is greater"),
@@ -355,7 +356,7 @@ def test_refusals_are_the_engines_own(model: str, options: dict[str, Any], words
     assert words in str(problem.value)
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "options", "budget", "words"),
     [
         ("llama-4-scout-17b-16e", {}, GIB // 2, "cannot hold even one request"),
@@ -415,7 +416,7 @@ def test_a_card_of_the_catalogue_is_measured_as_nvidia_smi_measures_it() -> None
 # Options that nobody should give.
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "words"),
     [
         ({"tp_size": 0}, "tp_size"),
@@ -498,8 +499,8 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("change", HOSTILE, ids=str)
-@pytest.mark.parametrize("base", ["llama", "gpt_oss", "qwen3_next", "gemma3", "zaya", "deepseek_v3"])
+@each("change", HOSTILE, ids=str)
+@each("base", ["llama", "gpt_oss", "qwen3_next", "gemma3", "zaya", "deepseek_v3"])
 def test_odd_keys_of_a_config_cost_a_sentence_at_most(base: str, change: dict[str, Any]) -> None:
     config: dict[str, Any] = {
         "model_type": base, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 512,

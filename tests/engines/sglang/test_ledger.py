@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -52,7 +53,7 @@ def ledger(name: str, machine: Machine | None = None, **options: Any) -> Ledger:
     return found
 
 
-@pytest.mark.parametrize(("name", "options", "printed"), PUBLISHED, ids=[name for name, _, _ in PUBLISHED])
+@each(("name", "options", "printed"), PUBLISHED, ids=[name for name, _, _ in PUBLISHED])
 def test_published_starts_load_what_the_band_says(name: str, options: dict[str, Any], printed: float) -> None:
     tensors = describe(kvplan.load(name))
     assert tensors is not None
@@ -187,7 +188,7 @@ def test_the_least_budget_holds_the_workload_and_a_byte_less_does_not(
     assert not told.holds(told.pool(least - 1), at)
 
 
-@pytest.mark.parametrize("name", SIZED)
+@each("name", SIZED)
 def test_the_least_fraction_holds_the_workload(name: str) -> None:
     prepared, at = on(name), At(8192, 8)
     free, loaded = 60 * GIB, 15 * GIB

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import pytest
+from each import each
 from golden import cases
 
 import kvplan
@@ -103,7 +103,7 @@ def test_a_drafters_pool_is_left_alone() -> None:
     assert start.shown["k_gib_printed"] == 28.72
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         "KV Cache is allocated. #tokens: , K size: 1 GB, V size: 1 GB",

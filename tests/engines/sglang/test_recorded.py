@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 from golden import cases
 
 from kvplan import architectures
@@ -118,7 +119,7 @@ def test_a_log_with_another_size_differs() -> None:
         assert judge(record_from({**case, "expected": expected}, where="test")).status == "differs", case["id"]
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "status", "reason"),
     [
         ({"workload": {"free_before_gib": "much"}}, "invalid", "free_before_gib"),

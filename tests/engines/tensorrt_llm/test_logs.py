@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,9 +57,7 @@ def test_a_start_is_exact_its_throw_away_cache_included() -> None:
     assert facts["available_kv_gib_printed"] == 54.09
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"gib": "55.09"}, {"each": 131071}, {"left": "54.15"}, {"dtype": "fp8"}, {"tp": 2}, {"tokens": 443136}]
-)
+@each("wrong", [{"gib": "55.09"}, {"each": 131071}, {"left": "54.15"}, {"dtype": "fp8"}, {"tp": 2}, {"tokens": 443136}])
 def test_another_number_differs(wrong: dict[str, Any]) -> None:
     [found] = judged(lines(*WHOLE, **wrong))
     assert found.status == "differs"
