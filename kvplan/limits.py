@@ -27,7 +27,7 @@ ADVICE_SECONDS: Final = 2.0
 
 WORKLOADS: Final = 1_000  # lengths x batch sizes of an estimate or a comparison; `sweep` has no such bound
 CELLS: Final = 3_000  # of a table of capacities; each takes a hundredth of a second
-PAGE_CELLS: Final = 20_000  # of one page; each takes a few thousandths
+PAGE_CELLS: Final = 20_000  # settings of one page; each takes a few thousandths, and its cells of GPUs are bounded by CELLS
 
 SERVERS_BYTES: Final = 4 * MIB  # of a file that starts servers
 SERVERS: Final = 2_000  # of one such file

@@ -365,7 +365,10 @@ def make_words(r: random.Random) -> list[str]:
         "vllm@0.33",
         "kv-dtype",
     ]
-    commands = ("estimate", "compare", "fit", "reserve", "explain", "spec", "models", "committee", "sweep", "diff", "conformance")
+    commands = (
+        "estimate", "compare", "fit", "reserve", "explain", "spec", "models", "committee", "sweep", "diff", "conformance",
+        "report",
+    )  # fmt: skip
     flags = (
         "-s",
         "-b",

@@ -14,7 +14,7 @@ from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload, with_longest
 from kvplan.errors import InputError, OptionError
-from kvplan.limits import PAGE_CELLS
+from kvplan.limits import CELLS, PAGE_CELLS
 from kvplan.loading import load
 from kvplan.questions.compare import options_by_engine
 from kvplan.questions.explain import Explanation, explain
@@ -74,15 +74,16 @@ def page(
     """
     listed = sources(models)
     read = [load(source, infer=infer) for source in listed]
-    lengths = counts(with_longest(seq_len, read, "seq_len") if isinstance(seq_len, str) else seq_len, "seq_len")
-    sizes, dtypes, engines = counts(batch_size, "batch_size"), names(kv_dtype, "kv_dtype"), names(engine, "engine")
+    lengths = counts(with_longest(seq_len, read, "«seq_len»") if isinstance(seq_len, str) else seq_len, "«seq_len»")
+    sizes, dtypes, engines = counts(batch_size, "«batch_size»"), names(kv_dtype, "«kv_dtype»"), names(engine, "«engine»")
     given = options_by_engine(engines, given_options(options))
     cards = tuple(dict.fromkeys(_label(machine.gpu.id, number) for machine, number in named_gpus(gpu, ()))) if gpu else ()
-    of = len(read) * len(engines) * len(dtypes) * len(lengths) * (len(sizes) + len(cards))
-    if of > PAGE_CELLS:
-        raise OptionError(
-            f"{of:,} cells are too many for one page", hint=f"at most {PAGE_CELLS:,}: fewer models, engines, lengths or GPUs"
-        )
+    settings = len(read) * len(engines) * len(dtypes) * len(lengths)
+    for what, cells, most in (("settings", settings * len(sizes), PAGE_CELLS), ("cells of GPUs", settings * len(cards), CELLS)):
+        if cells > most:
+            hint = f"at most {most:,}: fewer models, engines, cache dtypes, lengths or GPUs"
+            raise OptionError(f"{cells:,} {what} are too many for one page", hint=hint)
+    of = settings * (len(sizes) + len(cards))
     caches: list[Cache] = []
     found: list[Starts] = []
     for index, (source, model) in enumerate(zip(listed, read, strict=True)):

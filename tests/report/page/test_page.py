@@ -236,6 +236,6 @@ def test_the_command_writes_the_page_and_the_grid(tmp_path: Path, capsys: pytest
     assert main([*asked, "-f", "csv"]) == 0
     assert "gpt2,ideal,1,auto,bfloat16,2,1024," in capsys.readouterr().out
     assert main(["report", "gpt2", "-e", "ideal", "-s", "1:20000:1"]) == 2
-    assert "cells are too many for one page" in capsys.readouterr().err
+    assert "settings are too many for one page" in capsys.readouterr().err
     assert main(["report", "gpt2", "-e", "vllm", "--kv-dtype", "q8_0"]) == 2
     assert "vllm has no kv_cache_dtype" in capsys.readouterr().err
