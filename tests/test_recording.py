@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +41,32 @@ def test_every_program_is_there(engine: str) -> None:
     recorder = recording.RECORDER[engine]
     for step in (*recorder.setup, *recorder.steps, recorder.types, recorder.newcomers):
         assert not step or (recording.RECORDERS / step[0]).is_file()
+
+
+def test_new_is_what_neither_a_record_nor_kvplan_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **more: Any) -> Any:
+        asked.append(command)
+        return SimpleNamespace(stdout="gpt2 GPT2\nzorb Zorb\ntiny\ngemma3 Gemma3\n")
+
+    monkeypatch.setattr(recording.subprocess, "run", run)
+    assert recording.newcomers(recording.RECORDER["transformers"], Path("python"), tmp_path, "9.9") == []
+    assert asked[1][asked[1].index("--only") + 1] == "zorb,tiny"
+    assert recording.newcomers(recording.RECORDER["vllm"], Path("python"), tmp_path, "9.9") == []
+    assert len(asked) == 2
+
+
+def test_a_release_that_is_not_there_is_told_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], **more: Any) -> Any:
+        raise recording.subprocess.CalledProcessError(1, command)
+
+    monkeypatch.setattr(recording.subprocess, "run", run)
+    monkeypatch.setattr(recording.venv, "create", lambda folder, with_pip: None)
+    assert recording.main(["mlx-lm@0.0.1", "--first", "1", "--environment", str(tmp_path)]) == 3
+    assert capsys.readouterr().err == "mlx-lm 0.0.1 is not installed: pip ended with 1, as said above\n"
 
 
 def _rows() -> list[dict[str, Any]]:

@@ -2,10 +2,10 @@
 
     tools/record ENGINE@VERSION [--only WORD,WORD] [--first N] [--jobs N] [-o NEW.jsonl] [--environment FOLDER]
 
-The rows of tests/golden that the newest recorded release answered are asked of this one, and model types that no row has are
-recorded at their class defaults where the recorder can. Nothing of it comes from kvplan: the programs of tools/recorders drive
-the engine's own code. Then kvplan predicts every row. Exit 1 when a rule that held no longer does; docs/contributing.md says
-what then.
+The rows of tests/golden that the newest recorded release answered are asked of this one, and model types that neither a row nor
+kvplan has are recorded at their class defaults where the recorder can. Nothing of a row comes from kvplan: the programs of
+tools/recorders drive the engine's own code. Then kvplan predicts every row. Exit 1 when a rule that held no longer does;
+docs/contributing.md says what then.
 """
 
 import argparse
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from kvplan.architectures import known_model_types
+from kvplan.architectures.wrappers import WRAPPERS
 from kvplan.engines import about
 from kvplan.engines.kernel.cases import read_cases
 from kvplan.engines.kernel.releases import parse_version
@@ -205,14 +207,16 @@ def _read(path: Path) -> Iterator[Row]:
             yield from (json.loads(line) for line in file if line.strip())
 
 
-def newcomers(recorder: Recorder, python: Path, rows: list[Row], folder: Path, version: str) -> list[Row]:
-    """Rows of model types that no record has, at their class defaults; none where the recorder knows no types."""
+def newcomers(recorder: Recorder, python: Path, folder: Path, version: str) -> list[Row]:
+    """Rows of model types that neither a record nor kvplan has, at class defaults; none where the recorder knows no types."""
     if not recorder.types:
         return []
+    rows = [row for name in recorder.files for row in _read(GOLDEN / f"{name}.jsonl")]
     listed = subprocess.run(_command(python, recorder.types, {}), capture_output=True, text=True, check=True).stdout
     known = {
         name for row in rows for name in (row.get("model_type"), row.get("text_model_type"), row["config"].get("model_type"))
     }
+    known |= {*known_model_types(), *WRAPPERS}
     fresh = [line.split()[0] for line in listed.splitlines() if line.strip() and line.split()[0] not in known]
     if not fresh:
         return []
@@ -298,7 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", help="rows whose id holds one of these words, separated by commas")
     parser.add_argument("--first", type=int, help="so many rows")
     parser.add_argument("--jobs", type=int, default=1, help="processes that record")
-    parser.add_argument("--no-new", action="store_true", help="leave model types alone that no record has")
+    parser.add_argument("--no-new", action="store_true", help="leave model types alone that nobody knows")
     parser.add_argument("-o", "--output", type=Path, help="write the rows with what the release answers")
     parser.add_argument(
         "--environment", type=Path, help="where the release is installed (default: a folder under the temporary one)"
@@ -320,9 +324,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     with tempfile.TemporaryDirectory() as work:
         found = recorded(RECORDER[engine], python, rows, Path(work), max(1, chosen.jobs))
-        fresh = (
-            [] if chosen.no_new or chosen.only or chosen.first else newcomers(RECORDER[engine], python, rows, Path(work), version)
-        )
+        fresh = [] if chosen.no_new or chosen.only or chosen.first else newcomers(RECORDER[engine], python, Path(work), version)
         why = reasons(Path(work))
         if not found:
             said = (Path(work) / "said0.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
