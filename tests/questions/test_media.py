@@ -12,16 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvplan
-from kvplan.architectures.media import processor
+from kvplan.architectures.describe import describe
+from kvplan.architectures.media import processor, processor_of
 from kvplan.architectures.media.index import ROWS
 from kvplan.cli.app import main
 from kvplan.domain.media.asked import MOST_SIDE, parse_media
 from kvplan.domain.media.cost import NotTaken
 from kvplan.domain.media.images import PixelRange
 from kvplan.engines import make_engine
+from kvplan.engines.vllm.ledger.vision import item_of
+from kvplan.engines.vllm.media import largest_image, own
 from kvplan.errors import KvplanError, OptionError
 from kvplan.loading import catalogue, load
 from kvplan.questions.media import one_image, used, used_by
+from kvplan.report.answers.media import savings
 
 LLAMA = CONFIGS / "hf" / "meta-llama__Llama-3.1-8B-Instruct.json"
 QWEN = CONFIGS / "hf" / "Qwen__Qwen2.5-VL-7B-Instruct.json"
@@ -136,6 +140,42 @@ def test_vllm_keeps_rows_for_the_largest_item_and_a_limit_makes_them_fewer() -> 
     assert next(iter(deep.held)).bytes == next(iter(deep.held)).count * 4096 * 2 * 4  # and three layers of the tower
     with pytest.raises(NotTaken, match=r"At most 1 image\(s\) may be provided in one prompt, and there are 2"):
         used(model, parse_media("2x336x336"), "vllm", {"limit_mm_per_prompt": "1"})
+
+
+def test_vllms_ledger_profiles_the_same_largest_image(run: Run) -> None:
+    """One truth: the rows of the encoder's cache and the image of the profile's peak; what limits one makes the other smaller."""
+    for name in ("qwen2.5-vl-7b", "qwen3-vl-8b", "gemma-3-4b", "mistral-small-3.1-24b", "llava-1.5-7b"):
+        model = load(name)
+        found, rules = describe(model), processor_of(model)
+        assert found is not None
+        assert rules is not None
+        assert rules.image is not None
+        assert item_of(found)[0] == largest_image(own(rules, found.config, {}).image or rules.image), name
+    asked = (
+        "fit",
+        "qwen2.5-vl-7b",
+        "--gpu",
+        "rtx-4090",
+        "-e",
+        "vllm",
+        "--context",
+        "8k",
+        "-b",
+        "4",
+        "--images",
+        "1x8x8",
+        "-f",
+        "json",
+    )
+    peaks = []
+    for more in ((), ("--set", 'mm_processor_kwargs={"max_pixels": 1003520}')):
+        fit = json.loads(run(*asked, *more)[1])["fits"][0]
+        peaks.append(next(line["low"] for line in fit["budget"] if line["name"] == "peak activation"))
+    assert peaks[0] < peaks[1] < 0
+    use = used(load("qwen2.5-vl-7b"), parse_media(PICTURE), "vllm", {"max_model_len": 24000})
+    fix = next(savings(use))
+    assert fix.change == "fewer tokens"
+    assert fix.result == "1,232 instead of 15,303 a request, an encoder cache of 8,960 rows instead of 16,384 (61.25 MiB)"
 
 
 def test_fit_says_what_that_is_and_what_it_changes(run: Run) -> None:

@@ -12,7 +12,7 @@ from kvplan.architectures.media.values import Row, read_part
 from kvplan.domain.media.processor import Processor
 from kvplan.domain.model import Model
 
-__all__ = ["family_of", "processor", "processor_of"]
+__all__ = ["family_of", "processor", "processor_for", "processor_of"]
 
 
 def family_of(name: str) -> str | None:
@@ -56,11 +56,22 @@ def processor_of(model: Model, files: Mapping[str, Any] | None = None) -> Proces
     """
     if model.origin is None:
         return None
-    family = next((name for name, row in ROWS.items() if model.model_type in row.types), None)
-    if family is None or (ROWS[family].section and ROWS[family].section not in model.config_keys):
-        return None
     said = files or {}
-    return _read(family, ROWS[family], model.origin.config, said, str(said.get("source", model.origin.source)))
+    return processor_for(model.model_type, model.origin.config, said, str(said.get("source", model.origin.source)))
+
+
+def processor_for(
+    model_type: str, config: Mapping[str, Any], files: Mapping[str, Any] | None = None, source: str = "config.json"
+) -> Processor | None:
+    """The same by a config's type.
+
+    Raises:
+        ConfigError: a value of its config or files is out of range.
+    """
+    family = next((name for name, row in ROWS.items() if model_type in row.types), None)
+    if family is None or (ROWS[family].section and ROWS[family].section not in config):
+        return None
+    return _read(family, ROWS[family], config, files or {}, source)
 
 
 def _read(family: str, row: Row, config: Mapping[str, Any], files: Mapping[str, Any], source: str) -> Processor:

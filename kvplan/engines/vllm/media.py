@@ -99,7 +99,12 @@ def _internvl(image: tiles.Tiles, config: Settings, said: Settings) -> tiles.Til
 
 def largest_image(rule: images.ImageRule) -> int:
     """Placeholders of the largest image, as its dummy input makes it."""
-    return max((rule.one(height, width).placeholders for height, width in _largest_sizes(rule)), default=0)
+    return largest_cost(rule).placeholders
+
+
+def largest_cost(rule: images.ImageRule) -> Cost:
+    """What the image of most placeholders costs, as its dummy input makes it."""
+    return max((rule.one(height, width) for height, width in _largest_sizes(rule)), key=lambda cost: cost.placeholders)
 
 
 def _largest_sizes(rule: images.ImageRule) -> Sequence[Size]:

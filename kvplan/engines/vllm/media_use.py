@@ -131,14 +131,18 @@ def _savings(
     elif media.images and isinstance(processor.image, tiles.Tiles) and "min_dynamic_patch" in media_config(model).data:
         kwargs = {"max_dynamic_patch": _TILES}
     if kwargs is not None:
-        told = {**engine.options.processor_kwargs, **kwargs}
+        told, smaller = {**engine.options.processor_kwargs, **kwargs}, None
         try:
-            fewer = own(processor, media_config(model).data, told).cost(media, sampled=False).tokens
+            limited = own(processor, media_config(model).data, told)
+            fewer = limited.cost(media, sampled=False).tokens
+            smaller = _budget(engine, model, limited, engine.options.media_limits) if found is not None else None
         except KvplanError:
             fewer = tokens
         if fewer < tokens:
             text = json.dumps(told)
-            yield Saving(flag=f"--mm-processor-kwargs {quote(text)}", options={"mm_processor_kwargs": text}, tokens=fewer)
+            rows = smaller.cache if smaller is not None and found is not None and smaller.cache < found.cache else None
+            flag = f"--mm-processor-kwargs {quote(text)}"
+            yield Saving(flag=flag, options={"mm_processor_kwargs": text}, tokens=fewer, rows=rows)
     if found is None or not found.largest:
         return
     wanted = {"image": len(media.images), "video": len(media.videos), "audio": len(media.sounds)}

@@ -53,8 +53,11 @@ def savings(use: Use) -> Iterator[Fix]:
     """What would make them cheaper."""
     held = next(iter(use.held), None)
     for saving in use.savings:
+        rows = ""
+        if saving.rows is not None and held is not None:
+            rows = f"{saving.rows:,} rows instead of {held.count:,} ({human_bytes(held.bytes * saving.rows // held.count)})"
         if saving.tokens is not None:
-            yield Fix("fewer tokens", f"{saving.tokens:,} instead of {use.tokens:,} a request", saving.flag)
-        elif saving.rows is not None and held is not None:
-            size = human_bytes(held.bytes * saving.rows // held.count)
-            yield Fix("a smaller encoder cache", f"{saving.rows:,} rows instead of {held.count:,}, {size}", saving.flag)
+            beside = f", an encoder cache of {rows}" if rows else ""
+            yield Fix("fewer tokens", f"{saving.tokens:,} instead of {use.tokens:,} a request{beside}", saving.flag)
+        elif rows:
+            yield Fix("a smaller encoder cache", rows, saving.flag)

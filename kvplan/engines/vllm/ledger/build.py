@@ -203,7 +203,7 @@ def weight_lines(model: Described, settings: Settings, card: Card, found: Parts)
 def activation_line(model: Described, settings: Settings, card: Card, found: Parts) -> Line:
     """The peak of the profile run, and its band where a rule is missing."""
     p = found.peak
-    best, low, high = vision.held(found.shape, model.config, settings, found.batch)
+    best, low, high = vision.held(found.shape, model, settings, found.batch)
     amount = p.bytes
     source = "v1/worker/gpu/model_runner.py:profile_run" if found.batch.v2 else "v1/worker/gpu_model_runner.py:profile_run"
     below = p.spread + (card.l2_bytes if settings.captures and p.forward > p.sampler else 0)

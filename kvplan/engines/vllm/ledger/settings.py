@@ -1,6 +1,7 @@
 """What vLLM settles before it looks at memory: utilisation, batch, sequences, capture sizes, runner."""
 
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -77,6 +78,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     estimate_graphs: bool | None = None  # VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS
     cold_compile_cache: bool = True
     mm_limit: int | None = None  # --limit-mm-per-prompt, images
+    processor_kwargs: Mapping[str, Any] = {}  # --mm-processor-kwargs
     language_model_only: bool = False
 
     @property
