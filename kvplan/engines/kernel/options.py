@@ -43,6 +43,7 @@ def type_words(annotation: Any) -> str:
     return " | ".join("None" if kind is type(None) else getattr(kind, "__name__", str(kind)) for kind in _kinds(annotation))
 
 
+@cache
 def _kinds(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
 

@@ -5,7 +5,6 @@ Source: vllm 0.33.0 `config/vllm.py:_post_init_kv_transfer_config`, `distributed
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -51,6 +50,8 @@ def parse(text: str) -> Connector | None:
     Raises:
         OptionError: not a JSON object with the name of a connector.
     """
+    import json
+
     try:
         data: Any = json.loads(text)
     except (ValueError, RecursionError):

@@ -7,7 +7,7 @@ Source: `model_executor/model_loader/base_loader.py:load_model` within `DeviceMe
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -92,7 +92,7 @@ class _Loading:
         self.elements += tensor.elements
 
 
-class Sized(NamedTuple):
+class Sized(Struct, frozen=True, kw_only=True):
     """One tensor of a module: what the allocator is asked for, in order, and its elements."""
 
     sizes: tuple[int, ...]
@@ -100,7 +100,7 @@ class Sized(NamedTuple):
     opens_tower: bool  # a table of the tower is built behind it
 
 
-class Module(NamedTuple):
+class Module(Struct, frozen=True, kw_only=True):
     """One module, as it is built: its layer, its tensors, and whether it is a mixer or an attention."""
 
     layer: int | None
@@ -115,10 +115,10 @@ def _built(
 ) -> tuple[Module, ...]:
     """The modules in the order in which they are built."""
     found: list[Module] = []
-    alike: dict[tuple[int, ...], Module] = {}  # by their parameters: a scheme may name layers, else equal ones are as large
+    alike: dict[tuple[object, ...], Module] = {}  # by their tensors: a scheme may name layers, else equal ones are as large
     classes = engine_classes(parameters, text_type, untied)
     for group in modules(classes, rank):
-        layer, same = group[0].layer, tuple(id(tensor.parameter) for tensor in group)
+        layer, same = group[0].layer, tuple((id(t.parameter), t.shape, t.pieces) for t in group)
         if quantised is not None or same not in alike:
             alike[same] = Module(
                 layer=layer,
@@ -126,7 +126,7 @@ def _built(
                 mixes=any(t.parameter.component == "mixer" for t in group),
                 attends=any(t.parameter.component == "attention" for t in group),
             )
-        found.append(alike[same]._replace(layer=layer))
+        found.append(replace(alike[same], layer=layer))
     return tuple(found)
 
 
