@@ -10,6 +10,7 @@ from kvplan.api.fit import questions_of
 from kvplan.api.given import Count, Counts, Names, Source, counts, names, sources
 from kvplan.api.given import options as given_options
 from kvplan.api.memory import flag_of_weights, known_weights
+from kvplan.api.workers import installed
 from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload, with_longest
@@ -101,8 +102,6 @@ def page(
                     each = starts(asked[0], lengths, made.refused, unknown)
                     found.append(Starts(model=index, engine=spec, kv_dtype=dtype, card=card, starts=each))
                     advance(len(lengths), of)
-    from kvplan import __version__
-
     if all(one.refused for one in caches):
         raise OptionError(caches[0].refused, hint=caches[0].see)
     return Page(
@@ -118,7 +117,7 @@ def page(
         starts=tuple(found),
         engine_flags=tuple(_flags(given[spec], infer=infer) for spec in engines),
         weights_flag=flag_of_weights(weights, weights_dtype),
-        version=__version__,
+        version=installed(),
     )
 
 
