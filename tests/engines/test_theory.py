@@ -5,7 +5,7 @@ bits whatever the cache dtype is; vLLM and TensorRT-LLM keep SSM states in the m
 keeps float32, and vLLM runs float32 checkpoints in 16 bits. All are granted to the theory before it is compared.
 """
 
-import pytest
+from each import each
 from msgspec.structs import replace
 
 import kvplan
@@ -46,7 +46,7 @@ def granted(model: Model, engine: str) -> Model:
     return replace(model, layers=layers, dtype="bfloat16" if engine == "vllm" and model.dtype == "float32" else model.dtype)
 
 
-@pytest.mark.parametrize("engine", [name for name in PREDICTED if name != "ideal"])
+@each("engine", [name for name in PREDICTED if name != "ideal"])
 def test_no_engine_allocates_less_than_the_theory(engine: str) -> None:
     compared = 0
     for name in PUBLISHED:

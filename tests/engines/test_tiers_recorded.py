@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
+from each import each
 from golden import cases
 
 from kvplan.engines.kernel.cases import record_from
@@ -49,7 +49,7 @@ def test_no_tier_is_left_out() -> None:
     assert {case["options"]["tier"] for case in CASES} == set(TIERS)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@each("tier", TIERS)
 def test_every_recorded_tier_is_exact(tier: str) -> None:
     count, names = TIERS[tier]
     wrong: list[str] = []
@@ -75,7 +75,7 @@ def other(value: Any) -> Any:
     return [other(item) for item in value] if isinstance(value, list) else {key: other(item) for key, item in value.items()}
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@each("tier", TIERS)
 def test_other_recorded_values_leave_the_prediction_alone(tier: str) -> None:
     case = next(case for case in of_tier(tier) if "error" not in str(case["expected"]))
     right = judge(record_from(case, where="test"))
@@ -99,7 +99,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("tier", "change", "words"), BROKEN, ids=[words for _, _, words in BROKEN])
+@each(("tier", "change", "words"), BROKEN, ids=[words for _, _, words in BROKEN])
 def test_a_broken_record_is_invalid_with_one_reason(tier: str, change: dict[str, Any], words: str) -> None:
     case = next(of_tier(tier))
     result = judge(record_from({**case, "options": {**case["options"], **change}}, where="test"))

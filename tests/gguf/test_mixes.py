@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from each import each
 from golden import CONFIGS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,6 +110,6 @@ def test_q4_k_m_by_hand() -> None:
     assert type_bytes("q4_k", 256, 2560) == 1440
 
 
-@pytest.mark.parametrize("name", ["", "q4_k_xl", "ud-q4_k_xl", "q9_0", "awq", "q4_k_m.gguf"])
+@each("name", ["", "q4_k_xl", "ud-q4_k_xl", "q9_0", "awq", "q4_k_m.gguf"])
 def test_other_names_are_no_mix(name: str) -> None:
     assert mix_of(name) is None

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from doors import SMALL, answered, config, here, refused, steady
+from each import each
 
 from kvplan.errors import KvplanError
 from kvplan.loading.yaml_spec.read import parse_spec
@@ -46,7 +47,7 @@ def test_a_description_that_is_none_is_refused_at_once(name: str, tmp_path: Path
     refused(here(capsys, "estimate", str(path), most=2))
 
 
-@pytest.mark.parametrize("raw", [b"\xff\xfe", "layers: 1".encode("utf-16"), b"\0", b"", b" \n\t", b"\xed\xa0\x80"])
+@each("raw", [b"\xff\xfe", "layers: 1".encode("utf-16"), b"\0", b"", b" \n\t", b"\xed\xa0\x80"])
 def test_bytes_that_are_no_text_are_refused(raw: bytes) -> None:
     with pytest.raises(KvplanError):
         parse_spec(raw, "x.yaml")

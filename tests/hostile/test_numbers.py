@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from doors import SMALL, config, here, refused
+from each import each
 
 import kvplan
 from kvplan import NotPredicted
@@ -82,7 +83,7 @@ def test_a_number_of_encoder_layers_is_a_number(tmp_path: Path, capsys: pytest.C
     refused(here(capsys, "estimate", str(path), "-e", "transformers"), words="`num_layers` must be")
 
 
-@pytest.mark.parametrize("engine", PREDICTED)
+@each("engine", PREDICTED)
 def test_any_value_under_a_key_that_engines_read(engine: str) -> None:
     keys = ("rope_scaling", "architectures", "quantization_config", "mamba_ssm_cache_dtype", "layer_types", "text_config",
             "sliding_window", "max_position_embeddings", "tie_word_embeddings", "torch_dtype", "auto_map")  # fmt: skip
@@ -124,7 +125,7 @@ PYTHON: dict[str, Callable[[], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", PYTHON)
+@each("name", PYTHON)
 def test_python_values_that_cannot_be_shown_are_one_sentence(name: str) -> None:
     with pytest.raises(KvplanError):
         PYTHON[name]()

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import each
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import models, tokens
@@ -68,7 +69,7 @@ def test_tokens_became_blocks_by_rounding_up_before_1_3(version: str, blocks: in
     assert on(model_of(FULL), version, max_tokens=97).pool(GIB).num_tokens == blocks * 32
 
 
-@pytest.mark.parametrize(("dtype", "each"), [("fp8", 1), ("bf16", 2), ("float16", 2), ("float32", 4), ("nvfp4", 0.5 + 1 / 16)])
+@each(("dtype", "each"), [("fp8", 1), ("bf16", 2), ("float16", 2), ("float32", 4), ("nvfp4", 0.5 + 1 / 16)])
 def test_bytes_of_an_element_scales_included(dtype: str, each: float) -> None:
     assert on(model_of(FULL), kv_cache_dtype=dtype).stage.token_bytes == int(2 * 2 * 64 * each)
 
@@ -227,7 +228,7 @@ def test_a_part_of_the_budget_is_an_encoders() -> None:
     assert "require cross_kv_cache_fraction" in refusal("whisper-large-v3")
 
 
-@pytest.mark.parametrize("grains", [1, 2, 3, 7, 50, 1001])
+@each("grains", [1, 2, 3, 7, 50, 1001])
 def test_slots_of_grains_are_the_most_that_fit(grains: int) -> None:
     for sizes in ((5,), (8, 3), (2**21, 2**15)):
         count, used = slots_in(grains, sizes, 16)
@@ -247,7 +248,7 @@ def test_memory_is_shared_out_by_weight_and_a_group_gets_its_least() -> None:
 # Refusals, options, commands.
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "options", "said"),
     [
         ("falcon-7b", {}, "Unknown architecture for AutoModelForCausalLM: "),
@@ -269,7 +270,7 @@ def test_the_second_manager_is_a_matter_of_release_and_class() -> None:
     assert not on("mistral-7b-v0.1").settled.second
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "value"),
     [("tp_size", 0), ("kv_cache_dtype", "fp9"), ("kv_cache_free_gpu_memory_fraction", 1.0), ("max_attention_window", "a"),
      ("max_attention_window", "0"), ("window_size_shares", "0.5,0.6"), ("backend", "onnx"), ("avg_seq_len", 0),

@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import pytest
+from each import each
 from golden import cases
 
 from kvplan.engines.kernel.cases import record_from
@@ -22,7 +23,7 @@ def test_every_published_start_is_right_to_the_printed_digits() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("fact", ["total_gib_printed", "kv_bytes", "kv_bytes_per_token_printed", "available_kv_gib_printed",
+@each("fact", ["total_gib_printed", "kv_bytes", "kv_bytes_per_token_printed", "available_kv_gib_printed",
                                   "temporary_kv_gib_printed", "num_blocks_printed", "num_tokens"])  # fmt: skip
 def test_another_number_differs(fact: str) -> None:
     seen = 0
@@ -47,7 +48,7 @@ def test_the_release_of_a_log(text: str, meant: str) -> None:
     assert release(text) == meant
 
 
-@pytest.mark.parametrize(
+@each(
     ("part", "key", "value"),
     [("options", "tp", 0), ("options", "kv_dtype", 3), ("options", "max_attention_window", ["x"]), ("workload", "peak_gib", "x"),
      ("workload", "max_seq_len", -1), ("expected", "num_tokens", 1.5), ("expected", "total_gib_printed", "x"),

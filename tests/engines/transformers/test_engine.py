@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import models, tokens
@@ -139,7 +140,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("words", "config", "engine", "options"), REFUSED, ids=[row[0] for row in REFUSED])
+@each(("words", "config", "engine", "options"), REFUSED, ids=[row[0] for row in REFUSED])
 def test_what_the_library_cannot_do_is_said(words: str, config: dict[str, Any], engine: str, options: dict[str, Any]) -> None:
     answer = plan(architectures.read(config), Workload(seq_len=64), engine, **options)
     assert isinstance(answer, NotPredicted)

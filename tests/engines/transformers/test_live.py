@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from each import each
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from tiny_configs import ROWS, configs
@@ -47,7 +48,7 @@ def test_more_than_thirty_model_types_vary() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # the library's own
-@pytest.mark.parametrize("model_type", ROWS)
+@each("model_type", ROWS)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_library_holds_what_is_predicted(model_type: str, data: st.DataObject) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from each import each
 from golden import cases
 
 from kvplan.engines.kernel.cases import record_from
@@ -85,7 +86,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), BROKEN, ids=[words for _, words in BROKEN])
+@each(("change", "words"), BROKEN, ids=[words for _, words in BROKEN])
 def test_a_broken_record_is_invalid_with_one_reason(change: dict[str, Any], words: str) -> None:
     case = {**cases("transformers")[0], **change}
     result = judge(record_from(case, where="test"))

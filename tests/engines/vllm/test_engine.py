@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from each import each
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 from strategies import models, tokens
@@ -286,7 +287,7 @@ def test_an_indexed_latent_takes_blocks_of_64_and_rows_of_656_bytes_in_fp8() -> 
         assert answer.total_bytes == 2 * 64 * (row + 132)
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "value", "words"),
     [
         ("kv_cache_dtype", "fp9", "one of auto, bfloat16"),
@@ -304,7 +305,7 @@ def test_a_flag_that_vllm_would_not_take_is_an_option_error(name: str, value: st
     assert words in f"{caught.value} {caught.value.hint}"
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "expected"),
     [
         ({}, 8192),

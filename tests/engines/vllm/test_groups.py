@@ -1,6 +1,7 @@
 """How vLLM groups caches: hand-built pages, each rule alone."""
 
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +36,7 @@ def test_nothing_to_cache_is_no_group() -> None:
     assert block_bytes((), PLAIN) == 0
 
 
-@pytest.mark.parametrize(
+@each(
     ("windows", "full", "expected"),
     [(52, 10, [9, 9, 9, 9, 8, 8, 10]), (12, 12, [12, 12]), (12, 13, [12, 13]), (18, 12, [9, 9, 12]), (17, 12, [17, 12])],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each import each
 from golden import cases
 
 import kvplan
@@ -215,7 +216,7 @@ def test_the_nearest_value_is_shown_when_none_is_the_record() -> None:
     assert Values((10, 20, 30)).like(27) == 30
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "found"),
     [
         ("vllm 0.6.x (V0)", ("0.6.6",)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from each import each
 from golden import CONFIGS, cases
 
 from kvplan import architectures
@@ -136,7 +137,7 @@ def refused_config(case: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("case", REFUSALS, ids=[case["id"] for case in REFUSALS])
+@each("case", REFUSALS, ids=[case["id"] for case in REFUSALS])
 def test_what_vllm_refuses_is_refused(case: dict[str, Any]) -> None:
     device = {"device": "NVIDIA A100"} if "sm80" in case["id"] else {}
     options = auditor.options(Case(id=case["id"], engine="vllm", options=case["options"] | device), read)
@@ -159,7 +160,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "words"), BROKEN, ids=[words for _, words in BROKEN])
+@each(("change", "words"), BROKEN, ids=[words for _, words in BROKEN])
 def test_a_broken_record_is_invalid_with_one_reason(change: dict[str, Any], words: str) -> None:
     result = judge(record_from({**CASES[0], **change}, where="test"))
     assert result.status == "invalid"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.engines import make_engine, option_names
@@ -22,7 +23,7 @@ def pool(version: str, **options: Any) -> Any:
     return engine.on(HYBRID).reserved((12 * GIB,))
 
 
-@pytest.mark.parametrize(
+@each(
     ("version", "options", "refused"),
     [
         ("0.33.0", {}, True),
@@ -40,7 +41,7 @@ def test_more_requests_at_once_than_blocks_of_states_are_refused(version: str, o
         assert "exceeds available Mamba cache blocks (910)" in found.refused
 
 
-@pytest.mark.parametrize("dtype", ["int4_per_token_head", "int8_per_token_head", "fp8_e5m2", "nvfp4", "float32"])
+@each("dtype", ["int4_per_token_head", "int8_per_token_head", "fp8_e5m2", "nvfp4", "float32"])
 def test_no_number_rests_on_a_dtype_that_no_backend_of_latents_takes(dtype: str) -> None:
     with pytest.raises(Refused, match="no attention backend takes"):
         make_engine("vllm", {"kv_cache_dtype": dtype}).on(LATENT)

@@ -2,7 +2,7 @@
 
 from math import prod
 
-import pytest
+from each import each
 
 import kvplan
 from kvplan.api.fit import questions_of
@@ -26,9 +26,9 @@ def elements(model: str, rank: Rank) -> tuple[int, int, int]:
     return found[0], found[1], found[2]
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize(("tensor", "data"), [(1, 8), (2, 4), (4, 2), (1, 2)])
-@pytest.mark.parametrize("dealt", [True, False], ids=["dealt out", "cut"])
+@each("model", MODELS)
+@each(("tensor", "data"), [(1, 8), (2, 4), (4, 2), (1, 2)])
+@each("dealt", [True, False], ids=["dealt out", "cut"])
 def test_data_ranks_share_the_experts_and_nothing_else(model: str, tensor: int, data: int, dealt: bool) -> None:
     ranks = tensor * data
     rank = Rank(tensor_parallel=tensor, expert_ranks=ranks, expert_parallel=dealt)

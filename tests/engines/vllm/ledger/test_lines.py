@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-import pytest
+from each import each
 from golden import CONFIGS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ def dense(architecture: str = "LlamaForCausalLM", **more: Any) -> Shape:
     return Shape(architecture=architecture, text_type="llama", layers=32, hidden=4096, vocab=128_256, **more)
 
 
-@pytest.mark.parametrize(
+@each(
     ("release", "card", "context", "tokens", "seqs"),
     [
         ((0, 11), H100, "OPENAI_API_SERVER", 8192, 1024),
@@ -72,7 +72,7 @@ def test_capture_sizes() -> None:
     assert resolve(Settings(release=(0, 30)), dense(), B200).captures[-1] == 1024
 
 
-@pytest.mark.parametrize(
+@each(
     ("release", "shape", "v2"),
     [
         ((0, 19), dense("Qwen3ForCausalLM"), False),

@@ -5,6 +5,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+from each import each
 from golden import cases
 
 from kvplan.architectures.describe import described
@@ -78,7 +79,7 @@ def errors(name: str) -> Iterator[tuple[str, float]]:
                 yield case["id"], 0.0 if fact.agrees else abs(fact.predicted - fact.recorded) / fact.recorded
 
 
-@pytest.mark.parametrize("name", ["weights_gib", "peak_activation_gib", "available_kv_gib", "kv_cache_tokens", "max_concurrency"])
+@each("name", ["weights_gib", "peak_activation_gib", "available_kv_gib", "kv_cache_tokens", "max_concurrency"])
 def test_published_starts_of_0_19_are_met_to_a_few_thousandths(name: str) -> None:
     found = dict(errors(name))
     assert len(found) >= 48
