@@ -179,7 +179,7 @@ class Server(Struct, frozen=True, kw_only=True):
         pool = self.receipt.pool
         prepared = prepared_of(self.question, self.receipt.budget)
         if pool is None or not isinstance(prepared, Served):
-            raise Refused(f"{self.question.engine} reserves no pool that requests wait for")
+            raise Refused(_unwritten(self.question.engine))
         meter = Meter(max(1, pool.num_blocks), self.start_us, self.width_us)
         return prepared.serve(pool, traffic, self.clock, meter, advance=advance, stop=stop)
 
@@ -251,6 +251,10 @@ def shares(traffic: Traffic, replicas: int, route: np.ndarray[Any, Any] | None =
     return list(np.split(order, np.searchsorted(route[order], np.arange(1, replicas))))
 
 
+def _unwritten(engine: str) -> str:
+    return f"how {engine} lets requests in is not written down here: another engine is needed"
+
+
 def together(outcomes: Sequence[Outcome], rows: Sequence[np.ndarray[Any, Any]], count: int) -> Outcome:
     """The answers of all servers as one, in the order of the replicas."""
     admitted, finished = np.full(count, -1, dtype=np.int64), np.full(count, -1, dtype=np.int64)
@@ -301,7 +305,7 @@ def replay(
     q, pool = server.question, server.receipt.pool
     prepared = prepared_of(q, server.receipt.budget)
     if pool is None or not isinstance(prepared, Served):
-        raise Refused(f"{q.engine} reserves no pool that requests wait for")
+        raise Refused(_unwritten(q.engine))
     one = _mean_blocks(prepared, pool, traffic)
     rows = [own for own in shares(traffic, replicas, route) if len(own)]
     parts = [traffic] if len(rows) == 1 else [traffic.part(own) for own in rows]

@@ -341,7 +341,7 @@ class SglangOn(Served):
     @property
     def step_notes(self) -> tuple[str, ...]:
         """Nobody has recorded the scheduler yet."""
-        return (f"SGLang's steps are from the source of {ABOUT.latest} and were not held against recorded runs of the engine",)
+        return (f"SGLang's steps are from its source after {ABOUT.latest} and were not held against recorded runs of the engine",)
 
     def _scheduler(self, pool: Pool) -> Settings:
         from kvplan.engines.sglang.scheduler.settings import settings_of
