@@ -3,6 +3,6 @@
 The modules, in the order in which they build on each other: `settings` (what a server was told), `tree` (the radix cache),
 `scheduler` (a step), `serve` (requests with times through it).
 
-Written from the engine's source, and not held against recorded runs of it: sglang's main branch as of 2026-11 (0.5.23 is its last release),
+Written from the engine's source, and not held against recorded runs of it: sglang's main branch as of 2026-11, after 0.5.23,
 `srt/managers/scheduler.py`, `schedule_policy.py`, `schedule_batch.py`, `srt/mem_cache/radix_cache.py`.
 """
