@@ -161,7 +161,7 @@ def _made(asked: _Asked) -> _Made | tuple[str, str]:
 def _family(model: Model) -> str:
     """As the file of rows is called that reads it; a paper's rows: the paper."""
     paper, slash, _ = model.name.partition("/")
-    types = [model.model_type, model.origin.text_type if model.origin is not None else ""]
+    types = [model.model_type, model.text_type]
     return next((FAMILY_OF[one] for one in types if one in FAMILY_OF), paper if slash and file_name(paper) == paper else "others")
 
 

@@ -209,6 +209,7 @@ NAMED = {
     "questions/estimate.py": {"ideal"},
     "questions/explain/explanation.py": {"ideal"},
     "questions/fit/question.py": {"ideal"},
+    "questions/page/caches.py": {"ideal"},
     "questions/sweep/grid.py": {"ideal"},
     "questions/validate/exllamav3_library.py": {"exllamav3"},
     "questions/validate/library_model.py": {"transformers"},

@@ -84,7 +84,7 @@
     const noted = Array.isArray(row.notes) ? row.notes : row.notes.each[batch];
     return {
       total: at(row.total, batch), payload: at(row.payload, batch), beside: at(row.beside, batch),
-      token: at(row.token, batch), ideal: at(row.ideal, batch),
+      token: at(row.token, batch), need: at(row.need, batch),
       kinds: cache.kinds
         .map(([kind, count, which], i) => ({ kind: text(kind), count, which: text(which), bytes: at(row.kinds[i], batch) }))
         .filter((one) => one.bytes !== null),
@@ -250,21 +250,21 @@
     const cache = cacheOf(s);
     const found = cell(cache, s.length, s.batch);
     if (found.no !== undefined) return [refusal(found.no)];
-    if (found.ideal === null) return [el("p", {}, "This is what the model must remember: nothing is taken beyond it.")];
-    const most = found.total > found.ideal ? found.total : found.ideal;
+    if (found.need === null) return [el("p", {}, "This is what the model must remember: nothing is taken beyond it.")];
+    const most = found.total > found.need ? found.total : found.need;
     const heads = [
       { title: "part" }, { title: "cause" }, { title: "share", kind: "picture" }, { title: "cache", number: true },
       { title: "bytes", number: true }, { title: "of what is needed", number: true },
     ];
     const row = (name, cause, bytes, kind) => {
       const large = bytes < 0n ? -bytes : bytes;
-      return [name, cause, sized(ratio(large, most), kind), size(bytes), exact(bytes), `${(ratio(bytes, found.ideal) * 100).toFixed(1)}%`];
+      return [name, cause, sized(ratio(large, most), kind), size(bytes), exact(bytes), `${(ratio(bytes, found.need) * 100).toFixed(1)}%`];
     };
     const rows = [
-      row("needed", "what must be remembered, once", found.ideal, "needed"),
+      row("needed", "what must be remembered, once", found.need, "needed"),
       ...found.parts.map((one) => row(one.name, one.cause, one.bytes, one.bytes < 0n ? "saved" : "waste")),
     ];
-    const foot = ["total", "", "", size(found.total), exact(found.total), `${(ratio(found.total, found.ideal) * 100).toFixed(1)}%`];
+    const foot = ["total", "", "", size(found.total), exact(found.total), `${(ratio(found.total, found.need) * 100).toFixed(1)}%`];
     return [table(`${text(data.models[s.model].name)} in ${text(data.engines[s.engine].words)}, ${words(s)}`, heads, rows, foot)];
   }
 

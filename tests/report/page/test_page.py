@@ -100,7 +100,7 @@ def test_every_number_is_what_estimate_prints_at_200_random_settings(page: Page,
         if here != there:
             wrong.append((command, here, there))
         parts = sum(found.number(size, b) or 0 for size in row["parts"])
-        ideal = found.number(row["ideal"], b)
+        ideal = found.number(row["need"], b)
         if ideal is not None and ideal + parts != one["total_bytes"]:
             wrong.append((command, "parts", ideal, parts))
         waste = one.get("details", {}).get("waste")
