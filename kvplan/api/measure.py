@@ -47,7 +47,7 @@ def measure(
             `(logits, past)`, or it keeps its cache in itself.
         config: what a class is built from: a dict, or the path of a JSON file. Of a live module, what its numbers are called.
         name: what the model is called in the description; the class when empty.
-        seconds: about how much processor time the runs may take; a process is ended after twice that and a minute.
+        seconds: about how much processor time the runs may take; a process is ended after four times that and a minute.
         memory: what the process of a class in a file may take.
 
     Returns:

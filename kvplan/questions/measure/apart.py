@@ -19,8 +19,9 @@ from kvplan.errors import EnvironmentMissing
 from kvplan.questions.measure.child import Answered, Asked, too_much
 from kvplan.questions.measure.observed import NotMeasured, Observation
 
-#: Seconds on the wall for each of processor time, and beyond: the machine has other work, and libraries are loaded.
-_WALL: Final = 2.0
+#: Seconds on the wall for each of processor time, and beyond: the machine has other work, and libraries are loaded. The runs
+#: end by themselves after half of the first (`observe.Clock`); what is then under way, and building all layers, is the rest.
+_WALL: Final = 4.0
 _START: Final = 60.0
 _CHUNK: Final = 2**16
 #: What the process gets of this one's environment.

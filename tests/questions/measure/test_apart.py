@@ -82,7 +82,7 @@ def test_a_file_that_fails_is_told_in_a_sentence_with_its_line(text: str, words:
 def test_a_file_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "_START", 0.0)
     said = observed(written(tmp_path, "while True: pass\n"), seconds=0.5)
-    assert "had no answer after 1 seconds and was ended" in said
+    assert "had no answer after 2 seconds and was ended" in said
 
 
 def test_what_a_stranger_starts_is_ended_too(tmp_path: Path) -> None:
