@@ -75,6 +75,7 @@ def _rows() -> list[dict[str, Any]]:
 
 def test_what_is_equal_changed_unrecorded_and_new_is_told_apart() -> None:
     rows, found, fresh = _rows(), _rows()[:3], [{**_rows()[3], "id": "fresh"}]
+    rows[0]["expected"]["note"] = "a person's words, which no release repeats"
     found[1]["expected"]["cache_class"] = "AnotherCache"  # a fact that nobody predicts
     result = recording.moved(rows, found, fresh)
     assert result.equal == [rows[0]["id"], rows[2]["id"]]

@@ -244,7 +244,8 @@ def moved(rows: list[Row], found: list[Row], fresh: list[Row]) -> Moved:
     equal, changed = [], {}
     for row in rows:
         if row["id"] in new:
-            facts = differences(row["expected"], new[row["id"]]["expected"])
+            kept = {key: value for key, value in row["expected"].items() if key != "note"}  # a person's words
+            facts = differences(kept, new[row["id"]]["expected"])
             if facts:
                 changed[row["id"]] = facts
             else:
