@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.errors import KvplanError
@@ -68,7 +69,7 @@ def mutated(config: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     return copy
 
 
-@pytest.mark.parametrize("seed", range(8))
+@each("seed", range(8))
 def test_twelve_thousand_mutated_configs_only_ever_raise_kvplan_errors(seed: int) -> None:
     rng = random.Random(seed)
     configs = [json.loads(p.read_text()) for p in CONFIGS]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import recording
+from each import each
 from golden import cases
 
 ENGINES = sorted(recording.RECORDER)
@@ -36,7 +37,7 @@ def test_the_release_is_read_from_a_record_s_words() -> None:
     assert recording._as_of(row, "0.33.0") == {"engine_version": text.replace("0.32.2", "0.33.0"), "id": "mlx-lm-0.33.0/a/b"}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@each("engine", ENGINES)
 def test_every_program_is_there(engine: str) -> None:
     recorder = recording.RECORDER[engine]
     for step in (*recorder.setup, *recorder.steps, recorder.types, recorder.newcomers):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from each import each
 
 HEAVY = {"torch", "pandas", "numpy", "pydantic", "pyarrow", "huggingface_hub", "transformers"}
 
@@ -32,7 +33,7 @@ def test_planning_from_python_needs_msgspec_alone() -> None:
     assert {name for name in loaded - set(sys.stdlib_module_names) if "cython" not in name} <= allowed
 
 
-@pytest.mark.parametrize(
+@each(
     "arguments",
     [
         ("--help",),

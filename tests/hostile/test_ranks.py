@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from doors import config, refused, there
+from each import each
 
 from kvplan.errors import OptionError
 from kvplan.limits import RANK_SECONDS, RANK_WORD_SECONDS, RANKS
@@ -22,7 +23,7 @@ from kvplan.questions.validate.ranks import ranks_from
 PLACE = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29777"}
 
 
-@pytest.mark.parametrize("size", [str(RANKS + 1), "999999", "9" * 30, "-1", "x", "٣"])
+@each("size", [str(RANKS + 1), "999999", "9" * 30, "-1", "x", "٣"])
 def test_an_absurd_number_of_ranks_is_refused_at_once(size: str) -> None:
     with pytest.raises(OptionError):
         ranks_from({**PLACE, "WORLD_SIZE": size})

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from catalogue_keys import ORIGINALS, completed
+from each import each
 from golden import CONFIGS, ROOT, cases
 from msgspec.structs import replace
 
@@ -76,7 +77,7 @@ def test_the_catalogue_is_large_and_has_what_people_ask_for() -> None:
     assert set(wanted.split()) <= set(PUBLISHED)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@each("name", PUBLISHED)
 def test_an_entry_is_its_real_config_in_every_engine(name: str) -> None:
     entry = kvplan.load(name)
     real = replace(architectures.read(whole_config(entry), name=name), parameters=entry.parameters)
@@ -88,7 +89,7 @@ def test_an_entry_is_its_real_config_in_every_engine(name: str) -> None:
         assert getattr(found, "total_bytes", None) == getattr(expected, "total_bytes", None), engine
 
 
-@pytest.mark.parametrize("row", INDEX, ids=lambda row: row["hub_id"])
+@each("row", INDEX, ids=lambda row: row["hub_id"])
 def test_a_hub_id_never_finds_a_model_with_other_layers(row: dict[str, str]) -> None:
     path = find(row["hub_id"])
     assert path is not None
@@ -111,7 +112,7 @@ def test_every_row_of_the_paper_is_there_and_nothing_else() -> None:
     assert PAPER_ROWS.keys() == set(names()) - set(PUBLISHED)
 
 
-@pytest.mark.parametrize("name", PAPER_ROWS)
+@each("name", PAPER_ROWS)
 def test_a_row_of_the_paper_costs_what_the_paper_prints(name: str) -> None:
     case = PAPER_ROWS[name]
     estimate = kvplan.estimate(name)
@@ -170,7 +171,7 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize(("text", "name"), FOUND.items(), ids=FOUND)
+@each(("text", "name"), FOUND.items(), ids=FOUND)
 def test_hub_ids_and_tuned_variants_find_their_model(text: str, name: str) -> None:
     path = find(text)
     assert path is not None
@@ -184,7 +185,7 @@ STRANGERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", STRANGERS)
+@each("text", STRANGERS)
 def test_strangers_and_paths_find_nothing(text: str) -> None:
     assert find(text) is None
 

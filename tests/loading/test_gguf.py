@@ -13,6 +13,7 @@ from typing import Any
 
 import golden
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +55,7 @@ LLAMA: dict[str, tuple[int, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD)
+@each("name", GOOD)
 def test_every_fixture_takes_what_the_engine_allocates_for_it(name: str) -> None:
     model = load_gguf(FIXTURES / name)
     told = INDEX[name]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from doors import here, refused
+from each import each
 from golden import ROOT
 
 import kvplan
@@ -156,7 +157,7 @@ def test_a_bad_config_of_others_is_one_sentence(data: Any, tmp_path: Path, capsy
         refused(end)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "name"),
     [
         ("https://huggingface.co/Qwen/Qwen3-8B", "Qwen/Qwen3-8B"),
@@ -190,8 +191,8 @@ def test_an_address_is_the_model_everywhere() -> None:
 BERT = {"model_type": "bert", "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 768, "vocab_size": 30522}
 
 
-@pytest.mark.parametrize("engine", ["ideal", "transformers", "vllm"])
-@pytest.mark.parametrize(
+@each("engine", ["ideal", "transformers", "vllm"])
+@each(
     "config",
     [
         {**BERT, "architectures": ["BertModel"]},

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,7 +108,7 @@ def test_a_description_without_sizes_is_not_counted_at_the_dtype_of_a_quantised_
         find_weights("q", kvplan.load({"layers": 2, "attention": {"kv_heads": 1, "head_dim": 8}}), dtype="fp8")
 
 
-@pytest.mark.parametrize(
+@each(
     ("hub", "gib"),
     [
         ("hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4", (37.0, 37.2)),
@@ -121,7 +122,7 @@ def test_a_hub_id_is_weighed_in_the_format_of_its_name(hub: str, gib: "tuple[flo
     assert gib[0] < find_weights(hub, kvplan.load(hub)).bytes / 2**30 < gib[1]
 
 
-@pytest.mark.parametrize(
+@each(
     ("dtype", "size"),
     [
         ("bf16", 16e9), ("float32", 32e9), ("q8_0", 8e9 * 34 / 32), ("q4_k_m", 8e9 * 144 / 256), ("awq", 8e9 * 4.15625 / 8),
@@ -160,7 +161,7 @@ def test_a_repository_of_gguf_files_is_asked_which() -> None:
     assert find_weights(hub, kvplan.load(hub), dtype="q8_0").bytes == 8_532_934_912
 
 
-@pytest.mark.parametrize("dtype", ["q4_k_xl", "fp7", "", "ud-q4_k_m", "x" * 1000])
+@each("dtype", ["q4_k_xl", "fp7", "", "ud-q4_k_m", "x" * 1000])
 def test_an_unknown_format_is_one_clear_error(dtype: str) -> None:
     with pytest.raises(OptionError, match="unknown format"):
         find_weights("llama-3.1-8b", kvplan.load("llama-3.1-8b"), dtype=dtype)

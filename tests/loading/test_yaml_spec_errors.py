@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.cli.app import main
@@ -201,7 +202,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "sentence", "hint"), MISTAKES.values(), ids=MISTAKES)
+@each(("text", "sentence", "hint"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_answered_with_its_place_and_a_way_out(text: str, sentence: str, hint: str) -> None:
     with pytest.raises(kvplan.InputError) as caught:
         parse_spec(text.encode(), "x.yaml")
@@ -209,7 +210,7 @@ def test_a_mistake_is_answered_with_its_place_and_a_way_out(text: str, sentence:
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(
+@each(
     "number",
     ["yes", "8k", "1e3", "0x10", "0o17", "010", "1_000", "+4", "1.5", "4.0", ".nan", ".inf", "1" + "0" * 400, "-3", "0", "~"],
 )
@@ -231,7 +232,7 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("raw", BOMBS.values(), ids=BOMBS)
+@each("raw", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_with_a_short_sentence(raw: bytes) -> None:
     with pytest.raises(SpecError) as caught:
         parse_spec(raw, "x.yaml")
@@ -266,7 +267,7 @@ HOSTILE_DICTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "start"), HOSTILE_DICTS.values(), ids=HOSTILE_DICTS)
+@each(("data", "start"), HOSTILE_DICTS.values(), ids=HOSTILE_DICTS)
 def test_a_dict_is_checked_like_a_file(data: dict, start: str) -> None:
     with pytest.raises(SpecError) as caught:
         model_from_data(data)

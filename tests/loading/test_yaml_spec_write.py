@@ -1,6 +1,7 @@
 """Any model as YAML and back."""
 
 import pytest
+from each import each
 from hypothesis import given, settings
 from strategies import models
 
@@ -118,7 +119,7 @@ def test_a_loop_is_written_and_read_back(kept: str) -> None:
     assert back.looped(1).layers == model.own_layers
 
 
-@pytest.mark.parametrize(
+@each(
     "loop",
     [
         "{first: 2, stop: 6, passes: 0, kept: each}", "{first: 6, stop: 2, passes: 2, kept: each}", "{first: 2, passes: 2}",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from each import each
 from golden import CONFIGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return ask
 
 
-@pytest.mark.parametrize(
+@each(
     ("given", "words"),
     [
         ({"images": "4x1024x768"}, "4 images of 1024x768"),
@@ -63,7 +64,7 @@ def test_media_are_read_as_people_write_them_and_written_so_that_they_read_back(
     assert parse_media(**found.written()) == found
 
 
-@pytest.mark.parametrize(
+@each(
     ("given", "said"),
     [
         ({"images": "1024"}, "count x height x width"),
@@ -440,7 +441,7 @@ def test_laws_of_every_familys_images(height: int, width: int, count: int) -> No
 _PROCESSORS = {family: found for family in ROWS if (found := processor(family, {}, {})) is not None}
 
 
-@pytest.mark.parametrize("family", ROWS)
+@each("family", ROWS)
 def test_every_row_says_where_it_is_from_and_takes_what_it_says(family: str) -> None:
     found = _PROCESSORS[family]
     assert found.source

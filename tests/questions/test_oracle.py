@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from each import each
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def test_it_is_the_server_that_receipt_starts() -> None:
     assert kvplan.capacity("llama-3.3-70b", "vllm", "h100:4", "--max-model-len 8192").tensor_parallel == 4
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "options"),
     [
         ("llama-3.1-8b", {}),

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.cli.app import main
@@ -302,7 +303,7 @@ TOLD: list[tuple[str, dict[str, Any], dict[str, int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("engine", "options", "tokens"), TOLD, ids=[f"{engine} {options}" for engine, options, _ in TOLD])
+@each(("engine", "options", "tokens"), TOLD, ids=[f"{engine} {options}" for engine, options, _ in TOLD])
 def test_options_tell_tiers(engine: str, options: dict[str, Any], tokens: dict[str, int]) -> None:
     rows = below(engine, "llama-3.1-8b", TierAsk(tokens=8192, device_bytes=30 * GIB), **options)
     found = {name: row.tokens for name, row in rows.items() if name != "checkpoints"}
@@ -345,7 +346,7 @@ NOT_TAKEN = [
 ]
 
 
-@pytest.mark.parametrize(("engine", "options", "words"), NOT_TAKEN, ids=[words for _, _, words in NOT_TAKEN])
+@each(("engine", "options", "words"), NOT_TAKEN, ids=[words for _, _, words in NOT_TAKEN])
 def test_options_that_are_none_are_refused(engine: str, options: dict[str, str], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         make_engine(engine, options)

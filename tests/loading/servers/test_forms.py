@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from each import each
 
 from kvplan.errors import InputError
 from kvplan.loading.servers.read import servers_of
@@ -19,7 +20,7 @@ def one(text: str, name: str = "start.sh", **variables: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "options"),
     [
         ("vllm serve a/b --max_model_len=8k --max-model-len 4096", {"max_model_len": 4096}),  # the last wins
@@ -54,7 +55,7 @@ def test_a_release_decides_what_a_word_is() -> None:
     assert servers_of(line, "a.sh").servers[0].gone == ("--swap-space",)
 
 
-@pytest.mark.parametrize(
+@each(
     "line",
     [
         "--max-num-seqs 1k", "--max-model-len 1.5K", "--kv-cache-memory-bytes 8GB", "--speculative-config '{a'", "--gpu-memory-utilization x",

@@ -1,12 +1,12 @@
 """The shipped tables of flags are what the golden ones say."""
 
 import make_flags
-import pytest
+from each import each
 
 TABLES = sorted(make_flags.GOLDEN.glob("*.json"))
 
 
-@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+@each("path", TABLES, ids=lambda path: path.stem)
 def test_a_shipped_table_is_current_and_bounded(path: "make_flags.Path") -> None:
     shipped = make_flags.ENGINES / make_flags.FOLDERS.get(path.stem, path.stem) / "flags.json"
     made = make_flags.made(path)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
@@ -192,7 +193,7 @@ def test_dicts_are_cases_too() -> None:
     assert kvplan.audit(GOOD).exact
 
 
-@pytest.mark.parametrize("engine", ["fieldlog", "paper", *(found.name for found in ABOUTS.values() if found.audit)])
+@each("engine", ["fieldlog", "paper", *(found.name for found in ABOUTS.values() if found.audit)])
 def test_every_engine_module_keeps_the_seam(engine: str) -> None:
     module = auditor(engine)
     assert callable(module.recorded)

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from each import each
 
 import kvplan.loading.live as live
 from kvplan.api.live import audit_live
@@ -89,7 +90,7 @@ def replaying(answers: dict[str, Any]) -> type[Quiet]:
     return Replay
 
 
-@pytest.mark.parametrize("engine", ANSWERS)
+@each("engine", ANSWERS)
 def test_what_a_server_says_is_held_against_the_prediction(engine: str) -> None:
     with server(replaying(ANSWERS[engine])) as address:
         (found,) = audit_live(address, gpu="h100").results

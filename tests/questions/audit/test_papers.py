@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import pytest
+from each import each
 from golden import GOLDEN, cases
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ ALTERED = {
 }
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+@each("case", CASES, ids=lambda case: case["id"])
 def test_prediction_equals_the_paper(case: dict) -> None:
     result = judge(record_from(case, where="test"))
     assert result.status == "exact", result
@@ -35,7 +36,7 @@ def _altered(value: object) -> object:
     return ALTERED[type(value)](value)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
+@each("case", CASES, ids=lambda case: case["id"])
 def test_another_record_differs_and_leaves_the_prediction_alone(case: dict) -> None:
     right = judge(record_from(case, where="test"))
     wrong = judge(record_from({**case, "expected": _altered(case["expected"])}, where="test"))
@@ -80,7 +81,7 @@ def test_a_config_without_a_model_type_is_read_by_its_dimensions() -> None:
         assert kvplan.estimate(model, seq_len=1).bytes_per_token == owners * 2 * 2 * 64 * 2
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "reason"),
     [
         ({"kv_source_layer": [1, 1, 2, 3]}, "layer 0 shares layer 1, which is not earlier"),
@@ -115,7 +116,7 @@ def test_a_rounded_or_truncated_number_is_recognised_and_its_neighbours_are_not(
         assert not read_printed(text(cut - 1), "x").holds(exact)
 
 
-@pytest.mark.parametrize(
+@each(
     ("recorded", "amount", "convention", "shown"),
     [
         ("800 KB", 819200, "binary", "800 KB"),
@@ -134,15 +135,13 @@ def test_a_prediction_is_written_as_the_record_is(recorded: object, amount: int,
     assert written_like(recorded, (Fraction(amount),), "x", unit="GB", convention=convention) == shown
 
 
-@pytest.mark.parametrize("value", ["", "many", "8 parsecs", True, None, [1], float("nan"), "1e5", "9" * 99])
+@each("value", ["", "many", "8 parsecs", True, None, [1], float("nan"), "1e5", "9" * 99])
 def test_what_is_no_quantity_is_refused(value: object) -> None:
     with pytest.raises(InvalidCase):
         read_printed(value, "x")
 
 
-@pytest.mark.parametrize(
-    "formula", ["__import__('os')", "l**9**9", "l()", "l.x", "[l]", "1 if l else 2", "l/0", "(" * 300, "x*l", "'a'*l", ""]
-)
+@each("formula", ["__import__('os')", "l**9**9", "l()", "l.x", "[l]", "1 if l else 2", "l/0", "(" * 300, "x*l", "'a'*l", ""])
 def test_a_formula_is_never_code(formula: str) -> None:
     with pytest.raises(InvalidCase):
         evaluate(formula, {"l": 2})

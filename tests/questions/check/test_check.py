@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.cli.app import main
@@ -69,7 +70,7 @@ def test_the_longest_request_that_would_start_is_said() -> None:
     assert not one_more.starts
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "status", "says"),
     [
         ("vllm serve Qwen/Qwen3-8B --swap-spce 4", "does not start", "unrecognized arguments: --swap-spce"),
@@ -175,9 +176,7 @@ def test_layers_over_cards_and_host_are_placed_as_they_are_told(capsys: pytest.C
     assert "20/81 layers on the cards" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "engine", ["vllm", "vllm@0.11.0", "sglang", "llama.cpp", "tensorrt-llm", "lmdeploy", "mlx-lm", "exllamav3", "ollama"]
-)
+@each("engine", ["vllm", "vllm@0.11.0", "sglang", "llama.cpp", "tensorrt-llm", "lmdeploy", "mlx-lm", "exllamav3", "ollama"])
 def test_what_fit_emits_is_read_back_to_the_same_verdict(engine: str) -> None:
     gguf = {"weights_dtype": "q4_k_m"} if engine in {"llama.cpp", "ollama"} else {}
     found = kvplan.try_fit("qwen3-8b", "h100", engine=engine, context="4k", batch_size=2, **gguf)

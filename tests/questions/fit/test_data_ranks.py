@@ -4,6 +4,7 @@ import json
 import shlex
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.api.fit import questions_of
@@ -29,7 +30,7 @@ def fit(gpu: str, engine: str = "vllm", model: str = MODEL, **asked: object) -> 
     return answer(question(gpu, engine, model, **asked), brief=True)
 
 
-@pytest.mark.parametrize(
+@each(
     ("asked", "devices", "caches", "split"),
     [
         ({"data_parallel": 8, "expert_parallel": True}, 8, 8, 1),
@@ -106,7 +107,7 @@ def test_data_ranks_are_offered_as_a_fix_and_the_command_fits(capsys: pytest.Cap
     assert not any("data ranks" in fix.change for fix in dense.fixes)
 
 
-@pytest.mark.parametrize(
+@each(
     ("engine", "asked", "words"),
     [
         ("llama.cpp", {"data_parallel": 2}, "no data ranks"),

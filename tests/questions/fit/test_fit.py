@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each import each
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -446,14 +447,14 @@ def test_targets_are_read_in_words(text: str, pair: tuple[int, int]) -> None:
     assert parse_target(text) == pair
 
 
-@pytest.mark.parametrize("entry", [entry for entry in gpus() if len(entry.marketed_gb) == 1], ids=lambda entry: entry.id)
+@each("entry", [entry for entry in gpus() if len(entry.marketed_gb) == 1], ids=lambda entry: entry.id)
 def test_a_gpus_memory_is_near_the_number_on_its_box(entry: Gpu) -> None:
     line = gpu_memory(entry)
     assert line.basis == ("measured" if entry.reported_bytes or entry.cuda_total_bytes else "assumed")
     assert 0.85 < line.bytes / (entry.marketed_gb[0] * 10**9) < 1.1
 
 
-@pytest.mark.parametrize("entry", [entry for entry in gpus() if len(entry.marketed_gb) > 1], ids=lambda entry: entry.id)
+@each("entry", [entry for entry in gpus() if len(entry.marketed_gb) > 1], ids=lambda entry: entry.id)
 def test_a_gpu_of_several_sizes_asks_which(entry: Gpu) -> None:
     with pytest.raises(OptionError) as problem:
         gpu_memory(entry)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from each import each
 
 import kvplan
 from kvplan.cli.app import main
@@ -55,7 +56,7 @@ def test_nobody_asks_nobody_is_told() -> None:
     assert fit.to_dict()["max_seqs"] is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("options", "words"),
     [
         ({"engine": "ideal"}, "is not told how many requests"),

@@ -1,6 +1,7 @@
 """Laws: what is fitted to some lengths holds at others, and two that both fit are parted."""
 
 import pytest
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,7 @@ def seen(law: Law, lengths: tuple[int, ...]) -> list[Seen]:
     return [Seen(tokens, 0, law.bytes(tokens)) for tokens in lengths]
 
 
-@pytest.mark.parametrize("kind", ["constant", "token", "window", "compressed", "step"])
+@each("kind", ["constant", "token", "window", "compressed", "step"])
 @settings(max_examples=20)
 @given(data=st.data())
 def test_a_law_is_found_again_from_a_few_lengths(kind: Kind, data: st.DataObject) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 
 import pytest
+from each import each
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
@@ -143,7 +144,7 @@ def test_nothing_is_left_on_the_module_that_was_measured() -> None:
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-@pytest.mark.parametrize("given", [7, torch.nn.Linear, "x.py", "x:Y", None])
+@each("given", [7, torch.nn.Linear, "x.py", "x:Y", None])
 def test_what_is_no_module_is_refused(given: object) -> None:
     with pytest.raises(kvplan.InputError):
         kvplan.measure(given)

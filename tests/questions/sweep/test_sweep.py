@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -67,7 +68,7 @@ def test_every_cell_equals_the_scalar_planner(
     assert len(sweep) == len(sweep_rows(sweep))
 
 
-@pytest.mark.parametrize("engine", sorted(PREDICTED))
+@each("engine", sorted(PREDICTED))
 def test_every_catalogue_model_sweeps_as_it_is_estimated(engine: str) -> None:
     predicted = 0
     for name in catalogue.names():
@@ -154,7 +155,7 @@ def test_a_growth_period_beyond_64_bits_is_refused() -> None:
         Sweep(models=[_model(*memories)], seq_lens=[1])
 
 
-@pytest.mark.parametrize("bad", [[], [True], [1.5], [-1], ["8"], [2**53 + 1], [10**400], [None]])
+@each("bad", [[], [True], [1.5], [-1], ["8"], [2**53 + 1], [10**400], [None]])
 def test_axes_take_counts_only(bad: list[Any]) -> None:
     with pytest.raises(OptionError):
         Sweep(models=[_model(FULL)], seq_lens=bad)

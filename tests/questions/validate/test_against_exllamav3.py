@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from each import each
 from typer.testing import CliRunner
 
 import kvplan
@@ -152,8 +153,8 @@ def test_without_the_library_it_says_that_nothing_was_compared(tmp_path: Path) -
 
 
 @pytest.mark.skipif(not INSTALLED, reason="exllamav3 is not installed")
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("mode", ["FP16", "Q4", "8,5"])
+@each("name", FAMILIES)
+@each("mode", ["FP16", "Q4", "8,5"])
 def test_ten_families_hold_what_was_predicted(name: str, mode: str) -> None:
     found = validated(name, cache_mode=mode)
     assert found.passed, found.failure()

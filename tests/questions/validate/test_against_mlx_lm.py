@@ -3,6 +3,7 @@
 import importlib.util
 
 import pytest
+from each import each
 from typer.testing import CliRunner
 
 import kvplan
@@ -22,7 +23,7 @@ MODELS = (
 
 
 @needs_library
-@pytest.mark.parametrize("name", MODELS)
+@each("name", MODELS)
 def test_the_library_holds_what_is_predicted_entry_by_entry(name: str) -> None:
     answer = validate_against_mlx_lm(kvplan.load(name), Workload(seq_len=2500), make_engine("mlx-lm", {"prompt_len": 2400}))
     assert answer.passed, answer.failure()

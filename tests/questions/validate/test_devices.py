@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from each import each
 
 from kvplan.errors import EnvironmentMissing, OptionError
 from kvplan.questions.validate import devices
@@ -65,7 +66,7 @@ def default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "expected"),
     [("auto", ("auto", None)), ("cpu", ("cpu", None)), ("CUDA:1", ("cuda", 1)), ("cuda", ("cuda", None)), ("xpu:0", ("xpu", 0))],
 )
@@ -73,7 +74,7 @@ def test_devices_are_written_as_torch_writes_them(text: str, expected: tuple[str
     assert parse_device(text) == expected
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "near"), [("gpu", "cuda"), ("cudo:0", "cuda"), ("cpu:1", "cpu"), ("mps:0", "mps"), ("", None), ("cuda:-1", "cuda")]
 )
 def test_unknown_devices_are_refused_with_the_nearest(text: str, near: str | None) -> None:
@@ -221,9 +222,7 @@ def test_the_environment_of_torchrun_gives_the_place() -> None:
     assert ranks_from({"RANK": "1", "WORLD_SIZE": "4"}) == ALONE
 
 
-@pytest.mark.parametrize(
-    "change", [{"RANK": "-1"}, {"RANK": "4"}, {"WORLD_SIZE": "x"}, {"LOCAL_RANK": "2"}, {"LOCAL_WORLD_SIZE": "5"}]
-)
+@each("change", [{"RANK": "-1"}, {"RANK": "4"}, {"WORLD_SIZE": "x"}, {"LOCAL_RANK": "2"}, {"LOCAL_WORLD_SIZE": "5"}])
 def test_an_environment_that_contradicts_itself_is_refused(change: dict[str, str]) -> None:
     with pytest.raises(OptionError):
         ranks_from({**TORCHRUN, **change})

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 import pytest
+from each import each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -150,9 +151,7 @@ def test_a_size_in_any_unit_is_right_to_three_digits(amount: int, unit: str) -> 
     assert shown[0] != "<" or amount / size < 1e-7
 
 
-@pytest.mark.parametrize(
-    ("ratio", "words"), [(1 / 16, "1/16"), (0.125, "1/8"), (1.0, "1.00x"), (0.734, "0.734x"), (0.0214, "0.0214x")]
-)
+@each(("ratio", "words"), [(1 / 16, "1/16"), (0.125, "1/8"), (1.0, "1.00x"), (0.734, "0.734x"), (0.0214, "0.0214x")])
 def test_a_part_is_a_fraction_for_people(ratio: float, words: str) -> None:
     columns = (Column(title="relative", key="relative", kind="ratio"),)
     assert printed(Table(title="", columns=columns, rows=((ratio,),))).rows == [[words]]
