@@ -9,7 +9,10 @@ import pytest
 from _pytest.doctest import DoctestModule
 from hypothesis import settings
 
-# Goldens stay in memory: looking through them for garbage again and again was a seventh of the suite.
+# One thread a worker, before anything loads torch or numpy: threads that wait for their share of a tiny tensor burn CPU.
+for _library in ("OMP", "MKL", "OPENBLAS"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+# Goldens stay in memory, and to look through them for garbage again and again takes long.
 gc.set_threshold(50_000, 20, 20)
 
 
