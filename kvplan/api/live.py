@@ -92,6 +92,15 @@ def _predicted(of: str, outcome: Outcome) -> tuple[int | None, int | None, int |
             return question.context, None, None
         if of == "sequences":
             return question.batch_size, None, None
+    if outcome.laid is not None:
+        laid = outcome.laid
+        if of == "context":
+            return laid.context, None, None
+        if of == "sequences":
+            return laid.requests, None, None
+        if of == "taken_bytes":  # of all cards
+            parts = [place.needed for place in laid.spread.devices]
+            return sum(one.bytes for one in parts), sum(one.low for one in parts), sum(one.high for one in parts)
     if of == "taken_bytes" and outcome.taken_bytes:
         slack = outcome.fit.budget.reserve.bytes if outcome.fit is not None else 0
         return outcome.taken_bytes, outcome.taken_bytes - slack, outcome.taken_bytes

@@ -125,8 +125,8 @@ def expanded(texts: Iterable[T]) -> list[T | str]:
     Raises:
         UnknownModel: none matches.
 
-    >>> expanded(["gpt2", "llama-3.1-*b"])
-    ['gpt2', 'llama-3.1-405b', 'llama-3.1-70b', 'llama-3.1-8b']
+    >>> expanded(["gpt2", "cla-paper/3b-h64-*"])
+    ['gpt2', 'cla-paper/3b-h64-mqa', 'cla-paper/3b-h64-mqa-cla2']
     """
     found: list[T | str] = []
     for text in texts:

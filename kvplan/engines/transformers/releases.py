@@ -33,6 +33,7 @@ EXTRA_LEN: Final[Quirk[int]] = quirk(
 SCAN_IN_FULL: Final[Quirk[bool]] = quirk(
     ((4, 36), True, "modeling_falcon_h1.py: torch_forward multiplies C and B of every pair of positions before it sums"),
     ((5, 18), False, "modeling_falcon_h1.py: the same sum as a matrix product"),
+    says="whether a Mamba-2 scan holds the products of every pair of positions at once",
 )
 HYBRID: Final[Quirk[str]] = quirk(
     ((4, 36), "alternating", "cache_utils.py: HybridCache, by (layer + 1) % sliding_window_pattern"),

@@ -50,7 +50,7 @@ def file_name(name: str) -> str:
     """A model's name as the name of a file, on any system and in any address.
 
     >>> file_name("cla-paper/1b-h128-mha"), file_name("Qwen3 8B")[:8], file_name("../../x")[:6], file_name("nul")[:6]
-    ('cla-paper--1b-h128-mha', 'qwen3-8b', 'model-', 'model-')
+    ('cla-paper--1b-h128-mha', 'qwen3-8b', 'model-', 'nul-99')
     """
     plain = re.sub(r"[ /]", lambda found: "--" if found[0] == "/" else "-", name.lower())
     if (

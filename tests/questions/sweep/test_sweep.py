@@ -202,7 +202,7 @@ def test_a_sweep_shows_itself_in_short() -> None:
     assert "9,900 more rows" in sweep._repr_html_()
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(sweep)
-    assert len(re.findall("^ .* 131,072$", console.export_text(), re.MULTILINE)) == 99  # the model's name stands once
+    assert len(re.findall("^ .* 131,072  ", console.export_text(), re.MULTILINE)) == 99  # the model's name stands once
 
 
 def test_a_file_that_cannot_grow_is_one_error(tmp_path: Path) -> None:
