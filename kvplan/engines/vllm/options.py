@@ -117,6 +117,8 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
                 _within(name, getattr(self, name), 1, 2**40)
         if self.max_model_len is not None and self.max_model_len != -1:
             _within("max_model_len", self.max_model_len, 1, 2**53)
+        if self.kv_cache_memory_bytes is not None:
+            _within("kv_cache_memory_bytes", self.kv_cache_memory_bytes, 1, 2**50)
         _within("data_parallel_size", self.data_parallel_size, 1, 65_536)
         _within("max_loras", self.max_loras, 1, 10_000)
         _within("max_lora_rank", self.max_lora_rank, 1, 65_536)

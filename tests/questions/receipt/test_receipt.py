@@ -270,7 +270,8 @@ def test_a_log_without_the_machine_saves_nothing(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     "setting",
     [
-        "gpu_memory_utilization=2", "max_num_seqs=0", "max_num_seqs=99999999999999999999", "cudagraph_capture_sizes=a,b",
+        "gpu_memory_utilization=2", "max_num_seqs=0", "kv_cache_memory_bytes=-5",
+        "max_num_seqs=99999999999999999999", "cudagraph_capture_sizes=a,b",
         "cudagraph_capture_sizes=-1", "max_lora_rank=0", "limit_mm_per_prompt={", "limit_mm_per_prompt={\"image\": \"x\"}",
         "tensor_parallel_size=0", "data_parallel_size=-3", "max_num_batched_tokens=1e9x",
     ],
