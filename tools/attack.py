@@ -561,6 +561,8 @@ _TRACES = (
     b"arrival_s,input_tokens,output_tokens\n0.046927,2358,531\n0.347939,1034,769\n",
     b'{"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]}\n'
     b'{"timestamp": 3000, "input_length": 7322, "output_length": 490, "hash_ids": [0, 14, 15, 16, 17, 18]}\n',
+    b"arrival_s,input_tokens,output_tokens,images,video\n0.1,23,5,2x480x640,4s@2fps@64x64\n0.3,10,7,1x64x64,\n",
+    b"arrival_s,input_tokens,output_tokens,num_images,image_height,image_width,image_tokens\n0,23,5,2,480,640,9\n1,1,7,0,0,0,9\n",
 )
 
 
@@ -582,7 +584,7 @@ def enter_trace(given: tuple[bytes, str]) -> object:
     """Replay it."""
     import kvplan
 
-    return kvplan.replay(_file(*given), "llama-3.1-8b", "h100", prefill_rate=1e4, decode_rate=100).to_dict()
+    return kvplan.replay(_file(*given), "qwen2.5-vl-7b", "h100", prefill_rate=1e4, decode_rate=100).to_dict()
 
 
 @cache

@@ -12,16 +12,19 @@ from kvplan.api.workers import runner
 from kvplan.domain.gpus import counted
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
+from kvplan.domain.media.asked import parse_media
 from kvplan.domain.pieces import Run, here
 from kvplan.domain.traffic import Outcome, Traffic
 from kvplan.engines import USUAL_SERVER
 from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
+from kvplan.loading.processor_files import processor_files
+from kvplan.loading.trace import Read, called, read_trace
 from kvplan.loading.trace import Source as Trace
-from kvplan.loading.trace import called, read_trace
 from kvplan.questions.fit.budget import utilization_from
 from kvplan.questions.fit.question import Question
+from kvplan.questions.media_traffic import Seen, seen
 from kvplan.questions.replay import Replay, Server, clock_of, started
 from kvplan.questions.replay import replay as replayed
 from kvplan.report.notebook import displayed
@@ -41,6 +44,9 @@ def replay(
     rate: float | None = None,
     route: str | None = None,
     hash_tokens: Count | None = None,
+    images: str | None = None,
+    video: str | None = None,
+    audio: str | None = None,
     gpus: Count | None = None,
     kv_dtype: str = "auto",
     tensor_parallel: Count | None = None,
@@ -73,6 +79,8 @@ def replay(
         rate: requests a second, evenly apart, in place of arrival times.
         route: a column whose values say the replica; else requests go round.
         hash_tokens: tokens of a prompt that one hash stands for; else worked out.
+        images, video, audio: of every request, beside the tokens of its prompt, as `kvplan.fit` takes them. Where a column
+            says how many images or how many seconds of video a request has, they say what one is like.
         gpus: cards, as `gpu` may say it.
         kv_dtype, weights, weights_dtype, reserve, memory, utilization, free, machine: as `kvplan.fit` takes them.
         search: whether `gpus_needed` is looked for, which runs the trace again where there is no room.
@@ -121,16 +129,18 @@ def replay(
         rate=rate,
         route=route,
         hash_tokens=None if hash_tokens is None else count(hash_tokens, "«hash_tokens»"),
+        media=parse_media(images, video, audio),
     )
+    media = _with_media(read, question, model)
     replicas = question.caches
     if read.route is not None:
         if replicas > 1 and len(read.routes) > replicas:
             raise OptionError(f"«route {route}» names {len(read.routes):,} replicas, and there are {replicas:,}")
         replicas = max(replicas, len(read.routes))
-    server = started(question, clock, read.traffic)
+    server = started(question, clock, media.traffic)
     return replayed(
         server,
-        read.traffic,
+        media.traffic,
         replicas=replicas,
         rates=rates,
         route=read.route,
@@ -138,7 +148,26 @@ def replay(
         run=_runner(server, len(read.traffic), spread, advance),
         trace=called(trace),
         columns=read.columns,
-        notes=read.notes,
+        media=(media.tokens, media.requests),
+        notes=(*read.notes, *media.notes),
+    )
+
+
+def _with_media(read: Read, q: Question, source: Source) -> Seen:
+    """The trace, with the tokens of its media in the prompts."""
+    media = read.media
+    if media is None:
+        return Seen(traffic=read.traffic)
+    return seen(
+        read.traffic,
+        q.engine,
+        q.model,
+        q.options,
+        each=media.each,
+        of=media.of,
+        told=media.tokens,
+        files=processor_files(source),
+        bad=media.bad,
     )
 
 

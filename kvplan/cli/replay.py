@@ -24,7 +24,7 @@ PrefillRate = Annotated[
 DecodeRate = Annotated[float | None, typer.Option("--decode-rate", metavar="TOK/S", help="Tokens a second of each request")]
 Columns = Annotated[
     str | None,
-    typer.Option("--columns", metavar="ROLE=NAME,…", help="What columns hold: arrival=ts:ms,prompt=in,output=out,hashes=ids"),
+    typer.Option("--columns", metavar="ROLE=NAME,…", help="What columns hold: arrival=ts:ms,prompt=in,output=out,images=n"),
 ]
 Rate = Annotated[float | None, typer.Option("--rate", metavar="N", help="N requests a second in place of arrival times")]
 Route = Annotated[str | None, typer.Option("--route", metavar="COLUMN", help="The column that says the replica (else: in turn)")]
@@ -44,6 +44,9 @@ def replay(
     rate: Rate = None,
     route: Route = None,
     hash_tokens: HashTokens = None,
+    images: o.Images = None,
+    video: o.Video = None,
+    audio: o.Audio = None,
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: o.TensorParallel = 1,
     weights: o.Weights = None,
@@ -90,6 +93,9 @@ def replay(
             rate=rate,
             route=route,
             hash_tokens=hash_tokens,
+            images=images,
+            video=video,
+            audio=audio,
             weights=weights,
             weights_dtype=weights_dtype,
             reserve=reserve,

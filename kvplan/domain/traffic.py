@@ -50,6 +50,26 @@ class Traffic(Struct, frozen=True, kw_only=True, eq=False):
             hash_tokens=self.hash_tokens,
         )
 
+    def longer(self, tokens: np.ndarray[Any, Any]) -> "Traffic":
+        """Prompts with so many more tokens behind those that they have, which no two requests share.
+
+        The last hash of a longer prompt would stand for some of them, too, and is left out where it is not a whole one.
+        """
+        if self.offsets is None or self.hashes is None:
+            return Traffic(arrival_us=self.arrival_us, prompt=self.prompt + tokens, output=self.output)
+        counts = np.diff(self.offsets)
+        whole = np.where(tokens > 0, np.minimum(counts, self.prompt // self.hash_tokens), counts)
+        offsets = np.concatenate(([0], np.cumsum(whole)))
+        at = np.repeat(self.offsets[:-1] - offsets[:-1], whole) + np.arange(offsets[-1])
+        return Traffic(
+            arrival_us=self.arrival_us,
+            prompt=self.prompt + tokens,
+            output=self.output,
+            offsets=offsets,
+            hashes=self.hashes[at],
+            hash_tokens=self.hash_tokens,
+        )
+
     def names(self, request: int) -> list[int]:
         """The hashes of one request."""
         if self.offsets is None or self.hashes is None:

@@ -53,6 +53,8 @@ class Replay(Struct, frozen=True, kw_only=True, eq=False):
     needed_note: str = ""
     trace: str = ""
     columns: dict[str, str]
+    media_tokens: int = 0  # of the prompts' tokens, those of images, videos and clips
+    media_requests: int = 0  # requests that have some
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -125,6 +127,8 @@ class Replay(Struct, frozen=True, kw_only=True, eq=False):
             "trace": self.trace,
             "columns": dict(self.columns),
             "requests": self.requests,
+            "media_requests": self.media_requests,
+            "media_tokens": self.media_tokens,
             "seconds": self.seconds,
             "prefill_rate": self.clock.prefill_rate,
             "decode_rate": self.clock.decode_rate,
@@ -290,6 +294,7 @@ def replay(
     run: Run,
     trace: str = "",
     columns: dict[str, str],
+    media: tuple[int, int] = (0, 0),
     notes: Iterable[str] = (),
 ) -> Replay:
     """The answer for a trace and its servers.
@@ -298,6 +303,7 @@ def replay(
         replicas: servers; `route` says whose each request is.
         search: whether to look for how many servers are needed.
         run: runs what is given for each replica.
+        media: tokens of the prompts that are those of media, and the requests that have some.
 
     Raises:
         Refused: the engine's steps are not written down.
@@ -334,6 +340,8 @@ def replay(
         needed_note=note,
         trace=trace,
         columns=columns,
+        media_tokens=media[0],
+        media_requests=media[1],
         notes=(*notes, *prepared.step_notes),
     )
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from kvplan.errors import OptionError, TraceError, nearest, printable
 
-Role = Literal["arrival", "prompt", "output", "hashes"]
+Role = Literal["arrival", "prompt", "output", "hashes", "images", "height", "width", "image_tokens", "audio", "video"]
 Unit = Literal["s", "ms", "us", "ns", ""]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 UNITS: Final[dict[str, int]] = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}  # nanoseconds
@@ -28,16 +28,28 @@ _NAMES: Final[dict[Role, tuple[str, ...]]] = {
         "responselength", "numoutputtokens", "outputtoks", "decodetokens",
     ),
     "hashes": ("hashids", "blockhashes", "prefixhashes", "hashes"),
+    "images": ("images", "numimages", "imagecount", "nimages", "numberofimages"),
+    "height": ("imageheight", "imageheightpx", "imgheight", "imageh"),
+    "width": ("imagewidth", "imagewidthpx", "imgwidth", "imagew"),
+    "image_tokens": ("imagetokens", "numimagetokens", "imagetoks", "mmtokens", "multimodaltokens", "mediatokens", "visiontokens"),
+    "audio": ("audios", "audioseconds", "audiodurations", "audioduration", "audiolengths", "audio"),
+    "video": ("videos", "videoseconds", "videodurations", "videoduration", "videolengths", "video"),
 }  # fmt: skip
+#: In place of a column's name: there is none, whatever columns are called.
+NONE: Final = "none"
 _ENDS: Final = re.compile(r"(?:^|[_\W])(ms|us|ns|millis|milliseconds|micros|seconds|s)$", re.IGNORECASE)
 _ENDINGS: Final[dict[str, Unit]] = {"millis": "ms", "milliseconds": "ms", "micros": "us", "seconds": "s"}
 
 
 class Chosen(Struct, frozen=True, kw_only=True):
-    """The columns of a trace by what they hold; `unit` is the arrival's, where its name or whoever asks says it."""
+    """The columns of a trace by what they hold; `unit` is the arrival's, where its name or whoever asks says it.
+
+    `told` are those that whoever asks named.
+    """
 
     names: dict[Role, str]
     unit: Unit = ""
+    told: frozenset[Role] = frozenset()
 
     def get(self, role: Role) -> str | None:
         """The column of a role, where the trace has one."""
@@ -57,7 +69,7 @@ def chosen(columns: Sequence[str], given: str | None, *, timed: bool = True) -> 
     """The columns, those that whoever asks names first.
 
     Args:
-        given: `arrival=ts:ms,prompt=in,output=out`, as much of it as is wanted.
+        given: `arrival=ts:ms,prompt=in,output=out`, as much of it as is wanted; `images=none`: no column holds that.
         timed: whether times of arrival are needed.
 
     Raises:
@@ -72,6 +84,7 @@ def chosen(columns: Sequence[str], given: str | None, *, timed: bool = True) -> 
             match = next((known[name] for name in _NAMES[role] if name in known), None)
             if match is not None:
                 found[role] = match
+    found = {role: name for role, name in found.items() if name}
     for role, what in (("prompt", "tokens of the prompts"), ("output", "tokens of the outputs")):
         if role not in found:
             raise TraceError(f"no column of {what}: the trace has {listed(columns)}", hint=f"name it: «columns {role}=NAME»")
@@ -86,7 +99,7 @@ def chosen(columns: Sequence[str], given: str | None, *, timed: bool = True) -> 
         if match_ is not None:
             ending = match_[1].lower()
             unit = _ENDINGS.get(ending) or ending  # type: ignore[assignment]
-    return Chosen(names=found, unit=unit)
+    return Chosen(names=found, unit=unit, told=frozenset(told))
 
 
 def _told(given: str | None, columns: Sequence[str]) -> tuple[dict[Role, str], Unit]:
@@ -102,7 +115,9 @@ def _told(given: str | None, columns: Sequence[str]) -> tuple[dict[Role, str], U
         if role == "arrival" and name not in columns and name.rpartition(":")[2] in UNITS:
             name, _, ending = name.rpartition(":")
             unit = ending  # type: ignore[assignment]
-        if name not in columns:
+        if name == NONE and NONE not in columns:
+            name = ""
+        elif name not in columns:
             near = nearest(name, columns)
             raise OptionError(
                 f"«columns»: the trace has no column `{printable(name, 60)}`, it has {listed(columns)}",

@@ -9,10 +9,12 @@ from msgspec import Struct
 from pyarrow import compute
 
 from kvplan import limits
+from kvplan.domain.media.asked import NO_MEDIA, Media
 from kvplan.domain.traffic import SECOND, Traffic
 from kvplan.errors import OptionError, TraceError, printable, shown
 from kvplan.files import expanded
 from kvplan.loading.trace.columns import UNITS, Chosen, Unit, chosen, listed
+from kvplan.loading.trace.media import TraceMedia, read_media
 from kvplan.loading.trace.tables import HERE, PART, Source, is_parquet, line_of, read_table
 
 _HASH_TOKENS: Final = 512  # Mooncake's
@@ -24,7 +26,10 @@ _WHOLE: Final = 100  # a clock in milliseconds that ticks more coarsely than thi
 
 
 class Read(Struct, frozen=True, kw_only=True, eq=False):
-    """A trace as it was understood. `route` is the number of the replica of each request, where a column or a folder says it."""
+    """A trace as it was understood. `route` is the number of the replica of each request, where a column or a folder says it.
+
+    `media` lie beside the tokens of the prompts.
+    """
 
     traffic: Traffic
     columns: dict[str, str]
@@ -32,6 +37,7 @@ class Read(Struct, frozen=True, kw_only=True, eq=False):
     notes: tuple[str, ...] = ()
     route: np.ndarray[Any, Any] | None = None
     routes: tuple[str, ...] = ()
+    media: TraceMedia | None = None
 
 
 def read_trace(
@@ -41,6 +47,7 @@ def read_trace(
     rate: float | None = None,
     route: str | None = None,
     hash_tokens: int | None = None,
+    media: Media = NO_MEDIA,
 ) -> Read:
     """Read a trace.
 
@@ -49,6 +56,7 @@ def read_trace(
         rate: requests a second, evenly apart, in place of arrival times.
         route: a column whose values are the replicas; `partition`: each file of a folder is one.
         hash_tokens: tokens that one hash stands for.
+        media: of every request, or what one image or video is like where a column says how many or how long.
 
     Raises:
         TraceError: a file that cannot be read as one, with the line.
@@ -81,12 +89,14 @@ def read_trace(
         notes.append(f"{number:,} requests without output are given one token: a server's shortest answer")
         output = np.maximum(output, 1)
     hashes, offsets, each = at.hashes(prompt, hash_tokens)
+    beside = read_media(at, media, notes)
     arrival, unit = _arrivals(at, rate, notes, hashed=hashes is not None)
     routed, values = at.route(PART if route == PARTITION and folder and route not in table.column_names else route)
     traffic = Traffic(arrival_us=arrival, prompt=prompt, output=output, offsets=offsets, hashes=hashes, hash_tokens=each)
     if PART in table.column_names:
         order = np.argsort(arrival, kind="stable")
         traffic, routed = traffic.part(order), None if routed is None else routed[order]
+        beside = None if beside is None else beside.part(order)
     return Read(
         traffic=traffic,
         columns={role: column for role, column in roles.names.items() if role != "arrival" or rate is None},
@@ -94,6 +104,7 @@ def read_trace(
         notes=tuple(notes),
         route=routed,
         routes=values,
+        media=beside,
     )
 
 

@@ -108,6 +108,8 @@ def figures(r: Replay) -> Table:
     rows.append(("requests displaced", f"{out.preempted:,}", f"{out.preemptions:,} times"))
     if out.refused:
         rows.append(("requests refused", f"{out.refused:,}", f"longer than {r.pool.max_model_len:,} tokens, or empty"))
+    if r.media_tokens:
+        rows.append(("tokens of media", f"{r.media_tokens:,}", f"in the prompts of {r.media_requests:,} requests"))
     rows.append(("prompt tokens found", f"{100 * r.hit_rate:.1f} %", f"{out.hit_tokens:,} of {out.asked_tokens:,}"))
     rows.append(("resident sessions", f"{r.resident:,}", "requests of mean length that the cache keeps at once"))
     rows.append(("GPUs needed", "not found" if r.gpus_needed is None else f"{r.gpus_needed:,}", r.needed_note))

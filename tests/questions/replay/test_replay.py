@@ -151,3 +151,31 @@ def test_intervals_that_are_made_wider_hold_the_same() -> None:
     assert sum(whole.held) == 3 * 700 * 5100
     assert max(whole.peaks) == 3
     assert len(whole.held) <= 2 * INTERVALS
+
+
+def test_media_are_tokens_of_the_prompts() -> None:
+    """A trace with images is the trace whose prompts are so much longer, in engines that count them differently."""
+    trace = {"arrival_s": [0.0, 0.2, 0.3], "input_tokens": [900, 40, 300], "output_tokens": [20, 20, 9], "images": [2, 0, 1]}
+    rates = {"prefill_rate": 8000, "decode_rate": 30, "search": False}
+    for engine, each in (("vllm", 1371), ("sglang", 1371)):
+        found = kvplan.replay(trace, "qwen2.5-vl-7b", "h100", engine=engine, images="1x1024x1024", **rates).to_dict()
+        longer = {k: v for k, v in trace.items() if k != "images"} | {"input_tokens": [900 + 2 * each, 40, 300 + each]}
+        plain = kvplan.replay(longer, "qwen2.5-vl-7b", "h100", engine=engine, **rates).to_dict()
+        assert (found.pop("media_tokens"), found.pop("media_requests")) == (3 * each, 2)
+        differ = {"media_tokens", "media_requests", "columns", "notes"}
+        assert {k: v for k, v in found.items() if k not in differ} == {k: v for k, v in plain.items() if k not in differ}
+        assert any("encoder" in note for note in found["notes"])
+
+
+def test_media_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("arrival_s,input_tokens,output_tokens,images\n0,5,1,1x64x64\n1,5,1,1x1x10000\n", encoding="utf-8")
+    given = ("replay", str(path), "--gpu", "h100", "--no-search")
+    words = "`t.csv`, line 3: absolute aspect ratio must be smaller than 200, got 10000.0"
+    refused(here(capsys, *given, "-m", "qwen2.5-vl-7b"), words=words)
+    refused(here(capsys, *given, "-m", "llama-3.1-8b"), words="llama-3.1-8b takes no images: its config is a text-only model's")
+    assert here(capsys, *given, "-m", "llama-3.1-8b", "--columns", "images=none").code == 0
+    refused(here(capsys, *given, "-m", "qwen2.5-vl-7b", "--images", "1x9x9"), words="--images and the trace's column `images`")
+    tokens = {"arrival_s": [0.0], "input_tokens": [5], "output_tokens": [1], "image_tokens": [7]}
+    with pytest.raises(OptionError, match="takes no images"):
+        kvplan.replay(tokens, "llama-3.1-8b", "h100", search=False)
