@@ -12,7 +12,9 @@ from msgspec.structs import replace
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic, first_width
 from kvplan.engines import make_engine
 from kvplan.engines.vllm.engine import VllmOn
-from kvplan.engines.vllm.scheduler import fast, fast_windows, served
+from kvplan.engines.vllm.scheduler import served
+from kvplan.engines.vllm.scheduler.fast import steps as fast
+from kvplan.engines.vllm.scheduler.fast import windows as fast_windows
 from kvplan.engines.vllm.scheduler.of_plan import serve, settings_of
 from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings
 from kvplan.errors import Refused

@@ -9,7 +9,8 @@ import numpy as np
 from kvplan.domain.pool import Pool
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 from kvplan.engines.vllm.plan import Plan
-from kvplan.engines.vllm.scheduler import fast, fast_windows, served
+from kvplan.engines.vllm.scheduler import served
+from kvplan.engines.vllm.scheduler.fast import steps, windows
 from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings, check_release
 from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, SlidingSpec, StateSpec
 from kvplan.errors import Refused
@@ -123,9 +124,9 @@ def serve(
     try:
         if plain:
             return served.serve(settings, traffic, clock, meter, advance=advance, stop=stop)
-        if fast.applies(settings, traffic):
-            return fast.Fast(settings, traffic, clock, meter).run(advance, stop=stop)
-        if fast_windows.applies(settings, traffic):
+        if steps.applies(settings, traffic):
+            return steps.Fast(settings, traffic, clock, meter).run(advance, stop=stop)
+        if windows.applies(settings, traffic):
             told = 0
 
             def tell(done: int) -> None:
@@ -134,8 +135,8 @@ def serve(
                 advance(done)
 
             try:
-                return fast_windows.FastWindows(settings, traffic, clock, meter.again()).run(tell, stop=stop)
-            except fast_windows.Displaced:
+                return windows.FastWindows(settings, traffic, clock, meter.again()).run(tell, stop=stop)
+            except windows.Displaced:
                 advance(-told)
         return served.serve(settings, traffic, clock, meter, advance=advance, stop=stop)
     except served.Stopped:

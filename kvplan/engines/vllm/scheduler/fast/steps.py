@@ -5,9 +5,7 @@ The same answer as `served`, told from what such a server's state comes down to.
 * Of requests that decode only the phase counts: one whose next token opens a block does so again a block's tokens later. So
   `phases` says how many blocks any later step takes, until somebody ends, arrives, or the pool is empty; those steps are one
   leap. A step in which blocks run out is gone through request by request.
-* Of blocks only what they hold counts, not which they are. Free ones are a number of unknown ones, taken first, and behind
-  them pieces: blocks in a row of one prefix (`Node`), the latest in the sequence taken first. A request's own tokens are found
-  by nobody else: they are a number while it runs, and pieces of a node of its own once it was displaced.
+* Of blocks only what they hold counts (`pool`), and what of it others find (`prefixes`).
 
 Held against `served` on random workloads, step for step: `tests/engines/vllm/test_replay.py`.
 """
@@ -15,7 +13,7 @@ Held against `served` on random workloads, step for step: `tests/engines/vllm/te
 from __future__ import annotations
 
 from array import array
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Final
@@ -23,13 +21,13 @@ from typing import Any, Final
 import numpy as np
 
 from kvplan.domain.traffic import SECOND, Clock, Meter, Outcome, Traffic
+from kvplan.engines.vllm.scheduler.fast.pool import Found, Node, Pool
+from kvplan.engines.vllm.scheduler.fast.prefixes import Prefixes
+from kvplan.engines.vllm.scheduler.fast.tally import Tally
 from kvplan.engines.vllm.scheduler.served import STUCK, Stopped
 from kvplan.engines.vllm.scheduler.settings import Settings
 from kvplan.errors import Refused
 
-_FEW: Final = 2  # steps of a leap that are written down one by one
-_LEAPS: Final = 10_000  # leaps, and as many steps, that are kept before they are counted
-_STEPS: Final = 250_000
 _TOLD: Final = 2_000  # requests between two words on the progress
 
 
@@ -55,156 +53,6 @@ def _packed(values: np.ndarray[Any, Any]) -> array[int]:
     return array("q", values.astype(np.int64).tobytes())
 
 
-class Node:
-    """A stretch of tokens after those of its parent, and the pieces that hold blocks of it, the oldest first."""
-
-    __slots__ = ("children", "name", "parent", "pieces")
-
-    def __init__(self, parent: Node | None, name: int) -> None:
-        self.parent, self.name = parent, name
-        self.children: dict[int, Node] = {}
-        self.pieces: list[Piece] = []
-
-
-class Piece:
-    """Blocks `lo` to `hi` of a node; none: nobody can find them. `next` is what was cut off behind it while it was held."""
-
-    __slots__ = ("hi", "lo", "next", "node", "refs")
-
-    def __init__(self, node: Node | None, lo: int, hi: int, refs: int) -> None:
-        self.node, self.lo, self.hi, self.refs = node, lo, hi, refs
-        self.next: Piece | None = None
-
-
-#: Pieces that a lookup found, each with the first block of it and one past the last.
-Found = list[tuple[Piece, int, int]]
-
-
-class Pool:
-    """Free blocks in the order of their use: unknown ones, then pieces."""
-
-    def __init__(self, number: int, *, caching: bool) -> None:
-        self.caching = caching
-        self.unknown = self.free = number
-        self.queue: OrderedDict[Piece, None] = OrderedDict()
-        self._back: Piece | None = None
-
-    def take(self, number: int) -> None:
-        """The next ones; what was in them is forgotten."""
-        self.free -= number
-        if number <= self.unknown:
-            self.unknown -= number
-            return
-        number -= self.unknown
-        self.unknown = 0
-        queue = self.queue
-        while number:
-            piece = next(iter(queue))
-            size = piece.hi - piece.lo
-            if size > number:
-                piece.hi -= number
-                return
-            number -= size
-            del queue[piece]
-            if piece is self._back:
-                self._back = None
-            if piece.node is not None:
-                _forget(piece, piece.node)
-
-    def put(self, piece: Piece) -> None:
-        """A piece that nobody holds any more, behind all others."""
-        self.free += piece.hi - piece.lo
-        self.queue[piece] = None
-        self._back = piece
-
-    def put_dead(self, number: int) -> None:
-        """Blocks that are known, and that nobody will look for: as good as unknown while no others are behind those."""
-        if not self.caching or not self.queue:
-            self.put_unknown(number)
-            return
-        self.free += number
-        back = self._back
-        if back is not None and back.node is None:
-            back.hi += number
-        else:
-            self._back = Piece(None, 0, number, 0)
-            self.queue[self._back] = None
-
-    def put_unknown(self, number: int) -> None:
-        """Blocks that were never made known, before all others."""
-        self.free += number
-        self.unknown += number
-
-    def hold(self, piece: Piece, lo: int, hi: int) -> Piece:
-        """One more holder of a part of a piece; the piece that begins with that part."""
-        node = piece.node
-        if node is None:
-            raise AssertionError("nobody finds a piece without a node")
-        at = node.pieces.index(piece)
-        if piece.refs:
-            if hi < piece.hi:
-                _cut(piece, hi, node, at)
-            if lo > piece.lo:
-                piece = _cut(piece, lo, node, at)
-            piece.refs += 1
-            return piece
-        self.free -= hi - lo
-        if (lo, hi) == (piece.lo, piece.hi):
-            del self.queue[piece]
-            if piece is self._back:
-                self._back = None
-            piece.refs, piece.next = 1, None
-            return piece
-        held = Piece(node, lo, hi, 1)
-        if lo == piece.lo:
-            piece.lo = hi
-            node.pieces.insert(at, held)
-        elif hi == piece.hi:
-            piece.hi = lo
-            node.pieces.insert(at + 1, held)
-        else:
-            rest = Piece(node, hi, piece.hi, 0)
-            piece.hi = lo
-            node.pieces[at + 1 : at + 1] = [held, rest]
-            self._before(rest, piece)
-        return held
-
-    def _before(self, new: Piece, piece: Piece) -> None:
-        """Into the queue, directly before another one."""
-        order: list[Piece] = []
-        for other in self.queue:
-            order += [new, piece] if other is piece else [other]
-        self.queue = OrderedDict.fromkeys(order)
-
-    def let_go(self, row: list[tuple[Piece, int]]) -> None:
-        """One holder less of each piece up to the block given, the last blocks first."""
-        for first, end in reversed(row):
-            chain: list[Piece] = []
-            piece: Piece | None = first
-            while piece is not None and piece.lo < end:
-                chain.append(piece)
-                piece = piece.next
-            for piece in reversed(chain):
-                piece.refs -= 1
-                if not piece.refs:
-                    self.put(piece)
-
-
-def _cut(piece: Piece, at: int, node: Node, where: int) -> Piece:
-    """A piece that is held in two; the second."""
-    rest = Piece(node, at, piece.hi, piece.refs)
-    rest.next, piece.next, piece.hi = piece.next, rest, at
-    node.pieces.insert(where + 1, rest)
-    return rest
-
-
-def _forget(piece: Piece, node: Node) -> None:
-    node.pieces.remove(piece)
-    while not node.pieces and not node.children and node.parent is not None:
-        del node.parent.children[node.name]
-        node = node.parent
-
-
 class Fast:
     """One server; times in microseconds, requests by their number."""
 
@@ -215,7 +63,7 @@ class Fast:
         self.watermark = int(settings.watermark * settings.num_gpu_blocks)
         self.pool = Pool(settings.num_gpu_blocks - 1, caching=self.caching)
         self.arrivals, self.prompt = _packed(traffic.arrival_us), _packed(traffic.prompt)
-        self.offsets = None if traffic.offsets is None else _packed(traffic.offsets)
+        offsets = None if traffic.offsets is None else _packed(traffic.offsets)
         self.known = array("q", self.prompt)  # tokens, as far as they were brought up to date: at an admission
         self.until = _packed(np.minimum(traffic.prompt + traffic.output, settings.max_model_len))  # tokens at the end
         count = len(self.prompt)
@@ -237,16 +85,8 @@ class Fast:
         self.short = int(self.least * clock.prefill_rate / SECOND) - 1  # prefill tokens of which no step gets longer
         self.before = meter.timeline.start_us - 1  # the time of the step before
         self.done = 0
-        # what is shared
-        self.root = Node(None, 0)
-        self.columns = traffic.hash_tokens // self.size if self.caching else 0  # blocks of a whole node
-        self.paths: dict[int, list[Node]] = {}
-        self.rows: dict[int, list[tuple[Piece, int]]] = {}
-        self.own: dict[int, Node] = {}
-        # what is to be counted
-        self.step_rows: tuple[array[int], array[int], array[int]] = (array("q"), array("q"), array("q"))
-        self.leap_rows = array("q")
-        self.leap_steps = 0
+        self.prefixes = Prefixes(traffic, self.prompt, offsets, self.pool, self.size)
+        self.tally = Tally(meter, self.size)
 
     def run(self, advance: Callable[[int], None], *, stop: bool) -> Outcome:
         """Run the requests to their end; see `served.serve`."""
@@ -254,8 +94,7 @@ class Fast:
         limit, count, least = self.settings.max_model_len, len(arrivals), self.least
         waiting, running, out, coming, told = self.waiting, self.running, self.out, 0, 0
         now, step = self.meter.timeline.start_us, 0
-        pool, ending, usable = self.pool, self.ending, self.settings.num_gpu_blocks - 1
-        times, held, lasted = self.step_rows
+        pool, ending, usable, tally = self.pool, self.ending, self.settings.num_gpu_blocks - 1, self.tally
         while True:
             while coming < count and arrivals[coming] <= now:
                 if 0 < prompts[coming] < limit:
@@ -282,9 +121,7 @@ class Fast:
                 now += steps * least
             elif quiet and (opened := self._opened(step)) is not None:
                 pool.take(opened)
-                times.append(now)
-                held.append(usable - pool.free)
-                lasted.append(least)
+                tally.step(now, usable - pool.free, least)
                 step += 1
                 self.before = now
                 now += least
@@ -298,12 +135,11 @@ class Fast:
             if stop and out.held_up:
                 raise Stopped
             if self.done - told >= _TOLD:
-                if len(times) > _STEPS:
-                    self._flush()
+                tally.flush_if_many()
                 advance(self.done - told)
                 told = self.done
         advance(self.done - told)
-        self._flush()
+        tally.flush()
         out.steps, out.preempted = step, len(self.displaced)
         out.admitted_us = np.array(self.admitted_us, dtype=np.int64)
         out.finished_us = np.array(self.finished_us, dtype=np.int64)
@@ -342,29 +178,8 @@ class Fast:
         return self.phases
 
     def _leap(self, now: int, step: int, steps: int, least: int) -> None:
-        phases, size, pool = self._net(), self.size, self.pool
-        used = self.settings.num_gpu_blocks - 1 - pool.free
-        if steps <= _FEW:
-            times, held, lasted = self.step_rows
-            taken = 0
-            for i in range(steps):
-                taken += phases[-(step + i) % size]
-                times.append(now + i * least)
-                held.append(used + taken)
-                lasted.append(least)
-        else:
-            whole, rest = divmod(steps, size)
-            first = -step % size  # phases are gone through downwards
-            last = first - rest + 1
-            taken = whole * sum(phases) + (
-                sum(phases[last : first + 1]) if last >= 0 else sum(phases[: first + 1]) + sum(phases[last:])
-            )
-            self.leap_rows.extend((now, used, step, steps, least))
-            self.leap_rows.extend(phases)
-            self.leap_steps += steps
-            if self.leap_steps > _STEPS or len(self.leap_rows) > _LEAPS * size:
-                self._flush()
-        pool.take(taken)
+        used = self.settings.num_gpu_blocks - 1 - self.pool.free
+        self.pool.take(self.tally.leap(now, used, step, steps, least, self._net()))
 
     # One step.
 
@@ -396,16 +211,12 @@ class Fast:
             lasts = 0
             if self.waiting and not self.running and not tight:
                 raise Refused(STUCK)
-        times, held, lasted = self.step_rows
-        times.append(now)
-        held.append(self.settings.num_gpu_blocks - 1 - pool.free)
-        lasted.append(lasts)
+        self.tally.step(now, self.settings.num_gpu_blocks - 1 - pool.free, lasts)
         return lasts
 
     def _chunk(self, request: int, known: int, tokens: int, step: int) -> None:
         """A part of a prompt that ends at `tokens` is scheduled; before it `known` blocks were made known. It may be the last."""
-        if request in self.paths:
-            self._publish(request, known, tokens // self.size)
+        self.prefixes.publish(request, known, tokens // self.size)
         if tokens < self.known[request]:
             self.prefilling, self.computed = request, tokens
             return
@@ -431,7 +242,7 @@ class Fast:
 
     def _admit(self, now: int, step: int, budget: int) -> int:
         """Admit those that wait, until one cannot be; their tokens in this step."""
-        settings, pool, size, out = self.settings, self.pool, self.size, self.out
+        settings, pool, size, out, prefixes = self.settings, self.pool, self.size, self.out, self.prefixes
         waiting, running, seats, given = self.waiting, self.running, settings.max_num_seqs, 0
         while budget > 0 and waiting and len(running) < seats:
             request = waiting[0]
@@ -439,8 +250,8 @@ class Fast:
             hit, free_hit = 0, 0
             found: Found = []
             path: list[Node] = []
-            if self.columns or request in self.own:
-                hit, free_hit, found, path = self._lookup(request, (known - 1) // size)
+            if prefixes.columns or request in prefixes.own:
+                hit, free_hit, found, path = prefixes.lookup(request, (known - 1) // size)
             new = known - hit * size
             if new > budget:
                 if not settings.enable_chunked_prefill:
@@ -463,8 +274,8 @@ class Fast:
                 out.hit_tokens += hit * size
             else:
                 out.found_again_tokens += hit * size
-            if self.columns or found:
-                self._adopt(request, found, path)
+            if prefixes.columns or found:
+                prefixes.adopt(request, found, path)
             pool.take(wanted)
             running[request] = None
             self._chunk(request, hit, end, step)
@@ -492,7 +303,7 @@ class Fast:
             self.blocked = False
             self._leave(request, self.until[request] - 1)
             self.done += 1
-            self.own.pop(request, None)
+            self.prefixes.ended(request)
 
     def _stops(self, request: int) -> None:
         """It decodes no more."""
@@ -545,7 +356,7 @@ class Fast:
         self._leave(request, computed, max(known, computed - 1) if self.ahead else computed, displaced=True)
         if self.ends[request] < step:  # its last token is on the way
             self.ghosts.remove(request)
-            self.own.pop(request, None)
+            self.prefixes.ended(request)
             self.done += 1
             return
         self._stops(request)
@@ -560,142 +371,7 @@ class Fast:
             pool.put_unknown(held)
             return
         pool.put_unknown(held - known)
-        shared = min(self._shared(request), known) if self.columns else 0
-        if known > shared:
-            if displaced:
-                node = self.own.setdefault(request, Node(None, 0))
-                piece = Piece(node, 0, known - shared, 0)
-                node.pieces.append(piece)
-                pool.put(piece)
-            else:
-                pool.put_dead(known - shared)
-        row = self.rows.pop(request, None)
-        if row:
-            pool.let_go(row)
-        self.paths.pop(request, None)
-
-    # Prefixes.
-
-    def _shared(self, request: int) -> int:
-        """Blocks of its prompt that have hashes."""
-        offsets = self.offsets
-        if offsets is None:
-            return 0
-        hashes = offsets[request + 1] - offsets[request]
-        return min(self.prompt[request], hashes * self.traffic.hash_tokens) // self.size
-
-    def _lookup(self, request: int, limit: int) -> tuple[int, int, Found, list[Node]]:
-        """Blocks that are known, of at most `limit`: how many, how many of them are free, which, and the nodes on the way."""
-        hit, free = 0, 0
-        found: Found = []
-        path: list[Node] = []
-        shared = self._shared(request) if self.columns else 0
-        node = self.root
-        if shared:
-            for name in self.traffic.names(request):
-                begin = len(path) * self.columns
-                if begin >= shared or hit >= limit:
-                    break
-                child = node.children.get(name)
-                if child is None:
-                    return hit, free, found, path
-                node = child
-                path.append(node)
-                wide = min(self.columns, shared - begin)
-                got, held_by_none = _covered(node, min(wide, limit - begin), found)
-                hit, free = hit + got, free + held_by_none
-                if got < wide:
-                    return hit, free, found, path
-        own = self.own.get(request)
-        if own is not None and hit == shared and hit < limit:
-            got, held_by_none = _covered(own, limit - hit, found)
-            hit, free = hit + got, free + held_by_none
-        return hit, free, found, path
-
-    def _adopt(self, request: int, found: Found, path: list[Node]) -> None:
-        """Hold what a lookup found."""
-        own = self.own.get(request)
-        row: list[tuple[Piece, int]] = []
-        for piece, lo, hi in found:
-            mine = own is not None and piece.node is own
-            held = self.pool.hold(self._current(piece, lo), lo, hi)
-            if mine and own is not None:
-                own.pieces.remove(held)
-            else:
-                row.append((held, hi))
-        if self.columns:
-            self.rows[request], self.paths[request] = row, path
-
-    @staticmethod
-    def _current(piece: Piece, lo: int) -> Piece:
-        """The part of a piece that holds block `lo`, should it have been cut since it was found."""
-        while piece.node is not None and not piece.lo <= lo < piece.hi:
-            piece = next(other for other in piece.node.pieces if other.lo <= lo < other.hi)
-        return piece
-
-    def _publish(self, request: int, first: int, last: int) -> None:
-        """Make known the shared ones of the request's blocks from `first` to `last`."""
-        end = min(last, self._shared(request))
-        if first >= end:
-            return
-        path, row, names = self.paths[request], self.rows[request], self.traffic.names(request)
-        while first < end:
-            number = first // self.columns
-            if number == len(path):
-                parent = path[-1] if path else self.root
-                node = parent.children.get(names[number])
-                if node is None:
-                    node = parent.children[names[number]] = Node(parent, names[number])
-                path.append(node)
-            node, begin = path[number], number * self.columns
-            piece = Piece(node, first - begin, min(self.columns, end - begin), 1)
-            node.pieces.append(piece)
-            row.append((piece, piece.hi))
-            first = begin + piece.hi
-
-    # What is counted.
-
-    def _flush(self) -> None:
-        self.meter.add(*(np.array(values, dtype=np.int64) for values in self.step_rows))
-        for values in self.step_rows:
-            del values[:]
-        if not self.leap_rows:
-            return
-        rows = np.array(self.leap_rows, dtype=np.int64).reshape(-1, 5 + self.size)
-        del self.leap_rows[:]
-        self.leap_steps = 0
-        time, used, step, steps, lasts = rows[:, :5].T
-        leap = np.repeat(np.arange(len(rows)), steps)
-        starts = np.cumsum(steps) - steps
-        place = np.arange(len(leap)) - starts[leap]
-        taken = rows[leap, 5 + (-(step[leap] + place)) % self.size]
-        total = np.cumsum(taken)
-        before = total[starts] - taken[starts]
-        self.meter.add(time[leap] + place * lasts[leap], (used - before)[leap] + total, lasts[leap])
-
-
-def _covered(node: Node, stop: int, found: Found) -> tuple[int, int]:
-    """The blocks of a node from the first on that are known, at most `stop`; and how many of them nobody holds.
-
-    Of several that hold a block, the oldest is the one that is found.
-    """
-    column, free = 0, 0
-    while column < stop:
-        end, best = stop, None
-        for piece in node.pieces:
-            if piece.lo <= column < piece.hi:
-                best = piece
-                break
-            if column < piece.lo < end:
-                end = piece.lo
-        if best is None:
-            break
-        end = min(end, best.hi)
-        found.append((best, column, end))
-        if not best.refs:
-            free += end - column
-        column = end
-    return column, free
+        self.prefixes.leave(request, known, displaced=displaced)
 
 
 def serve(

@@ -19,7 +19,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from kvplan.domain.traffic import Clock, Meter, Traffic
-from kvplan.engines.vllm.scheduler.fast import Fast
+from kvplan.engines.vllm.scheduler.fast.steps import Fast
 from kvplan.engines.vllm.scheduler.served import STUCK
 from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings
 from kvplan.errors import Refused
@@ -128,8 +128,7 @@ class FastWindows(Fast):
             lasts = 0
             if self.waiting and not self.running and not self.fell:
                 raise Refused(STUCK)
-        for row, value in zip(self.step_rows, (now, self.settings.num_gpu_blocks - 1 - pool.free, lasts), strict=True):
-            row.append(value)
+        self.tally.step(now, self.settings.num_gpu_blocks - 1 - pool.free, lasts)
         return lasts
 
     def _chunk(self, request: int, known: int, tokens: int, step: int) -> None:
