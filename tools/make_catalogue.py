@@ -32,6 +32,7 @@ from kvplan.loading.catalogue import candidates
 from kvplan.loading.yaml_spec.read import model_from_data, parse_spec
 from kvplan.loading.yaml_spec.text import block
 from kvplan.loading.yaml_spec.write import dump_spec
+from kvplan.units import ceil_div
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECS = ROOT / "model_specs"
@@ -374,6 +375,27 @@ def entry(name: str, hub: str, source: str, config: dict[str, Any], *, parameter
     return text
 
 
+def paper_parameters(c: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of one of the paper's designs, whose feed-forward width and vocabulary its tables do not give.
+
+    Attention is as the table says. A gated feed-forward of 8/3 d and a plain one of 4 d both hold 8 d² parameters a layer; Llama
+    rounds the gated width up to a multiple of 256. GPT-NeoX's tokenizer has 50,257 entries, 50,432 where padded as its authors
+    pad them; the output matrix is the embedding's or one of its own.
+    """
+    width, layers, heads, kv_heads, dim = (
+        c[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
+    )
+    attention = 2 * layers * width * heads * dim + 2 * c["num_kv_layers"] * width * kv_heads * dim
+    rest = attention + (2 * layers + 1) * width  # with two norms a layer and the last
+    plain, rounded = 8 * width * width * layers, 3 * width * layers * 256 * ceil_div(8 * width, 3 * 256)
+    return {
+        "assumed": rest + plain + 2 * 50_257 * width,
+        "low": rest + plain + 50_257 * width,
+        "high": rest + rounded + 2 * 50_432 * width,
+        "because": "the paper names no feed-forward width: 8/3 of the hidden size in Llama's way, GPT-NeoX's vocabulary",
+    }
+
+
 def paper_rows() -> Iterator[tuple[str, str]]:
     """(name, spec text) of each row of the Cross-Layer Attention paper's tables."""
     with (ROOT / "tests" / "golden" / "papers.jsonl").open(encoding="utf-8") as file:
@@ -393,6 +415,7 @@ def paper_rows() -> Iterator[tuple[str, str]]:
                     "name": name,
                     "source": case["source"],
                     "dtype": c["torch_dtype"],
+                    "parameters": paper_parameters(c),
                     "layers": c["num_hidden_layers"],
                     "attention": attention,
                     "cross_layer_sharing": c["kv_source_layer"],

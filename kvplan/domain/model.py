@@ -284,13 +284,25 @@ _PLAIN: Final = frozenset({"layers", "drafts", "notes", "origin"})
 _BESIDE: Final = frozenset({"notes", "provenance", "origin"})
 
 
+class Assumed(Struct, frozen=True, kw_only=True):
+    """A count that nobody published: it lies from `low` to `high` if what `because` says holds."""
+
+    low: int
+    high: int
+    because: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.low <= self.high:
+            raise ModelError(f"an assumed count needs 1 <= low <= high, got {self.low:,} and {self.high:,}")
+
+
 class Model(Struct, frozen=True, kw_only=True, eq=False):
     """A model as a list of layers.
 
     A layer that runs several times and keeps a cache for each pass stands here once a pass; `loop` says which those are.
     `dtype` is the type of the activations, so of an unquantised cache. `attention_heads` are the query
     heads. `drafts` are multi-token-prediction layers, which only speculative decoding builds.
-    `weights_bytes` and `parameters` are the checkpoint's, where known.
+    `weights_bytes` and `parameters` are the checkpoint's, where known; `assumed` says that `parameters` are not, and why.
     `origin` is what the file said, for what engines do by model type or key; a model that was described by hand has none,
     and engines then go by their general rules. `tensors` are a GGUF file's, with their places. `notes`, `provenance`,
     `origin` and `tensors` never decide equality.
@@ -306,6 +318,7 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
     attention_heads: int | None = None
     weights_bytes: int | None = None
     parameters: int | None = None
+    assumed: Assumed | None = None
     inferred: bool = False  # read by shape, on request
     notes: tuple[str, ...] = ()
     provenance: tuple[Fact, ...] = ()
@@ -319,6 +332,8 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
             _require("attention_heads", self.attention_heads, maximum=HEADS)
         if sum(len(layer.memories) for layer in (*self.layers, *self.drafts)) > MEMORIES:
             raise ModelError(f"its layers hold more than {MEMORIES:,} memories together")
+        if self.assumed is not None and not self.assumed.low <= (self.parameters or 0) <= self.assumed.high:
+            raise ModelError(f"`parameters` {self.parameters} do not lie from the low to the high that is assumed")
         if self.loop is not None and len(self.layers) - self.loop.copies < self.loop.stop:
             words = f"{self.loop.passes} passes over layers {self.loop.first} to {self.loop.stop - 1}"
             raise ModelError(f"{words} need {self.loop.stop + self.loop.copies} layers or more, got {len(self.layers)}")

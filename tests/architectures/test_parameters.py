@@ -184,10 +184,12 @@ def test_a_reason_is_only_given_where_one_is_needed() -> None:
 @each("name", names())
 def test_an_entry_says_what_its_tensors_come_to(name: str) -> None:
     entry = load_entry(folder() / f"{name}.yaml")
-    if entry.origin is None:
-        assert name.startswith("cla-paper/")  # nobody published widths or weights of these
-        return
     assert entry.parameters is not None
+    if entry.origin is None:  # nobody published all widths of these
+        assert name.startswith("cla-paper/")
+        assert entry.assumed is not None
+        return
+    assert entry.assumed is None
     number = elements(parameters(Config(entry.origin.config, name)))
     assert number == entry.parameters or UNEQUAL[name].startswith("config: ")
 

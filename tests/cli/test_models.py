@@ -79,7 +79,9 @@ def test_patterns_and_parts_of_names_select(capsys: pytest.CaptureFixture[str]) 
 def test_the_table_and_markdown_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     _, table, _ = run(capsys, "models", "llama-3.1-8b")
     assert "131,072" in table
-    assert "note: 1 models; B/token: each further token" in table
+    assert "note: 1 model; B/token: each further token" in table
+    assert "assumed" not in table
+    assert "parameters and weights of 1 are assumed" in run(capsys, "models", "cla-paper/1b-h46-mqa")[1]
     assert run(capsys, "models", "llama-3.1-8b", "-f", "markdown")[1].count("| `llama-3.1-8b` | GQA | 32 | 131,072 |") == 1
 
 

@@ -7,6 +7,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from each import each
@@ -170,6 +171,27 @@ def test_an_unknown_format_is_one_clear_error(dtype: str) -> None:
 def test_a_descriptions_own_size_is_taken() -> None:
     model = kvplan.load({"layers": 2, "attention": {"kv_heads": 1, "head_dim": 8}, "weights_bytes": 77})
     assert find_weights({}, model).bytes == 77
+
+
+ASSUMED: dict[str, Any] = {
+    "layers": 2, "attention": {"kv_heads": 1, "head_dim": 8},
+    "parameters": {"assumed": 1000, "low": 900, "high": 1100, "because": "no width is published"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(None, 16), ("bf16", 16), ("float32", 32)])
+def test_an_assumed_count_is_a_band_in_every_format(dtype: str | None, bits: int) -> None:
+    found = find_weights({}, kvplan.load(ASSUMED), dtype=dtype)
+    assert (found.low, found.bytes, found.high) == tuple(n * bits // 8 for n in (900, 1000, 1100))
+    assert (found.basis, found.source) == ("assumed", "no width is published")
+
+
+def test_what_the_paper_calls_1b_and_3b_is_in_the_band() -> None:
+    """Of `cla-paper`, whose tables name no feed-forward width: the band is narrow, and its low has the wide share."""
+    for name, said in (("cla-paper/1b-h128-mqa", 1e9), ("cla-paper/3b-h128-mqa", 3.2e9)):
+        model = kvplan.load(name)
+        assert model.assumed is not None
+        assert model.assumed.low < said < model.assumed.high < 1.15 * model.assumed.low
 
 
 def header(entries: object) -> bytes:

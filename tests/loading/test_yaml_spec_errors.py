@@ -19,6 +19,21 @@ MISTAKES = {
         "did you mean `kv_heads`?",
     ),
     "an unknown key at the top": (SHORT + "dtyp: bf16\n", "x.yaml:3: unknown key `dtyp`", "did you mean `dtype`?"),
+    "an assumed count outside what is assumed": (
+        SHORT + "parameters: {assumed: 5, low: 6, high: 7, because: x}\n",
+        "x.yaml:1: the description is not consistent: `parameters` 5 do not lie from the low to the high that is assumed",
+        "see docs/guides/specs.md",
+    ),
+    "an assumed count turned round": (
+        SHORT + "parameters: {assumed: 5, low: 9, high: 1, because: x}\n",
+        "x.yaml:3: `parameters` is not consistent: an assumed count needs 1 <= low <= high, got 9 and 1",
+        "see docs/guides/specs.md",
+    ),
+    "an assumed count without a reason": (
+        SHORT + "parameters: {assumed: 5, low: 4, high: 7}\n",
+        "x.yaml:3: `parameters` needs `because`",
+        "add `because: …`",
+    ),
     "a key of another type of memory": (
         "layers:\n  - {type: softmax, kv_heads: 1,\n     rank: 2, head_dim: 8}\n",
         "x.yaml:3: `layers[0].rank` is not a key of type `softmax`",

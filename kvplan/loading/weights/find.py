@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvplan.architectures.weights import CLOSE, check_format, nominal_bytes, quantised, stored_weights, weights_at
 from kvplan.domain.budget import counted_weights
-from kvplan.domain.ledger import Line
+from kvplan.domain.ledger import Line, band
 from kvplan.domain.model import Model
 from kvplan.errors import OptionError
 from kvplan.files import expanded
@@ -58,7 +58,7 @@ def find_weights(source: Source, model: Model, *, given_bytes: int | None = None
     if found is not None:
         return found
     if model.parameters is not None and not quantised(model):
-        return counted_weights(model.parameters, model.dtype)
+        return _every(model, model.parameters, model.dtype) if model.assumed else counted_weights(model.parameters, model.dtype)
     raise _unknown(model)
 
 
@@ -66,6 +66,16 @@ def _counted(model: Model) -> Line | None:
     """The tensors of the model's config, as its checkpoint stores them."""
     found = stored_weights(model)
     return None if found is None else Line(name="weights", bytes=found.bytes, basis="rule", source=found.source)
+
+
+def _every(model: Model, parameters: int, dtype: str) -> Line:
+    """Every parameter in one format: a band where the count of the model is assumed."""
+    known = model.assumed
+    if known is not None:
+        best, low, high = (nominal_bytes(count, dtype) for count in (parameters, known.low, known.high))
+        return band("weights", best, low, high, known.because, "assumed")
+    said = f"{parameters:,} parameters, all of them in {dtype.strip().lower()}"
+    return Line(name="weights", bytes=nominal_bytes(parameters, dtype), basis="derived", source=said)
 
 
 def _at_dtype(model: Model, dtype: str, checkpoint: "TensorBytes | None") -> Line:
@@ -81,8 +91,7 @@ def _at_dtype(model: Model, dtype: str, checkpoint: "TensorBytes | None") -> Lin
             f"«weights_dtype {dtype[:20]}»: the number of parameters of {model.name} is not known",
             hint="give «weights SIZE», such as «weights 16GB», or `parameters` in a YAML description",
         )
-    said = f"{parameters:,} parameters, all of them in {dtype.strip().lower()}"
-    return Line(name="weights", bytes=nominal_bytes(parameters, dtype), basis="derived", source=said)
+    return _every(model, parameters, dtype)
 
 
 def _checkpoint(source: Source) -> "TensorBytes | None":

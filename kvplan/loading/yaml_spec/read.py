@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from kvplan.domain.model import MAX_LAYERS, Fact, Layer, Loop, Model, Shared, Softmax
+from kvplan.domain.model import MAX_LAYERS, Assumed, Fact, Layer, Loop, Model, Shared, Softmax
 from kvplan.domain.words import NO_ENGINE
 from kvplan.errors import SpecError
 from kvplan.files import is_hub_id, read_bounded
@@ -116,12 +116,14 @@ def _from_config(top: Fields, name: str, facts: list[Fact], *, infer: bool) -> M
     if not isinstance(node, MapNode):
         top.refuse("config", f"must be a mapping of config.json's keys, got {shown(node)}")
     model = architectures.read(to_python(node), source=top.where("config"), name=name, infer=infer)
+    parameters, assumed = _parameters(top, model)
     return replace(
         model,
         dtype=top.dtype("dtype") if top.has("dtype") else model.dtype,
         max_tokens=(top.tokens("max_tokens") if top.has("max_tokens") else None) or model.max_tokens,
         weights_bytes=top.optional_integer("weights_bytes", maximum=SIZE_BYTES) or model.weights_bytes,
-        parameters=top.optional_integer("parameters", maximum=SIZE_BYTES) or model.parameters,
+        parameters=parameters,
+        assumed=assumed,
         notes=(*model.notes, *_notes(top)),
         provenance=(*facts, *model.provenance),
     )
@@ -154,6 +156,7 @@ def _from_layers(top: Fields, name: str, facts: list[Fact]) -> Model:
 def _assembled(
     top: Fields, name: str, layers: tuple[Layer, ...], drafts: tuple[Layer, ...], heads: int | None, facts: list[Fact]
 ) -> Model:
+    parameters, assumed = _parameters(top)
     shares = any(isinstance(memory, Shared) for layer in layers for memory in layer.memories)
     return Model(
         name=name,
@@ -165,11 +168,25 @@ def _assembled(
         max_tokens=top.tokens("max_tokens") if top.has("max_tokens") else None,
         attention_heads=heads,
         weights_bytes=top.optional_integer("weights_bytes", maximum=SIZE_BYTES),
-        parameters=top.optional_integer("parameters", maximum=SIZE_BYTES),
+        parameters=parameters,
+        assumed=assumed,
         inferred=top.flag("inferred"),
         notes=(*_notes(top), *((SHARING_NOTE,) if shares else ())),
         provenance=tuple(facts),
     )
+
+
+def _parameters(top: Fields, model: Model | None = None) -> tuple[int | None, Assumed | None]:
+    """`parameters: N`, or `{assumed: N, low: …, high: …, because: …}` where nobody published a count."""
+    if not top.has("parameters"):
+        return (None, None) if model is None else (model.parameters, model.assumed)
+    if not isinstance(top.need("parameters"), MapNode):
+        return top.integer("parameters", maximum=SIZE_BYTES), None
+    said = Fields(top.need("parameters"), top.source, "parameters", ("assumed", "low", "high", "because"))
+    said.need_all("assumed", "low", "high", "because")
+    count, low, high = (said.integer(key, maximum=SIZE_BYTES) for key in ("assumed", "low", "high"))
+    because = said.text("because", limit=200)
+    return count, said.built(lambda: Assumed(low=low, high=high, because=because))
 
 
 def _loop(top: Fields) -> Loop | None:

@@ -48,7 +48,7 @@ def _lines(model: Model) -> Iterator[str]:
     optional = {
         "max_tokens": model.max_tokens,
         "weights_bytes": model.weights_bytes,
-        "parameters": model.parameters,
+        "parameters": _parameters(model),
         "inferred": model.inferred or None,
     }
     top |= {key: value for key, value in optional.items() if value is not None}
@@ -73,6 +73,13 @@ def _lines(model: Model) -> Iterator[str]:
     if model.drafts:
         yield "drafts:"
         yield from _written(_fold(_texts(model.drafts, relative=False)), "  ")
+
+
+def _parameters(model: Model) -> int | dict[str, Any] | None:
+    known = model.assumed
+    if known is None:
+        return model.parameters
+    return {"assumed": model.parameters, "low": known.low, "high": known.high, "because": known.because}
 
 
 def _short_form(model: Model) -> tuple[Softmax | Latent, Any] | None:

@@ -13,7 +13,12 @@ from kvplan.domain.words import head_words
 from kvplan.report.blocks import Block, Rows, View
 
 #: The columns of the CSV and the keys of the JSON, in order.
-MODEL_COLUMNS: Final = ("model", "layout", "layers", "bytes_per_token", "max_tokens", "parameters", "weights_bytes", "hub")
+MODEL_COLUMNS: Final = (
+    "model", "layout", "layers", "bytes_per_token", "max_tokens", "parameters", "weights_bytes", "hub", "parameters_low",
+    "parameters_high",
+)  # fmt: skip
+#: What the table for people shows of them.
+SHOWN: Final = MODEL_COLUMNS[:8]
 #: Every word that `layout_words` may use, in its order.
 LAYOUT_WORDS: Final = (
     "MHA", "GQA", "MQA", "MLA", "CLA", "shared-KV", "sliding", "chunked", "compressed", "indexer",
@@ -32,6 +37,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     parameters: int | None = None
     weights_bytes: int | None = None  # as its checkpoint stores them
     hub: str | None = None
+    parameters_low: int | None = None  # unlike `parameters` only where nobody published a count
+    parameters_high: int | None = None
 
     @classmethod
     def of(cls, allocation: Allocation, hub: str, weights_bytes: int | None = None) -> "Entry":
@@ -46,6 +53,8 @@ class Entry(Struct, frozen=True, kw_only=True):
             parameters=model.parameters,
             weights_bytes=weights_bytes,
             hub=hub or None,
+            parameters_low=model.assumed.low if model.assumed else model.parameters,
+            parameters_high=model.assumed.high if model.assumed else model.parameters,
         )
 
     def __repr__(self) -> str:
@@ -125,9 +134,11 @@ def models_table(entries: Sequence[Entry]) -> Table:
     """The list for people."""
     rows = [entry.to_dict() for entry in entries]
     note = (
-        f"{len(rows):,} models; B/token: each further token of a sequence after 8,192, at the model's own dtype; "
-        "weights: as the checkpoint stores them"
+        f"{len(rows):,} model{'s' * (len(rows) != 1)}; B/token: each further token of a sequence after 8,192, at the model's "
+        "own dtype; weights: as the checkpoint stores them"
     )
+    assumed = sum(row["parameters_low"] != row["parameters_high"] for row in rows)
+    guessed = f"parameters and weights of {assumed:,} are assumed: `kvplan spec MODEL` says from what to what, and why"
     return Table(
         title="",
         columns=(
@@ -140,6 +151,6 @@ def models_table(entries: Sequence[Entry]) -> Table:
             Column(title="weights", key="weights_bytes", kind="bytes", drop=3),
             Column(title="hub id", key="hub", kind="name", drop=1, quiet=True),
         ),
-        rows=tuple((*(", ".join(row[k]) if k == "layout" else row[k] for k in MODEL_COLUMNS),) for row in rows),
-        notes=(note,),
+        rows=tuple((*(", ".join(row[k]) if k == "layout" else row[k] for k in SHOWN),) for row in rows),
+        notes=(note, guessed) if assumed else (note,),
     )
