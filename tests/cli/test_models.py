@@ -40,6 +40,8 @@ def test_a_row_has_the_numbers_that_estimate_prints(capsys: pytest.CaptureFixtur
             "parameters": "8030261248",
             "weights_bytes": str(2 * 8030261248),
             "hub": "meta-llama/Llama-3.1-8B",
+            "parameters_low": "8030261248",
+            "parameters_high": "8030261248",
         }
     ]
 
