@@ -17,11 +17,15 @@ import yaml
 
 DOMAIN = Path(__file__).resolve().parents[1] / "kvplan" / "domain"
 OUT = DOMAIN / "gpu_totals.json"
+#: Chips sold in several sizes, whose name in the table has one of them: `NAME-SIZEgb` is kvplan's word for a chip in one size.
+CHIPS = {"strix-halo-128gb": "strix-halo"}
 
 
 def main(path: str) -> None:
     """Read the table and write the file."""
     table = yaml.safe_load(Path(path).read_text())
+    for entry in [*table["gpus"], *table["printed_names"].values()]:
+        entry["id"] = CHIPS.get(entry["id"], entry["id"])
     names: dict[str, list[str]] = {}
     for printed, entry in table["printed_names"].items():
         names.setdefault(entry["id"], []).append(printed)

@@ -12,13 +12,14 @@ from kvplan.api.given import Count, Source, count, size
 from kvplan.api.memory import free_bytes, known_weights
 from kvplan.api.places import places, usual_engine
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.budget import given_memory, gpu_memory, not_lent
+from kvplan.domain.budget import given_memory, gpu_memory, shares
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.ledger import Line
 from kvplan.domain.media.asked import parse_media
 from kvplan.domain.model import Model
 from kvplan.domain.spread import Card
 from kvplan.domain.stored import StoredTensor
+from kvplan.domain.unified import shared_memory
 from kvplan.domain.workload import with_longest
 from kvplan.engines import ABOUTS, about, located, make_engine
 from kvplan.engines.kernel.about import Role
@@ -67,25 +68,17 @@ def cards_of(
 
 
 def card_of(entry: Gpu, memory_bytes: int | None = None, free_bytes: int | None = None) -> Card:
-    """A card of the catalogue as a place for layers."""
+    """A card of the catalogue as a place for layers; of memory that the CPU shares, `memory_bytes` are what the system has."""
+    memory = gpu_memory(entry) if memory_bytes is None else given_memory(entry.id, memory_bytes)
+    shared = shared_memory(entry, memory_bytes) if shares(entry) else None
     return Card(
         id=entry.id,
         vendor=entry.vendor,
-        memory=_memory(entry, memory_bytes),
+        memory=memory if shared is None else replace(shared.lent, name=memory.name),
         free_bytes=free_bytes,
-        unified=entry.memory_kind == "unified",
+        shared=shared,
         capability=entry.compute_capability,
     )
-
-
-def _memory(entry: Gpu, given: int | None) -> Line:
-    """What a process may have of a card: all of it, or what a system lends of unified memory."""
-    line = gpu_memory(entry) if given is None else given_memory(entry.id, given)
-    if entry.vendor != "apple":
-        return line
-    kept = not_lent(line.bytes)
-    size = line.bytes - kept.bytes
-    return replace(line, bytes=size, low=size, high=size, basis=kept.basis, source=kept.source)
 
 
 def place(

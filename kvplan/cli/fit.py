@@ -179,7 +179,7 @@ def fit(
         "audio": audio,
     }
     plain = not any((target, average, mix, max_seqs, tensor_parallel, data_parallel, expert_parallel, emit, *below.values()))
-    one_person = context is None and batch_size is None
+    one_person = context is None and batch_size in {None, "1"}
     seen = {"images": images, "video": video, "audio": audio}
     laid = (gpu, context, batch_size, {**shared, **seen, "where": where}, (fmt, output, unit))
     if where or (plain and _asks_for_places(models, gpu, engine, options, one_person=one_person)):

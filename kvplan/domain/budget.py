@@ -74,6 +74,11 @@ def gpu_memory(gpu: Gpu) -> Line:
     size = gpu.marketed_gb[0]
     if gpu.vendor == "apple":  # RAM, in powers of two
         return Line(name=f"unified memory ({gpu.id})", bytes=size * GIB, basis="derived", source=f"{size} GB of RAM")
+    if gpu.memory_kind == "unified":
+        from kvplan.domain.unified import shared_memory
+
+        total = shared_memory(gpu).total
+        return Line(name=f"unified memory ({gpu.id})", bytes=total.low, basis=total.basis, source=total.source)
     return Line(name=name, bytes=size * 10**9, basis="assumed", source=f"{size} GB on the box")
 
 
@@ -87,20 +92,30 @@ def given_reserve(amount_bytes: int) -> Line:
     return Line(name="activations and runtime", bytes=amount_bytes, basis="given", source="--reserve")
 
 
-def not_lent(ram_bytes: int) -> Line:
-    """What the GPU of a Mac may not use by default: assumed, because the macOS release decides."""
-    from kvplan.domain.unified import working_set  # in fractions, which only a Mac's question loads
+def shares(gpu: Gpu) -> bool:
+    """Whether the card has no memory but the CPU's."""
+    return gpu.memory_kind == "unified"
 
-    band = working_set(ram_bytes)
-    low, high = (f"{amount / ram_bytes:.3g}" for amount in (band.low_bytes, band.high_bytes))
-    source = f"macOS lends {low} to {high} by its release; the low side decides"
-    return Line(name="not lent to the GPU", bytes=ram_bytes - band.low_bytes, basis="assumed", source=source)
+
+def not_lent(gpu: Gpu, memory: Line) -> Line:
+    """What the GPU may not use of memory that it shares with the CPU: assumed, for the system decides; the low side counts."""
+    from kvplan.domain.unified import shared_memory  # in fractions, which only a unified machine's question loads
+
+    found = shared_memory(gpu, memory.bytes)
+    kept = memory.bytes - found.lent.low
+    if gpu.vendor == "apple":
+        low, high = (f"{amount / memory.bytes:.3g}" for amount in (found.lent.low, found.lent.high))
+        source = f"macOS lends {low} to {high} by its release; the low side decides"
+        return Line(name="not lent to the GPU", bytes=kept, basis="assumed", source=source)
+    if found.setting:
+        return Line(name="not lent to the GPU", bytes=kept, basis="assumed", source=found.lent.source)
+    return Line(name="kept by the system", bytes=kept, basis="assumed", source=found.system.source)
 
 
 def kept_free(gpu: Gpu, memory: Line) -> Line:
-    """What nobody may take of a card unless told otherwise: of unified memory, what Metal does not lend the GPU."""
-    if gpu.vendor == "apple":
-        return not_lent(memory.bytes)
+    """What nobody may take of a card unless told otherwise: of unified memory, what the GPU is not lent."""
+    if shares(gpu):
+        return not_lent(gpu, memory)
     return Line(name="kept free", bytes=0, basis="given", source="`reserve` of the plan")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from kvplan.domain.ledger import Line, total
+from kvplan.domain.unified import Shared
 
 
 class Card(Struct, frozen=True, kw_only=True):
@@ -19,9 +20,9 @@ class Card(Struct, frozen=True, kw_only=True):
     Attributes:
         id: of the catalogue, or a size.
         vendor: who makes it, in lower case.
-        memory: what it has in all.
-        free_bytes: what other tenants leave; None: all of it.
-        unified: whether it shares the host's memory.
+        memory: what it has in all; of memory that it shares with the host, what it may use.
+        free_bytes: what other tenants leave; None: all of it. Of shared memory, what the driver lends in fact.
+        shared: the pool that it shares with the host.
         capability: of CUDA devices.
     """
 
@@ -29,8 +30,21 @@ class Card(Struct, frozen=True, kw_only=True):
     vendor: str
     memory: Line
     free_bytes: int | None = None
-    unified: bool = False
+    shared: Shared | None = None
     capability: str = ""
+
+    @property
+    def unified(self) -> bool:
+        """Whether it shares the host's memory."""
+        return self.shared is not None
+
+    @property
+    def room(self) -> Line:
+        """What a process may have of it."""
+        if self.free_bytes is None:
+            return self.memory
+        most = self.memory.bytes if self.shared is None else self.shared.total.high
+        return Line(name="free", bytes=min(self.free_bytes, most), basis="given", source="--free")
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -95,6 +109,7 @@ class Spread(Struct, frozen=True, kw_only=True):
         settings: the engine's options that decided it, by their own names.
         command: what to type.
         notes: what a reader must know.
+        pool: everything once more against the memory that CPU and GPU share; None where each has its own.
     """
 
     places: tuple[Place, ...]
@@ -104,6 +119,7 @@ class Spread(Struct, frozen=True, kw_only=True):
     command: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pool: Place | None = None
 
     def __hash__(self) -> int:
         return hash((self.context, self.requests, self.offloaded, self.command))
@@ -121,12 +137,17 @@ class Spread(Struct, frozen=True, kw_only=True):
     @property
     def fits(self) -> bool:
         """Whether every place has room, come what may."""
-        return all(place.fits for place in self.places)
+        return all(place.fits for place in self.limited)
 
     @property
     def may_fit(self) -> bool:
         """Whether every place has room where lines are at the lower ends of their bands."""
-        return all(place.may_fit for place in self.places)
+        return all(place.may_fit for place in self.limited)
+
+    @property
+    def limited(self) -> tuple[Place, ...]:
+        """The places, and the pool that all of them share."""
+        return self.places if self.pool is None else (*self.places, self.pool)
 
     def sum_of(self, name: str) -> Line:
         """One line over all places."""
@@ -143,6 +164,7 @@ class Spread(Struct, frozen=True, kw_only=True):
             "command": self.command,
             "places": [place.to_dict() for place in self.places],
             "notes": list(self.notes),
+            **({} if self.pool is None else {"pool": self.pool.to_dict()}),
         }
 
 

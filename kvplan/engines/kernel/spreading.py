@@ -54,6 +54,10 @@ class Spreading(Protocol):
         """The same, told to change nothing by itself where the engine would."""
         ...
 
+    def lent_more(self) -> tuple[str, Self] | None:
+        """The command that lends a GPU more of the memory that it shares with the host, and the same afterwards."""
+        ...
+
     def moves(self) -> Iterator[Move]:
         """What may be changed where it does not fit, from what costs least."""
         ...

@@ -14,12 +14,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from kvplan.domain.ledger import Basis, Line, band, exact
-from kvplan.domain.spread import Card
+from kvplan.domain.ledger import Basis, Line, band, exact, total
+from kvplan.domain.spread import Card, Place
+from kvplan.domain.unified import Shared
 from kvplan.engines.llama_cpp.placement.compute import Band
 from kvplan.engines.llama_cpp.placement.devices import CUDA, HOST, METAL, ROCM, SYCL, Backend, Device
 from kvplan.engines.llama_cpp.placement.place import Part, Placed
-from kvplan.units import GIB, MIB
+from kvplan.units import MIB
 
 WEIGHTS: Final = "weights"
 CACHE: Final = "cache"
@@ -31,6 +32,7 @@ DRAFTER: Final = "drafter"
 MTP: Final = "MTP context"
 PROJECTOR: Final = "projector"
 ADAPTER: Final = "LoRA adapter"
+POOL: Final = "Pool"
 #: Vendor -> the backend that people run there, and MiB that a process's context takes: usual, least, most.
 _BACKENDS: Final[dict[str, tuple[Backend, tuple[int, int, int]]]] = {
     "nvidia": (CUDA, (400, 250, 650)),
@@ -67,12 +69,12 @@ def devices_of(cards: Sequence[Card]) -> tuple[Device, ...]:
     for card in cards:
         backend = backend_of(card)
         number = numbers[backend.name] = numbers.get(backend.name, -1) + 1
-        free = card.memory.bytes if card.free_bytes is None else min(card.free_bytes, card.memory.bytes)
+        free = card.room.bytes
         found.append(
             Device(
                 name=f"{backend.name}{number}",
                 backend=backend,
-                total_bytes=card.memory.bytes,
+                total_bytes=max(card.memory.bytes, free),
                 free_bytes=max(0, free - driver(card).bytes),
                 integrated=card.unified,
                 maps_files=not card.unified or backend == METAL,
@@ -122,5 +124,14 @@ def buffers_of(placed: Placed) -> str:
     return ", ".join(words)
 
 
-#: Memory that a unified machine keeps for its system: least, most.
-SYSTEM: Final = (2 * GIB, 6 * GIB)
+def pool_of(places: Sequence[Place], shared: Shared, file_bytes: int | None) -> Place:
+    """Everything together against the memory that the processor and the device share.
+
+    `file_bytes`: of a file that is mapped on both sides, whose pages are there once; None where weights are copied.
+    """
+    names = dict.fromkeys(line.name for place in places for line in place.lines)
+    lines = [total(name, (line for place in places for line in place.lines if line.name == name)) for name in names]
+    if file_bytes is not None:
+        once = exact(WEIGHTS, file_bytes, "the file's pages, which are there once")
+        lines = [once if line.name == WEIGHTS and line.bytes > file_bytes else line for line in lines]
+    return Place(device=POOL, card="CPU and GPU together", layers="", blocks=0, lines=tuple(lines), room=shared.room)

@@ -15,11 +15,12 @@ from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.domain.spread import Card, Place, Spread, runs
 from kvplan.domain.stored import SideFile, StoredTensor
+from kvplan.domain.unified import Shared
 from kvplan.engines.kernel.engine import Serving
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.engine import LlamaCpp, LlamaCppOn
-from kvplan.engines.llama_cpp.ledger import ADAPTER, COMPUTE, DRAFTER, MTP, PROJECTOR, Side, devices_of, lines_of
+from kvplan.engines.llama_cpp.ledger import ADAPTER, COMPUTE, DRAFTER, MTP, PROJECTOR, Side, devices_of, lines_of, pool_of
 from kvplan.engines.llama_cpp.ledger import CONTEXT as DRIVER
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
 from kvplan.engines.llama_cpp.options import AUTO, LlamaCppOptions
@@ -42,6 +43,7 @@ PLACING: Final = (
 )  # fmt: skip
 #: Bytes of an image encoder's compute buffer, least and most: it is reserved for the largest image.
 _ENCODING: Final = (64 * MIB, 768 * MIB)
+_SAME_POOL: Final = "the cache is the processor's part of the memory that both share: none of it becomes free"
 #: Cache types that a shorter context is traded for, from the best to the smallest.
 TYPES: Final = ("f16", "q8_0", "q5_1", "q4_0")
 
@@ -123,11 +125,12 @@ class Spreading:
                     layers=", ".join(words),
                     blocks=part.n_layers,
                     lines=lines_of(part, band, card, sides, index if device else -1, self.weights),
-                    room=None if card is None else _room(card),
+                    room=None if card is None else card.room,
                 )
             )
         return Spread(
             places=tuple(places),
+            pool=self._pool(places),
             context=context,
             requests=requests,
             offloaded=placed.n_layers_offloaded,
@@ -135,6 +138,24 @@ class Spreading:
             settings={name: value for name, value in _said(self.options).items() if name in PLACING},
             notes=self._notes(placed),
         )
+
+    @property
+    def shared(self) -> Shared | None:
+        """The memory that the processor and the cards share, where it is one."""
+        return next((card.shared for card in self.cards if card.shared is not None), None) if len(self.cards) == 1 else None
+
+    def _pool(self, places: Sequence[Place]) -> Place | None:
+        if self.shared is None:
+            return None
+        mapped = self.options.mmap and all(device.maps_files for device in self.devices)
+        return pool_of(places, self.shared, sum(tensor.bytes for tensor in self.tensors) if mapped else None)
+
+    def lent_more(self) -> tuple[str, Spreading] | None:
+        """The command that lends the GPU more of the shared memory, and the same afterwards; None where nothing does."""
+        if self.shared is None or self.shared.raised_bytes <= self.cards[0].room.low:
+            return None
+        card = replace(self.cards[0], free_bytes=self.shared.raised_bytes)
+        return self.shared.setting, Spreading(self.model, self.options, (card,), self.weights, self.tensors)
 
     def asked(self) -> Asked:
         """The command line's places."""
@@ -326,16 +347,18 @@ class Spreading:
     def _notes(self, placed: Placed) -> tuple[str, ...]:
         found = []
         if placed.host.blocks:
-            size = placed.host.model_bytes + placed.host.kv_bytes
+            here = {*placed.host.blocks}
+            size = placed.host.kv_bytes + sum(tensor.bytes for tensor in self.tensors if tensor.block in here)
+            where = "host memory" if self.shared is None else "the memory that both share: none of it becomes free"
             found.append(
-                f"{len(placed.host.blocks)} of {self.layers - 1} layers, with their cache, are computed by the processor: "
-                f"each token reads {size / 2**30:.2f} GiB from host memory"
+                f"{len(here)} of {self.layers - 1} layers, with their cache, are computed by the processor: "
+                f"each token reads {size / 2**30:.2f} GiB from {where}"
             )
         elif placed.moved and len(placed.largest_on_host) > 1:
             gib = placed.host.model_bytes / 2**30
             found.append(f"weights on the host are computed there: {gib:.2f} GiB, with what lies between them in the file")
         if not placed.host.blocks and placed.host.kv_bytes:
-            found.append("the cache is in host memory: each token reads it from there")
+            found.append("the cache is in host memory: each token reads it from there" if self.shared is None else _SAME_POOL)
         return tuple(found)
 
 
@@ -355,14 +378,6 @@ def _said(options: LlamaCppOptions) -> dict[str, Any]:
     plain = asdict(LlamaCppOptions())
     found = {name: value for name, value in asdict(options).items() if value != plain[name]}
     return {name: getattr(value, "name", value) for name, value in found.items()}
-
-
-def _room(card: Card) -> Line:
-    """What a process may have of a card."""
-    if card.free_bytes is None:
-        return card.memory
-    size = min(card.free_bytes, card.memory.bytes)
-    return Line(name="free", bytes=size, basis="given", source="--free")
 
 
 def _drafter(model: Model) -> tuple[Hparams, tuple[StoredTensor, ...]]:

@@ -135,6 +135,15 @@ class Spreading:
         """The same with other options."""
         return Spreading(self.model, replace(self.options, **more), self.cards, self.weights, self.tensors, altered=True)
 
+    def lent_more(self) -> tuple[str, Spreading] | None:
+        """The command that lends the GPU more of the shared memory, and the same afterwards; None where nothing does."""
+        behind, _, _ = self.behind(4096, 1)
+        found = behind.lent_more()
+        if found is None:
+            return None
+        words, raised = found
+        return words, Spreading(self.model, self.options, raised.cards, self.weights, self.tensors, altered=True)
+
     def needs(self, context: int, requests: int) -> tuple[str, ...]:
         """What is typed beside the server's line."""
         layers = (f"/set parameter num_gpu {self.options.num_gpu}",) if self.options.num_gpu is not None else ()

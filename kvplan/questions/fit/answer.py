@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from kvplan.architectures.describe import describe
 from kvplan.architectures.weights import stored_weights
 from kvplan.domain.allocation import Allocation
-from kvplan.domain.budget import Budget
+from kvplan.domain.budget import Budget, shares
 from kvplan.domain.tiers import TierAsk, Tiers
 from kvplan.domain.workload import Workload
 from kvplan.engines import about, option_names
@@ -296,10 +296,11 @@ def _notes(q: Question, room: Room, budget: Budget, allocation: Allocation | Non
         notes.insert(0, f"the command starts one of the {q.replicas} replicas: each is a server of its own")
     if q.media is None and sees_or_hears(q.model):
         notes += one_image(q.model, room.prepared(1, q.context or 1).engine)
-    if q.gpu.vendor == "apple" and q.utilization is None:
-        from kvplan.domain.unified import working_set
+    if shares(q.gpu) and q.utilization is None and (q.gpu.vendor == "apple" or budget.ledger is None):
+        from kvplan.domain.unified import shared_memory, working_set
 
-        notes.append(working_set(budget.memory.bytes).sentence)
+        size = budget.memory.bytes
+        notes.append(working_set(size).sentence if q.gpu.vendor == "apple" else shared_memory(q.gpu, size).words)
     return tuple(notes)
 
 

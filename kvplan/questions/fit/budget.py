@@ -19,6 +19,7 @@ from kvplan.domain.budget import (
     gpu_memory,
     not_lent,
     share_of_weights,
+    shares,
     unused,
     unused_words,
 )
@@ -206,8 +207,8 @@ def _left_alone(q: Question, engine: str, memory: Line) -> tuple[float, Line]:
     if option in q.options:
         given = utilization_from(q.options[option])
         return given, unused(memory, given, "given", f"--set {option}", engine)
-    if q.gpu.vendor == "apple":
-        kept = not_lent(memory.bytes)
+    if q.gpu.vendor == "apple" or (shares(q.gpu) and not option):
+        kept = not_lent(q.gpu, memory)
         return 1 - kept.bytes / memory.bytes, kept
     own = make_engine(q.engine, _machine(q, memory.bytes)).utilization(q.model) if option else None
     if own is not None:

@@ -45,6 +45,7 @@ class Laid(Struct, frozen=True, kw_only=True):
         fits: whether it does, come what may; `may_fit`: where buffers are at the lower ends of their bands.
         asked: whether the context was given (`context`), or is the longest (`longest`).
         longest: tokens of each request that fit with this command line; 0: none.
+        perhaps: as many where all bands are at the ends that leave most; 0 where that was not asked.
         whole: whether all layers lie on cards.
         own: what the engine itself would run with, and the tokens that it leaves each request.
     """
@@ -62,6 +63,7 @@ class Laid(Struct, frozen=True, kw_only=True):
     longest: int
     ceiling: int
     whole: bool
+    perhaps: int = 0
     own: str = ""
     own_context: int = 0
     own_why: str = ""
@@ -88,6 +90,7 @@ class Laid(Struct, frozen=True, kw_only=True):
             "context": self.context,
             "requests": self.requests,
             "longest": self.longest,
+            "perhaps": self.perhaps or self.longest,
             "spread": self.spread.to_dict(),
             "own": self.own,
             "own_context": self.own_context,
@@ -126,6 +129,7 @@ def _answered(
     longest = longest_context(spreading, requests, ceiling)
     at = context if context is not None else longest or min(_LEAST, ceiling)
     spread = spreading.kept(at, requests).at(at, requests)
+    shared = spread.pool is not None and not brief
     whole = not spread.host.blocks and "output" not in spread.host.layers
     notes = list(spread.notes)
     own_words, own_context = "", 0
@@ -143,6 +147,7 @@ def _answered(
         may_fit=spread.may_fit,
         given=context is not None,
         longest=longest,
+        perhaps=longest_context(spreading, requests, ceiling, perhaps=True) if shared else 0,
         ceiling=ceiling,
         whole=whole,
         own=own_words,
@@ -155,12 +160,13 @@ def _answered(
     )
 
 
-def longest_context(spreading: Spreading, requests: int, ceiling: int) -> int:
-    """The longest context of each request with which everything fits; 0: none."""
+def longest_context(spreading: Spreading, requests: int, ceiling: int, *, perhaps: bool = False) -> int:
+    """The longest context of each request with which everything fits, or perhaps does; 0: none."""
 
     def fits(tokens: int) -> bool:
         try:
-            return spreading.at(tokens, requests).fits
+            spread = spreading.at(tokens, requests)
+            return spread.may_fit if perhaps else spread.fits
         except Refused:
             return False
 
@@ -195,6 +201,7 @@ def _rows(spreading: Spreading, at: int, requests: int, ceiling: int) -> Iterato
 def _changes(spreading: Spreading, spread: Spread, at: int, requests: int, longest: int, ceiling: int) -> Iterator[Change]:
     """Changes that make the context fit, or the one longer that was found."""
     if not spread.fits:
+        yield from _lent(spreading, at, requests)
         for move in spreading.moves():
             yield from _tried(spreading, move.change, dict(move.options), at, requests)
         for words, option, least, most in spreading.fewer():
@@ -220,6 +227,21 @@ def _changes(spreading: Spreading, spread: Spread, at: int, requests: int, longe
         yield Change(
             change=move.change, result=result, price="none", command=other.kept(best, requests).at(best, requests).command
         )
+
+
+def _lent(spreading: Spreading, at: int, requests: int) -> Iterator[Change]:
+    """More of a shared pool for the GPU, where that makes it fit."""
+    found = spreading.lent_more()
+    if found is None:
+        return
+    setting, other = found
+    try:
+        spread = other.kept(at, requests).at(at, requests)
+    except Refused:
+        return
+    if spread.fits and spread.pool is not None and spread.pool.left is not None:
+        left = f"fits, {spread.pool.left.low / 2**30:.2f} GiB of the pool to spare"
+        yield Change(change=f"more of it lent to the GPU: {setting}", result=left, price="until the next start", command=setting)
 
 
 def _least_change(spreading: Spreading, option: str, least: int, most: int, at: int, requests: int) -> int | None:

@@ -65,15 +65,19 @@ def verdict(each: Laid) -> str:
     layers = f"{each.spread.offloaded} layers on the cards" if each.spread.devices else "no card takes part"
     if each.fits and not each.given:
         limit = "the model's own limit" if each.longest >= each.ceiling else "more do not fit"
+        if each.perhaps > each.longest:
+            limit = f"up to {each.perhaps:,} where the system leaves more"
         return f"FITS on {cards}: {what}, {layers}; {limit}"
     if each.fits:
         return f"FITS on {cards}: {what}, {layers}" + (f"; up to {each.longest:,} tokens" if each.longest > each.context else "")
     if each.may_fit and each.given:
-        return f"MAY NOT FIT on {cards}: {what}, {layers}: it does only where buffers are at the low ends of their bands"
+        which = "buffers" if each.spread.pool is None else "buffers and what the system keeps"
+        return f"MAY NOT FIT on {cards}: {what}, {layers}: it does only where {which} are at the low ends of their bands"
     worst = min(
-        (place for place in each.spread.devices if place.left is not None), key=lambda place: _left(place).bytes, default=None
+        (place for place in each.spread.limited if place.left is not None), key=lambda place: _left(place).low, default=None
     )
-    short = "" if worst is None else f": {worst.device} is {human_bytes(max(0, -_left(worst).low))} short"
+    who = "" if worst is None else "the memory that both share" if worst is each.spread.pool else worst.device
+    short = "" if worst is None else f": {who} is {human_bytes(max(0, -_left(worst).low))} short"
     return f"DOES NOT FIT on {cards}: {what}, {layers}{short}"
 
 
@@ -94,7 +98,7 @@ def _left(place: Place) -> Line:
 
 def device_table(each: Laid) -> Table:
     """One row a device: what lies there, and what is left."""
-    places = each.spread.places
+    places = each.spread.limited
     named = [name for name in _OWN if any(line.name == name for place in places for line in place.lines)]
     others = any(line.name not in {*_OWN, _SMALL} for place in places for line in place.lines)
     rows: list[tuple[Cell, ...]] = []
@@ -106,7 +110,7 @@ def device_table(each: Laid) -> Table:
             (
                 place.device,
                 place.card or "memory of the machine",
-                place.layers or "none",
+                place.layers or ("" if place is each.spread.pool else "none"),
                 *(by_name[name].bytes or None for name in named),
                 *([rest or None] if others else []),
                 place.needed.bytes,
@@ -144,6 +148,8 @@ def cache_table(each: Laid) -> Table:
 
 
 def _notes(each: Laid) -> Iterator[str]:
+    if each.spread.pool is not None and each.spread.pool.room is not None:
+        yield each.spread.pool.room.source
     yield from each.notes
     for place in each.spread.places:
         for line in place.lines:
@@ -168,7 +174,7 @@ def _csv_rows(each: Laid | NotPredicted) -> Iterator[dict[str, Any]]:
         "model": each.model, "engine": each.engine, "engine_version": each.engine_version, "kv_dtype": each.kv_dtype,
         "context": each.context, "requests": each.requests, "fits": each.fits, "longest": each.longest,
     }  # fmt: skip
-    for place in each.spread.places:
+    for place in each.spread.limited:
         where = {"device": place.device, "card": place.card, "layers": place.layers, "blocks": place.blocks}
         for line in (*place.lines, place.needed, *([place.left] if place.left is not None else [])):
             ends = {"line": line.name, "bytes": line.bytes, "low": line.low, "high": line.high, "basis": line.basis}
