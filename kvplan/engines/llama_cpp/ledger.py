@@ -32,6 +32,10 @@ DRAFTER: Final = "drafter"
 MTP: Final = "MTP context"
 PROJECTOR: Final = "projector"
 ADAPTER: Final = "LoRA adapter"
+PROMPTS: Final = "prompt cache"
+CHECKPOINTS: Final = "checkpoints"
+#: What a server fills in host memory as it serves: in none of the engine's own sums.
+FILLED: Final = frozenset({PROMPTS, CHECKPOINTS})
 POOL: Final = "Pool"
 #: Vendor -> the backend that people run there, and MiB that a process's context takes: usual, least, most.
 _BACKENDS: Final[dict[str, tuple[Backend, tuple[int, int, int]]]] = {

@@ -14,16 +14,16 @@ from msgspec.structs import asdict, replace
 from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.domain.spread import Card, Place, Spread, runs
-from kvplan.domain.stored import SideFile, StoredTensor
+from kvplan.domain.stored import StoredTensor
 from kvplan.domain.unified import Shared
 from kvplan.engines.kernel.engine import Serving
+from kvplan.engines.llama_cpp.beside import beside, drafter, host_memory
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
-from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.engine import LlamaCpp, LlamaCppOn
-from kvplan.engines.llama_cpp.ledger import ADAPTER, COMPUTE, DRAFTER, MTP, PROJECTOR, Side, devices_of, lines_of, pool_of
+from kvplan.engines.llama_cpp.ledger import COMPUTE, PROMPTS, devices_of, lines_of, pool_of
 from kvplan.engines.llama_cpp.ledger import CONTEXT as DRIVER
-from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
-from kvplan.engines.llama_cpp.options import AUTO, LlamaCppOptions
+from kvplan.engines.llama_cpp.memory import CACHE_TYPES
+from kvplan.engines.llama_cpp.options import AUTO, CACHE_RAM_MIB, LlamaCppOptions
 from kvplan.engines.llama_cpp.placement.compute import Band, Rules, compute
 from kvplan.engines.llama_cpp.placement.devices import Host, taking_part
 from kvplan.engines.llama_cpp.placement.fit import Choice, Need, Subject, Trial, fitted
@@ -32,8 +32,8 @@ from kvplan.engines.llama_cpp.placement.patterns import overrides
 from kvplan.engines.llama_cpp.placement.place import Asked, Placed, place
 from kvplan.engines.llama_cpp.placement.split import shares_of
 from kvplan.engines.llama_cpp.placement.weights import Buffers, Loading, file_order
-from kvplan.errors import GgufError, Refused
-from kvplan.gguf.hparams import Hparams, read_hparams
+from kvplan.errors import Refused
+from kvplan.gguf.hparams import Hparams
 from kvplan.units import MIB
 
 #: Options that say where things lie; where one is given, the question is about devices.
@@ -41,8 +41,10 @@ PLACING: Final = (
     "n_gpu_layers", "split_mode", "tensor_split", "main_gpu", "device", "n_cpu_moe", "cpu_moe", "override_tensor", "offload_kqv",
     "mmap", "fit", "spec_type", "draft", "mmproj", "lora",
 )  # fmt: skip
-#: Bytes of an image encoder's compute buffer, least and most: it is reserved for the largest image.
-_ENCODING: Final = (64 * MIB, 768 * MIB)
+_LESS: Final = (
+    "its prompt cache would grow to 8,192 MiB of the same memory: --cache-ram {0} (or LLAMA_ARG_CACHE_RAM={0}) keeps it within "
+    "what is left"
+)
 _SAME_POOL: Final = "the cache is the processor's part of the memory that both share: none of it becomes free"
 #: Cache types that a shorter context is traded for, from the best to the smallest.
 TYPES: Final = ("f16", "q8_0", "q5_1", "q4_0")
@@ -78,7 +80,7 @@ class Spreading:
         placed = any(tensor.offset for tensor in tensors)
         self.tensors = tuple(tensors) if placed else file_order((each.name, each.type, each.dims, each.bytes) for each in tensors)
         self._known: dict[tuple[int, ...], Buffers] = {}
-        self._draft = None if options.draft is None else _drafter(options.draft)
+        self._draft = None if options.draft is None else drafter(options.draft)
 
     @property
     def ceiling(self) -> int:
@@ -110,7 +112,8 @@ class Spreading:
         if isinstance(placed, Refusal):
             raise Refused(f"llama.cpp refuses: {placed.message}")
         bands = self._compute(made, placed)
-        sides = tuple(self._sides(context, requests, placed))
+        sides = tuple(beside(self.on, self._draft, self.asked(), placed, context, requests))
+        kept = host_memory(self.on, made)
         places = []
         for index, (part, band) in enumerate(zip(placed.parts, bands, strict=True)):
             device = index < len(placed.devices)
@@ -128,15 +131,18 @@ class Spreading:
                     room=None if card is None else card.room,
                 )
             )
+        pool = self._pool(places, kept)
+        places[-1] = replace(places[-1], lines=(*places[-1].lines, *kept))
+        serving = self._within(pool)
         return Spread(
             places=tuple(places),
-            pool=self._pool(places),
+            pool=pool,
             context=context,
             requests=requests,
             offloaded=placed.n_layers_offloaded,
-            command=self.command(context, requests),
+            command=serving.command(self._serving(context, requests)),
             settings={name: value for name, value in _said(self.options).items() if name in PLACING},
-            notes=self._notes(placed),
+            notes=(*self._notes(placed), *([] if serving is self.on else [_LESS.format(serving.engine.options.cache_ram)])),
         )
 
     @property
@@ -144,11 +150,22 @@ class Spreading:
         """The memory that the processor and the cards share, where it is one."""
         return next((card.shared for card in self.cards if card.shared is not None), None) if len(self.cards) == 1 else None
 
-    def _pool(self, places: Sequence[Place]) -> Place | None:
+    def _pool(self, places: Sequence[Place], kept: Sequence[Line]) -> Place | None:
+        """All of it together; a prompt cache that nobody asked for takes no more than what is left (`_within`)."""
         if self.shared is None:
             return None
         mapped = self.options.mmap and all(device.maps_files for device in self.devices)
+        counted = [line for line in kept if line.name != PROMPTS or self.options.cache_ram != CACHE_RAM_MIB]
+        places = [*places[:-1], replace(places[-1], lines=(*places[-1].lines, *counted))]
         return pool_of(places, self.shared, sum(tensor.bytes for tensor in self.tensors) if mapped else None)
+
+    def _within(self, pool: Place | None) -> LlamaCppOn:
+        """The same, told a prompt cache that the memory holds which both share; where it does, as it is."""
+        left = None if pool is None or pool.left is None else max(0, pool.left.low) // MIB
+        told = self.options.cache_ram != CACHE_RAM_MIB or self.options.frontend != "server"
+        if left is None or told or left >= CACHE_RAM_MIB:
+            return self.on
+        return LlamaCpp(replace(self.options, cache_ram=left)).on(self.model)
 
     def lent_more(self) -> tuple[str, Spreading] | None:
         """The command that lends the GPU more of the shared memory, and the same afterwards; None where nothing does."""
@@ -249,53 +266,6 @@ class Spreading:
     def _quantised(self) -> bool:
         return any(CACHE_TYPES[kind] == kind for kind in (self.options.type_k, self.options.type_v))
 
-    def _sides(self, context: int, requests: int, placed: Placed) -> Iterator[Side]:
-        """What is loaded beside the model."""
-        o, count = self.options, len(placed.devices)
-        if self._draft is not None:
-            yield self._beside(DRAFTER, self._draft[0], self._draft[1], context, requests, placed, "its own load: -md, -ngld")
-        if o.spec_type == "draft-mtp":
-            yield self._beside(MTP, self.h, (), context, requests, placed, "a context of the NextN layers: --spec-type", mtp=True)
-        if o.mmproj is not None:
-            size = sum(_alloc(placed, tensor) for tensor in o.mmproj.tensors)
-            low, high = size + _ENCODING[0], size + _ENCODING[1]
-            spans = [(0, 0)] * (count + 1)
-            spans[0 if count else -1] = (low, high)
-            yield Side(
-                name=PROJECTOR, bytes=tuple(spans), source=f"{o.mmproj.name}: {size / MIB:,.2f} MiB of weights, and its buffer"
-            )
-        if o.lora is not None:
-            yield Side(name=ADAPTER, bytes=tuple(_adapter(o.lora, placed)), source=o.lora.name)
-
-    def _beside(
-        self,
-        name: str,
-        h: Hparams,
-        tensors: Sequence[StoredTensor],
-        context: int,
-        requests: int,
-        placed: Placed,
-        source: str,
-        *,
-        mtp: bool = False,
-    ) -> Side:
-        """A context of its own beside the main one, summed by device."""
-        params: Params[int] = replace(self.on.params(context, requests), n_rs_seq=0, ctx_type="mtp" if mtp else "default")
-        made = make_context(h, params)
-        if isinstance(made, Refusal):
-            raise Refused(f"llama.cpp refuses: {name}: {made.message}")
-        asked = replace(self.asked(), loading=Loading(mmap=None if self.options.mmap else False))
-        asked = asked if mtp else replace(asked, n_gpu_layers=self.options.n_gpu_layers_draft)
-        found = place(h, made, tensors, asked, placed.devices)
-        if isinstance(found, Refusal):
-            raise Refused(f"llama.cpp refuses: {name}: {found.message}")
-        bands = compute(h, made, found, Rules(outputs=int(made.n_seq_max)), quantised=self._quantised)
-        spans = []
-        for part, band in zip(found.parts, bands, strict=True):
-            size = part.model_bytes + part.kv_bytes + part.state_bytes + part.output_bytes
-            spans.append((size + band.low, size + band.high))
-        return Side(name=name, bytes=tuple(spans), source=source)
-
     def cache_types(self) -> Iterator[Move]:
         """The present types of the cache, and smaller ones."""
         o = self.options
@@ -357,6 +327,8 @@ class Spreading:
         elif placed.moved and len(placed.largest_on_host) > 1:
             gib = placed.host.model_bytes / 2**30
             found.append(f"weights on the host are computed there: {gib:.2f} GiB, with what lies between them in the file")
+        if self.options.cache_ram < 0:
+            found.append("its prompt cache has no limit (--cache-ram -1): it grows until host memory is full")
         if not placed.host.blocks and placed.host.kv_bytes:
             found.append("the cache is in host memory: each token reads it from there" if self.shared is None else _SAME_POOL)
         return tuple(found)
@@ -378,27 +350,3 @@ def _said(options: LlamaCppOptions) -> dict[str, Any]:
     plain = asdict(LlamaCppOptions())
     found = {name: value for name, value in asdict(options).items() if value != plain[name]}
     return {name: getattr(value, "name", value) for name, value in found.items()}
-
-
-def _drafter(model: Model) -> tuple[Hparams, tuple[StoredTensor, ...]]:
-    try:
-        listed = model.tensors
-        if not any(tensor.offset for tensor in listed):
-            listed = file_order((each.name, each.type, each.dims, each.bytes) for each in listed)
-        return read_hparams(gguf_keys(model), model.name), listed
-    except GgufError as problem:
-        raise Refused(str(problem)) from problem
-
-
-def _alloc(placed: Placed, tensor: StoredTensor) -> int:
-    return placed.devices[0].backend.alloc(tensor.type, tensor.dims[0], tensor.bytes) if placed.devices else tensor.bytes
-
-
-def _adapter(lora: SideFile, placed: Placed) -> Iterator[tuple[int, int]]:
-    """An adapter's tensors lie with those that they change."""
-    sums = [0] * (len(placed.devices) + 1)
-    for tensor in lora.tensors:
-        block = tensor.block
-        at = placed.layers[block] if block is not None and block < len(placed.layers) - 1 else placed.layers[-1]
-        sums[at] += tensor.bytes
-    yield from ((size, size) for size in sums)

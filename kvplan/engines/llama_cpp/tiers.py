@@ -123,6 +123,13 @@ def checkpoints_of(tokens: int, most: int) -> tuple[int, int]:
     return fewest, max(fewest, min(most, tokens // MIN_STEP + _AT_THE_END))
 
 
+def checkpoint_bytes(on: LlamaCppOn, context: Context[int], tokens: int) -> int:
+    """One checkpoint of a slot that holds `tokens` tokens; 0 where none is made."""
+    if on.engine.options.keeps_all and on.hparams.has_swa:
+        return 0
+    return saved(on.hparams, context, tokens).checkpoint
+
+
 def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
     """llama-server's prompt cache, and the checkpoints of the slots that run, which lie outside it."""
     options, slots = on.engine.options, max(1, ask.slots)
@@ -137,7 +144,7 @@ def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
         yield Tier(tier="prompt-cache", title="prompt cache", place="host", budget_bytes=budget, refused=problem.reason)
         return
     one = saved(on.hparams, context, ask.tokens)
-    each = 0 if options.keeps_all and on.hparams.has_swa else one.checkpoint
+    each = checkpoint_bytes(on, context, ask.tokens)
     live = slots * options.ctx_checkpoints * each
     if told < 0:
         words = f"no limit is set (--cache-ram {told}): an entry of {ask.tokens:,} tokens is at least {one.whole:,} bytes"

@@ -17,7 +17,7 @@ from kvplan.domain.stored import StoredTensor
 from kvplan.engines.kernel.engine import Serving
 from kvplan.engines.kernel.tensors import At
 from kvplan.engines.llama_cpp.ledger import CONTEXT as DRIVER
-from kvplan.engines.llama_cpp.ledger import WEIGHTS
+from kvplan.engines.llama_cpp.ledger import FILLED, WEIGHTS
 from kvplan.engines.llama_cpp.memory import Part
 from kvplan.engines.llama_cpp.options import AUTO, LlamaCppOptions
 from kvplan.engines.llama_cpp.spread import Move
@@ -237,7 +237,7 @@ def _with_margin(place: Place) -> Place:
 
 def _counted(place: Place, side: str) -> int:
     """The buffers of one place at an end of their bands."""
-    return sum(getattr(line, side) for line in place.lines if line.name != DRIVER)
+    return sum(getattr(line, side) for line in place.lines if line.name not in {DRIVER, *FILLED})
 
 
 def _lost(parts: Sequence[Part[int]], on_host: int) -> tuple[int, int]:

@@ -120,14 +120,14 @@ def device_table(each: Laid) -> Table:
         )
     columns = (
         Column(title="device", key="device", kind="name"),
-        Column(title="card", key="card", kind="name", drop=2),
+        Column(title="card", key="card", kind="name", drop=3),
         Column(title="layers", key="layers", room=14),
         *(
-            Column(title={"compute": "buffers"}.get(name, name), key=name, kind="bytes", drop=3 if name == "driver" else 0)
+            Column(title={"compute": "buffers"}.get(name, name), key=name, kind="bytes", drop=1 if name == "driver" else 0)
             for name in named
         ),
         *([Column(title="beside", key="beside", kind="bytes")] if others else []),
-        Column(title="needed", key="needed", kind="bytes", drop=1),
+        Column(title="needed", key="needed", kind="bytes", drop=2),
         Column(title="left", key="left_low", kind="bytes"),
         Column(title="to", key="left_high", kind="bytes", drop=4),
     )
@@ -155,6 +155,7 @@ def _notes(each: Laid) -> Iterator[str]:
         for line in place.lines:
             if line.name not in {*_OWN, _SMALL}:
                 size = human_bytes(line.bytes) if line.exact else f"{human_bytes(line.low)} to {human_bytes(line.high)}"
+                size = size if line.low else f"up to {human_bytes(line.high)}"
                 yield f"{place.device}: {line.name} {size} ({line.source})"
     if not each.own:
         return

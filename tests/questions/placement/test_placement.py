@@ -88,6 +88,50 @@ def test_a_drafter_is_in_the_sum() -> None:
     assert beside.longest < alone.longest or alone.longest == alone.ceiling
 
 
+def test_prompts_and_checkpoints_are_in_the_hosts_sum() -> None:
+    """What llama-server fills as it serves, at its ceilings: as `--host` asks of the tiers, and nothing of it on the card."""
+    from kvplan import fit
+
+    def lines(**more: Any) -> dict[str, tuple[int, int]]:
+        found = laid("gemma-3-12b", "rtx-4090", context="16k", batch_size=2, **more).spread
+        assert not {"prompt cache", "checkpoints"} & {line.name for line in found.places[0].lines}
+        return {line.name: (line.low, line.high) for line in found.host.lines}
+
+    asked = fit(
+        "gemma-3-12b",
+        "rtx-4090",
+        engine="llama.cpp",
+        weights="8GB",
+        context="16k",
+        batch_size=2,
+        host="8GiB",
+        sessions="2 at 16k",
+    )
+    assert asked.tiers is not None
+    live = next(tier.beside_bytes for tier in asked.tiers.rows if tier.tier == "checkpoints")
+    usual = lines()
+    assert usual["prompt cache"] == (0, 8192 * MIB)
+    assert usual["checkpoints"] == (0, live)
+    assert lines(cache_ram=512)["prompt cache"] == (0, 512 * MIB)
+    assert "prompt cache" not in lines(cache_ram=0)
+    assert lines(ctx_checkpoints=8)["checkpoints"] == (0, live // 4)
+    assert "checkpoints" not in lines(swa_full=True)
+    assert "checkpoints" not in lines(ctx_checkpoints=0)
+    assert not {"prompt cache", "checkpoints"} & set(lines(frontend="cli"))
+
+
+def test_a_prompt_cache_stays_within_shared_memory() -> None:
+    """Nobody asked for its 8 GiB: the command holds it within what is left; a size that was said is counted whole."""
+    left = laid("llama-3.1-8b", "m4-16gb", context="16k").spread
+    assert left.pool is not None
+    assert left.pool.left is not None
+    assert f"--cache-ram {left.pool.left.low // MIB} " in f"{left.command} "
+    said = laid("llama-3.1-8b", "m4-16gb", context="16k", cache_ram=4096).spread
+    assert said.pool is not None
+    assert said.pool.needed.high - left.pool.needed.high == 4096 * MIB
+    assert "--cache-ram" not in laid("llama-3.1-8b", "m4-max-64gb", context="16k").spread.command
+
+
 def test_a_projector_is_in_the_sum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mmproj.gguf"
 
