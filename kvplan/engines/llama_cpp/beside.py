@@ -1,5 +1,5 @@
-"""What one llama.cpp process holds beside the model and its context, by device: a drafter, an MTP context, a projector, an adapter;
-and llama-server's prompt cache and context checkpoints, in host memory.
+"""What one llama.cpp process holds beside the model and its context, by device: drafter, MTP context, projector, adapter; and
+llama-server's prompt cache and context checkpoints, in host memory.
 
 Source: llama.cpp 0c1e57098, `common/speculative.cpp`, `tools/mtmd/clip.cpp`, `src/llama-adapter.cpp`,
 `tools/server/server-context.cpp` (`slot.prompt.checkpoints`, `server_prompt_cache`).
