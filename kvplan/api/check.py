@@ -2,38 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
+from kvplan.api.check_server import Place, served
 from kvplan.api.given import Count, size
-from kvplan.api.memory import known_weights
-from kvplan.api.placement import card_of, laid
-from kvplan.api.places import places, said
-from kvplan.api.receipt import split_of
-from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu, counted
 from kvplan.domain.gpus import gpu as device
-from kvplan.domain.machine import NOTHING, Learned
+from kvplan.domain.machine import NOTHING
 from kvplan.domain.servers import Server, Servers
-from kvplan.domain.spread import Card
-from kvplan.engines import about, option_names
-from kvplan.engines.kernel.commandline.asked import Asked
-from kvplan.engines.kernel.commandline.commands import Commands
-from kvplan.errors import KvplanError, OptionError
+from kvplan.errors import OptionError
 from kvplan.loading.machine import read_machine
-from kvplan.loading.servers.missing import missing_words
-from kvplan.loading.servers.models import Named, given_configs, named_model
+from kvplan.loading.servers.models import given_configs
 from kvplan.loading.servers.read import command_servers, read_servers, servers_of
-from kvplan.loading.servers.readers import READERS
-from kvplan.questions.check import EMPTY, Check, Checked, Outcome, outcome, placed, refused, undecided
-from kvplan.questions.fit.question import Question
+from kvplan.loading.servers.readers import reader_of
+from kvplan.questions.check import Check, Checked
 from kvplan.report.notebook import displayed
-
-_MOST_CARDS: Final = 16
-_ALL: Final = -2  # layers: every one, whatever fits
 
 displayed(Check, "kvplan.report.answers.check:CheckAnswer", several=False)
 
@@ -111,25 +96,31 @@ def checked(
     infer: bool = False,
 ) -> Check:
     """As `check`, of inputs that were read already."""
-    place = Place(
+    place = place_of(gpu, memory=memory, machine=machine, model_config=model_config, infer=infer)
+    found = tuple(one for servers in read for one in _input(servers, place))
+    return Check(servers=found, others=tuple(name for servers in read for name in servers.others))
+
+
+def place_of(
+    gpu: str,
+    *,
+    memory: Count | None = None,
+    machine: str | Path | None = None,
+    model_config: Sequence[str] = (),
+    infer: bool = False,
+) -> Place:
+    """Where servers run, of what `check` is given.
+
+    Raises:
+        OptionError: an unknown card, or another bad value.
+    """
+    return Place(
         cards=_cards(gpu),
         memory_bytes=None if memory is None else size(memory, "«memory»"),
         learned=NOTHING if machine is None else read_machine(machine),
         configs=given_configs(tuple(model_config)),
         infer=infer,
     )
-    found = tuple(one for servers in read for one in _input(servers, place))
-    return Check(servers=found, others=tuple(name for servers in read for name in servers.others))
-
-
-class Place(Struct, frozen=True, kw_only=True):
-    """Where the servers run: the cards in their order, and what is known of them and of models."""
-
-    cards: tuple[Gpu, ...]
-    memory_bytes: int | None
-    learned: Learned
-    configs: Mapping[str, Path]
-    infer: bool
 
 
 def _cards(names: str) -> tuple[Gpu, ...]:
@@ -145,44 +136,51 @@ def _cards(names: str) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
-class _Started(Struct):
-    """What runs on a card: who, and how much of it is taken."""
+class Running(Struct):
+    """The servers of one input that were started so far, and how much of each card they take."""
 
-    names: list[str]
-    taken: int = 0
+    names: dict[int | str, list[str]] = field(default_factory=dict)
+    taken: dict[int | str, int] = field(default_factory=dict)
+    empty: dict[str, Server] = field(default_factory=dict)
+
+    def within(self, server: Server) -> Server:
+        """A server as it runs: a model that is loaded into one which was started without has that one's release and options."""
+        before = self.empty.get(server.engine)
+        if before is None or not server.model or not reader_of(server.engine).starts_empty:
+            return server
+        return replace(
+            server,
+            version=server.version or before.version,
+            options={**before.options, **server.options},
+            env={**before.env, **server.env},
+            gpus=server.gpus if server.gpus is not None else before.gpus,
+        )
+
+    def check(self, server: Server, place: Place) -> Checked:
+        """Whether the next one starts with what those before it leave of its cards."""
+        shared = [card for card in _shared(server) if card in self.taken] if not server.alternative else []
+        found = served(server, place, max((self.taken[card] for card in shared), default=0))
+        return replace(found, beside=tuple(dict.fromkeys(name for card in shared for name in self.names[card])))
+
+    def start(self, found: Checked) -> None:
+        """It runs from now on, where it can."""
+        server = found.server
+        if not server.model:
+            self.empty[server.engine] = server
+        if server.alternative or found.outcome.status == "does not start":
+            return
+        for card in _shared(server):
+            self.names.setdefault(card, []).append(server.place or server.model or server.engine)
+            self.taken[card] = self.taken.get(card, 0) + found.outcome.taken_bytes
 
 
 def _input(servers: Servers, place: Place) -> Iterator[Checked]:
     """The servers of one input, in their order; those on the same cards see what is left."""
-    running: dict[int | str, _Started] = {}
-    empty: dict[str, Server] = {}
+    running = Running()
     for written in servers.servers:
-        server = _within(written, empty.get(written.engine))
-        if not server.model:
-            empty[server.engine] = server
-        shared = _shared(server)
-        before = [running[card] for card in shared if card in running] if not server.alternative else []
-        found = _one(server, place, max((one.taken for one in before), default=0))
-        names = tuple(dict.fromkeys(name for one in before for name in one.names))
-        yield replace(found, beside=names)
-        if not server.alternative and found.outcome.status != "does not start":
-            for card in shared:
-                one = running.setdefault(card, _Started([]))
-                one.names.append(server.place or server.model or server.engine)
-                one.taken += found.outcome.taken_bytes
-
-
-def _within(server: Server, before: Server | None) -> Server:
-    """A model that is loaded into a server which was started without one has that server's release, options and cards."""
-    if before is None or not server.model or not next(one for one in READERS if one.name == server.engine).starts_empty:
-        return server
-    return replace(
-        server,
-        version=server.version or before.version,
-        options={**before.options, **server.options},
-        env={**before.env, **server.env},
-        gpus=server.gpus if server.gpus is not None else before.gpus,
-    )
+        found = running.check(running.within(written), place)
+        running.start(found)
+        yield found
 
 
 def _shared(server: Server) -> tuple[int | str, ...]:
@@ -190,121 +188,3 @@ def _shared(server: Server) -> tuple[int | str, ...]:
     if isinstance(server.gpus, tuple):
         return server.gpus
     return (0,) if server.gpus == "all" else ()
-
-
-def _one(server: Server, place: Place, taken: int) -> Checked:
-    """A server's outcome, with what of it was not counted."""
-    reader = next(one for one in READERS if one.name == server.engine)
-    notes = list(missing_words(server)) + list(server.notes)
-    stops = [name for name in server.unknown if reader.refuses_unknown and not name.isupper()]
-    if stops or server.refused:
-        said = server.refused[0] if server.refused else f"unrecognized arguments: {' '.join(stops)}"
-        return Checked(server=server, outcome=refused(f"its parser refuses it: {said}"), notes=tuple(notes))
-    if not about(server.engine).predicted:
-        return Checked(server=server, outcome=undecided(f"{server.engine} is not predicted by this release"), notes=tuple(notes))
-    asked = reader.asked(server.options, server.env, option_names(server.engine))
-    if asked.not_counted:
-        notes.append(f"not counted: {', '.join(asked.not_counted)}")
-    if asked.undecided:
-        return Checked(server=server, outcome=undecided(f"no value here for {', '.join(asked.undecided)}"), notes=tuple(notes))
-    if not server.model and reader.starts_empty:
-        notes.append("no model is named: what it loads when it is asked is not counted")
-        return Checked(server=server, outcome=EMPTY, notes=tuple(notes))
-    if not server.model or server.model == "unresolved":
-        return Checked(server=server, outcome=undecided("no model is named here"), notes=tuple(notes))
-    if not asked.on_cards:
-        return Checked(server=server, outcome=undecided("none of its layers are on a card"), notes=tuple(notes))
-    try:
-        found, named = _asked(server, asked, place, taken, reader=reader, notes=notes)
-    except KvplanError as problem:
-        return Checked(server=server, outcome=undecided(str(problem)), notes=tuple(notes))
-    if named.note:
-        notes.append(named.note)
-    return Checked(server=server, outcome=found, notes=tuple(notes))
-
-
-def _asked(
-    server: Server, asked: Asked, place: Place, taken: int, *, reader: Commands, notes: list[str]
-) -> tuple[Outcome, Named]:
-    """The question that a server is, and its outcome."""
-    named = named_model(server.model or "", place.configs, infer=place.infer, aliases=reader.known_as(server.model or ""))
-    engine = _spec(server)
-    options: dict[str, Any] = dict(asked.options)
-    if asked.drafter and "draft" in option_names(engine):
-        options["draft"] = named_model(asked.drafter, place.configs, infer=place.infer).model
-    split = len(_visible(server, place)) if asked.splits_all else split_of(engine, options)
-    weights = known_weights(named.source, named.model, None, named.weights_dtype)
-    base: dict[str, Any] = {
-        "model": named.model, "weights": weights, "weights_given": named.weights_dtype is not None, "engine": engine,
-        "tensor_parallel": split, "options": options, "memory_bytes": place.memory_bytes, "learned": place.learned,
-    }  # fmt: skip
-    reserves = reader.reserves
-    if not reserves:
-        base |= {"context": asked.context or named.model.max_tokens, "batch_size": asked.sequences or 1}
-    sized = Question(**base, gpu=place.cards[0])
-    devices = sized.devices
-    cards = _visible(server, place)
-    card = min(cards[: max(1, devices)] or cards, key=lambda one: one.most_bytes or 0)
-    spread = reader.spreads and not asked.splits_all
-    if spread and places(engine) and (len(cards) > 1 or asked.layers is not None or said(engine, options)):
-        layers = about(engine).roles.get("layers", "")
-        if layers in server.options:
-            options[layers] = _ALL if asked.layers is None else asked.layers
-        found = laid(
-            named.model,
-            weights,
-            named.weights_dtype,
-            tuple(_left_of(one, place.memory_bytes, taken) for one in cards[:_MOST_CARDS]),
-            engine,
-            options,
-            context=base["context"],
-            requests=base["batch_size"],
-            brief=True,
-        )
-        return (undecided(found.reason) if isinstance(found, NotPredicted) else placed(found)), named
-    if spread and len(cards) > 1 and place.memory_bytes is None:
-        base["memory_bytes"] = sum(gpu_memory(one).bytes for one in cards)
-        notes.append(f"its layers lie on {len(cards)} cards, counted as one memory")
-    given = server.gpus if isinstance(server.gpus, int) else len(server.gpus) if isinstance(server.gpus, tuple) else None
-    if given is not None and given < devices:
-        notes.append(f"it takes {devices} cards and this process is given {given}: the others must be on other nodes")
-    if asked.layers is not None:
-        notes.append(f"{asked.layers} of its layers are on cards; counted as if all were")
-    question = Question(**base, gpu=card, gpus=devices)
-    alone = outcome(question, reserves=reserves)
-    if not taken:
-        return alone, named
-    left = max(0, _total(alone) - taken)
-    question = replace(question, free=(left,)) if _ledger(alone) else replace(question, memory_bytes=left)
-    return outcome(question, reserves=reserves), named
-
-
-def _left_of(entry: Gpu, memory_bytes: int | None, taken: int) -> Card:
-    """A card, less what those that started before take of it."""
-    card = card_of(entry, memory_bytes)
-    return card_of(entry, memory_bytes, max(0, card.memory.bytes - taken)) if taken else card
-
-
-def _ledger(found: Outcome) -> bool:
-    budget = found.receipt.budget if found.receipt is not None else found.fit.budget if found.fit is not None else None
-    return budget is not None and budget.ledger is not None
-
-
-def _total(found: Outcome) -> int:
-    budget = found.receipt.budget if found.receipt is not None else found.fit.budget if found.fit is not None else None
-    return budget.memory.bytes if budget is not None else 0
-
-
-def _spec(server: Server) -> str:
-    """The engine with its release, where one is named that its rules can be asked for."""
-    numbered = server.version[:1].isdigit()
-    return f"{server.engine}@{server.version}" if numbered else server.engine
-
-
-def _visible(server: Server, place: Place) -> list[Gpu]:
-    """The cards that a server sees: those that it is given, else all."""
-    if isinstance(server.gpus, tuple):
-        return [place.cards[one] for one in server.gpus if isinstance(one, int) and one < len(place.cards)] or [place.cards[0]]
-    if isinstance(server.gpus, int):
-        return list(place.cards[: server.gpus])
-    return list(place.cards)

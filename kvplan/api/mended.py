@@ -12,7 +12,7 @@ from kvplan.domain.servers import Server, Servers
 from kvplan.engines import about
 from kvplan.engines.kernel.about import Role
 from kvplan.loading.servers.read import servers_of
-from kvplan.loading.servers.readers import READERS
+from kvplan.loading.servers.readers import reader_of
 from kvplan.questions.check import Check, Checked
 
 #: Tokens that a length is rounded down to, for people.
@@ -60,7 +60,7 @@ def mended(read: Sequence[Servers], found: Check) -> list[Mended]:
 def _shortened(text: str, server: Server, one: Checked, servers: Servers) -> tuple[str, str] | None:
     """(the text with a shorter limit, what was done); None where no limit helps, or it cannot be put in."""
     roles, found = about(server.engine).roles, one.outcome
-    reader = next(known for known in READERS if known.name == server.engine)
+    reader = reader_of(server.engine)
     if found.status == "starts" or not (found.longest or found.share):
         return None
     value: int | float = found.share or 0

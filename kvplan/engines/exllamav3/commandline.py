@@ -37,9 +37,13 @@ class TabbyCommands(Commands):
     spreads: ClassVar[bool] = True
     container: ClassVar[str] = "ghcr.io/theroyallab/tabbyapi:latest"
     starts_empty: ClassVar[bool] = True
+    drafters: ClassVar[tuple[str, ...]] = ("draft_model_name",)
     without_bytes: ClassVar[frozenset[str]] = frozenset(
-        {"model_name", "backend", "tensor_parallel_backend", "cuda_malloc_async", "gpu_split_auto", "rope_scale", "rope_alpha"}
-    )
+        {
+            "model_name", "backend", "tensor_parallel_backend", "cuda_malloc_async", "gpu_split_auto", "rope_scale", "rope_alpha",
+            "draft_model_dir", "draft_rope_scale", "draft_rope_alpha",
+        }
+    )  # fmt: skip
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
         """`python main.py` with its flags, or in its folder or image."""

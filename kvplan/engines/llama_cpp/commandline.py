@@ -27,6 +27,8 @@ _ADD_UP: Final = frozenset({"override_tensor", "override_kv", "lora", "lora_scal
 _MODELS: Final = ("model_url", "docker_repo", "model", "hf_repo")
 #: `-ngl 99` and more mean every layer, as people type it.
 _ALL_LAYERS: Final = 99
+#: `-ngld` in words -> what kvplan's option calls it.
+_WORDS: Final = {"auto": -1, "all": -2}
 _ATTENTION: Final = frozenset({"on", "off", "auto"})
 _PREFIX: Final = "LLAMA_ARG_"
 
@@ -40,7 +42,10 @@ class LlamaCppCommands(Commands):
     variables: ClassVar[tuple[str, ...]] = ("GGML_CUDA_ENABLE_UNIFIED_MEMORY", "GGML_CUDA_NO_VMM", "GGML_CUDA_FORCE_MMQ")
 
     reserves: ClassVar[bool] = False
-    renamed: ClassVar[Mapping[str, str]] = {"batch_size": "batch", "kv_offload": "offload_kqv", "embedding": "embeddings"}
+    renamed: ClassVar[Mapping[str, str]] = {
+        "batch_size": "batch", "kv_offload": "offload_kqv", "embedding": "embeddings", "spec_draft_ngl": "n_gpu_layers_draft",
+    }  # fmt: skip
+    drafters: ClassVar[tuple[str, ...]] = ("spec_draft_model", "spec_draft_hf")
     spreads: ClassVar[bool] = True
     container: ClassVar[str] = "ghcr.io/ggml-org/llama.cpp:server-cuda"
     without_bytes: ClassVar[frozenset[str]] = frozenset(
@@ -114,7 +119,8 @@ class LlamaCppCommands(Commands):
         """Slots and their cells; layers on cards are all or none, a part of them is not counted."""
         given = dict(options)
         layers = given.pop("n_gpu_layers", None)
-        drafter = given.pop("spec_draft_model", given.pop("spec_draft_hf", ""))
+        if given.get("spec_draft_ngl") in _WORDS:
+            given["spec_draft_ngl"] = _WORDS[given["spec_draft_ngl"]]
         found = super().asked(given, environment, known)
         found.on_cards = layers != 0
         if isinstance(layers, int) and 0 < layers < _ALL_LAYERS:
@@ -124,8 +130,6 @@ class LlamaCppCommands(Commands):
         found.context, found.sequences = _slots(given)
         if given.get("kv_unified") is True:
             found.sequences = 1
-        if drafter:
-            found.not_counted.append(f"the drafter {str(drafter)[:80]}")
         return found
 
 

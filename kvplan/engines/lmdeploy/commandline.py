@@ -26,6 +26,7 @@ class LmdeployCommands(Commands):
     variables: ClassVar[tuple[str, ...]] = ALLOCATOR
 
     container: ClassVar[str] = "openmmlab/lmdeploy:v{version}"
+    drafters: ClassVar[tuple[str, ...]] = ("speculative_draft_model",)
     without_bytes: ClassVar[frozenset[str]] = frozenset({"device", "model_format", "communicator", "role"})
 
     def begins(self, words: Sequence[Word], call: Call) -> int:

@@ -30,6 +30,8 @@ class MlxCommands(Commands):
     packages: ClassVar[tuple[str, ...]] = ("mlx-lm", "mlx_lm")
 
     reserves: ClassVar[bool] = False
+    drafters: ClassVar[tuple[str, ...]] = ("draft_model",)
+    drafts_apart: ClassVar[bool] = True  # generate.py:speculative_generate_step makes a prompt cache of each model
     without_bytes: ClassVar[frozenset[str]] = frozenset({"max_tokens", "prompt_concurrency", "num_draft_tokens"})
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
@@ -54,7 +56,7 @@ class MlxCommands(Commands):
         return told
 
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
-        """What requests take grows as they go: one is asked about; a drafter is not counted."""
+        """What requests take grows as they go: one is asked about; a drafter is a second model with a cache of its own."""
         found = super().asked(options, environment, known)
         found.sequences = 1
         return found

@@ -32,6 +32,7 @@ class SglangCommands(Commands):
         "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", *ENVIRONMENT.values(), *ALLOCATOR,
     )  # fmt: skip
 
+    drafters: ClassVar[tuple[str, ...]] = ("speculative_draft_model_path",)
     container: ClassVar[str] = "lmsysorg/sglang:v{version}"
     settable: ClassVar[Mapping[str, str]] = {name: option for option, name in ENVIRONMENT.items()}
     without_bytes: ClassVar[frozenset[str]] = frozenset(
@@ -85,13 +86,11 @@ class SglangCommands(Commands):
         return self.read((Word("sglang"), Word("serve")), given, Call(words=()), "")
 
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
-        """Graphs by their backend; a drafter is a second model."""
+        """Graphs by their backend."""
         given, first = dict(options), Asked()
         _graphs(given, first)
-        drafter = given.pop("speculative_draft_model_path", "")
         found = super().asked(given, environment, known)
         found.options |= first.options
-        found.drafter = drafter if isinstance(drafter, str) else ""
         return found
 
 

@@ -195,8 +195,9 @@ def test_what_fit_emits_is_read_back_to_the_same_verdict(engine: str) -> None:
         assert last.server.engine == engine.partition("@")[0]
         assert not last.server.unknown
         assert not any(note.startswith("not counted") for note in last.notes)
-        question = (last.outcome.receipt or last.outcome.fit).question  # type: ignore[union-attr]
-        assert question.model.name == "qwen3-8b"
+        outcome = last.outcome
+        asked = outcome.laid or (outcome.receipt or outcome.fit).question.model  # type: ignore[union-attr]
+        assert (asked.model if outcome.laid else asked.name) == "qwen3-8b"  # type: ignore[union-attr]
     assert written == {"mlx-lm": 2, "ollama": 5}.get(engine, 4)
 
 

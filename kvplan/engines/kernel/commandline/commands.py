@@ -36,6 +36,10 @@ class Commands:
     without_bytes: ClassVar[frozenset[str]] = frozenset()
     #: A variable -> the option that it sets.
     settable: ClassVar[Mapping[str, str]] = {}
+    #: Options that name a second model, which drafts tokens.
+    drafters: ClassVar[tuple[str, ...]] = ()
+    #: Whether a drafter is loaded as any model is, with a cache of its own for the same tokens.
+    drafts_apart: ClassVar[bool] = False
     #: Whether its parser stops at a word that it does not know.
     refuses_unknown: ClassVar[bool] = True
     #: Whether it takes what a request needs, and reserves nothing: then what a request needs is asked.
@@ -97,7 +101,9 @@ class Commands:
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """What was typed, as kvplan's engine of the same name is asked for it; `known` are the options that it takes."""
         found = Asked()
-        self.place(options, found, known)
+        drafter = next((options[name] for name in self.drafters if options.get(name)), "")
+        found.drafter = drafter if isinstance(drafter, str) else ""
+        self.place({name: value for name, value in options.items() if name not in self.drafters}, found, known)
         for name, value in environment.items():
             if name in self.settable:
                 found.put(self.settable[name], value)
