@@ -83,20 +83,11 @@ def check(
         OptionError: an unknown card, or another bad value.
     """
     read = parsed(files, command=command, text=text, variables=variables)
-    return checked(read, gpu=gpu, memory=memory, machine=machine, model_config=model_config, infer=infer)
+    return checked(read, place_of(gpu, memory=memory, machine=machine, model_config=model_config, infer=infer))
 
 
-def checked(
-    read: Sequence[Servers],
-    *,
-    gpu: str,
-    memory: Count | None = None,
-    machine: str | Path | None = None,
-    model_config: Sequence[str] = (),
-    infer: bool = False,
-) -> Check:
+def checked(read: Sequence[Servers], place: Place) -> Check:
     """As `check`, of inputs that were read already."""
-    place = place_of(gpu, memory=memory, machine=machine, model_config=model_config, infer=infer)
     found = tuple(one for servers in read for one in _input(servers, place))
     return Check(servers=found, others=tuple(name for servers in read for name in servers.others))
 
@@ -158,9 +149,16 @@ class Running(Struct):
 
     def check(self, server: Server, place: Place) -> Checked:
         """Whether the next one starts with what those before it leave of its cards."""
-        shared = [card for card in _shared(server) if card in self.taken] if not server.alternative else []
-        found = served(server, place, max((self.taken[card] for card in shared), default=0))
-        return replace(found, beside=tuple(dict.fromkeys(name for card in shared for name in self.names[card])))
+        found = served(server, place, self.left_out(server))
+        return replace(found, beside=tuple(dict.fromkeys(name for card in self._with(server) for name in self.names[card])))
+
+    def left_out(self, server: Server) -> int:
+        """Bytes of its fullest card that those before it have."""
+        return max((self.taken[card] for card in self._with(server)), default=0)
+
+    def _with(self, server: Server) -> list[int | str]:
+        """Its cards that others run on, too; models that take turns have none."""
+        return [card for card in _shared(server) if card in self.taken] if not server.alternative else []
 
     def start(self, found: Checked) -> None:
         """It runs from now on, where it can."""

@@ -22,11 +22,12 @@ from kvplan.engines import about, option_names
 from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import Commands
 from kvplan.engines.kernel.commandline.words import UNRESOLVED
+from kvplan.engines.kernel.lengths import derived_length
 from kvplan.errors import KvplanError
 from kvplan.loading.servers.missing import missing_words
 from kvplan.loading.servers.models import Named, named_model
 from kvplan.loading.servers.readers import reader_of
-from kvplan.questions.check import EMPTY, Checked, Outcome, outcome, placed, refused, undecided
+from kvplan.questions.check import EMPTY, Checked, Outcome, beyond, outcome, placed, refused, undecided
 from kvplan.questions.fit.question import Question
 
 _MOST_CARDS: Final = 16
@@ -43,11 +44,12 @@ class Place(Struct, frozen=True, kw_only=True):
     infer: bool
 
 
-def served(server: Server, place: Place, taken: int = 0) -> Checked:
+def served(server: Server, place: Place, taken: int = 0, *, brief: bool = False) -> Checked:
     """A server's outcome, with what of it was not counted.
 
     Args:
         taken: bytes of its cards that others have.
+        brief: whether it starts, without what would make it start.
     """
     reader = reader_of(server.engine)
     notes = list(missing_words(server)) + list(server.notes)
@@ -70,7 +72,7 @@ def served(server: Server, place: Place, taken: int = 0) -> Checked:
     if not asked.on_cards:
         return Checked(server=server, outcome=undecided("none of its layers are on a card"), notes=tuple(notes))
     try:
-        found, named = _asked(server, asked, place, taken, reader=reader, notes=notes)
+        found, named = _asked(server, asked, place, taken, reader=reader, notes=notes, brief=brief)
     except KvplanError as problem:
         return Checked(server=server, outcome=undecided(str(problem)), notes=tuple(notes))
     if named.note:
@@ -79,7 +81,7 @@ def served(server: Server, place: Place, taken: int = 0) -> Checked:
 
 
 def _asked(
-    server: Server, asked: Asked, place: Place, taken: int, *, reader: Commands, notes: list[str]
+    server: Server, asked: Asked, place: Place, taken: int, *, reader: Commands, notes: list[str], brief: bool
 ) -> tuple[Outcome, Named]:
     """The question that a server is, and its outcome."""
     named = named_model(server.model or "", place.configs, infer=place.infer, aliases=reader.known_as(server.model or ""))
@@ -97,7 +99,7 @@ def _asked(
         "weights": known_weights(named.source, named.model, None, named.weights_dtype),
         "weights_given": named.weights_dtype is not None,
         "engine": engine,
-        "tensor_parallel": len(_visible(server, place)) if asked.splits_all else split_of(engine, options),
+        "tensor_parallel": len(visible(server, place)) if asked.splits_all else split_of(engine, options),
         "options": options,
         "memory_bytes": place.memory_bytes,
         "learned": place.learned,
@@ -105,11 +107,16 @@ def _asked(
     if not reader.reserves:
         base |= {"context": context, "batch_size": sequences}
     taken += _beside(drafter, notes)
+    derived = derived_length(named.model)
+    said = reader.too_long(server.options, server.env, derived) if derived is not None else ""
+    if said:
+        options[about(engine).roles["context"]] = derived
     if reader.spreads and not asked.splits_all and places(engine):
         found = _spread(server, asked, base, named, place, taken)
     else:
-        found = _together(server, asked, base, place, taken, reader=reader, notes=notes)
-    return (found if drafter is None else drafter.within(found)), named
+        found = _together(server, asked, base, place, taken, reader=reader, notes=notes, brief=brief)
+    found = found if drafter is None else drafter.within(found)
+    return (beyond(found, said, derived) if said and derived is not None else found), named
 
 
 def _beside(drafter: Drafter | None, notes: list[str]) -> int:
@@ -132,7 +139,7 @@ def _spread(server: Server, asked: Asked, base: dict[str, Any], named: Named, pl
         named.model,
         base["weights"],
         named.weights_dtype,
-        tuple(_left_of(one, place.memory_bytes, taken) for one in _visible(server, place)[:_MOST_CARDS]),
+        tuple(_left_of(one, place.memory_bytes, taken) for one in visible(server, place)[:_MOST_CARDS]),
         engine,
         options,
         context=base["context"],
@@ -143,11 +150,19 @@ def _spread(server: Server, asked: Asked, base: dict[str, Any], named: Named, pl
 
 
 def _together(
-    server: Server, asked: Asked, base: dict[str, Any], place: Place, taken: int, *, reader: Commands, notes: list[str]
+    server: Server,
+    asked: Asked,
+    base: dict[str, Any],
+    place: Place,
+    taken: int,
+    *,
+    reader: Commands,
+    notes: list[str],
+    brief: bool,
 ) -> Outcome:
     """Of an engine whose cards hold equal parts."""
     devices = Question(**base, gpu=place.cards[0]).devices
-    cards = _visible(server, place)
+    cards = visible(server, place)
     card = min(cards[: max(1, devices)] or cards, key=lambda one: one.most_bytes or 0)
     if reader.spreads and not asked.splits_all and len(cards) > 1 and place.memory_bytes is None:
         base["memory_bytes"] = sum(gpu_memory(one).bytes for one in cards)
@@ -158,12 +173,12 @@ def _together(
     if asked.layers is not None:
         notes.append(f"{asked.layers} of its layers are on cards; counted as if all were")
     question = Question(**base, gpu=card, gpus=devices)
-    alone = outcome(question, reserves=reader.reserves)
+    alone = outcome(question, reserves=reader.reserves, brief=brief or taken > 0)
     if not taken:
         return alone
     left = max(0, _total(alone) - taken)
     question = replace(question, free=(left,)) if _ledger(alone) else replace(question, memory_bytes=left)
-    return outcome(question, reserves=reader.reserves)
+    return outcome(question, reserves=reader.reserves, brief=brief)
 
 
 def _left_of(entry: Gpu, memory_bytes: int | None, taken: int) -> Card:
@@ -188,7 +203,7 @@ def _spec(server: Server) -> str:
     return f"{server.engine}@{server.version}" if numbered else server.engine
 
 
-def _visible(server: Server, place: Place) -> list[Gpu]:
+def visible(server: Server, place: Place) -> list[Gpu]:
     """The cards that a server sees: those that it is given, else all."""
     if isinstance(server.gpus, tuple):
         return [place.cards[one] for one in server.gpus if isinstance(one, int) and one < len(place.cards)] or [place.cards[0]]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kvplan.api.check import checked
+from kvplan.api.check import checked, place_of
 from kvplan.domain.servers import Server, Servers
 from kvplan.engines.kernel.live import Live, Printed
 from kvplan.engines.kernel.verdicts import Audit, ComparedFact, Result, Status
@@ -44,7 +44,7 @@ def result_of(name: str, engine: str, live: Live, gpu: str, model: str | None) -
     if cards > 1 and split and split not in options:
         options[split] = cards
     server = Server(engine=engine, version=live.version, model=model or live.model, options=options, place=name)
-    one = checked([Servers(name=name, servers=(server,))], gpu=gpu).servers[0]
+    one = checked([Servers(name=name, servers=(server,))], place_of(gpu)).servers[0]
     facts = tuple(fact for printed in live.printed for fact in _facts(printed, one.outcome))
     reason = "; ".join([*([one.outcome.reason] if one.outcome.reason else []), *one.notes, *live.notes])
     return Result(id=f"{name} {live.model}", engine=_named(one), status=_status(facts), facts=facts, reason=reason, is_log=True)

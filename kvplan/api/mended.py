@@ -1,125 +1,112 @@
 """`kvplan check --fix`: the input with the smallest change that makes its servers start, as a text; nothing is written here."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import unified_diff
-from typing import Final
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvplan.api.check import Running
+from kvplan.api.check_server import Place, served, visible
+from kvplan.api.mends import mends
 from kvplan.domain.servers import Server, Servers
-from kvplan.engines import about
-from kvplan.engines.kernel.about import Role
+from kvplan.errors import KvplanError
+from kvplan.loading.servers import edits
 from kvplan.loading.servers.read import servers_of
 from kvplan.loading.servers.readers import reader_of
-from kvplan.questions.check import Check, Checked
-
-#: Tokens that a length is rounded down to, for people.
-_ROUND: Final = 256
+from kvplan.questions.check import Checked
 
 
 class Mended(Struct, frozen=True):
-    """An input before and after, and what was changed in words; `text` is the same where nothing helps."""
+    """An input before and after, and what was changed in words; `read` is what is read out of it now."""
 
-    name: str
-    before: str
-    text: str
+    before: Servers
+    read: Servers
     changes: tuple[str, ...]
-
-    @property
-    def read(self) -> Servers:
-        """What is read out of it now."""
-        return servers_of(self.text, self.name)
 
     @property
     def diff(self) -> str:
         """The change as `diff -u` shows it; empty where there is none."""
-        name = self.name or "input"
-        lines = unified_diff(self.before.splitlines(keepends=True), self.text.splitlines(keepends=True), f"a/{name}", f"b/{name}")
+        name = self.before.name or "input"
+        one, two = (text.splitlines(keepends=True) for text in (self.before.text, self.read.text))
+        lines = unified_diff(one, two, f"a/{name}", f"b/{name}")
         return "".join(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n" for line in lines)
 
 
-def mended(read: Sequence[Servers], found: Check) -> list[Mended]:
-    """Each input with its longest requests shortened to what fits, or, where none does, with a larger part of the cards."""
-    answers = iter(found.servers)
-    made: list[Mended] = []
-    for servers in read:
-        text, changes, moved = servers.text, [], 0
-        for server in servers.servers:
-            one = next(answers)
-            changed = _shortened(text, replace(server, lines={k: v + moved for k, v in server.lines.items()}), one, servers)
-            if changed is not None:
-                moved += changed[0].count("\n") - text.count("\n")
-                text = changed[0]
-                changes.append(changed[1])
-        made.append(Mended(servers.name, servers.text, text, tuple(changes)))
-    return made
+def mended(read: Sequence[Servers], place: Place) -> list[Mended]:
+    """Each input with the least change of each of its servers that makes it start beside those before it, where one does.
+
+    What may be changed, and what comes first, is `mends`' to say. A change is kept only when the changed text reads as it is
+    meant: this option of this server, and nothing else.
+    """
+    return [_input(servers, place) for servers in read]
 
 
-def _shortened(text: str, server: Server, one: Checked, servers: Servers) -> tuple[str, str] | None:
-    """(the text with a shorter limit, what was done); None where no limit helps, or it cannot be put in."""
-    roles, found = about(server.engine).roles, one.outcome
+def _input(before: Servers, place: Place) -> Mended:
+    running, read, changes = Running(), before, []
+    for number in range(len(before.servers)):
+        found = running.check(running.within(read.servers[number]), place)
+        if found.outcome.status not in {"starts", "not decided"}:
+            made = next(_texts(read, number, found, running, place), None)
+            if made is not None:
+                read, words = made
+                changes.append(words)
+                found = running.check(running.within(read.servers[number]), place)
+        running.start(found)
+    return Mended(before, read, tuple(changes))
+
+
+def _texts(read: Servers, number: int, found: Checked, running: Running, place: Place) -> Iterator[tuple[Servers, str]]:
+    """(what is read with a change, the change in words), the smallest first."""
+    written, taken = read.servers[number], running.left_out(found.server)
+
+    def tried(options: Mapping[str, Any]) -> Checked:
+        return served(replace(found.server, options={**found.server.options, **options}), place, taken, brief=True)
+
+    for mend in mends(found, len(visible(found.server, place)), tried):
+        again = _put(read, number, mend.options)
+        if again is not None:
+            reader = reader_of(written.engine)
+            shown = " ".join(f"{reader.spelled(name)} {_typed(value)}" for name, value in mend.options.items())
+            yield again, f"{shown} ({written.model})"
+
+
+def _put(read: Servers, number: int, options: Mapping[str, Any]) -> Servers | None:
+    """The input with these options of one server; None where they cannot be put in, or do not read back."""
+    now = read
+    for name, value in options.items():
+        text = next(filter(None, _edited(now.text, now.servers[number], name, _typed(value))), None)
+        try:
+            again = None if text is None else servers_of(text, read.name, read.variables, read.beside)
+        except KvplanError:
+            again = None
+        if again is None or len(again.servers) != len(read.servers):
+            return None
+        now = again
+    meant = [one.to_dict() for one in read.servers]
+    meant[number]["options"] = {**meant[number]["options"], **options}
+    return now if [one.to_dict() for one in now.servers] == meant else None
+
+
+def _edited(text: str, server: Server, name: str, value: str) -> Iterator[str | None]:
+    """Texts in which an option has a value: where it stands, else added in a form that its server's lines have."""
     reader = reader_of(server.engine)
-    if found.status == "starts" or not (found.longest or found.share):
-        return None
-    value: int | float = found.share or 0
-    if found.longest:
-        value = found.longest // _ROUND * _ROUND or found.longest
-    word: Role = "context" if found.longest else "utilization"
-    option = reader.typed_as(roles.get(word, ""))
-    flag = reader.spelled(option)
-    lines = text.splitlines(keepends=True)
-    at = server.lines.get(option, 0)
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    made = _replaced(lines, at, flag, option, shown) if at else _added(lines, server, flag, shown)
-    if made is None:
-        return None
-    again = servers_of(made, servers.name).servers
-    held = [one.options.get(option) for one in again]
-    if value not in held or len(again) != len(servers.servers):
-        return None  # it did not read back: better no change than a wrong one
-    return made, f"{flag} {shown} ({server.model})"
+    flag = reader.spelled(name)
+    at = server.lines.get(name, 0)
+    if at:
+        yield edits.replaced(text, at, reader.spellings(name), value)
+        return
+    model = server.lines.get("model", 0)
+    if name.isupper():
+        for line in (line for option, line in server.lines.items() if option.isupper()):
+            yield edits.beside_variable(text, line, name, value)
+        yield edits.before_program(text, server.line, name, value, reader.serving(None)[0].text)
+    elif flag.startswith("-"):
+        yield edits.added(text, model, server.model or "", flag, value)
+    else:
+        yield edits.parameter(text, model, name, value)
 
 
-def _replaced(lines: list[str], at: int, flag: str, option: str, value: str) -> str | None:
-    """The value behind the flag, or on the line after it, or of a key, replaced."""
-    spellings = {flag, option, option.replace("_", "-"), f"--{option}", _camel(option)}
-    names = "|".join(map(re.escape, sorted(spellings, key=len, reverse=True)))
-    pattern = re.compile(rf"((?:{names})[\"']?\s*[=:,\s]\s*[\"']?)([\d.]+[kKmM]?)")
-    for end in range(at, min(at + 2, len(lines)) + 1):
-        piece = "".join(lines[at - 1 : end])
-        found = pattern.search(piece) or _listed(piece, names)
-        if found is not None:
-            return "".join([*lines[: at - 1], piece[: found.start(2)], value, piece[found.end(2) :], *lines[end:]])
-    return None
-
-
-def _listed(piece: str, names: str) -> "re.Match[str] | None":
-    """A flag and its value as two items of a YAML list."""
-    return re.search(rf"((?:{names})[\"']?\s*(?:#[^\n]*)?\n\s*-\s*[\"']?)([\d.]+[kKmM]?)", piece)
-
-
-def _camel(option: str) -> str:
-    head, *rest = option.split("_")
-    return head + "".join(part.capitalize() for part in rest)
-
-
-def _added(lines: list[str], server: Server, flag: str, value: str) -> str | None:
-    """The flag put behind the model, in the form that its line has."""
-    at = server.lines.get("model", 0)
-    if not at or not server.model or server.model not in lines[at - 1]:
-        return None
-    line = lines[at - 1]
-    end = line.index(server.model) + len(server.model)
-    indent = line[: len(line) - len(line.lstrip())]
-    if re.match(r"\s*-\s", line) and not re.search(r"[\[,]", line):  # an item of a list of words
-        item = re.match(r"\s*-\s*([\"']?)", line)
-        quote = item[1] if item else ""
-        new = f'{indent}- {quote}{flag}{quote}\n{indent}- "{value}"\n'
-        return "".join([*lines[:at], new, *lines[at:]])
-    closed = line[end : end + 1] if line[end : end + 1] in {'"', "'"} else ""
-    end += len(closed)
-    mark = closed or '"'
-    separate = f", {mark}{flag}{mark}, {mark}{value}{mark}" if re.match(r"\s*[,\]]", line[end:]) else f" {flag} {value}"
-    return "".join([*lines[: at - 1], line[:end] + separate + line[end:], *lines[at:]])
+def _typed(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

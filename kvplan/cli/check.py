@@ -1,6 +1,5 @@
 """`kvplan check`: the servers that files and command lines start, and whether they will."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -10,8 +9,7 @@ from kvplan.cli import options as o
 from kvplan.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from kvplan.api.check_server import Place
     from kvplan.domain.servers import Servers
     from kvplan.questions.check import Check
 
@@ -68,7 +66,7 @@ def check(
     Reads shell lines, compose files, manifests, units and settings files; runs and expands nothing.
     Exit 0 when all start, 1 when one does not, 2 when an input cannot be read or kvplan cannot tell.
     """
-    from kvplan.api.check import checked, parsed
+    from kvplan.api.check import checked, parsed, place_of
     from kvplan.cli.output import show
     from kvplan.report.answers.check import CheckAnswer
     from kvplan.report.answers.servers import ServersAnswer
@@ -92,18 +90,13 @@ def check(
             show(ServersAnswer(read), form if form not in _ANNOTATIONS else None, output)
             return
         raise OptionError("say on which card: «gpu NAME»", hint="`kvplan gpus` lists them; «parse_only» shows what was read")
-    ask = partial(
-        checked,
-        gpu=gpu or str(memory),
-        memory=memory if gpu else None,
-        machine=machine,
-        model_config=model_config or (),
-        infer=infer,
+    place = place_of(
+        gpu or str(memory), memory=memory if gpu else None, machine=machine, model_config=model_config or (), infer=infer
     )
-    answer = ask(read)
     if fix:
-        _fix(read, answer, output, ask)
+        _fix(read, place, output)
         return
+    answer = checked(read, place)
     form = form or ("sarif" if output is not None and output.suffix == ".sarif" else None)
     if form in _ANNOTATIONS:
         _annotate(answer, form, output)
@@ -115,24 +108,25 @@ def check(
         raise typer.Exit(2 if answer.status == "not decided" else 1)
 
 
-def _fix(read: "list[Servers]", answer: "Check", output: Path | None, recheck: "Callable[[Sequence[Servers]], Check]") -> None:
+def _fix(read: "list[Servers]", place: "Place", output: Path | None) -> None:
     """The diff on stdout, or the changed text in a file of another name.
 
     Exit 0 when everything starts with it, else 1.
     """
+    from kvplan.api.check import checked
     from kvplan.api.mended import mended
     from kvplan.cli.output import emit, remark, told
     from kvplan.report.answers.check import said
 
-    made = mended(read, answer)
-    if output is not None and len(made) > 1:
+    if output is not None and len(read) > 1:
         raise OptionError("«fix» writes one file with «output»", hint="give one FILE, or print the diff")
+    made = mended(read, place)
     changed = [one for one in made if one.changes]
-    emit(made[0].text if output is not None else "".join(one.diff for one in changed), output)
+    emit(made[0].read.text if output is not None else "".join(one.diff for one in changed), output)
     for one in changed:
         remark("\n".join(f"fix: {change}" for change in one.changes))
     told(output, "the input with that change" if changed else "the input as it was")
-    again = recheck([one.read for one in made])
+    again = checked([one.read for one in made], place)
     for still in again.servers:
         if still.outcome.status != "starts":
             remark(f"with that: {said(still)}" if changed else f"no change is known: {said(still)}")

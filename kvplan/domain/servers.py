@@ -49,9 +49,14 @@ class Server(Struct, frozen=True, kw_only=True):
 
 
 class Servers(Struct, frozen=True, kw_only=True):
-    """The servers of one input, in its order, and services that take cards and are none that kvplan knows."""
+    """The servers of one input, in its order, and services that take cards and are none that kvplan knows.
+
+    `variables` and `beside` (the `.env` of a compose file) are those that it was read with.
+    """
 
     name: str
     servers: tuple[Server, ...]
     others: tuple[str, ...] = ()
     text: str = ""
+    variables: Mapping[str, str] | None = None
+    beside: Mapping[str, str] | None = None

@@ -3,6 +3,7 @@
 from typing import Any, Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.servers import Server
 from kvplan.errors import KvplanError
@@ -112,6 +113,12 @@ def refused(reason: str) -> Outcome:
     return Outcome(status="does not start", reason=reason)
 
 
+def beyond(found: Outcome, reason: str, derived: int) -> Outcome:
+    """The outcome of a server that refuses its length, from that with the length that the model has."""
+    longest = derived if found.status in {"starts", "may start"} else found.longest
+    return replace(found, status="does not start", reason=reason, tokens=None, longest=longest, notes=())
+
+
 def placed(found: Laid) -> Outcome:
     """The outcome of a server whose layers lie on several devices."""
     from kvplan.units import human_bytes
@@ -130,20 +137,21 @@ def placed(found: Laid) -> Outcome:
     return Outcome(status="does not start", reason=reason, laid=found, taken_bytes=taken, longest=longest, notes=found.notes)
 
 
-def outcome(q: Question, *, reserves: bool) -> Outcome:
+def outcome(q: Question, *, reserves: bool, brief: bool = False) -> Outcome:
     """Whether the server of a question starts.
 
     Args:
         q: the server; with `context` and `batch_size` where it reserves nothing.
         reserves: whether it takes its cache when it starts.
+        brief: without what would make it start.
     """
     try:
-        return _reserving(q) if reserves else _growing(q)
+        return _reserving(q, brief=brief) if reserves else _growing(q)
     except KvplanError as problem:
         return undecided(str(problem))
 
 
-def _reserving(q: Question) -> Outcome:
+def _reserving(q: Question, *, brief: bool) -> Outcome:
     found = receipt(q)
     if found.not_predicted:
         return Outcome(status="not decided", reason=found.not_predicted, receipt=found)
@@ -151,8 +159,8 @@ def _reserving(q: Question) -> Outcome:
     taken = budget.memory.bytes - budget.unused.bytes if budget.ledger is not None else _plain_taken(found)
     left = budget.cache
     if found.pool is None or (not found.starts and not found.unsure):
-        longest = _longest(q) if left.bytes > 0 else None
-        share = _share(q) if longest is None else None
+        longest = _longest(q) if left.bytes > 0 and not brief else None
+        share = _share(q) if longest is None and not brief else None
         reason = _why(found)
         return Outcome(status="does not start", reason=reason, receipt=found, taken_bytes=taken, longest=longest, share=share)
     status: Status = "may start" if found.unsure else "starts"
@@ -162,7 +170,7 @@ def _reserving(q: Question) -> Outcome:
         receipt=found,
         taken_bytes=taken,
         tokens=found.pool.num_tokens,
-        longest=_longest(q) if found.unsure else None,
+        longest=_longest(q) if found.unsure and not brief else None,
         notes=found.notes,
     )
 
@@ -192,7 +200,6 @@ def _longest(q: Question) -> int | None:
     most = asked if isinstance(asked, int) and asked > 0 else q.model.max_tokens
     if most is None or most < 2:
         return None
-    from msgspec.structs import replace
 
     def starts(tokens: int) -> bool:
         return tokens > 0 and receipt(replace(q, options={**q.options, option: tokens})).starts
@@ -203,19 +210,25 @@ def _longest(q: Question) -> int | None:
 def _share(q: Question) -> float | None:
     """The least part of each card, in hundredths, with which it would start; None where none does, or it is told otherwise."""
     from kvplan.engines import about
+    from kvplan.engines.kernel.search import largest
 
     known = about(q.engine)
     option = known.roles.get("utilization")
     if option is None or known.share.meaning != "of total":
         return None
-    told = str(q.options.get(option, ""))
-    first = int(float(told) * 100) + 1 if told.replace(".", "", 1).isdecimal() else 1
-    from msgspec.structs import replace
 
-    for part in range(max(1, first), _MOST_SHARE + 1):
-        if receipt(replace(q, options={**q.options, option: part / 100})).starts:
-            return part / 100
-    return None
+    def starts(part: int) -> bool:
+        return receipt(replace(q, options={**q.options, option: part / 100})).starts
+
+    told = str(q.options.get(option, ""))
+    first = max(1, int(float(told) * 100) + 1 if told.replace(".", "", 1).isdecimal() else 1)
+    most = _MOST_SHARE
+    if q.free:  # more than others leave is refused
+        most = min(most, int(100 * min(q.free) / receipt(q).budget.memory.bytes))
+    most = next((part for part in (most, most - 1) if part >= first and starts(part)), 0)
+    if not most:
+        return None
+    return (most - largest(lambda less: starts(most - less), ceiling=most - first)) / 100
 
 
 def _growing(q: Question) -> Outcome:

@@ -115,6 +115,11 @@ class LlamaCppCommands(Commands):
         """The file as GGUF files are called: model and mix."""
         return line.replace("FILE.gguf", f"/models/{model.rpartition('/')[2]}-{mix}.gguf")
 
+    def limited(self, options: Mapping[str, Any], option: str, tokens: int) -> Mapping[str, Any]:
+        """Cells of all slots."""
+        _, slots = _slots(options)
+        return {"ctx_size": tokens * (1 if options.get("kv_unified") else slots)}
+
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Slots and their cells; layers on cards are all or none, a part of them is not counted."""
         given = dict(options)

@@ -65,6 +65,8 @@ class OllamaCommands(Commands):
     }
     container: ClassVar[str] = "ollama/ollama:{version}"
     describes: ClassVar[bool] = True
+    slots: ClassVar[str] = "OLLAMA_NUM_PARALLEL"
+    layers: ClassVar[str] = "num_gpu"
     starts_empty: ClassVar[bool] = True
     without_bytes: ClassVar[frozenset[str]] = frozenset(
         {"OLLAMA_KEEP_ALIVE", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_LLM_LIBRARY", "OLLAMA_VULKAN", "OLLAMA_IGPU_ENABLE", "from"}
@@ -91,6 +93,10 @@ class OllamaCommands(Commands):
         """`ollama run`, of a GGUF on the hub."""
         owner, slash, name = model.rpartition("/")
         return ("ollama", "run", f"hf.co/{owner}{slash}{name}-GGUF:{mix}" if owner else f"{name}-{mix}")
+
+    def limited(self, options: Mapping[str, Any], option: str, tokens: int) -> Mapping[str, Any]:
+        """The model's own length, or the server's."""
+        return {"num_ctx" if "num_ctx" in options else "OLLAMA_CONTEXT_LENGTH": tokens}
 
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Slots and their length: the model's or the request's own, the server's, else by the cards' memory."""

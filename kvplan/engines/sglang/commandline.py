@@ -85,6 +85,14 @@ class SglangCommands(Commands):
         given = list(_config_words(keys, at_release(_FOLDER, "")))
         return self.read((Word("sglang"), Word("serve")), given, Call(words=()), "")
 
+    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], derived: int) -> str:
+        """Source: srt/configs/model_config.py:ModelConfig._derive_context_length; what rewrites the config may lengthen it."""
+        length = options.get("context_length")
+        allowed = environment.get("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "0").lower() in {"1", "true"}
+        if allowed or not isinstance(length, int) or length <= derived or "json_model_override_args" in options:
+            return ""
+        return f"User-specified context_length ({length}) is greater than the derived context_length ({derived})"
+
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Graphs by their backend."""
         given, first = dict(options), Asked()

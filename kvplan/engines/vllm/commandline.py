@@ -31,6 +31,8 @@ _LEVEL: Final = re.compile(r"-O=?(\d)")
 _CONFIG: Final = (".yaml", ".yml")
 #: Keys of the speculative config -> the rest of the names of the flags that set them (`--spec-method`).
 _SPEC: Final = {"method": "method", "model": "model", "num_speculative_tokens": "tokens"}
+#: Parts of a drafter's name -> how it drafts, where no method is typed, in the order in which they are looked for.
+_DRAFTS: Final = {"eagle-": "eagle", "eagle3": "eagle3", "dflash": "dflash", "dspark": "dspark"}
 _LEVELS: Final = 8  # of dotted keys
 #: Variables that size tiers in ways that kvplan does not count: files and numbers of blocks.
 _TIERS_ELSEWHERE: Final = (
@@ -150,6 +152,8 @@ class VllmCommands(Commands):
         short = {key: given.pop(f"spec_{name}") for key, name in _SPEC.items() if f"spec_{name}" in given}
         if short:
             given["speculative_config"] = drafted = {**(drafted if isinstance(drafted, dict) else {}), **short}
+        if isinstance(drafted, dict):
+            given["speculative_config"] = drafted = _with_method(drafted)
         open_ended = [name for name in ENVIRONMENT.values() if environment.get(name) == UNRESOLVED]
         found = super().asked(given, {name: value for name, value in environment.items() if name not in open_ended}, known)
         found.not_counted += open_ended  # host memory: what the card holds does not depend on it
@@ -165,6 +169,14 @@ class VllmCommands(Commands):
             found.drafter = drafted["model"]
         return found
 
+    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], derived: int) -> str:
+        """Source: config/model.py:_get_and_verify_max_len; what rewrites the config may lengthen it."""
+        length = options.get("max_model_len")
+        allowed = environment.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0").lower() in {"1", "true"}
+        if allowed or not isinstance(length, int) or length <= derived or {"hf_overrides", "rope_scaling"} & set(options):
+            return ""
+        return f"User-specified max_model_len ({length}) is greater than the derived max_model_len ({derived})"
+
     def file(self, keys: Mapping[str, Any]) -> bool:
         """A file for `--config`: its keys are flags, and one of them is the model or three are known."""
         known = at_release(_FOLDER, "").names
@@ -175,6 +187,19 @@ class VllmCommands(Commands):
     def settings(self, keys: Mapping[str, Any]) -> Told:
         """What the server makes of such a file."""
         return self.read(words("vllm", "serve"), list(_config_words(keys)), Call(words=()), "")
+
+
+def _with_method(drafted: Mapping[str, Any]) -> dict[str, Any]:
+    """The speculative config with the method that is taken where none is typed.
+
+    Source: config/speculative.py:SpeculativeConfig.__post_init__; a drafter's config may say medusa or mtp, its name does not.
+    """
+    model = drafted.get("model")
+    if drafted.get("method") or not isinstance(model, str):
+        return dict(drafted)
+    if model in {"ngram", "[ngram]"}:
+        return {**{key: value for key, value in drafted.items() if key != "model"}, "method": "ngram"}
+    return {**drafted, "method": next((method for part, method in _DRAFTS.items() if part in model.lower()), "draft_model")}
 
 
 def _levels(rest: Sequence[Word], known: AtRelease) -> Iterator[Word]:

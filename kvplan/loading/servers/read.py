@@ -1,6 +1,7 @@
 """The servers of an input: which form it is, its processes, and what each engine makes of its own."""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -92,7 +93,7 @@ def servers_of(
         raise problem.at(f"`{name}`" if name else "the input", InputError) from problem
     if len(found) > SERVERS:
         raise InputError(f"`{name}` starts more than {SERVERS:,} servers", hint="give a part of it")
-    return Servers(name=name, servers=tuple(found), others=others, text=text)
+    return Servers(name=name, servers=tuple(found), others=others, text=text, variables=variables, beside=beside)
 
 
 def command_servers(words: tuple[str, ...], variables: Mapping[str, str] | None = None) -> Servers:
@@ -100,7 +101,7 @@ def command_servers(words: tuple[str, ...], variables: Mapping[str, str] | None 
     environment = {name: Word(value) for name, value in (variables or {}).items()}
     call = Call(words=tuple(Word(text, 1) for text in words), environment=environment, line=1)
     calls = [with_cards(one) for one in unwrapped(call, shell.calls)]
-    return Servers(name="", servers=tuple(server for one in calls for server in _servers(one, "")), text=" ".join(words))
+    return Servers(name="", servers=tuple(server for one in calls for server in _servers(one, "")), text=shlex.join(words) + "\n")
 
 
 def _found(source: Source) -> tuple[list[Server], tuple[str, ...]]:

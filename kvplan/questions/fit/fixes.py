@@ -84,7 +84,7 @@ def _smaller_share(q: Question) -> Iterator[Question]:
 _STRENGTHS: Final = ("theory", "recorded", "same rule", "hypothetical", "inferred", "from source")
 
 
-def _narrower(q: Question) -> Iterator[Question]:
+def narrower(q: Question) -> Iterator[Question]:
     """Narrower cache dtypes, recorded ones before others; none that is less sure than what was asked, for an engine's kernels
     may not take it.
     """
@@ -106,7 +106,7 @@ def _strength(q: Question) -> int:
 def _changes(q: Question) -> Iterator[tuple[str, Iterator[Question]]]:
     """(the change in words, the questions that make it, the mildest first)."""
     yield "a smaller share of the card (--utilization {q.utilization:g})", _smaller_share(q)
-    yield "a cache in {q.options[kv_dtype]}", _narrower(q)
+    yield "a cache in {q.options[kv_dtype]}", narrower(q)
     yield "media of {q.media.tokens:,} tokens a request", _cheaper_media(q)
     yield "fewer requests at once", _fewer(q)
     yield "a shorter context", _shorter(q)

@@ -8,10 +8,16 @@ from each import each
 
 import kvplan
 from kvplan.cli.app import main
+from kvplan.engines.kernel.lengths import derived_length
+from kvplan.engines.vllm.commandline import COMMANDS
 from kvplan.questions.emit import emitted
 
 #: Form that `fit --emit` writes -> the name of such a file.
 NAMES = {"shell": "a.sh", "compose": "compose.yml", "k8s": "d.yaml", "systemd": "u.service", "modelfile": "Modelfile"}
+PRIVATE = {
+    "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64,
+    "vocab_size": 100, "intermediate_size": 128, "max_position_embeddings": 4096, "torch_dtype": "bfloat16",
+}  # fmt: skip
 COMPOSE = """services:
   chat:
     image: vllm/vllm-openai:v0.33.0
@@ -105,11 +111,7 @@ def test_what_is_not_counted_is_said() -> None:
 
 
 def test_a_private_model_is_known_by_its_config() -> None:
-    config = {
-        "model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64,
-        "vocab_size": 100, "intermediate_size": 128, "max_position_embeddings": 4096, "torch_dtype": "bfloat16",
-    }  # fmt: skip
-    Path("c.json").write_text(json.dumps(config))
+    Path("c.json").write_text(json.dumps(PRIVATE))
     found = kvplan.check(command="vllm serve /models/ours", gpu="h100", model_config=["/models/ours=c.json"])
     assert found.starts
     with pytest.raises(kvplan.InputError):
@@ -159,6 +161,89 @@ def test_the_smallest_change_that_makes_it_start_is_a_diff(capsys: pytest.Captur
     shown_both = capsys.readouterr()
     assert "+      --gpu-memory-utilization 0." in shown_both.out
     assert "with that: DOES NOT START: vllm 0.33.0 · BAAI/bge-m3" in shown_both.err
+
+
+#: Input (file, text, cards) -> the lines that the smallest change takes away and puts in.
+FIXES = {
+    "more of its cards": ("a.sh", "vllm serve Qwen/Qwen3-14B --max-model-len 40960\n", "rtx-4090:2", " --tensor-parallel-size 2"),
+    "a narrower cache": (
+        "compose.yml",
+        "services:\n  a:\n    image: vllm/vllm-openai:v0.33.0\n    command:\n      - Qwen/Qwen3-8B\n"
+        "      - --gpu-memory-utilization\n      - '0.97'\n      - --kv-cache-dtype\n      - auto\n",
+        "21.5GiB",
+        "      - fp8",
+    ),
+    "layers in host memory": (
+        "l.sh", "llama-server -m Meta-Llama-3.1-70B-Instruct-Q4_K_M.gguf -fa on -ngl 99 -c 8192\n", "rtx-4090", " -ngl 42 ",
+    ),
+    "experts in host memory": ("m.sh", "llama-server -m gpt-oss-120b-mxfp4.gguf -c 8192\n", "rtx-4090", " --n-cpu-moe 25 "),
+    "a Modelfile": ("Modelfile", "FROM llama3.3:70b\nPARAMETER num_ctx 32768\n", "rtx-4090:2", "PARAMETER num_gpu 35"),
+    "a variable": (
+        "o.sh", "OLLAMA_CONTEXT_LENGTH=131072 OLLAMA_NUM_PARALLEL=4 ollama run llama3.1:8b\n", "rtx-4090", "_NUM_PARALLEL=1 ",
+    ),
+    "longer than the model": ("b.sh", "vllm serve Qwen/Qwen3-8B --max-model-len=100000 &\n", "h100", "--max-model-len=40960 &"),
+}  # fmt: skip
+
+
+@each("what", FIXES)
+def test_every_kind_of_change_is_put_into_the_text_and_checked_again(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name, text, card, put = FIXES[what]
+    Path(name).write_text(text)
+    assert main(["check", name, "--gpu", card, "--fix"]) == 0  # read again, it starts
+    shown = capsys.readouterr()
+    (new,) = [line for line in shown.out.splitlines() if line.startswith("+") and not line.startswith("+++")]
+    assert put in new
+    assert shown.err.startswith("fix: ")
+
+
+@each(
+    ("line", "status", "says"),
+    [
+        ('vllm serve Qwen/Qwen3-8B --speculative-config \'{"model": "Qwen/Qwen3-0.6B"}\'', "starts", "drafter"),
+        ('vllm serve Qwen/Qwen3-8B --speculative-config \'{"model": "./eagle3"}\'', "may start", "its drafter `./eagle3`"),
+        ("llama-server -m Qwen3-8B-Q4_K_M.gguf -md Qwen3-0.6B-Q8_0.gguf -ngld all -c 8192", "starts", "drafter"),
+        ("llama-server -m Qwen3-8B-Q4_K_M.gguf -md mine.gguf -c 8192", "may start", "its drafter `mine.gguf` is not counted"),
+        ("mlx_lm.server --model Qwen/Qwen3-8B --draft-model Qwen/Qwen3-0.6B", "starts", "its drafter takes 5.49 GiB"),
+        ("lmdeploy serve api_server Qwen/Qwen3-8B --speculative-draft-model Qwen/Qwen3-0.6B", "may start", "is not counted"),
+    ],
+)
+def test_a_drafter_is_counted_or_said(line: str, status: str, says: str) -> None:
+    (one,) = kvplan.check(command=line, gpu="h100").servers
+    found = one.outcome
+    assert found.status == status, found.reason
+    budget = found.receipt.budget if found.receipt is not None else None
+    lines = [item.name for item in budget.ledger.lines] if budget is not None and budget.ledger is not None else []
+    lines += [item.name for place in found.laid.spread.places for item in place.lines] if found.laid is not None else []
+    assert any(says in text for text in [found.reason, *one.notes, *lines]), (found.reason, one.notes, lines)
+
+
+def test_how_a_drafter_drafts_is_known_by_its_name() -> None:
+    for model, method in (
+        ("a/EAGLE3-b", "eagle3"),
+        ("a/eagle-b", "eagle"),
+        ("ngram", "ngram"),
+        ("Qwen/Qwen3-0.6B", "draft_model"),
+    ):
+        asked = COMMANDS.asked({"speculative_config": {"model": model}}, {}, ("speculative_config",))
+        assert json.loads(asked.options["speculative_config"])["method"] == method
+        assert asked.drafter == ("" if method == "ngram" else model)
+
+
+def test_requests_beyond_what_the_model_is_made_for_are_refused_as_the_server_does() -> None:
+    line = "vllm serve Qwen/Qwen3-8B --max-model-len 100000"
+    found = kvplan.check(command=line, gpu="h100").servers[0].outcome
+    assert found.reason == "User-specified max_model_len (100000) is greater than the derived max_model_len (40960)"
+    assert found.longest == 40960
+    assert kvplan.check(command=f"VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 {line}", gpu="h100").starts
+    for scaling, longest in (
+        ({"rope_type": "linear", "factor": 4.0}, 16384),
+        ({"rope_type": "llama3", "factor": 8.0}, 4096),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}, 8192),
+    ):
+        assert derived_length(kvplan.load({**PRIVATE, "rope_scaling": scaling})) == longest
+    assert derived_length(kvplan.load(PRIVATE)) is None  # of a config without its ropes nobody can tell
+    line = "python -m sglang.launch_server --model-path Qwen/Qwen3-8B --context-length 100000"
+    assert "derived context_length (40960)" in kvplan.check(command=line, gpu="h100").servers[0].outcome.reason
 
 
 def test_layers_over_cards_and_host_are_placed_as_they_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,9 @@ class Commands:
     describes: ClassVar[bool] = False
     #: Whether it starts without a model, and loads those that it is asked for.
     starts_empty: ClassVar[bool] = False
+    #: Options that its command line has and kvplan's engine takes as a workload: requests at once, and layers on the cards.
+    slots: ClassVar[str] = ""
+    layers: ClassVar[str] = ""
     #: Whether it spreads layers over all the cards that it sees, unasked.
     spreads: ClassVar[bool] = False
 
@@ -143,6 +146,20 @@ class Commands:
     def typed_as(self, option: str) -> str:
         """What its command line calls an option of kvplan's."""
         return next((typed for typed, own in self.renamed.items() if own == option), option)
+
+    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], derived: int) -> str:
+        """With which words it refuses requests beyond what the model's config says (`derived`, tokens); empty: it does not."""
+        return ""
+
+    def limited(self, options: Mapping[str, Any], option: str, tokens: int) -> Mapping[str, Any]:
+        """What limits requests to so many tokens; `option` is the one of kvplan's role as it is typed, empty: there is none."""
+        return {option: tokens} if option else {}
+
+    def spellings(self, dest: str) -> tuple[str, ...]:
+        """Every name of an option: flags, its key, its variable."""
+        flags = [flag for flag in flags_of(self.folder).flags if flag.dest == dest or flag.env == dest]
+        names = [name for flag in flags for name in (*flag.names, flag.env, flag.key.rpartition(".")[2]) if name]
+        return tuple(dict.fromkeys([*names, dest, dest.replace("_", "-"), f"--{dest}"]))
 
     def spelled(self, dest: str) -> str:
         """An option as it is typed."""
