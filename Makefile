@@ -23,8 +23,9 @@ demo: .venv/.user
 	$(BIN)/kvplan sweep llama-3.1-8b gemma-3-27b -s 1k:128k:x2 -b 1,2,4,8 --kv-dtype bf16,fp8 -o report.csv
 	$(BIN)/kvplan validate llama-3.1-8b -s 4096 -b 2 --device cpu
 
+# Bytecode is kept, whatever the environment says: to compile the tests and pytest's plugins takes each of three processes seconds.
 test: .venv/.developer
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q $(ARGS)
 
 attack: .venv/.developer
 	$(BIN)/python -m pytest -q -m attack tests/test_attack.py

@@ -17,19 +17,18 @@ def latest(most: int, *, by_identity: bool = False) -> Callable[[Callable[P, R]]
     """
 
     def decorator(function: Callable[P, R]) -> Callable[P, R]:
-        kept: deque[tuple[tuple[object, ...], R]] = deque(maxlen=most)
+        kept: deque[tuple[tuple[object, ...], tuple[object, ...], R]] = deque(maxlen=most)
 
         @wraps(function)
         def remembered(*args: P.args, **kwargs: P.kwargs) -> R:
             if kwargs:
                 return function(*args, **kwargs)
-            for known, result in tuple(kept):  # another thread may append
-                if len(known) != len(args):
-                    continue
-                if all(a is b or (not by_identity and a == b) for a, b in zip(known, args, strict=True)):
+            asked = tuple(map(id, args)) if by_identity else args
+            for known, _, result in tuple(kept):  # another thread may append
+                if known == asked:  # of two tuples Python asks for identity first
                     return result
             result = function(*args)  # type: ignore[call-arg]  # the type checker forgets that there are no keywords
-            kept.append((args, result))
+            kept.append((asked, args, result))  # an id is an argument's own for as long as that is kept
             return result
 
         return remembered

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,6 +23,7 @@ _MAX_ENTRIES: Final = 8 * LAYERS
 #: KV heads, and elements of one, of a model that a record tells by its dimensions.
 _WIDEST: Final = 2**20
 
+_TOO_LONG: Final = 10**DIGITS
 _OWN: Final = frozenset({"id", "engine", "engine_version", "model", "config", "workload", "options", "how", "source", "expected"})
 
 
@@ -240,14 +242,17 @@ def _parsed(line: bytes, where: str) -> Record:
 
 def _unwritable(value: object) -> str:
     """Why a recorded fact cannot be compared and written back, if so: JSON, CSV and tables hold no NaN and no long number."""
-    if isinstance(value, Mapping):
-        return next((why for part in value.values() if (why := _unwritable(part))), "")
-    if isinstance(value, list):
-        return next((why for part in value if (why := _unwritable(part))), "")
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return "`expected` holds a number that is none (NaN or Infinity)"
-    if isinstance(value, int) and abs(value) >= 10**DIGITS:
-        return f"`expected` holds a number of more than {DIGITS} digits"
+    if isinstance(value, str):
+        return ""
+    if isinstance(value, int):
+        return f"`expected` holds a number of more than {DIGITS} digits" if abs(value) >= _TOO_LONG else ""
+    if isinstance(value, float):
+        return "`expected` holds a number that is none (NaN or Infinity)" if not isfinite(value) else ""
+    parts = value if isinstance(value, list) else value.values() if isinstance(value, Mapping) else ()
+    for part in parts:
+        why = _unwritable(part)
+        if why:
+            return why
     return ""
 
 

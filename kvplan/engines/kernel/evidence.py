@@ -11,9 +11,9 @@ What is recorded is data, written from the recorded cases by tools/make_recorded
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
@@ -84,14 +84,14 @@ def evidence(
     if model.by_hand:
         return "hypothetical"
     found = records(about)
-    if not found.held or not found.first <= _padded(release) <= _padded(parse_version(about.latest)):
+    release = _padded(release)
+    if not found.held or not _first(about.recorded) <= release <= _padded(parse_version(about.latest)):
         return "from source"  # nobody has recorded anything so old, or read the rules of anything so new
-    changes = {*found.changes, *found.changes_of.get(model.text_type, ())}
-    asked = _Asked(about, found, release, changes, maker)
+    asked = _Asked(about.recorded, about.makers, release, found.changes_of.get(model.text_type, ()), maker)
     weakest: Evidence = "recorded"
     for kind in memory_kinds(read or model):
         for dtype in stored.split("/"):
-            strength = asked.judge(kind, ALIASES.get(dtype, dtype))
+            strength = _judged(asked, kind, ALIASES.get(dtype, dtype))
             if strength == "from source":
                 return strength
             if strength == "same rule":
@@ -99,20 +99,32 @@ def evidence(
     return weakest
 
 
-class _Asked:
+@cache
+def _first(where: str) -> Release:
+    return _records(where).first
+
+
+class _Asked(NamedTuple):
     """One engine at one release on one maker's devices."""
 
-    def __init__(self, about: About, found: Records, release: Release, changes: set[Release], maker: str | None) -> None:
-        self._about, self._found, self._release, self._changes, self._maker = about, found, release, changes, maker
+    where: str  # its recorded cases
+    makers: tuple[str, ...]  # whose devices were studied with it
+    release: Release
+    changed: tuple[Release, ...]  # where the model type's own rules did
+    maker: str | None
+
+    @property
+    def _found(self) -> Records:
+        return _records(self.where)
 
     def judge(self, kind: str, dtype: str) -> Evidence:
         """One kind of memory at one cache dtype."""
         named = not kind.startswith(_WITHOUT_DTYPE)
         held = self._found.held.get(kind, {})
         cases = held.get(dtype, {}) if named else _merged(held)
-        if self._here(cases, self._maker):
+        if self._here(cases, self.maker):
             return "recorded"
-        foreign = self._maker is not None and bool(self._about.makers) and self._maker not in self._about.makers
+        foreign = self.maker is not None and bool(self.makers) and self.maker not in self.makers
         if foreign or not self._here(_merged(held), None):
             return "from source"
         alike = self._here(_merged(self._stored_so(kind, dtype)), None)
@@ -134,8 +146,13 @@ class _Asked:
         return any(self._same_rules(release) for release in cases)
 
     def _same_rules(self, recorded: Release) -> bool:
-        first, last = sorted((_padded(recorded), _padded(self._release)))
-        return not any(first < _padded(change) <= last for change in self._changes)
+        first, last = sorted((_padded(recorded), self.release))
+        return not any(first < _padded(change) <= last for change in (*self._found.changes, *self.changed))
+
+
+@lru_cache(maxsize=1024)  # a sweep asks the same of every model, and there are hundreds of recorded releases to look through
+def _judged(asked: _Asked, kind: str, dtype: str) -> Evidence:
+    return asked.judge(kind, dtype)
 
 
 def _padded(release: Release) -> Release:
