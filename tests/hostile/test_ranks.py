@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,11 @@ def port() -> str:
         return str(free.getsockname()[1])
 
 
+def needs_torch() -> None:
+    if find_spec("torch") is None:  # asked without loading it: only the ranks need it
+        pytest.skip("torch is not installed")
+
+
 def rank(folder: Path, number: int, port: str, *arguments: str) -> "subprocess.Popen[str]":
     """One rank of two."""
     return subprocess.Popen(
@@ -60,7 +66,7 @@ def rank(folder: Path, number: int, port: str, *arguments: str) -> "subprocess.P
 
 
 def test_a_rank_that_never_comes_is_waited_for_in_words(tmp_path: Path, port: str) -> None:
-    pytest.importorskip("torch")
+    needs_torch()
     path = config(tmp_path / "config.json")
     start = time.monotonic()
     running = rank(tmp_path, 0, port, path, "-s", "16")
@@ -73,7 +79,7 @@ def test_a_rank_that_never_comes_is_waited_for_in_words(tmp_path: Path, port: st
 
 
 def test_a_rank_that_is_lost_ends_the_other(tmp_path: Path, port: str) -> None:
-    pytest.importorskip("torch")
+    needs_torch()
     path = config(tmp_path / "config.json", num_hidden_layers=64, hidden_size=4096)
     both = [rank(tmp_path, number, port, path, "-s", "100k", "-b", "1000", "--limit", "1000000GiB") for number in (0, 1)]
     time.sleep(2.5)
