@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
 from kvplan.engines import ABOUTS, PREDICTED
-from kvplan.engines.kernel.releases import ByType, Quirk, Release, Rule
+from kvplan.engines.kernel.releases import ByType, Quirk, Release, Rule, parse_version, written
 from kvplan.loading import catalogue
 from kvplan.questions.diff import BUDGET_BYTES, Diff, of_engines
 from kvplan.units import GIB
@@ -80,13 +80,13 @@ def versioned() -> list[str]:
 
 def text_of(release: Release) -> str:
     """As it is typed after the `@`."""
-    return ".".join(map(str, release if len(release) > 1 else (*release, 0)))
+    return written(release if len(release) > 1 else (*release, 0))
 
 
 def before(engine: str, release: Release) -> str:
     """The release before, of those at which a rule changes."""
     earlier = [step.release for step in steps(engine) if step.release < release]
-    return text_of(max(earlier, default=(0, 1)))
+    return text_of(max(earlier, default=parse_version(ABOUTS[engine].read_since or "0.1")))
 
 
 def asked(engine: str, release: Release, models: list[Model]) -> Diff:

@@ -177,7 +177,7 @@ def laid(
     made = make_engine(engine, _with_tensors(engine, options, weights_dtype))
     try:
         spreading = located(about(engine).spread).Spreading(
-            model, made.options, cards, weights, tensors_of(model, weights, weights_dtype)
+            model, made.options, cards, weights, tensors_of(model, weights, weights_dtype), version=made.version
         )
         kv_dtype = made.on(model).kv_dtype
     except Refused as problem:

@@ -106,6 +106,7 @@ class About(Struct, frozen=True, kw_only=True):
     makers: tuple[str, ...] = ()  # of the devices whose rules were read; empty: its rules ask no device
     rules_of_device: str = ""  # what those rules are called: "CUDA's rules"
     theory: bool = False  # no engine allocates so: the least that a model needs
+    read_since: str = ""  # the first release whose rules were read, where cases are recorded of later ones alone
     recorded: str = ""  # what recorded cases hold (tools/make_recorded.py)
     rules: str = ""  # where its storage rules were read, for `kvplan explain`
     media: str = ""  # what images, video and audio are in it; empty: as the model's own processor does

@@ -1,7 +1,8 @@
 """Rules that changed between releases: typed rows of (since, value, source), one look-up for all engines."""
 
+import re
 from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from msgspec import Struct
 
@@ -9,6 +10,7 @@ from kvplan.errors import OptionError
 
 T = TypeVar("T")
 Release = tuple[int, ...]
+_BUILD: Final = re.compile(r"b(\d{3,6})(?:-\w{1,40})?")
 Row = tuple[Release, T, str]  # from this release on, this value; where that was read or run
 
 
@@ -126,12 +128,26 @@ def _as_held(release: Release, rule: Rule, kind: str) -> Release:
     return release.other if any(held.rule is rule and held.kind == kind for held in release.held) else tuple(release)
 
 
+def written(release: Release) -> str:
+    """As people write a release; of those that are numbered by build, the build.
+
+    >>> written((0, 11, 0)), written((0, 0, 6150))
+    ('0.11.0', 'b6150')
+    """
+    if len(release) == 3 and release[:2] == (0, 0) and release[2]:
+        return f"b{release[2]}"
+    return ".".join(map(str, release))
+
+
 def parse_version(text: str) -> Release:
-    """`0.11.0` -> (0, 11, 0); anything after the first non-numeric part is ignored.
+    """`0.11.0` -> (0, 11, 0); a build `b6150` is release 0.0.6150. What follows the first part without a number is ignored.
 
     Raises:
         OptionError: it does not begin with a number.
     """
+    build = _BUILD.fullmatch(text.strip())
+    if build:
+        return (0, 0, int(build[1]))
     parts: list[int] = []
     for part in text.strip().lstrip("v").split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]

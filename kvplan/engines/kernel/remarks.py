@@ -9,7 +9,7 @@ from kvplan.domain.model import Cross, Model
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.evidence import records
-from kvplan.engines.kernel.releases import Release, parse_version
+from kvplan.engines.kernel.releases import Release, parse_version, written
 
 
 def remarks(about: About, release: Release, model: Model, workload: Workload) -> Iterator[str]:
@@ -21,12 +21,13 @@ def remarks(about: About, release: Release, model: Model, workload: Workload) ->
 
 def about_release(about: About, release: Release) -> Iterator[str]:
     """That a release is not among those whose rules were read: newer ones get the newest rules, older ones the oldest."""
-    asked = ".".join(map(str, release))
+    asked = written(release)
     if release > parse_version(about.latest):
         yield f"{about.name} {asked} is newer than {about.latest}, the last whose rules were read: they are used"
     known = records(about)
-    if known.held and release < known.first:
-        oldest = ".".join(map(str, known.first))
+    read = bool(about.read_since) and release >= parse_version(about.read_since)
+    if known.held and release < known.first and not read:
+        oldest = written(known.first)
         yield f"{about.name} {asked} is older than {oldest}, the oldest that is recorded: what changed before is not known"
 
 

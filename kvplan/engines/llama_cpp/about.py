@@ -35,6 +35,7 @@ ABOUT: Final = About(
     share=Share(meaning="what its context needs", source="llama.cpp src/llama-context.cpp"),
     program="llama-",
     # real allocations by libllama (tests/golden/llama_cpp.jsonl, llama_live.jsonl)
+    read_since="b1041",
     recorded="kvplan.engines.llama_cpp.recorded",
     rules="llama.cpp src/llama-context.cpp, src/llama-kv-cache.cpp, src/llama-memory-recurrent.cpp: constructors",
     media="kvplan.engines.llama_cpp.media_use:used",

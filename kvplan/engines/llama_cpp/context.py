@@ -6,17 +6,16 @@ Source: llama.cpp 0c1e57098, `src/llama-context.cpp` (`llama_init_from_model`, `
 
 from __future__ import annotations
 
-from typing import Final, Generic
+from typing import Generic
 
 from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
 from kvplan.engines.kernel.tensors import Count, at_least, at_most
-from kvplan.engines.llama_cpp.memory import CACHE_TYPES, PAD, PADDED, Memory, Params, Part, pad
+from kvplan.engines.llama_cpp.builds import DIVIDES_UP, HYBRID_WHOLE, LEAST_BATCH, MAX_SEQUENCES, PADDING
+from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Memory, Params, Part, pad
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import HYBRID, IGNORES_NEXTN, MTP_GRAPHS, NO_CACHE, PURE_RECURRENT
-
-MAX_SEQ: Final = 256  # LLAMA_MAX_SEQ
 
 
 class Refusal(Struct, frozen=True):
@@ -70,20 +69,25 @@ def make_context(h: Hparams, p: Params[Count]) -> Context[Count] | Refusal:
     if isinstance(n_ctx, int) and not n_ctx:
         n_ctx = n_seq_max * 0 + h.context_length
     n_batch = at_most(n_ctx, p.n_batch) if h.causal else n_ctx * 0 + p.n_batch
+    n_batch = at_least(n_batch, LEAST_BATCH.at(p.release))
     crowded = n_seq_max > n_batch
     if crowded if isinstance(crowded, bool) else bool(crowded.any()):
         return Refusal("more sequences than n_batch: GGML_ASSERT(n_outputs_max <= cparams.n_outputs_max) failed")
     n_ubatch = at_most(n_batch, p.n_batch if isinstance(p.n_ubatch, int) and not p.n_ubatch else p.n_ubatch)
-    if p.build and p.build < PADDED:  # cells alone were rounded
-        n_ctx_seq = pad(n_ctx if p.kv_unified else n_ctx // n_seq_max, PAD if flash else 32)
-    elif p.kv_unified:
-        n_ctx = pad(n_ctx)
+    padding = PADDING.at(p.release)
+    size, whole = padding.flash if flash else padding.plain, h.arch in HYBRID and HYBRID_WHOLE.at(p.release)
+    if p.kv_unified or (whole and DIVIDES_UP.at(p.release)):
+        n_ctx = pad(n_ctx, size)
         n_ctx_seq = n_ctx
-    else:
-        n_ctx = pad(n_ctx)
-        n_ctx_seq = pad(n_ctx // n_seq_max)
+    elif DIVIDES_UP.at(p.release):
+        n_ctx_seq = pad(-(-n_ctx // n_seq_max), size)
         n_ctx = n_ctx_seq * n_seq_max
-    memory = Memory(h, p, cells=n_ctx_seq, n_seq_max=n_seq_max, n_ubatch=n_ubatch, flash=flash)
+    else:
+        n_ctx_seq = pad(pad(n_ctx, size) // n_seq_max, size)
+        n_ctx = n_ctx_seq * n_seq_max
+    memory = Memory(
+        h, p, cells=n_ctx if whole else n_ctx_seq, n_seq_max=n_seq_max, n_batch=n_batch, n_ubatch=n_ubatch, flash=flash
+    )
     outputs = 4 * h.n_vocab * n_seq_max
     if p.embeddings or h.arch == "t5":
         outputs = outputs + 4 * h.n_embd_out * n_seq_max
@@ -103,8 +107,9 @@ def make_context(h: Hparams, p: Params[Count]) -> Context[Count] | Refusal:
 def refused(h: Hparams, p: Params[Count]) -> str:
     """The engine's message, or nothing. Source: `llama_init_from_model`, `llama_context::llama_context`."""
     most = p.n_seq_max if isinstance(p.n_seq_max, int) else int(p.n_seq_max.max())
-    if most > MAX_SEQ:
-        return f"n_seq_max must be <= {MAX_SEQ}"
+    allowed = MAX_SEQUENCES.at(p.release)
+    if most > allowed:
+        return f"n_seq_max must be <= {allowed}"
     flash = p.flash_attn != "off" and h.arch != "grok"
     block_k, block_v = lookup(CACHE_TYPES[p.type_k]).block, lookup(CACHE_TYPES[p.type_v]).block
     if block_v > 1 and not flash:

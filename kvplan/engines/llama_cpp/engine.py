@@ -24,8 +24,10 @@ from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Engine, Prepared, Serving
+from kvplan.engines.kernel.releases import written
 from kvplan.engines.kernel.tensors import At, Count, Piece, at_least, at_most
 from kvplan.engines.llama_cpp.about import ABOUT
+from kvplan.engines.llama_cpp.builds import COUNTED, LATEST, build, unknown
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context, refused
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.log import log_lines
@@ -77,12 +79,17 @@ class LlamaCppOn(Prepared):
         super().__init__(engine, model)
         self.read = read
         self.hparams = h = hparams
+        self.settled = engine.options.settled(engine.release)
         self._words = layer_kinds(read)
         self._last: tuple[tuple[int, int], Context[int]] | None = None
         if h.arch in DRAFTERS:
             raise Refused(f"a {h.arch} drafter works in another model's context, which was not studied")
         if engine.options.ctx_size == 0 and not h.context_length:
             raise Refused("the model's own length is not known, and ctx_size 0 asks for it", see="give a ctx_size")
+        o = engine.options
+        no = unknown(h, engine.release, mtp=o.ctx_type == "mtp", rollback=bool(o.n_rs_seq), flash=self.settled.flash == "on")
+        if no:
+            raise Refused(no)
         message = refused(h, self.params(1, 1))
         if message:
             raise Refused(f"llama.cpp refuses: {message}")
@@ -115,23 +122,25 @@ class LlamaCppOn(Prepared):
     def params(self, seq_len: Count, batch_size: Count) -> Params[Count]:
         """The context's parameters for `batch_size` sequences of `seq_len` tokens."""
         o, h, zero = self.engine.options, self.hparams, seq_len * batch_size * 0
-        n_seq_max = batch_size if o.sequences is None else batch_size * 0 + o.sequences
+        asked = self.settled
+        n_seq_max = batch_size if asked.sequences is None else batch_size * 0 + asked.sequences
         # A context of fewer tokens than sequences aborts: what is typed for this workload has at least as many.
         enough = at_least(seq_len * at_least(batch_size, 1), at_least(n_seq_max, 1))
         n_ctx = enough if o.ctx_size is None else zero + (o.ctx_size or h.context_length)
         return Params(
             n_ctx=n_ctx,
             n_seq_max=n_seq_max,
-            n_batch=o.n_batch,
+            n_batch=asked.batch,
             n_ubatch=o.n_ubatch,
             n_rs_seq=o.n_rs_seq,
-            kv_unified=o.unified,
+            kv_unified=asked.unified,
             swa_full=o.keeps_all,
-            flash_attn=o.flash,
+            flash_attn=asked.flash,
             type_k=o.type_k,
             type_v=o.type_v,
             ctx_type="mtp" if o.ctx_type == "mtp" else "default",
             embeddings=o.embeddings,
+            release=self.engine.release,
         )
 
     def check(self, at: At[int]) -> None:
@@ -192,11 +201,13 @@ class LlamaCppOn(Prepared):
         return (*self.model.notes, *self._remarks(self._context(workload), workload))
 
     def _remarks(self, context: Context[int], workload: Workload) -> Iterator[str]:
-        tokens = context.n_ctx_seq * (1 if self.engine.options.unified and workload.batch_size > 1 else workload.batch_size)
+        tokens = context.n_ctx_seq * (1 if self.settled.unified and workload.batch_size > 1 else workload.batch_size)
         if workload.seq_len * workload.batch_size > tokens:
-            each = context.n_ctx_seq // (workload.batch_size if self.engine.options.unified else 1)
+            each = context.n_ctx_seq // (workload.batch_size if self.settled.unified else 1)
             yield f"the context holds {each:,} tokens a sequence, not {workload.seq_len:,}: a larger ctx_size is needed"
-        h = self.hparams
+        h, release = self.hparams, self.engine.release
+        if build(COUNTED) < release < LATEST:
+            yield f"b{COUNTED} is the last build that was counted: {written(release)} is taken by the rules of {ABOUT.latest}"
         drafts = {t.layer for part in context.parts for t in part.tensors if t.layer >= h.n_layer}
         if drafts and self.engine.options.ctx_type != "mtp":
             yield f"{len(drafts)} prediction layer(s) counted: llama.cpp holds them here too (files made with --no-mtp have none)"
@@ -213,7 +224,7 @@ class LlamaCppOn(Prepared):
             n_seq_max=context.n_seq_max,
             n_batch=context.n_batch,
             n_ubatch=context.n_ubatch,
-            kv_unified=self.engine.options.unified,
+            kv_unified=self.settled.unified,
             flash_attn=context.flash_attn,
             output_buffer_bytes=context.output_buffer_bytes,
             parts=tuple(part_words(part) for part in context.parts),
@@ -239,7 +250,7 @@ class LlamaCppOn(Prepared):
         """`llama-server -m FILE.gguf …`, or what the front end is told in code."""
         workload = Workload(batch_size=serving.batch_size, seq_len=serving.context)
         options, context = self.engine.options, self._context(workload)
-        typed = options.flags(context.n_ctx if options.ctx_size != 0 else 0, context.n_seq_max)
+        typed = options.flags(context.n_ctx if options.ctx_size != 0 else 0, context.n_seq_max, self.engine.release)
         program, _, rest = typed.partition(" ")
         if program not in {"llama-server", "llama-cli"}:
             return typed

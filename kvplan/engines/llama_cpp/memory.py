@@ -12,7 +12,20 @@ from typing import Final, Generic, Literal
 from msgspec import Struct
 
 from kvplan.domain.dtypes import lookup
+from kvplan.engines.kernel.releases import Release
 from kvplan.engines.kernel.tensors import Count, at_least, at_most
+from kvplan.engines.llama_cpp.builds import (
+    HYBRID_STREAMS,
+    INDEXERS,
+    LATENT_VALUES,
+    LATEST,
+    NEXTN_KEPT,
+    PADDING,
+    ROUNDS_WINDOWS,
+    VALUES_PADDED,
+    WINDOWS_QUANTISED,
+    windows,
+)
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import (
     DSA,
@@ -29,11 +42,6 @@ from kvplan.gguf.known import (
 _Role = Literal["k", "v", "r", "s", "p", "state"]
 
 PAD: Final = 256  # cells are a multiple of this
-#: Builds from which these hold (`src/llama-kv-cache.cpp`, `src/llama-context.cpp`): contexts rounded, and cells padded to 256
-#: without flash attention too; latent attention without a value tensor; a stream for each sequence.
-PADDED: Final = 6975
-MLA_WITHOUT_VALUES: Final = 7820
-STREAMS: Final = 5900
 #: Cache types of the command line -> kvplan's dtype.
 CACHE_TYPES: Final = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 CACHE_TYPES.update({name: name for name in ("q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")})
@@ -54,7 +62,7 @@ class Params(Struct, Generic[Count], frozen=True, kw_only=True):
     type_v: str = "f16"
     ctx_type: Literal["default", "mtp"] = "default"
     embeddings: bool = False
-    build: int = 0  # 0: the commit that was studied
+    release: Release = LATEST
 
 
 class Tensor(Struct, Generic[Count], frozen=True, kw_only=True):
@@ -95,20 +103,27 @@ class Memory(Generic[Count]):
     cells_swa: Count
     cells_raw: Count
 
-    def __init__(self, h: Hparams, p: Params[Count], *, cells: Count, n_seq_max: Count, n_ubatch: Count, flash: bool) -> None:
+    def __init__(
+        self, h: Hparams, p: Params[Count], *, cells: Count, n_seq_max: Count, n_batch: Count, n_ubatch: Count, flash: bool
+    ) -> None:
         self.h = h
         self.cells = cells
-        self.streams = n_seq_max * 0 + 1 if p.kv_unified else n_seq_max
+        self.release = p.release
+        together = p.kv_unified or (h.arch in HYBRID and not HYBRID_STREAMS.at(p.release))
+        self.streams = n_seq_max * 0 + 1 if together else n_seq_max
         self.n_seq_max = n_seq_max
         self.n_rs_seq = p.n_rs_seq if h.arch in ROLLBACK else 0
         self.flash = flash
-        self.keeps_values = bool(p.build) and p.build < MLA_WITHOUT_VALUES
+        self.window = windows(h, p.release) if h.has_swa else "none"
         self.type_k = p.type_k
         self.type_v = p.type_v
-        windows = n_seq_max * 0 + h.n_swa  # deepseek4 keeps every sequence apart
-        together = n_seq_max * h.n_swa if p.kv_unified else windows
-        self.cells_swa = cells if p.swa_full else at_most(cells, pad(together + n_ubatch))
-        self.cells_raw = cells if p.swa_full else at_most(cells, pad(windows + n_ubatch))
+        own = n_seq_max * 0 + h.n_swa  # deepseek4 keeps every sequence apart
+        all_windows = n_seq_max * h.n_swa if together else own
+        beside = n_batch if self.window == "batch" else n_ubatch
+        padding = PADDING.at(p.release)
+        size = PAD if ROUNDS_WINDOWS.at(p.release) else padding.flash if flash else padding.plain
+        self.cells_swa = cells if p.swa_full else at_most(cells, pad(all_windows + beside, size))
+        self.cells_raw = cells if p.swa_full else at_most(cells, pad(own + n_ubatch))
 
     def parts(self) -> Iterator[Part[Count]]:
         """Every cache object, in the engine's order."""
@@ -122,6 +137,7 @@ class Memory(Generic[Count]):
             yield from self._deepseek4()
             return
         whole = h.arch in IGNORES_NEXTN or (h.arch in HYBRID and h.arch not in TRUNK_ONLY_HYBRIDS)
+        whole = whole or NEXTN_KEPT.at(h.arch, self.release)
         layers = range(h.n_layer_all if whole else h.n_layer)
         attention = [i for i in layers if self._attends(i)]
         if h.arch == "dots3note":
@@ -131,8 +147,9 @@ class Memory(Generic[Count]):
         yield from self._attention(name, attention)
         if h.arch in HYBRID:
             yield self._recurrent()
-        if h.index_length and (any(h.indexed) or h.arch in INDEXED - {"hy_v4"}):
-            yield self._indexer([i for i in attention if h.indexed[i] and not h.sliding[i]])
+        kept = INDEXERS.at(h.arch, self.release)
+        if kept != "none" and h.index_length and (any(h.indexed) or h.arch in INDEXED - {"hy_v4"}):
+            yield self._indexer([i for i in attention if (h.indexed[i] or kept == "all") and not h.sliding[i]])
 
     def mtp(self) -> Iterator[Part[Count]]:
         """A drafting context: a cache of the NextN layers alone, where the architecture does not ignore the request."""
@@ -148,7 +165,7 @@ class Memory(Generic[Count]):
     def _attention(self, name: str, layers: Sequence[int]) -> Iterator[Part[Count]]:
         """One cache, or two where the architecture has windows."""
         h = self.h
-        if not h.has_swa:
+        if self.window == "none":
             yield self._cache(name, layers, self.cells)
             return
         yield self._cache("base", [i for i in layers if not h.sliding[i]], self.cells)
@@ -172,11 +189,18 @@ class Memory(Generic[Count]):
         return not h.recurrent[layer]
 
     def _kv(
-        self, layers: Sequence[int], cells: Count, streams: Count, k: Callable[[int], int], v: Callable[[int], int]
+        self,
+        layers: Sequence[int],
+        cells: Count,
+        streams: Count,
+        k: Callable[[int], int],
+        v: Callable[[int], int],
+        kinds: tuple[str, str] | None = None,
     ) -> Iterator[Tensor[Count]]:
+        type_k, type_v = kinds or (self.type_k, self.type_v)
         sizes: dict[tuple[str, int], Count] = {}  # equal rows share one product: with arrays, these are the work
         for layer in layers:
-            rows: tuple[tuple[_Role, str, int], ...] = (("k", self.type_k, k(layer)), ("v", self.type_v, v(layer)))
+            rows: tuple[tuple[_Role, str, int], ...] = (("k", type_k, k(layer)), ("v", type_v, v(layer)))
             for role, kind, elements in rows:
                 if role == "v" and elements < 0:
                     continue
@@ -188,14 +212,16 @@ class Memory(Generic[Count]):
     def _v_elements(self, layer: int) -> int:
         """A value row; without flash attention V lies transposed, and unequal layers are all padded to the widest."""
         h = self.h
-        if h.is_mla:  # the latent serves as both; older builds kept it twice
-            return h.value_length if self.keeps_values else -1
-        if not self.flash:
+        if h.is_mla:  # the latent serves as both
+            return h.value_length if LATENT_VALUES.at(self.release) else -1
+        if not self.flash and VALUES_PADDED.at(self.release):
             return max(h.n_embd_v(i) for i in range(h.n_layer_all))
         return h.n_embd_v(layer)
 
     def _cache(self, name: str, layers: Sequence[int], cells: Count) -> Part[Count]:
-        tensors = tuple(self._kv(layers, cells, self.streams, self.h.n_embd_k, self._v_elements))
+        plain = name == "swa" and layers and not WINDOWS_QUANTISED.at(self.release)
+        kinds = ("f16", "f16") if plain else None
+        tensors = tuple(self._kv(layers, cells, self.streams, self.h.n_embd_k, self._v_elements, kinds))
         return Part(name=name, cells=cells, streams=self.streams, n_layers=len(layers), tensors=tensors)
 
     def _indexer(self, layers: Sequence[int]) -> Part[Count]:

@@ -14,6 +14,8 @@ from msgspec import Struct
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
 from kvplan.domain.stored import SideFile
+from kvplan.engines.kernel.releases import Release
+from kvplan.engines.llama_cpp.builds import BATCH, FLASH, LATEST, SLOTS, STREAMS, build
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES
 from kvplan.engines.llama_cpp.placement.patterns import overrides
 from kvplan.engines.llama_cpp.placement.split import shares_of
@@ -37,6 +39,15 @@ class FrontEnd(Struct, frozen=True, kw_only=True):
     ubatch_size: int = 512
 
 
+class Settled(Struct, frozen=True, kw_only=True):
+    """What a build makes of the options: flash attention, sequences (None: the workload's), one pool of cells, a batch."""
+
+    flash: Flash
+    sequences: int | None
+    unified: bool
+    batch: int
+
+
 FRONT_ENDS: Final[dict[str, FrontEnd]] = {
     "server": FrontEnd(parallel=4, kv_unified=True),
     "cli": FrontEnd(),
@@ -47,6 +58,8 @@ _FLASH: Final[dict[str, Flash]] = {
     "on": "on", "1": "on", "true": "on", "enabled": "on", "off": "off", "0": "off", "false": "off", "disabled": "off",
     "auto": "auto", "-1": "auto",
 }  # fmt: skip
+#: Builds from which the command line has `-fa on`, `--kv-unified` and `--no-kv-unified` (common/arg.cpp).
+_FLASH_TAKES_A_VALUE, _UNIFIES, _DIVIDES = 6325, 5913, 7856
 _BY_DTYPE: Final = {dtype: name for name, dtype in CACHE_TYPES.items()}
 _TYPE_IDS: Final = {name: number for number, (name, _, _) in GGML_TYPES.items()}
 
@@ -159,6 +172,18 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         """ggml's name of the value type."""
         return self.cache_type_v or ("f16" if self.kv_dtype == "auto" else _cache_type(self.kv_dtype))
 
+    def settled(self, release: Release) -> Settled:
+        """What a build makes of what nobody typed, and of what it has no words for."""
+        chosen = self.frontend == "server" and self.parallel == AUTO
+        slots = SLOTS.at(release) if chosen else 0
+        default = FLASH.at(release) if self.flash_attn is None and self.front.flash_attn == "auto" else self.flash
+        return Settled(
+            flash=default,
+            sequences=slots or self.sequences,
+            unified=(self.unified and slots != 1) or not STREAMS.at(release),
+            batch=min(self.n_batch, BATCH.at(release)) if self.batch is None else self.n_batch,
+        )
+
     @property
     def flash(self) -> Flash:
         """Flash attention: on, off, or auto (which counts as on for sizes)."""
@@ -205,13 +230,13 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         words += [f"--lora {quote(self.lora.name)}"] if self.lora is not None else []
         return " ".join(words)
 
-    def flags(self, n_ctx: int, n_seq_max: int) -> str:
+    def flags(self, n_ctx: int, n_seq_max: int, release: Release = LATEST) -> str:
         """What to type to get this cache."""
         if self.frontend == "python":
             return self._python(n_ctx)
-        return self._fields(n_ctx, n_seq_max) if self.frontend == "library" else self._command(n_ctx, n_seq_max)
+        return self._fields(n_ctx, n_seq_max) if self.frontend == "library" else self._command(n_ctx, n_seq_max, release)
 
-    def _command(self, n_ctx: int, n_seq_max: int) -> str:
+    def _command(self, n_ctx: int, n_seq_max: int, release: Release) -> str:
         words = ["llama-server" if self.frontend == "server" else "llama-cli", f"-c {n_ctx}"]
         if self.parallel != AUTO:
             words.append(f"-np {n_seq_max}")
@@ -219,9 +244,12 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
             words += [f"-ctk {self.type_k}", f"-ctv {self.type_v}"]
         words += [f"-b {self.batch}"] if self.batch is not None else []
         words += [f"-ub {self.ubatch_size}"] if self.ubatch_size is not None else []
-        words += [f"-fa {self.flash}"] if self.flash_attn is not None else []
+        if release < build(_FLASH_TAKES_A_VALUE):
+            words += ["-fa"] if self.flash == "on" else []
+        else:
+            words += [f"-fa {self.flash}"] if self.flash_attn is not None else []
         words += ["--swa-full"] if self.keeps_all else []
-        if self.kv_unified is not None:
+        if self.kv_unified is not None and release >= build(_UNIFIES if self.kv_unified else _DIVIDES):
             words.append("--kv-unified" if self.kv_unified else "--no-kv-unified")
         words += [f"--cache-ram {self.cache_ram}"] if self.cache_ram != CACHE_RAM_MIB else []
         words += [f"--ctx-checkpoints {self.ctx_checkpoints}"] if self.ctx_checkpoints != CHECKPOINTS else []

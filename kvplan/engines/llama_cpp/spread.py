@@ -17,14 +17,16 @@ from kvplan.domain.spread import Card, Place, Spread, runs
 from kvplan.domain.stored import StoredTensor
 from kvplan.domain.unified import Shared
 from kvplan.engines.kernel.engine import Serving
+from kvplan.engines.kernel.releases import written
 from kvplan.engines.llama_cpp.beside import beside, drafter, host_memory
+from kvplan.engines.llama_cpp.builds import CONTEXT, FITS, LAYERS, ROW_SPLIT
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.engine import LlamaCpp, LlamaCppOn
 from kvplan.engines.llama_cpp.ledger import COMPUTE, PROMPTS, devices_of, lines_of, pool_of
 from kvplan.engines.llama_cpp.ledger import CONTEXT as DRIVER
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES
 from kvplan.engines.llama_cpp.options import AUTO, CACHE_RAM_MIB, LlamaCppOptions
-from kvplan.engines.llama_cpp.placement.compute import Band, Rules, compute
+from kvplan.engines.llama_cpp.placement.compute import Band
 from kvplan.engines.llama_cpp.placement.devices import Host, taking_part
 from kvplan.engines.llama_cpp.placement.fit import Choice, Need, Subject, Trial, fitted
 from kvplan.engines.llama_cpp.placement.load import loaded, trial_asked
@@ -32,6 +34,7 @@ from kvplan.engines.llama_cpp.placement.patterns import overrides
 from kvplan.engines.llama_cpp.placement.place import Asked, Placed, place
 from kvplan.engines.llama_cpp.placement.split import shares_of
 from kvplan.engines.llama_cpp.placement.weights import Buffers, Loading, file_order
+from kvplan.engines.llama_cpp.releases import bands_between
 from kvplan.errors import Refused
 from kvplan.gguf.hparams import Hparams
 from kvplan.units import MIB
@@ -46,6 +49,8 @@ _LESS: Final = (
     "what is left"
 )
 _SAME_POOL: Final = "the cache is the processor's part of the memory that both share: none of it becomes free"
+#: Layers, as people typed "all" before there was a word for it.
+_EVERY: Final = 99
 #: Cache types that a shorter context is traded for, from the best to the smallest.
 TYPES: Final = ("f16", "q8_0", "q5_1", "q4_0")
 
@@ -63,7 +68,14 @@ class Spreading:
     own_why = "because it keeps 1,024 MiB of each card free"
 
     def __init__(
-        self, model: Model, options: LlamaCppOptions, cards: Sequence[Card], weights: Line, tensors: Sequence[StoredTensor]
+        self,
+        model: Model,
+        options: LlamaCppOptions,
+        cards: Sequence[Card],
+        weights: Line,
+        tensors: Sequence[StoredTensor],
+        *,
+        version: str = "",
     ) -> None:
         """`tensors` are the file's; of a model without a file, those of its mix; `weights` says where they come from.
 
@@ -74,7 +86,19 @@ class Spreading:
         self.options = options
         self.cards = tuple(cards)
         self.weights = weights
-        self.on: LlamaCppOn = LlamaCpp(options).on(model)
+        self.version = version
+        engine = LlamaCpp(options, version or None)
+        if options.n_gpu_layers == AUTO and LAYERS.at(engine.release) == "none":
+            options = self.options = replace(options, n_gpu_layers=_EVERY)  # what people type to have them on cards
+            engine = LlamaCpp(options, version or None)
+        if options.split_mode == "row" and ROW_SPLIT.at(engine.release):
+            raise Refused(
+                f"{written(engine.release)} splits matrices by row: which part of them each card gets was not read",
+                see="the cache lies as with -sm layer",
+            )
+        self.on: LlamaCppOn = engine.on(model)
+        if not FITS.at(engine.release):
+            self.own_why = "by this build's default"
         self.h: Hparams = self.on.hparams
         self.devices = devices_of(cards)
         placed = any(tensor.offset for tensor in tensors)
@@ -99,7 +123,8 @@ class Spreading:
 
     def changed(self, **more: Any) -> Spreading:
         """The same with other options."""
-        return Spreading(self.model, replace(self.options, **more), self.cards, self.weights, self.tensors)
+        options = replace(self.options, **more)
+        return Spreading(self.model, options, self.cards, self.weights, self.tensors, version=self.version)
 
     def at(self, context: int, requests: int) -> Spread:
         """Everything, device by device, for so many requests of so many tokens.
@@ -204,8 +229,12 @@ class Spreading:
 
     def own_choice(self, context: int | None, requests: int) -> tuple[str, int, Spreading]:
         """What `--fit` makes of this command line: in words, the tokens that it leaves each request, and the same so."""
+        release = self.on.engine.release
+        if not FITS.at(release):
+            tokens = (CONTEXT.at(release) or self.h.context_length) if context is None else context * requests
+            return f"-c {tokens}", tokens // max(requests, 1), self
         choice = self.choice(context, requests)
-        streams = 1 if self.options.unified else requests
+        streams = 1 if self.on.settled.unified else requests
         more: dict[str, Any] = {}
         if choice.n_gpu_layers != AUTO and self.options.n_gpu_layers == AUTO:
             more["n_gpu_layers"] = choice.n_gpu_layers
@@ -215,7 +244,7 @@ class Spreading:
 
     def kept(self, context: int, requests: int) -> Spreading:
         """The same, told not to change anything where `--fit` would."""
-        if not self.options.fit or self.options.n_gpu_layers != AUTO:
+        if not self.options.fit or self.options.n_gpu_layers != AUTO or not FITS.at(self.on.engine.release):
             return self
         choice = self.choice(context, requests)
         return self.changed(fit=False) if choice.n_gpu_layers != AUTO or choice.moved else self
@@ -232,7 +261,7 @@ class Spreading:
                 blocks=blocks,
                 experts=bool(self.h.keys.get(f"{self.h.arch}.expert_count")) or self.mixed,
                 context_length=self.h.context_length,
-                streams=1 if self.options.unified else requests,
+                streams=1 if self.on.settled.unified else requests,
                 n_ctx=0 if context is None else context * requests,
                 n_gpu_layers=self.options.n_gpu_layers,
                 split_set=self.options.tensor_split is not None,
@@ -259,8 +288,11 @@ class Spreading:
         return self.on.context(context, requests)
 
     def _compute(self, context: Context[int], placed: Placed) -> tuple[Band, ...]:
-        outputs = int(context.n_seq_max) if self.options.frontend == "server" else 0
-        return compute(self.h, context, placed, Rules(outputs=outputs), quantised=self._quantised)
+        release, server = self.on.engine.release, self.options.frontend == "server"
+        outputs = None if server else 0
+        return bands_between(
+            self.h, context, (placed,), (release, release), quantised=self._quantised, outputs=outputs, server=server
+        )
 
     @property
     def _quantised(self) -> bool:

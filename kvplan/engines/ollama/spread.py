@@ -50,6 +50,7 @@ class Spreading:
         tensors: Sequence[StoredTensor],
         *,
         altered: bool = False,
+        version: str = "",
     ) -> None:
         """The cards are told to Ollama where nobody has told it others; `altered`: it is a change that is tried.
 
@@ -72,7 +73,8 @@ class Spreading:
             weights,
             tensors,
         )
-        on = Ollama(self.options).on(model)
+        self.version = version
+        on = Ollama(self.options, version or None).on(model)
         if not isinstance(on, OllamaOn):
             raise Refused("where a release before 0.30 puts layers is not predicted", see="-e ollama")
         self.on = on
@@ -133,7 +135,8 @@ class Spreading:
 
     def changed(self, **more: Any) -> Spreading:
         """The same with other options."""
-        return Spreading(self.model, replace(self.options, **more), self.cards, self.weights, self.tensors, altered=True)
+        options = replace(self.options, **more)
+        return Spreading(self.model, options, self.cards, self.weights, self.tensors, altered=True, version=self.version)
 
     def lent_more(self) -> tuple[str, Spreading] | None:
         """The command that lends the GPU more of the shared memory, and the same afterwards; None where nothing does."""

@@ -131,7 +131,8 @@ def device_table(each: Laid) -> Table:
         Column(title="left", key="left_low", kind="bytes"),
         Column(title="to", key="left_high", kind="bytes", drop=4),
     )
-    title = " · ".join([each.model, engine_words(each.engine), each.kv_dtype, f"{each.requests:,} x {each.context:,} tokens"])
+    engine = engine_words(each.engine, each.engine_version)
+    title = " · ".join([each.model, engine, each.kv_dtype, f"{each.requests:,} x {each.context:,} tokens"])
     return Table(title=title, columns=columns, rows=tuple(rows), one_unit=True)
 
 
@@ -159,7 +160,7 @@ def _notes(each: Laid) -> Iterator[str]:
                 yield f"{place.device}: {line.name} {size} ({line.source})"
     if not each.own:
         return
-    engine = engine_words(each.engine)
+    engine = engine_words(each.engine, each.engine_version)
     if each.longest and each.own_context < each.longest and not each.given:
         less = f"{each.longest - each.own_context:,} tokens less, {each.own_why}"
         yield f"left to itself, {engine} would run with {each.own}: {less}"

@@ -74,7 +74,7 @@ def test_without_flash_attention_it_is_a_band_that_grows_with_the_context() -> N
 
 @pytest.mark.parametrize(
     ("version", "build"),
-    [("llama.cpp b8179", 8179), ("llama.cpp (2026-03)", 8180), ("llama.cpp b4701 (LLamaSharp)", 4701), ("0.5.0", None)],
+    [("llama.cpp b8179", 8179), ("llama.cpp (2026-03)", None), ("llama.cpp b4701 (LLamaSharp)", 4701), ("0.5.0", None)],
 )
 def test_the_build_of_a_version(version: str, build: int | None) -> None:
     assert build_of(version) == build

@@ -15,13 +15,14 @@ from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.kernel.verdicts import Banded
 from kvplan.engines.llama_cpp.about import ABOUT
 from kvplan.engines.llama_cpp.audit import devices, fitting, gpu_logs, images, tiers
+from kvplan.engines.llama_cpp.builds import LATEST, STREAMS
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
-from kvplan.engines.llama_cpp.memory import CACHE_TYPES, STREAMS, Params, Part
+from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part
 from kvplan.engines.llama_cpp.options import LlamaCppOptions
 from kvplan.engines.llama_cpp.placement.compute import compute
 from kvplan.engines.llama_cpp.placement.place import Asked, place
-from kvplan.engines.llama_cpp.releases import build_of
+from kvplan.engines.llama_cpp.releases import between
 from kvplan.errors import GgufError
 from kvplan.gguf.ggml import GGML_TYPES
 from kvplan.gguf.hparams import Hparams, read_hparams
@@ -141,7 +142,7 @@ def _params(case: Case, h: Hparams) -> Params[int]:
     if isinstance(arguments, Mapping):
         return _python_params(arguments, h)
     o = case.options
-    build = (build_of(case.engine_version) or 0) if gpu_logs.is_gpu_log(case) else 0
+    release = between(case.engine_version)[0] if gpu_logs.is_gpu_log(case) else LATEST
     if isinstance(o.get("flash_attn"), bool):  # as a log says it
         o = {**o, "flash_attn": "on" if o["flash_attn"] else "off"}
     return Params(
@@ -150,8 +151,8 @@ def _params(case: Case, h: Hparams) -> Params[int]:
         n_batch=case.option("n_batch", default=2048, minimum=1),
         n_ubatch=case.option("n_ubatch", default=512),
         n_rs_seq=case.option("n_rs_seq", default=0),
-        kv_unified=_flag(o, "kv_unified", default=0 < build < STREAMS),
-        build=build,
+        kv_unified=_flag(o, "kv_unified", default=not STREAMS.at(release)),
+        release=release,
         swa_full=_flag(o, "swa_full", default=not gpu_logs.is_gpu_log(case)),
         flash_attn=_options(flash_attn=o.get("flash_attn")).flash,
         type_k=_options(cache_type_k=o.get("type_k")).type_k,

@@ -17,11 +17,11 @@ from kvplan.engines.kernel.printed import written_like
 from kvplan.engines.kernel.verdicts import Banded
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.memory import Params
-from kvplan.engines.llama_cpp.placement.compute import Band, compute
+from kvplan.engines.llama_cpp.placement.compute import Band
 from kvplan.engines.llama_cpp.placement.devices import CUDA, METAL, ROCM, SYCL, VULKAN, Backend, Device
 from kvplan.engines.llama_cpp.placement.place import Asked, Placed, place
 from kvplan.engines.llama_cpp.placement.split import HOST_LAYER, shares_of
-from kvplan.engines.llama_cpp.releases import build_of, rules_of
+from kvplan.engines.llama_cpp.releases import bands_between, between
 from kvplan.gguf.hparams import Hparams
 from kvplan.units import MIB
 
@@ -113,20 +113,9 @@ def bands_of(
     version: str, h: Hparams, context: Context[int], placed: Placed, outputs: int | None, params: Params[int]
 ) -> list[Band]:
     """The compute buffers of a build, each device's and the host's, from the least to the most of its rules."""
-    build = build_of(version)
-    rules = rules_of(
-        11_000 if build is None else build,
-        outputs=outputs,
-        slots=max(params.n_seq_max, 1),
-        pipeline=placed.pipeline_parallel,
-    )
     quantised = any(kind[0] in "qi" for kind in (params.type_k, params.type_v))
     least = replace(placed, largest_on_host=tuple(1 for _ in placed.largest_on_host))  # of unknown types
-    found = [compute(h, context, at, each, quantised=quantised) for at, each in zip((least, placed), rules, strict=True)]
-    return [
-        Band(low=min(a.low, b.low), best=(min(a.low, b.low) + max(a.high, b.high)) // 2, high=max(a.high, b.high))
-        for a, b in zip(*found, strict=True)
-    ]
+    return list(bands_between(h, context, (least, placed), between(version), quantised=quantised, outputs=outputs))
 
 
 def as_recorded(name: str, predicted: Any, recorded: Any) -> Any:

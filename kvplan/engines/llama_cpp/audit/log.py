@@ -19,10 +19,11 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.verdicts import ComparedFact, Result
 from kvplan.engines.llama_cpp.audit.gpu_logs import BACKENDS, bands_of
+from kvplan.engines.llama_cpp.builds import FIRST, LATEST, build
 from kvplan.engines.llama_cpp.context import Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.log import log_lines
-from kvplan.engines.llama_cpp.memory import CACHE_TYPES, PADDED, Params
+from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
 from kvplan.engines.llama_cpp.placement.devices import CUDA, Device
 from kvplan.engines.llama_cpp.placement.place import Asked, place
 from kvplan.errors import GgufError, Refused
@@ -276,7 +277,7 @@ def params_of(logged: Logged, h: Hparams) -> Params[int]:
         type_k=k,
         type_v=v,
         ctx_type="mtp" if only_drafts else "default",
-        build=logged.build if 0 < logged.build < PADDED else 0,
+        release=build(logged.build) if logged.build >= FIRST else LATEST,
     )
 
 
