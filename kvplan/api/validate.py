@@ -1,5 +1,6 @@
 """`kvplan.validate`: the prediction against real tensors of this process."""
 
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -8,7 +9,8 @@ from kvplan.api.given import Count, Source, answered, size, workload
 from kvplan.api.given import options as given_options
 from kvplan.domain.model import Model
 from kvplan.domain.workload import Workload
-from kvplan.engines import make_engine
+from kvplan.engines import about, make_engine
+from kvplan.engines.kernel.about import Role
 from kvplan.errors import OptionError
 from kvplan.loading import load
 from kvplan.questions.estimate import predict
@@ -16,6 +18,7 @@ from kvplan.report.notebook import displayed
 
 if TYPE_CHECKING:
     from kvplan.engines.kernel.engine import Engine
+    from kvplan.questions.validate.allocate import Watch
     from kvplan.questions.validate.compare import Validation
     from kvplan.questions.validate.devices import Device
 
@@ -95,6 +98,54 @@ def validate(
     if allocation is None:
         return probe_largest_batch(made, loaded, asked, place, chosen_limit(place, ceiling))
     return measured(allocation, place, limit_bytes=ceiling)
+
+
+def validate_parts(
+    model: Source,
+    gpu: str,
+    *,
+    seq_len: Count = 4096,
+    batch_size: Count = 1,
+    device: str = "auto",
+    kv_dtype: str = "auto",
+    engine: str,
+    free: Count | Sequence[Count] | None = None,
+    limit: Count | None = None,
+    where: Mapping[Role, Any] | None = None,
+    infer: bool = False,
+    watch: "Watch | None" = None,
+    **options: Any,
+) -> "list[Validation]":
+    """Allocate what one process keeps on each of its cards and on the host, part by part, each freed before the next.
+
+    Args:
+        model, seq_len, batch_size, kv_dtype, engine, infer, options: as `kvplan.estimate` takes them, of an engine that deals
+            layers out to unequal devices.
+        gpu: the cards side by side, `rtx-4090,rtx-3090`; `free` is what others leave of each, `where` places in kvplan's words.
+        device: what holds the parts: `auto`, `cpu`, or `cuda`, each GPU its own where there are as many.
+        limit: no part takes more.
+        watch: called with the bytes touched, as they are.
+
+    Returns:
+        A `Validation` a device, `.part` its name.
+
+    Raises:
+        KvplanError: a bad value, a part that does not fit, or no torch; see `kvplan.errors`.
+    """
+    from kvplan.api.placement import place
+
+    loaded = load(model, infer=infer)
+    asked = workload(seq_len, batch_size, 0, loaded)
+    told: dict[str, Any] = {"context": asked.seq_len, "batch_size": asked.batch_size, "kv_dtype": kv_dtype, "brief": True}
+    laid = answered(place(model, gpu, engine=engine, free=free, where=where, infer=infer, **told, **options))
+    own = {about(engine).roles[role]: value for role, value in (where or {}).items()}
+    made = make_engine(engine, given_options({**options, **own}, kv_dtype=kv_dtype, tensor_parallel=None))
+    allocation = answered(predict(made, loaded, asked))
+    from kvplan.questions.validate.allocate import unwatched
+    from kvplan.questions.validate.parts import validate_parts as measured
+
+    ceiling = None if limit is None else size(limit, "limit")
+    return measured(allocation, laid.spread, device, limit_bytes=ceiling, watch=watch or unwatched)
 
 
 def _library(name: str) -> Library:

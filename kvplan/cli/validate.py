@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -41,6 +41,10 @@ Shards = Annotated[
     int | None,
     typer.Option("--tensor-parallel", "--tp", min=1, metavar="N", help="Devices that split the heads (torchrun: all ranks)"),
 ]
+PartsOf = Annotated[
+    str | None,
+    typer.Option("--gpu", metavar="NAME[,…]", help="What lies on each of these cards and on the host, part by part"),
+]
 
 
 def validate(
@@ -51,6 +55,11 @@ def validate(
     engine: o.EngineOpt = "ideal",
     kv_dtype: o.KvDtype = "auto",
     tensor_parallel: Shards = None,
+    gpu: PartsOf = None,
+    gpu_layers: o.GpuLayers = None,
+    tensor_split: o.LayerSplit = None,
+    no_kv_offload: o.NoKvOffload = False,
+    free: o.Free = None,
     encoder_len: o.EncoderLen = "0",
     settings: o.SetOpt = None,
     limit: Limit = None,
@@ -78,6 +87,17 @@ def validate(
         if ranks.several:
             raise InputError("a plan is validated in one process", hint="start it without torchrun")
         _validate_plan(model, device, limit_bytes, fmt, output)
+        return
+    where = o.placing(gpu_layers=gpu_layers, tensor_split=tensor_split, no_kv_offload=no_kv_offload)
+    if gpu is not None or where or free:
+        if gpu is None or ranks.several or against or probe_max or tensor_parallel:
+            raise InputError(
+                "where things lie is validated of one process on cards that are named",
+                hint="«gpu rtx-4090,rtx-3090», without torchrun, «against», «probe_max» or «tensor_parallel»",
+            )
+        given = o.engine_options(settings, kv_dtype=kv_dtype, tensor_parallel=1)
+        told = {"seq_len": seq_len, "batch_size": batch_size, "engine": engine, "free": free, "where": where, "infer": infer}
+        _validate_parts(model, gpu, device, limit_bytes, {**told, **given}, (fmt, output))
         return
     with joined(ranks, device, remark) as group, _spoken_once(group):
         named = against.value if against and engine == "ideal" else engine
@@ -202,6 +222,28 @@ def _tell(answers: "list[Validation]", ranks: "Ranks", fmt: str | None, output: 
 
     if ranks.rank == 0:
         show(ValidateAnswer(answers), fmt, output)
+
+
+def _validate_parts(
+    model: str,
+    gpu: str,
+    device: str,
+    limit_bytes: int | None,
+    told: dict[str, Any],
+    shown: tuple[str | None, Path | None],
+) -> None:
+    """What each of several cards and the host keep, in turn."""
+    from kvplan.api.validate import validate_parts
+    from kvplan.cli.output import show
+    from kvplan.questions.validate.ranks import Ranks
+    from kvplan.report.answers.validate import ValidateAnswer
+
+    with _touching(Ranks(), None) as watch:
+        answers = validate_parts(model, gpu, device=device, limit=limit_bytes, watch=watch, **told)
+    show(ValidateAnswer(answers), *shown)
+    failures = [answer.failure() for answer in answers if not answer.passed]
+    if failures:
+        raise Mismatch(failures[0], hint="prediction and reality differ: please report the command and this line")
 
 
 def _validate_plan(plan: str, device: str, limit_bytes: int | None, fmt: str | None, output: Path | None) -> None:

@@ -55,6 +55,7 @@ class Place(Struct, frozen=True, kw_only=True):
         card: the card's name; empty for the host.
         layers: numbers in words (`0-40, output`), and how many `blocks` they are.
         lines: weights, cache, state, buffers, each with its band.
+        cached: numbers of the layers whose cache or state lies here, in order.
         room: what there is for them; None where nothing limits (the host, of a machine that nobody described).
     """
 
@@ -63,6 +64,7 @@ class Place(Struct, frozen=True, kw_only=True):
     layers: str
     blocks: int
     lines: tuple[Line, ...]
+    cached: tuple[int, ...] = ()
     room: Line | None = None
 
     @property

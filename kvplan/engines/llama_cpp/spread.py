@@ -31,7 +31,7 @@ from kvplan.engines.llama_cpp.placement.devices import Host, taking_part
 from kvplan.engines.llama_cpp.placement.fit import Choice, Need, Subject, Trial, fitted
 from kvplan.engines.llama_cpp.placement.load import loaded, trial_asked
 from kvplan.engines.llama_cpp.placement.patterns import overrides
-from kvplan.engines.llama_cpp.placement.place import Asked, Placed, place
+from kvplan.engines.llama_cpp.placement.place import Asked, Part, Placed, place
 from kvplan.engines.llama_cpp.placement.split import shares_of
 from kvplan.engines.llama_cpp.placement.weights import Buffers, Loading, file_order
 from kvplan.engines.llama_cpp.releases import bands_between
@@ -153,6 +153,7 @@ class Spreading:
                     layers=", ".join(words),
                     blocks=part.n_layers,
                     lines=lines_of(part, band, card, sides, index if device else -1, self.weights),
+                    cached=self._cached(part, on_host=not device),
                     room=None if card is None else card.room,
                 )
             )
@@ -169,6 +170,12 @@ class Spreading:
             settings={name: value for name, value in _said(self.options).items() if name in PLACING},
             notes=(*self._notes(placed), *([] if serving is self.on else [_LESS.format(serving.engine.options.cache_ram)])),
         )
+
+    def _cached(self, part: Part, *, on_host: bool) -> tuple[int, ...]:
+        """The layers whose cache lies there: its own, or all of them on the host."""
+        if self.options.offload_kqv:
+            return part.blocks
+        return tuple(range(self.h.n_layer_all)) if on_host else ()
 
     @property
     def shared(self) -> Shared | None:

@@ -122,6 +122,12 @@ class Validation(Struct, frozen=True, kw_only=True):
     limit_bytes: int | None = None
     rank: int = 0
     world_size: int = 1
+    part: str = ""  # the device of a spread process whose part it is
+
+    @property
+    def whose(self) -> str:
+        """Which of several processes or parts it is, in words; empty for the only one."""
+        return self.part or (f"rank {self.rank}" if self.world_size > 1 else "")
 
     def __repr__(self) -> str:
         said = "as predicted" if self.passed else self.failure()
@@ -134,7 +140,7 @@ class Validation(Struct, frozen=True, kw_only=True):
 
     def failure(self) -> str:
         """The first difference in one sentence; empty when there is none."""
-        on = f"rank {self.rank}: " if self.world_size > 1 else ""
+        on = f"{self.whose}: " if self.whose else ""
         for buffer in self.buffers:
             if buffer.difference:
                 return f"{on}{buffer.sentence()}"
@@ -154,6 +160,7 @@ class Validation(Struct, frozen=True, kw_only=True):
             "torch_version": self.torch_version,
             "rank": self.rank,
             "world_size": self.world_size,
+            **({"part": self.part} if self.part else {}),
             "limit_bytes": self.limit_bytes,
             "predicted_bytes": self.allocation.allocated_bytes,
             "equal": self.passed,

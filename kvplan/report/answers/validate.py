@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: The columns of the CSV: one row a check, then one a buffer.
 CSV_COLUMNS = (
     "model", "engine", "engine_version", "kv_dtype", "tensor_parallel", "batch_size", "seq_len", "encoder_len",
-    "device", "rank", "world_size", "what", "name", "layers", "unit", "predicted", "real", "difference", "exact", "equal",
+    "device", "rank", "world_size", "part", "what", "name", "layers", "unit", "predicted", "real", "difference", "exact", "equal",
 )  # fmt: skip
 _MOST_BUFFERS = 16  # rows; more are in the JSON
 
@@ -56,7 +56,7 @@ def validation_table(validations: Sequence["Validation"]) -> Table:
     notes = [_device_note(first)] if len(validations) == 1 else [_device_note(v) for v in validations]
     hidden = 0
     for validation in validations:
-        on = f"rank {validation.rank}: " if validation.world_size > 1 else ""
+        on = f"{validation.whose}: " if validation.whose else ""
         buffers = validation.buffers
         if len(buffers) > _MOST_BUFFERS:
             shown = [b for b in buffers if b.difference][:_MOST_BUFFERS]
@@ -64,6 +64,8 @@ def validation_table(validations: Sequence["Validation"]) -> Table:
             buffers = tuple(shown)
         rows += [_buffer_row(on, buffer) for buffer in buffers]
         rows += [_check_row(on, check) for check in validation.checks]
+    if first.part and len(validations) > 1:
+        notes.append("the parts were allocated one after the other, each freed before the next")
     notes += _remarks(validations)
     if hidden:
         notes.append(f"{hidden:,} more buffers, all equal; --format json lists them")
@@ -73,16 +75,22 @@ def validation_table(validations: Sequence["Validation"]) -> Table:
 
 def _remarks(validations: Sequence["Validation"]) -> list[str]:
     """What the figures have to add; said once when all ranks say the same."""
-    said: dict[str, list[int]] = {}
+    said: dict[str, list[Validation]] = {}
     for validation in validations:
         for check in validation.checks:
             if check.remark:
-                said.setdefault(f"{check.name}: {check.remark}", []).append(validation.rank)
-    return [text if len(ranks) == len(validations) else f"rank {layer_range(ranks)}: {text}" for text, ranks in said.items()]
+                said.setdefault(f"{check.name}: {check.remark}", []).append(validation)
+    return [text if len(those) == len(validations) else f"{_named(those)}: {text}" for text, those in said.items()]
+
+
+def _named(those: Sequence["Validation"]) -> str:
+    """Some of several ranks, or parts, in words."""
+    parts = [each.part for each in those if each.part]
+    return ", ".join(parts) or f"rank {layer_range([each.rank for each in those])}"
 
 
 def _device_note(validation: "Validation") -> str:
-    on = f"rank {validation.rank} on " if validation.world_size > 1 else ""
+    on = f"{validation.whose} on " if validation.whose else ""
     name = f" ({validation.device_name})" if validation.device_name != validation.device else ""
     torch = f", torch {validation.torch_version}" if validation.torch_version else ""
     return f"{on}{validation.device}{name}{torch}; bytes, or sequences for a batch"
@@ -106,7 +114,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _csv_rows(validation: "Validation") -> list[dict[str, Any]]:
-    shared = validation.to_dict()
+    shared = {**validation.to_dict(), "part": validation.part}
     rows = []
     for check in validation.checks:
         name, layers, predicted, real, change, _ = _check_row("", check)
