@@ -2,9 +2,9 @@
 
 Common key names stand for what they usually mean; a `kv_lora_rank` means latent attention as DeepSeek keeps it, and
 `layer_types` means what it means everywhere. Nothing has a default: an unknown class may assume anything. A window
-without `layer_types` holds for layers that only the class knows, so none is counted to slide. What a key may mean that
-none of these reads is said by `kvplan.architectures.unread`: the answer is then an upper bound that names the key, or a
-refusal that does.
+without `layer_types` holds for layers that only the class knows, so none is counted to slide; in a file that is also cut
+(`_cut`) the class may know more of its layers, and there is no answer. What a key may mean that none of these reads is said
+by `kvplan.architectures.unread`: the answer is then an upper bound that names the key, or a refusal that does.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from kvplan.architectures.kit.heads import MAX_HEADS, MAX_WIDTH, divided, dividi
 from kvplan.architectures.kit.layers import CHUNKED, DRAFT_KEYS, FULL, SLIDING, layer_types, reach, read_window
 from kvplan.architectures.kit.loops import MAX_PASSES, looped
 from kvplan.architectures.kit.reader import Decoder, reader
-from kvplan.architectures.unread import Unread, unread
+from kvplan.architectures.unread import Unread, unread, words_of
 from kvplan.domain.model import MAX_LAYERS, Latent, Memory, Softmax
 
 _LAYERS: Final = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "num_transformer_layers")
@@ -40,6 +40,8 @@ _COUNTS: Final = frozenset(
 )
 _SECTIONS: Final = ("text_config", "language_config", "llm_config", "decoder_config", "decoder", "thinker_config")
 _ASSUMED: Final = 64  # elements; see `_width`
+#: Words of keys that every class has a default for, and that a file has which a program saved: `save_pretrained` leaves none out.
+_SAVED: Final = frozenset({"act", "activation", "eps", "epsilon", "dtype", "initializer", "transformers"})
 _DESCRIBE: Final = "describe its layers in YAML (docs/guides/specs.md)"
 
 
@@ -58,6 +60,13 @@ def by_shape(outer: Config, model_type: str) -> Decoder:
     kinds, window, chunk = _kinds(c, layers)
     others = _others(outer, c, layers)
     listed = c.has("layer_types")
+    if (window or chunk) and not listed and _cut(outer, c):
+        c.refuse(
+            "sliding_window" if window else "attention_chunk_size",
+            "is of layers that only the class knows, and the file is cut (it names no activation, norm epsilon, dtype or "
+            "transformers_version): what more the class assumes of its layers is not known",
+            hint="take the config as its class saves it, list `layer_types`, or " + _DESCRIBE,
+        )
     for other in others:
         if _decides(other, windowed=window is not None or chunk is not None or listed, latent=latent):
             outer.refuse(other.path, f"may decide the cache, and no family claims `{model_type[:60]}` to say how", hint=_DESCRIBE)
@@ -108,6 +117,15 @@ def _kinds(c: Config, layers: int) -> tuple[list[str], int | None, int | None]:
     window, chunk = read_window(c, None), c.integer("attention_chunk_size", default=None)
     kinds = layer_types(c, layers, FULL, SLIDING, CHUNKED)
     return kinds or [FULL] * layers, window, chunk
+
+
+def _cut(outer: Config, c: Config) -> bool:
+    """Whether a file holds only what differs from its class's defaults.
+
+    `PretrainedConfig.to_diff_dict` of transformers leaves out what is the default of every class, and writes each key of its own
+    class: what a saved file does not say, its class does not have. A file without any key of `_SAVED` was not saved so.
+    """
+    return not any(words_of(key) & _SAVED for key in (*outer.data, *c.data))
 
 
 def _decides(other: Unread, *, windowed: bool, latent: bool) -> bool:

@@ -1,8 +1,9 @@
 """Reading an unknown model type by the shape of its keys: never less than the class keeps."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import shipped
@@ -12,11 +13,14 @@ from golden import cases
 from kvplan import architectures
 from kvplan.architectures.unread import meaning_of
 from kvplan.domain.model import Chunk, Full, Latent, Model, Softmax, Window
+from kvplan.domain.workload import Workload
 from kvplan.errors import ConfigError, GgufError, UnknownArchitecture
 from kvplan.gguf.memories import model_from_keys
 from kvplan.loading.gguf_file import only_read
+from kvplan.questions.estimate import plan
 
-SHAPE = {"model_type": "acme-7", "num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 512}
+SHAPE = {"model_type": "acme-7", "num_hidden_layers": 4, "num_attention_heads": 8, "hidden_size": 512, "rms_norm_eps": 1e-6}
+CUT = {key: value for key, value in SHAPE.items() if key != "rms_norm_eps"}  # no key that every saved file has
 
 
 def test_an_unknown_type_is_refused_unless_it_may_be_inferred() -> None:
@@ -53,6 +57,23 @@ def test_a_known_type_is_not_marked_inferred() -> None:
 def test_common_keys_mean_what_they_usually_mean(keys: dict[str, Any], expected: object) -> None:
     model = architectures.read({**SHAPE, **keys}, infer=True)
     assert {layer.memories for layer in model.layers} == {(expected,)}
+
+
+@each("key", ["sliding_window", "attention_chunk_size"])
+def test_a_window_in_a_cut_file_is_refused_where_nothing_says_of_which_layers(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{key}` .*cut"):
+        architectures.read({**CUT, key: 128}, infer=True)
+    with pytest.raises(ConfigError, match=f"`text_config.{key}` .*cut"):
+        architectures.read({"model_type": "acme-vl", "text_config": {**CUT, key: 128}}, infer=True)
+    kind = "sliding_attention" if key == "sliding_window" else "chunked_attention"
+    for more in (
+        {"layer_types": [kind] * 4},
+        {"transformers_version": "9.9"},
+        {"hidden_act": "silu"},
+        {"torch_dtype": "bfloat16"},
+    ):
+        assert architectures.read({**CUT, key: 128, **more}, infer=True).inferred
+    assert architectures.read({**CUT, "sliding_window": 128, "use_sliding_window": False}, infer=True).inferred
 
 
 def test_layer_types_decide_by_shape_too() -> None:
@@ -184,48 +205,60 @@ def _renamed(value: Any) -> Any:
     return [_renamed(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _known() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The hub's configs, and one recorded config of each type that they lack."""
-    seen = set()
+class _Known(NamedTuple):
+    """A config of a type that kvplan reads, and the caches that are asked of it."""
+
+    name: str
+    config: dict[str, Any]
+    asked: set[Workload]
+
+
+def _known() -> Iterator[_Known]:
+    """The hub's configs at two lengths, and every recorded config at the lengths of its records."""
     for name in shipped.NAMES:
         if shipped.raw(name).get("model_type"):
-            seen.add(shipped.raw(name)["model_type"])
-            yield name, shipped.raw(name)
-    for file in ("transformers", "transformers_524"):
+            yield _Known(name, shipped.raw(name), {Workload(seq_len=1_000), Workload(seq_len=40_000)})
+    recorded: dict[str, _Known] = {}
+    for file in ("transformers", "transformers_524", "transformers_versions"):
         for case in cases(file):
-            if case["config"]["model_type"] not in seen:
-                seen.add(case["config"]["model_type"])
-                yield case["id"], case["config"]
+            known = recorded.setdefault(json.dumps(case["config"]), _Known(case["id"], case["config"], set()))
+            asked = case["workload"]
+            known.asked.add(
+                Workload(seq_len=asked["seq_len"], batch_size=asked["batch"], encoder_len=asked.get("encoder_seq_len") or 0)
+            )
+    yield from recorded.values()
 
 
-def _judged(known: Model, guessed: Model) -> Iterator[tuple[int, str]]:
-    """At two lengths, how the guess stands to the truth."""
-    for tokens in (1_000, 40_000):
-        truth, guess = shipped.ideal(known, tokens).total_bytes, shipped.ideal(guessed, tokens).total_bytes
-        yield tokens, "under" if guess < truth else "exact" if guess == truth else "near" if guess <= 2 * truth else "far"
+def _verdict(known: Model, guessed: Model, asked: Workload) -> str:
+    """How the guess stands to the truth."""
+    truth, guess = plan(known, asked).total_bytes, plan(guessed, asked).total_bytes
+    return "under" if guess < truth else "exact" if guess == truth else "near" if guess <= 2 * truth else "far"
 
 
-def test_every_known_type_under_an_unknown_name_is_never_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_known_cache_under_an_unknown_name_is_never_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "importlib.metadata.entry_points", lambda group: ()
     )  # none has these types; asking 500 times takes a while
-    found: Counter[str] = Counter()
+    found: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}  # of the hub, recorded
     under = []
-    for name, config in _known():
-        known = architectures.read(config, source=name)
+    for name, config, asked in _known():
+        tally = found[name in shipped.NAMES]
         try:
             guessed = architectures.read(_renamed(config), source=name, infer=True)
         except ConfigError:
-            found["refused"] += 2
+            tally["refused"] += len(asked)
             continue
         assert guessed.inferred
-        for tokens, verdict in _judged(known, guessed):
-            found[verdict] += 1
-            under += [(name, tokens)] * (verdict == "under")
+        known = architectures.read(config, source=name)
+        for workload in asked:
+            verdict = _verdict(known, guessed, workload)
+            tally[verdict] += 1
+            under += [(name, workload.seq_len)] * (verdict == "under")
     assert under == []
-    answered = found["exact"] + found["near"] + found["far"]
-    assert answered * 2 > found.total()
-    assert (found["exact"] + found["near"]) * 10 >= answered * 9
+    for tally in found.values():
+        assert tally["refused"] * 2 < tally.total()
+    both = found[True] + found[False]
+    assert (both["exact"] + both["near"]) * 10 >= (both.total() - both["refused"]) * 9
 
 
 #: Files that say nothing of the states that llama.cpp's class makes of their heads.
@@ -244,6 +277,6 @@ def test_every_architecture_of_llama_cpp_under_an_unknown_name_is_never_too_litt
             continue
         guessed = model_from_keys(new | {"general.architecture": "acme"}, source=arch, name=arch)
         answered += 1
-        under |= {arch for _, verdict in _judged(known, guessed) if verdict == "under"}
+        under |= {arch for tokens in (1_000, 40_000) if _verdict(known, guessed, Workload(seq_len=tokens)) == "under"}
     assert under == _SILENT
     assert answered > 100

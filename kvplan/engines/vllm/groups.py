@@ -24,7 +24,7 @@ class Rules(Struct, frozen=True):
     block_outermost: bool = False  # layouts BLHNC, BLNHC, BHLNC
     balance: float = 1.5  # a bucket less than so many times the shortest is kept in one group; 0: none is
     unified_pages: bool = True
-    tuples: Literal["", "padded", "dense"] = ""  # how layers of several page sizes lie beside each other
+    tuples: Literal["", "padded", "places", "dense"] = ""  # how layers of several page sizes lie beside each other
 
 
 class CacheGroup(Struct, frozen=True, dict=True):
@@ -89,7 +89,7 @@ def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ..
         return (CacheGroup(caches),)
     pages = {held.spec.page_bytes for held in caches}
     if rules.tuples and len(pages) > 1 and any(isinstance(held.spec, SlidingSpec) and held.spec.latent for held in caches):
-        return _tuple_groups(caches, padded=rules.tuples == "padded")
+        return _tuple_groups(caches, padded=rules.tuples != "dense")
     if rules.block_outermost and len(pages) > 1:
         return _packed(caches)
     if len(pages) > 1:
@@ -102,10 +102,14 @@ def cache_groups(caches: tuple[Held, ...], rules: Rules) -> tuple[CacheGroup, ..
 
 
 def _one_type(caches: tuple[Held, ...]) -> tuple[Held, ...]:
-    """Local layers held like full ones. Source: `unify_hybrid_kv_cache_specs`."""
-    kinds = {held.spec.kind for held in caches}
-    if "full" in kinds and kinds & {"sliding", "chunked"}:
-        caches = tuple(_with(held, without_reach(held.spec)) for held in caches)
+    """Local layers held like full ones, in their blocks.
+
+    Source: `unify_hybrid_kv_cache_specs`, `_promote_local_kv_cache_specs`.
+    """
+    full = {held.spec.block_size for held in caches if isinstance(held.spec, FullSpec)}
+    if full and any(isinstance(held.spec, SlidingSpec | ChunkedSpec) for held in caches):
+        block_size = full.pop() if len(full) == 1 else None
+        caches = tuple(_with(held, without_reach(held.spec, block_size)) for held in caches)
     first = caches[0].spec if caches else None
     if first is not None and not all(first.like(held.spec) for held in caches):
         raise Refused("Failed to promote local KV cache specs to one unified type.")
@@ -238,6 +242,15 @@ def tuple_bytes(groups: tuple[CacheGroup, ...]) -> int:
     return longest * sum(_by_page(list(first.members)))
 
 
+def _place_bytes(groups: tuple[CacheGroup, ...]) -> int:
+    """Bytes of one block with as many places of each page size as any group has layers of it."""
+    places: dict[int, int] = {}
+    for group in groups:
+        for page, layers in _by_page(list(group.members)).items():
+            places[page] = max(places.get(page, 0), layers)
+    return sum(page * layers for page, layers in places.items())
+
+
 def _by_page(bucket: list[Held]) -> dict[int, int]:
     counts: dict[int, int] = {}
     for held in bucket:
@@ -269,8 +282,14 @@ def block_bytes(groups: tuple[CacheGroup, ...], rules: Rules) -> int:
     """Bytes of one block of the pool: the widest group. Source: `_get_kv_cache_bytes_per_block`."""
     if not any(group.members for group in groups):
         return 0
-    if rules.tuples:
-        return tuple_bytes(groups) if rules.tuples == "padded" else max(group.page_bytes for group in groups)
+    if rules.tuples and len(groups) > 1:
+        match rules.tuples:
+            case "padded":
+                return tuple_bytes(groups)
+            case "places":
+                return _place_bytes(groups)
+            case _:
+                return max(group.page_bytes for group in groups)
     if not rules.block_outermost:
         return max(group.strided_bytes for group in groups)
     step = lcm(*(held.spec.stride_alignment for group in groups for held in group.members))

@@ -10,7 +10,7 @@ from kvplan.domain.model import Model
 from kvplan.engines.kernel.releases import Release
 from kvplan.engines.vllm.batch import Batch, Host, settled
 from kvplan.engines.vllm.connectors import Connector, connector, parse
-from kvplan.engines.vllm.releases import NGRAM_AHEAD
+from kvplan.engines.vllm.releases import CONNECTORS_KEEP_GROUPS, NGRAM_AHEAD
 from kvplan.errors import OptionError
 from kvplan.units import GIB
 
@@ -63,7 +63,7 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
     mamba_cache_dtype: str = "auto"
     mamba_ssm_cache_dtype: str = "auto"
     mamba_cache_mode: str = "auto"  # none, align or all
-    disable_hybrid_kv_cache_manager: bool = False
+    disable_hybrid_kv_cache_manager: bool | None = None  # None: off where a connector does not know groups
     allow_chunked_local_attn_with_hybrid_kv_cache: bool | None = None  # the environment variable VLLM_ALLOW_…
     speculative_config: str = ""
     draft: Model | None = None
@@ -256,11 +256,18 @@ class VllmOptions(Struct, frozen=True, kw_only=True):
         size, backend = self.kv_offloading_size, self.kv_offloading_backend
         return connector(self.kv_transfer_config, size, backend, simple=self.use_simple_kv_offload)
 
-    @property
-    def one_group(self) -> bool:
-        """Whether every layer is held in full: asked for, or because a connector does not know groups."""
+    def one_group(self, release: Release) -> bool:
+        """Whether every layer is held in full: asked for, or because a connector does not know groups.
+
+        Until 0.21 any `--kv-transfer-config` turned the groups off, and the connector of `--kv-offloading-size`, chosen
+        later, did not. Source: `config/vllm.py:VllmConfig.__post_init__`.
+        """
+        if self.disable_hybrid_kv_cache_manager is not None:
+            return self.disable_hybrid_kv_cache_manager
+        if not CONNECTORS_KEEP_GROUPS.at(release):
+            return bool(self.kv_transfer_config.strip())
         found = self.connector()
-        return self.disable_hybrid_kv_cache_manager or (found is not None and found.one_group)
+        return found is not None and found.one_group
 
     @property
     def block_outermost(self) -> bool:

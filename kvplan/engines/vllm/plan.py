@@ -258,7 +258,7 @@ def _groups_apart(model: Model, options: VllmOptions, version: Release) -> bool:
     drafting = options.speculative.method in _DRAFTING_LAYERS
     allowed = options.allow_chunked_local_attn_with_hybrid_kv_cache
     unified = Chunk in reaches and (drafting or not (CHUNKS.at(version) != "unified" if allowed is None else allowed))
-    return HYBRID_GROUPS.at(version) and not options.one_group and not unified
+    return HYBRID_GROUPS.at(version) and not options.one_group(version) and not unified
 
 
 def _aligned_block(size: int, attention: Rows, state_page: int, kernels: list[int], least: int) -> int:

@@ -16,6 +16,7 @@ from kvplan.engines.vllm.dtypes import FP8, SPARSE_ROWS, cache_dtype
 from kvplan.engines.vllm.layers import compressed, sparse_mla
 from kvplan.engines.vllm.models import any_traits, mlx_checkpoint, text_traits
 from kvplan.engines.vllm.options import VllmOptions
+from kvplan.engines.vllm.releases import WHOLE_COMPRESSED
 from kvplan.errors import Refused
 
 _MOST_SPLITS: Final = 8  # numbers of devices that a refusal names
@@ -119,8 +120,10 @@ def _cache(model: Model, options: VllmOptions, version: tuple[int, ...], memorie
     if compressed(model) and dtype not in {"auto", "fp8_ds_mla", "bfloat16", *FP8}:
         yield f"no attention backend takes kv_cache_dtype {dtype} with compressed entries"
     if (
-        options.one_group
+        options.one_group(version)
         and any(isinstance(m, Recurrent) for m in memories)
         and (latent or any(isinstance(m, Softmax) for m in memories))
     ):
         yield "Failed to promote local KV cache specs to one unified type."
+    if options.one_group(version) and compressed(model) and not WHOLE_COMPRESSED.at(version):
+        yield "MLAAttentionSpec.__init__() got an unexpected keyword argument 'bounded_replay' (without its hybrid manager)"

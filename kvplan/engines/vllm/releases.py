@@ -140,12 +140,28 @@ PACKED_LAYOUTS: Final[Quirk[bool]] = quirk(
     ((0, 29), True, f"{_KU}:_get_packed_kv_cache_groups, 0.29.0"),
     says="layouts whose outermost axis is the block hold pages of different sizes side by side",
 )
-TUPLES: Final[Quirk[Literal["", "padded", "dense"]]] = quirk(
+TUPLES: Final[Quirk[Literal["", "padded", "places", "dense"]]] = quirk(
     ((0,), "", f"{_KU}, 0.19.1"),
-    ((0, 20), "padded", f"{_KU}:_get_kv_cache_groups_uniform_groups (size_to_candidate), 0.20.0 to 0.26.0"),
+    (
+        (0, 20),
+        "padded",
+        f"{_KU}:_get_kv_cache_config_deepseek_v4, _get_kv_cache_groups_uniform_groups (size_to_candidate), 0.20.0",
+    ),
+    ((0, 23), "places", f"{_KU}:_get_kv_cache_config_packed (_bucket_layers_by_page_size), 0.23.0 to 0.26.0"),
     ((0, 27), "dense", f"{_KU}:_get_packed_kv_cache_layout, 0.27.0 and 0.28.0"),
     ((0, 29), "", f"{_KU}:_get_packed_kv_cache_groups, 0.29.0"),
-    says="DeepSeek V4's pages: windows padded to the latents' pages, then side by side, then by the general rule",
+    says="DeepSeek V4's pages: windows padded to the latents' pages, as many places of every size; as many as a size needs; "
+    "side by side; by the general rule",
+)
+WHOLE_COMPRESSED: Final[Quirk[bool]] = quirk(
+    ((0,), True, f"{_KU}:unify_hybrid_kv_cache_specs, 0.20.0 to 0.26.0; _promote_local_kv_cache_specs, 0.27.0 to 0.30.0"),
+    ((0, 31), False, f"{_KU}:_promote_local_kv_cache_specs (replace_as), {_KI}:MLAAttentionSpec, 0.31.0 and 0.32.0"),
+    says="without the hybrid manager DeepSeek V4's windows are held whole, in the latents' blocks; later it does not start so",
+)
+CONNECTORS_KEEP_GROUPS: Final[Quirk[bool]] = quirk(
+    ((0,), False, "vllm/config/vllm.py:VllmConfig.__post_init__, 0.21.0"),
+    ((0, 22), True, "vllm/config/vllm.py:VllmConfig.__post_init__ (supports_hma), 0.22.0"),
+    says="`--kv-transfer-config` leaves layers that see a window their groups, where its connector knows groups",
 )
 FIT_BY_GROUPS: Final[Quirk[bool]] = quirk(
     ((0,), False, f"{_KU}:check_enough_kv_cache_memory, 0.13.0"),

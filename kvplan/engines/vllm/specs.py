@@ -224,11 +224,12 @@ class CrossSpec(Rows, frozen=True, kw_only=True):
 Spec = FullSpec | SlidingSpec | ChunkedSpec | StateSpec | CrossSpec
 
 
-def without_reach(spec: Spec) -> Spec:
-    """The layer as `disable_hybrid_kv_cache_manager` holds it: as if it saw everything."""
+def without_reach(spec: Spec, block_size: int | None = None) -> Spec:
+    """The layer as `disable_hybrid_kv_cache_manager` holds it: as if it saw everything, in blocks of `block_size` tokens."""
     if not isinstance(spec, SlidingSpec | ChunkedSpec):
         return spec
-    return FullSpec(**{name: getattr(spec, name) for name in FullSpec.__struct_fields__})
+    whole = FullSpec(**{name: getattr(spec, name) for name in FullSpec.__struct_fields__})
+    return whole if block_size is None else whole.with_block_size(block_size)
 
 
 class Held(Struct, frozen=True, kw_only=True):
