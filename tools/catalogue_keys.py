@@ -42,10 +42,13 @@ def _qwen3_5_vision(hidden: int, intermediate: int, depth: int, out: int) -> dic
 
 
 #: Entry -> what its source says further: a key that was mended.
-MENDED: Final[dict[str, str]] = dict.fromkeys(
-    ("gemma-3-4b", "gemma-3-12b", "gemma-3-27b"),
-    "; its max_position_embeddings of 163,840 mended to the model card's 131,072",
-)
+MENDED: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        ("gemma-3-4b", "gemma-3-12b", "gemma-3-27b"),
+        "; its max_position_embeddings of 163,840 mended to the model card's 131,072",
+    ),
+    "glm-4.1v-9b": "; model_type glm4v and a context of 65,536 as the README of github.com/zai-org/GLM-V says",
+}
 #: Entry -> what is said beside its numbers.
 NOTES: Final[dict[str, str]] = dict.fromkeys(
     ("llama-2-7b", "llama-2-13b", "llama-2-70b"), "the shipped config says 2,048 tokens; Llama 2 was trained for 4,096"
@@ -61,6 +64,7 @@ COMPLETED: Final[dict[str, dict[str, Any]]] = {
         "intermediate_size": 18944, "moe_intermediate_size": 2560, "shared_expert_intermediate_size": 20480, "num_experts": 64,
     },
     "Qwen__Qwen2-72B": {"intermediate_size": 29568},
+    "zai-org__GLM-4.1V-9B-Thinking": {"model_type": "glm4v", "text_config": {"max_position_embeddings": 65536}},
     "Qwen__Qwen2-VL-7B-Instruct": {"intermediate_size": 18944, "vision_config": _QWEN2_VISION},
     "Qwen__Qwen2.5-0.5B": _TIED,
     "Qwen__Qwen2.5-1.5B-Instruct": _TIED,

@@ -465,6 +465,18 @@ def test_what_transformers_own_processors_gave_beyond_the_records() -> None:
     assert phi is not None
     with pytest.raises(NotTaken, match="maximum size for tensor at dimension 1 is 160 but size is 400"):
         phi.one(0.01)
+    fuyu = _PROCESSORS["fuyu"].image
+    assert fuyu is not None
+    with pytest.raises(
+        NotTaken, match=r"^Size must .* or 'shortest_edge' key\. Got SizeDict\(height=0, width=1920, longest_edge=None"
+    ):
+        fuyu.one(1, 10_000)
+    granite = _PROCESSORS["granite_speech"].audio
+    assert granite is not None
+    assert [granite.one(seconds).placeholders for seconds in (0.02, 0.31, 30, 30.01)] == [3, 6, 300, 303]
+    assert granite.of([0.005, 0.31]).placeholders == 6  # beside a longer one, it is padded
+    with pytest.raises(NotTaken, match=r"got: padding \(256, 256\) at dimension 2 of input \[1, 1, 256\]"):
+        granite.one(0.016)
     kimi = _PROCESSORS["kimi_k25"].video
     assert kimi is not None
     assert (kimi.one(5, 64, 33, 30.0).placeholders, kimi.one(29, 179, 476, 60.0).placeholders) == (6, 119)  # one frame is left

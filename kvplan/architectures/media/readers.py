@@ -533,6 +533,7 @@ def projected(values: Values) -> s.SoundRule:
     return s.Projected(
         rate=_rate(values),
         hop=values.part.section("melspec_kwargs").whole("hop_length", 160, least=1, most=2**16),
+        fourier=values.part.section("melspec_kwargs").whole("n_fft", 512, least=2, most=2**20),
         window=values.count("projector_window_size"),
         downsample=values.count("projector_downsample_rate"),
     )

@@ -186,10 +186,7 @@ class Edge(ImageRule, frozen=True, kw_only=True):
         """
         high, wide = sizes.shrunk(height, width, self.edge)
         if not high or not wide:
-            raise NotTaken(
-                "Size must contain 'height' and 'width' keys, or 'max_height' and 'max_width', or 'shortest_edge' key. "
-                f"Got SizeDict(height={high}, width={wide}, longest_edge=None)"
-            )
+            raise sizes.no_side(high, wide)
         return self.counted(height, width, high, wide)
 
     def counted(self, height: int, width: int, high: int, wide: int) -> Cost:
@@ -373,7 +370,7 @@ class Within(ImageRule, frozen=True, kw_only=True):
             scale = min(self.height / height, self.width / width)
             high, wide = int(height * scale), int(width * scale)
         if not high or not wide:
-            raise NotTaken(f"Input and output sizes should be greater than 0, but got output (H: {high}, W: {wide})")
+            raise sizes.no_side(high, wide)
         rows, columns = math.ceil(high / self.patch), math.ceil(wide / self.patch)
         steps = (
             Step(f"{sized(height, width)} to at most {sized(self.height, self.width)}, never larger", sized(high, wide)),

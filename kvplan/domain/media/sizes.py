@@ -214,3 +214,12 @@ def padded_up(frames: int, height: int, width: int, factor: int, least: int, mos
         else:
             top = middle - 1
     return best
+
+
+def no_side(height: int, width: int) -> NotTaken:
+    """What transformers says of a size of which nothing is left: `image_processing_backends.py:resize`."""
+    return NotTaken(
+        "Size must contain 'height' and 'width' keys, or 'max_height' and 'max_width', or 'shortest_edge' key. Got "
+        f"SizeDict(height={height}, width={width}, longest_edge=None, shortest_edge=None, max_height=None, max_width=None, "
+        "min_pixels=None, max_pixels=None)."
+    )

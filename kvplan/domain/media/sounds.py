@@ -44,6 +44,20 @@ class SoundRule(Struct, frozen=True, kw_only=True):
         return f"{samples / self.rate:g} s at {self.rate:,} samples a second"
 
 
+def _mirrored(samples: int, fourier: int) -> None:
+    """Half of a Fourier transform's samples is mirrored at both ends of a clip, which must be longer.
+
+    Raises:
+        NotTaken: it is not; the sentence is torch's.
+    """
+    half = fourier // 2
+    if samples <= half:
+        raise NotTaken(
+            f"Padding size should be less than the corresponding input dimension, but got: padding ({half}, {half}) at "
+            f"dimension 2 of input [1, 1, {samples}]"
+        )
+
+
 class Halved(SoundRule, frozen=True, kw_only=True):
     """Mel frames, halved by a convolution and by pooling (Qwen2-Audio, Qwen2.5-Omni; 25 a second)."""
 
@@ -91,12 +105,7 @@ class Windowed(SoundRule, frozen=True, kw_only=True):
         return total(self._beside(count, max(samples)) for count in samples)
 
     def _beside(self, samples: int, longest: int) -> Cost:
-        half = self.fourier // 2
-        if longest <= half:
-            raise NotTaken(
-                f"Padding size should be less than the corresponding input dimension, but got: padding ({half}, {half}) at "
-                f"dimension 2 of input [1, 1, {longest}]"
-            )
+        _mirrored(longest, self.fourier)
         mel = min(ceil_div(samples, self.hop), longest // self.hop)
         rest = (mel % self.window - 1) // 2 + 1
         count = ((rest - 1) // 2 + 1 - 1) // 2 + 1 + mel // self.window * 13
@@ -198,8 +207,28 @@ class Projected(SoundRule, frozen=True, kw_only=True):
     hop: int = 160
     window: int = 15
     downsample: int = 5
+    fourier: int = 512
+
+    def of(self, clips: Sequence[float]) -> Cost:
+        """All clips of one prompt, which are padded to the longest.
+
+        Raises:
+            NotTaken: the longest is too short to be mirrored.
+        """
+        samples = [round(seconds * self.rate) for seconds in clips]
+        _mirrored(max(samples), self.fourier)
+        return total(self._beside(count) for count in samples)
 
     def counted(self, samples: int) -> Cost:
+        """A clip alone.
+
+        Raises:
+            NotTaken: it is too short to be mirrored.
+        """
+        _mirrored(samples, self.fourier)
+        return self._beside(samples)
+
+    def _beside(self, samples: int) -> Cost:
         """`granite_speech/feature_extraction_granite_speech.py:_get_num_audio_features`."""
         frames = (samples // self.hop + 1) // 2
         count = math.ceil(frames / self.window) * (self.window // self.downsample)

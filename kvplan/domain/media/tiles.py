@@ -444,11 +444,9 @@ class GlobalAndTiles(ImageRule, frozen=True, kw_only=True):
             NotTaken: nothing is left of the shorter side.
         """
         scale = (self.side if self.crop else self.tile) / max(height, width)
-        if not round(height * scale) or not round(width * scale):
-            raise NotTaken(
-                "Size must contain 'height' and 'width' keys, or 'max_height' and 'max_width', or 'shortest_edge' key. "
-                f"Got SizeDict(height={round(height * scale)}, width={round(width * scale)}, longest_edge=None)"
-            )
+        high, wide = round(height * scale), round(width * scale)
+        if not high or not wide:
+            raise sizes.no_side(high, wide)
         tiles, cut = 0, "none"
         if self.crop and max(height, width) > self.tile:
             columns, rows = grids.closest(height, width, self.tile, self.least, self.most)
