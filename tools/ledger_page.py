@@ -11,25 +11,60 @@ RELEASES = ("0.11", "0.19", "0.26", "0.33")
 CARDS = ("h200-sxm-141gb", "h100-sxm-80gb", "a100-sxm-80gb", "l4-24gb", "rtx-4090-24gb", "b200-sxm-180gb", "gb10-dgx-spark-128gb")
 LEAD = """# Memory ledgers
 
-[Where memory goes](../concepts/where-memory-goes.md) explains the lines. A server's whole start-up is predicted for vLLM
-0.10 to 0.33; every other engine has its cache, its weights, and one `assumed` line for the rest.
+[Where memory goes](../concepts/where-memory-goes.md) explains the lines: `exact` ones follow from the engine's source, of
+the others the band is given, in GiB.
 
-## Which lines are exact
+## Which lines of which engine
 
-Llama 3.1 8B with the server's defaults. `exact` lines follow from the engine's source; of the others the band is given, in GiB.
+What `kvplan fit` takes from the card before the cache: four requests of 8,192 tokens of Llama 3.1 8B. An engine whose
+lines beside weights and cache were not read has one `assumed` line for them.
+
+"""
+_VLLM = """
+## vLLM by release and card
+
+Llama 3.1 8B with the server's defaults.
 
 """
 
 
 def page(note: str) -> str:
     """The whole page."""
-    return "".join([note, LEAD, *_lines(), "\n## Every recorded start\n\n", _RECORDS, *_records()])
+    return "".join([note, LEAD, *_engines(), _VLLM, *_lines(), "\n## Every recorded start\n\n", _RECORDS, *_records()])
 
 
 _RECORDS = """Figures in GiB where the record printed GiB, else in bytes. Records without a config, or whose start printed no
 figure, are left out; an empty error is a figure that is met (in bytes, or to the printed digits).
 
 """
+
+
+def _engines() -> Iterator[str]:
+    import kvplan
+    from kvplan.engines import PREDICTED, about
+
+    yield "| engine | line | " + " | ".join(CARDS[1:5]) + " |\n|" + " --- |" * 6 + "\n"
+    for engine in PREDICTED:
+        if about(engine).theory:
+            continue
+        found = {}
+        for card in CARDS[1:5]:
+            budget = kvplan.try_fit("llama-3.1-8b", card, engine=engine, context=8192, batch_size=4).budget
+            found[card] = {line.name: line for line in budget.lines[2:] if line.low or line.high}
+        for name in dict.fromkeys(name for lines in found.values() for name in lines):
+            cells = (_cell(found[card].get(name)) for card in found)
+            yield f"| {engine} {about(engine).latest} | {name} | " + " | ".join(cells) + " |\n"
+
+
+def _cell(line: Any) -> str:
+    from kvplan.units import GIB
+
+    if line is None:
+        return ""
+    low, high = sorted((abs(line.low), abs(line.high)))
+    return f"{'exact, ' if line.basis == 'rule' else f'{low / GIB:.2f}, '}{line.basis}" if line.exact else (
+        f"{low / GIB:.2f} to {high / GIB:.2f}, {line.basis}"
+    )  # fmt: skip
 
 
 def _lines() -> Iterator[str]:

@@ -10,6 +10,7 @@ from kvplan.api.memory import free_bytes, known_weights
 from kvplan.domain.gpus import gpu as device
 from kvplan.domain.machine import NOTHING
 from kvplan.domain.media.asked import parse_media
+from kvplan.domain.workload import Workload
 from kvplan.engines import USUAL_SERVER, about
 from kvplan.engines.kernel.about import Role
 from kvplan.engines.kernel.options import given_twice
@@ -45,6 +46,7 @@ def receipt(
     video: str | None = None,
     audio: str | None = None,
     infer: bool = False,
+    holding: Workload | None = None,
     **options: Any,
 ) -> Receipt:
     """Every line of one worker's memory, what the server prints of it, and whether it comes up.
@@ -57,6 +59,7 @@ def receipt(
         weights, weights_dtype, reserve, memory, utilization, free, machine: as `kvplan.fit` takes them.
         images, video, audio: of a request, as `kvplan.fit` takes them; what they are is `.media`.
         infer: read an unknown architecture by shape.
+        holding: what a process holds that is told neither requests nor their length; a server says itself what it makes room for.
         options: any option of the engine by its own name.
 
     Returns:
@@ -83,10 +86,18 @@ def receipt(
         reserve_bytes=None if reserve is None else size(reserve, "«reserve»", minimum=0),
         memory_bytes=None if memory is None else size(memory, "«memory»"),
         utilization=None if utilization is None else utilization_from(utilization),
+        **_held(engine, holding),
         free=free_bytes(free),
         learned=NOTHING if machine is None else read_machine(machine),
     )
     return asked(question)
+
+
+def _held(engine: str, holding: Workload | None) -> dict[str, Any]:
+    """The question's workload, of an engine that is not told what to make room for."""
+    if holding is None or {"context", "sequences"} & about(engine).roles.keys():
+        return {}
+    return {"context": holding.seq_len, "batch_size": holding.batch_size, "encoder_len": holding.encoder_len}
 
 
 def split_of(engine: str, options: dict[str, Any]) -> int:

@@ -48,5 +48,5 @@ def explain(
     if gpu is not None:
         from kvplan.api.receipt import receipt
 
-        card = receipt(model, gpu, engine=engine, infer=infer, **chosen)
+        card = receipt(model, gpu, engine=engine, infer=infer, holding=workload, **chosen)
     show(ExplainAnswer(explanation, card), fmt, output)

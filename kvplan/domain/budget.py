@@ -17,8 +17,9 @@ from kvplan.units import GIB, ceil_div
 class Budget(Struct, frozen=True, kw_only=True):
     """One device: its memory, and what is taken before the cache gets the rest.
 
-    `ledger` has every line where the engine's are known; `reserve` is then their sum beside the weights. `refused` is what
-    the server says instead of starting, where that is known before its cache is made.
+    `ledger` has every line where the engine's are known; `reserve` is then their sum beside the weights. `context` is what a
+    process's context takes, where that was measured and stands in no ledger. `refused` is what the server says instead of
+    starting, where that is known before its cache is made.
     """
 
     memory: Line
@@ -27,6 +28,7 @@ class Budget(Struct, frozen=True, kw_only=True):
     weights: Line
     reserve: Line
     ledger: Ledger | None = None
+    context: Line | None = None
     refused: str = ""
 
     @property
@@ -34,8 +36,25 @@ class Budget(Struct, frozen=True, kw_only=True):
         """What is left for the cache, with its band; negative when the weights alone do not fit."""
         if self.ledger is not None:
             return self.ledger.available
-        taken = (self.unused, self.weights, self.reserve)
-        return total("for the cache", (self.memory, *(line.negative() for line in taken)))
+        return total("for the cache", (self.memory, *(line.negative() for line in self._taken)))
+
+    @property
+    def _taken(self) -> tuple[Line, ...]:
+        if self.ledger is not None:
+            return (self.unused, *self.ledger.lines)
+        measured = () if self.context is None else (self.context,)
+        return (self.unused, self.weights, *measured, self.reserve)
+
+    @property
+    def beside(self) -> tuple[Line, ...]:
+        """What the process takes outside that sum."""
+        return () if self.ledger is None else self.ledger.beside
+
+    @property
+    def context_bytes(self) -> int | None:
+        """What a process's context takes, in that sum or beside it; None where no line says it."""
+        found = self.context or (None if self.ledger is None else self.ledger.line("context"))
+        return None if found is None else found.bytes
 
     @property
     def told(self) -> Line | None:
@@ -50,8 +69,7 @@ class Budget(Struct, frozen=True, kw_only=True):
     @property
     def lines(self) -> tuple[Line, ...]:
         """The entries in order, those that are taken with negative bytes."""
-        taken = (self.unused, *((self.weights, self.reserve) if self.ledger is None else self.ledger.lines))
-        return (self.memory, *(line.negative() for line in taken))
+        return (self.memory, *(line.negative() for line in self._taken))
 
 
 def gpu_memory(gpu: Gpu) -> Line:

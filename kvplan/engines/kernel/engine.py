@@ -100,6 +100,7 @@ class Prepared:
         self.read = model
 
     linear_in_batch: bool = True
+    by_requests: bool = False  # lines of its ledger depend on the requests that it holds: it keeps nothing for them before
     one_pool: bool = True  # every layer takes from the same memory, so that bytes alone say what it holds
     tensor_parallel: int = 1  # devices that share the heads
 
@@ -159,16 +160,6 @@ class Prepared:
         """What the engine does by itself on a card that has `left_bytes` for the cache, and what it does beyond that."""
         return ()
 
-    def pass_words(self, at: Workload, tensors: Described, room_bytes: int) -> tuple[str, ...]:
-        """What a pass over prompts takes beside weights and cache, of an engine that keeps no memory for it.
-
-        Args:
-            at: the requests, and tokens of each.
-            tensors: what the model loads.
-            room_bytes: what is left for cache and pass together.
-        """
-        return ()
-
     def ledger(self, machine: Machine, tensors: Described) -> Ledger | None:
         """Where one process's memory goes on one card; None for an engine whose lines beside the cache are not known.
 
@@ -177,6 +168,16 @@ class Prepared:
             tensors: what the model loads.
         """
         return None
+
+    def ledger_of(self, machine: Machine, tensors: Described | None, at: Workload) -> Ledger | None:
+        """Where memory goes while the process holds `at`: the same for every workload, unless `by_requests`.
+
+        Args:
+            machine: the card, and what is known of it.
+            tensors: what the model loads; None for a model of which nobody knows it, which few engines say more of.
+            at: the requests, and tokens of each.
+        """
+        return None if tensors is None else self.ledger(machine, tensors)
 
     def startup(self, found: Ledger, machine: Machine, tensors: Described, pool: Pool) -> tuple[str, ...]:
         """What the engine prints while it starts, as far as memory goes, in its own words."""

@@ -148,7 +148,7 @@ def _predict_on_device(case: Case, read: Read) -> Mapping[str, Any]:
         "weights_bytes": ledger.weights(tensors, item) + case.count("workspace_bytes_held_before", default=0),
         "cache_storage_bytes": sum(b.padded_bytes for b in cache.buffers if not b.name.startswith(_IN_LISTS))
         + cache.bookkeeping_bytes,
-        "freed_by_cache": ledger.blocks(cache),
+        "freed_by_cache": on.prompt_cache(workload),
         "prefill_peak_over_weights": Banded(best=peak.bytes + taken, low=peak.low + taken, high=peak.high + taken),
     }
 

@@ -11,18 +11,18 @@ Sources: `cache_utils.py`, `generation/utils.py` and `models/*/modeling_*.py` of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from msgspec.structs import replace
 
 from kvplan.domain.described import Described
 from kvplan.domain.dtypes import lookup
-from kvplan.domain.ledger import Line
+from kvplan.domain.ledger import Ledger, Line
+from kvplan.domain.machine import Machine
 from kvplan.domain.model import Chunk, Compressed, Cross, Index, Latent, Memory, Model, Recurrent, Shared, Softmax, Window
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
-from kvplan.engines.kernel.engine import Engine, Prepared, Serving, footprint
-from kvplan.engines.kernel.search import largest
+from kvplan.engines.kernel.engine import Engine, Prepared, Serving
 from kvplan.engines.kernel.tensors import At, Count, Piece
 from kvplan.engines.kernel.typed import weights_flag
 from kvplan.engines.transformers.about import ABOUT
@@ -77,10 +77,11 @@ from kvplan.engines.transformers.releases import (
 from kvplan.engines.transformers.rules import Rules
 from kvplan.engines.transformers.tensors import Layers, Moment
 from kvplan.errors import OptionError, Refused
-from kvplan.units import human_bytes
 
-#: A prompt, or as many of them, beyond which no pass is worked out.
-MOST_TOKENS: Final = 2**30
+if TYPE_CHECKING:
+    from kvplan.engines.transformers.ledger import Widths
+    from kvplan.engines.transformers.process import Process
+
 _PREALLOCATED: Final = frozenset({"static", "hybrid", "alternating", "chunked", "everywhere"})
 
 
@@ -119,6 +120,7 @@ class TransformersOn(Prepared):
         self.read = self.kept(model)
         self.built = self.implementation(self.read)
         self.rules = self._rules()
+        self._process: tuple[tuple[Machine, Described | None], Process] | None = None
 
     def command(self, serving: Serving) -> str:
         """Python that holds this workload: the model in its dtype, then the cache or the call that makes it.
@@ -277,6 +279,28 @@ class TransformersOn(Prepared):
 
         return (*super().notes(workload), *departures(self.model, self.engine.release))
 
+    # What a process takes beside it.
+
+    by_requests = True
+
+    def ledger_of(self, machine: Machine, tensors: Described | None, at: Workload) -> Ledger:
+        """Every line of a `generate()` process while it holds `at`."""
+        from kvplan.engines.transformers.process import Process
+
+        asked = (machine, tensors)
+        if self._process is None or any(a is not b for a, b in zip(self._process[0], asked, strict=True)):
+            self._process = (asked, Process(self, machine, tensors))
+        return self._process[1].ledger(at)
+
+    def own_way(self, left_bytes: int) -> tuple[str, ...]:
+        """That the prompts are taken to be as long as the context, where nobody says how long they are."""
+        if self.engine.options.prompt_len is not None:
+            return ()
+        return (
+            "all prompts go through in one pass, each as long as the context: "
+            "`--set prompt_len=N` says how many tokens a prompt has",
+        )
+
     def prompt_pass(self, tensors: Described, at: Workload, item: int, *, attention: str = "", logits: int = 1) -> Line:
         """The most bytes over the weights while `at` goes through at once, its cache included: a band where it is no point.
 
@@ -287,44 +311,52 @@ class TransformersOn(Prepared):
             attention: `attn_implementation`; empty: what the class picks.
             logits: rows of each sequence that the head sees (`logits_to_keep`; `generate()` keeps one).
         """
+        from kvplan.engines.transformers import ledger
+
+        return self.pass_of(ledger.widths(tensors, item), at, attention=attention, logits=logits)
+
+    def pass_of(self, widths: Widths, at: Workload, *, attention: str = "", logits: int = 1, searched: bool = False) -> Line:
+        """`prompt_pass` of a model by its widths; `searched`: for whoever looks for the most requests."""
         from kvplan.engines.transformers import ledger, peaks
 
-        told = Transformers(replace(self.engine.options, prompt_len=at.seq_len), self.engine.version).on(self.model)
-        cache = footprint(told, at)
         crosses = any(isinstance(memory, Cross) for layer in self.model.layers for memory in layer.memories)
-        eager = attention == "eager" if attention else tensors.text_type in peaks.EAGER
+        eager = attention == "eager" if attention else widths.text_type in peaks.EAGER
+        prompt = self._prompt(at)
+        pieces = tuple(self._pieces(prompt, at.encoder_len))
         asked = ledger.Pass(
-            batch=at.batch_size,
-            tokens=at.seq_len,
-            cache=ledger.blocks(cache),
-            last=ledger.last_layer(cache),
+            batch=prompt.batch_size,
+            tokens=prompt.seq_len,
+            cache=ledger.blocks(pieces, self._bookkeeping()),
+            last=ledger.last_layer(pieces),
             eager=eager,
-            logits=logits if logits and not crosses else at.seq_len,
+            logits=logits if logits and not crosses else prompt.seq_len,
+            searched=searched,
         )
-        return ledger.prefill_peak(tensors, item, asked, self.engine.release)
+        return ledger.prefill_peak(widths, asked, self.engine.release)
 
-    def pass_words(self, at: Workload, tensors: Described, room_bytes: int) -> tuple[str, ...]:
-        """The widest moment of the prompts' pass, and how many go through at once."""
-        if self.built == "quantized" or not tensors.parameters:
-            return ()
-        item = lookup(self.kv_dtype).block_bytes
-        if at.seq_len > MOST_TOKENS or at.batch_size > MOST_TOKENS:
-            return ()  # a question without a limit
+    @property
+    def rows(self) -> int:
+        """Sequences that one request becomes."""
+        return max(self.engine.options.num_beams, self.engine.options.num_return_sequences)
 
-        def needed(batch_size: int) -> Line:
-            return self.prompt_pass(tensors, Workload(batch_size=batch_size, seq_len=at.seq_len), item)
+    def prompt_cache(self, at: Workload) -> int:
+        """What the allocator counts of the cache once the prompts of `at` went through."""
+        from kvplan.engines.transformers import ledger
 
-        found = needed(at.batch_size)
-        span = "" if found.basis == "rule" and found.high - found.low < found.bytes // 20 else (
-            f" ({human_bytes(found.low)} to {human_bytes(found.high)})"
-        )  # fmt: skip
-        what = f"{at.batch_size:,} x {at.seq_len:,} tokens" if at.batch_size > 1 else f"{at.seq_len:,} tokens"
-        said = f"a prompt of {what} in one pass holds {human_bytes(found.bytes)}{span} at its widest, its cache included"
-        if found.bytes <= room_bytes:
-            return (said,)
-        most = largest(lambda n: needed(n).bytes <= room_bytes, ceiling=at.batch_size)
-        turns = f"at most {most:,} go through at once" if most else "not one goes through at once"
-        return (f"{said}, and {human_bytes(room_bytes)} are there: {turns}; shorter prompts, or `prefill_chunk_size`, take less",)
+        return ledger.blocks(self._pieces(self._prompt(at), at.encoder_len), self._bookkeeping())
+
+    def held_blocks(self, at: Workload) -> tuple[int, int]:
+        """What it counts of the cache at the end of `at`, and of the layer that grows last."""
+        from kvplan.engines.transformers import ledger
+
+        pieces = tuple(self.tensors(At(at.seq_len, at.batch_size, at.encoder_len)))
+        return ledger.blocks(pieces, self._bookkeeping()), ledger.last_layer(pieces)
+
+    def _prompt(self, at: Workload) -> Moment[int]:
+        """The moment after the prompts of `at`: `prompt_len` tokens of each, or all of it."""
+        told = self.engine.options.prompt_len
+        tokens = at.seq_len if told is None else min(max(told, 1), at.seq_len)
+        return Moment(seq_len=tokens, prompt_len=tokens, batch_size=at.batch_size * self.rows, encoder_len=at.encoder_len)
 
     def moment(self, at: At[Count]) -> Moment[Count]:
         """What the cache has seen, beams included."""
@@ -332,7 +364,7 @@ class TransformersOn(Prepared):
         return Moment(
             seq_len=at.seq_len,
             prompt_len=at.seq_len - 1 if prompt is None else at.seq_len * 0 + prompt,
-            batch_size=at.batch_size * max(self.engine.options.num_beams, self.engine.options.num_return_sequences),
+            batch_size=at.batch_size * self.rows,
             encoder_len=at.encoder_len,
         )
 
@@ -346,7 +378,10 @@ class TransformersOn(Prepared):
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """Every tensor, one entry for each set of equal layers."""
-        kept, moment, engine = self.read, self.moment(at), self.engine
+        return self._pieces(self.moment(at), at.encoder_len)
+
+    def _pieces(self, moment: Moment[Count], encoder_len: int) -> Iterator[Piece[Count]]:
+        kept, engine = self.read, self.engine
         quantized = self.built == "quantized"
         for memories, layers in kept.collapsed().items():
             if quantized:
@@ -354,7 +389,7 @@ class TransformersOn(Prepared):
                     engine.options, engine.release, self.rules, memories, layers, moment, kept.attention_heads
                 )
             else:
-                held = tuple(m for m in memories if not (isinstance(m, Cross) and not at.encoder_len and not m.tokens))
+                held = tuple(m for m in memories if not (isinstance(m, Cross) and not encoder_len and not m.tokens))
                 yield from Layers(self.rules, layers, moment, kept.attention_heads).pieces(held)
         yield from self._beside(moment)
 
@@ -372,6 +407,9 @@ class TransformersOn(Prepared):
 
     def bookkeeping(self, at: At[Count]) -> Count | int:
         """Counters that the layers keep as tensors."""
+        return self._bookkeeping()
+
+    def _bookkeeping(self) -> int:
         kept, built, rules = self.read, self.built, self.rules
         if text_type(kept) in OWN_CACHE:
             return COUNTER_BYTES.at(text_type(kept), self.engine.release)

@@ -16,12 +16,12 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from kvplan.domain.allocation import Allocation
 from kvplan.domain.caching_allocator import MIN_LARGE_BYTES, Allocator, fresh_block, round_size
 from kvplan.domain.described import Described
-from kvplan.domain.ledger import Line, band, exact
+from kvplan.domain.ledger import Basis, Line, band, exact
 from kvplan.domain.parameters import Parameter, in_order
 from kvplan.engines.kernel.releases import Release
+from kvplan.engines.kernel.tensors import Piece
 from kvplan.engines.transformers import peaks
 from kvplan.engines.transformers.peaks import Family, Moment, terms
 from kvplan.engines.transformers.releases import SCAN_IN_FULL
@@ -82,7 +82,8 @@ class Widths(Struct, frozen=True, kw_only=True):
 class Pass(Struct, frozen=True, kw_only=True):
     """A prompt's pass: `batch` sequences of `tokens` tokens, whose cache then takes `cache` bytes, `last` of them a layer's.
 
-    `eager`: attention multiplies queries and keys itself, `logits` rows of each sequence go through the head.
+    `eager`: attention multiplies queries and keys itself, `logits` rows of each sequence go through the head. `searched`: the
+    band's end grows with every request, for whoever looks for the most of them.
     """
 
     batch: int
@@ -91,6 +92,7 @@ class Pass(Struct, frozen=True, kw_only=True):
     last: int
     eager: bool
     logits: int = 1
+    searched: bool = False
 
 
 def weights(tensors: Described, item: int) -> int:
@@ -124,26 +126,23 @@ def weights_line(tensors: Described, item: int, *, stored: bool) -> Line:
     return exact(WEIGHTS, amount, source)
 
 
-def blocks(cache: Allocation) -> int:
+def blocks(cache: Iterable[Piece[int]], bookkeeping_bytes: int) -> int:
     """What the allocator counts of a cache: each tensor and each counter of 8 bytes a block of whole 512."""
-    tensors = sum(round_size(b.padded_bytes // b.count) * b.count for b in cache.buffers if b.padded_bytes)
-    return tensors + cache.bookkeeping_bytes // _COUNTER * round_size(_COUNTER)
+    tensors = sum(round_size(p.padded) * p.count for p in cache if p.padded)
+    return tensors + bookkeeping_bytes // _COUNTER * round_size(_COUNTER)
 
 
-def last_layer(cache: Allocation) -> int:
+def last_layer(cache: Iterable[Piece[int]]) -> int:
     """The part of the last layer that attends: it is not there yet while that layer's queries are rotated."""
-    layers: dict[int, int] = {}
-    for b in cache.buffers:
-        for layer in b.layers if b.per == "token" else ():
-            layers[layer] = layers.get(layer, 0) + round_size(b.padded_bytes // b.count)
-    return layers[max(layers)] if layers else 0
+    grows = [p for p in cache if p.per == "token" and p.layers]
+    last = max((max(p.layers) for p in grows), default=0)
+    return sum(round_size(p.padded) * p.layers.count(last) for p in grows)
 
 
-def prefill_peak(tensors: Described, item: int, asked: Pass, release: Release) -> Line:
+def prefill_peak(w: Widths, asked: Pass, release: Release) -> Line:
     """The most bytes over the weights while a prompt's pass runs, its cache included."""
-    w = widths(tensors, item)
     family = peaks.FAMILIES.get(w.text_type)
-    tables = 2 * w.tables * asked.tokens * w.head_dim * item + asked.tokens * 8
+    tables = 2 * w.tables * asked.tokens * w.head_dim * w.item + asked.tokens * 8
     moments = [*_moments(w, family or Family(), asked)]
     best, high = max(moments)
     best, high = best + tables, high + tables
@@ -151,8 +150,10 @@ def prefill_peak(tensors: Described, item: int, asked: Pass, release: Release) -
     if w.recurrent:
         scan = _scan(w, asked, in_full=SCAN_IN_FULL.at(release))
         low = int(_LOOSE[0] * best)  # with the kernels of mamba_ssm nothing of the scan is alive
-        if scan > best:
-            return band(PEAK, scan, low, int(_SCAN_LOOSE * scan), f"{source}; its scan without kernels", "rule")
+        if scan:
+            high = max(int(_SCAN_LOOSE * scan), int(_LOOSE[1] * best))
+            basis: Basis = "rule" if scan > best else "assumed"
+            return band(PEAK, max(scan, best), low, high, f"{source}; its scan without kernels", basis)
         return band(PEAK, best, low, int(2 * _LOOSE[1] * best), f"{source}; recurrent layers are not followed", "assumed")
     if family is None:
         low, high = asked.cache + int(_LOOSE[0] * (best - asked.cache)), asked.cache + int(_LOOSE[1] * (high - asked.cache))
@@ -194,12 +195,17 @@ def _sum(w: Widths, asked: Pass, moment: Moment, base: int, more: Iterable[int] 
     sizes = [size for size in more if size]
     for count, letter, item in terms(moment):
         sizes += [tokens * w.sizes[letter] * (item or w.item)] * count
-    return base + sum(map(round_size, sizes)), base + sum(map(_whole, sizes))
+    return base + sum(map(round_size, sizes)), base + sum(map(_at_most if asked.searched else _whole, sizes))
 
 
 def _whole(size: int) -> int:
     """The most that a tensor's block counts: up to 1 MiB of what is left of it stays part of it."""
     return fresh_block(size) if size < MIN_LARGE_BYTES else round_size(size) + (MIB if size % (2 * MIB) else 0)
+
+
+def _at_most(size: int) -> int:
+    """The same, for a question of the most requests: never less for a larger tensor."""
+    return fresh_block(size) if size < MIN_LARGE_BYTES else round_size(size) + MIB
 
 
 def _masks(w: Widths, family: Family, asked: Pass) -> int:

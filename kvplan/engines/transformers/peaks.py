@@ -80,7 +80,13 @@ FAMILIES: Final[dict[str, Family]] = {
 
 #: Attention that `from_config` picks where nobody asks: classes whose scores are capped or have sinks take no fused kernel.
 #: Source: `_supports_sdpa` of the classes; `modeling_utils.py:_check_and_adjust_attn_implementation`.
-EAGER: Final = frozenset({"gpt_oss", "gemma2", "granite_swa", "mimo_v2_flash", "deepseek_v4"})
+EAGER: Final = frozenset({
+    "gpt_oss", "gemma2", "granite_swa", "granitemoe_swa", "mimo_v2_flash", "deepseek_v4", "vaultgemma", "hy_v4", "flint",
+    # classes with attention of their own, which say nothing of fused kernels
+    "bloom", "mpt", "gpt_neo", "gpt_neox_japanese", "openai-gpt", "xglm", "xlnet", "cpmant", "git", "trocr", "reformer",
+    "nllb-moe", "pegasus_x", "bigbird_pegasus", "led", "longt5", "mvp", "prophetnet", "switch_transformers", "speech_to_text",
+    "speecht5", "blip_text_model", "bark",
+})  # fmt: skip
 #: Of these, classes whose scores keep a column for a sink, and stay in the model's dtype.
 SINKS: Final = frozenset({"gpt_oss", "mimo_v2_flash"})
 #: Classes with a rotary table for layers that slide and one for those that do not.

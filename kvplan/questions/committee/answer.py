@@ -100,7 +100,7 @@ def _part(demand: Demand, wanted: int | None) -> Part:
     return Part(
         member=demand.member,
         weights=demand.weights,
-        reserve=demand.reserve,
+        reserve=demand.reserve_for(users),
         cache_bytes=demand.cache_bytes(users),
         bytes=demand.part_bytes(users),
         users=users,

@@ -46,6 +46,8 @@ class Demand:
         self.reserve = member.reserve or assumed_reserve(engine_name(member.engine))
         self._caches: dict[int, int] = {} if like is None else like._caches
         self._pool: Pool | None = None if like is None else like._pool
+        self._reserves: dict[int, Line] = {}  # by users, of an engine that keeps nothing for them before
+        self._machine: Machine | None = None
         self.outside_bytes = 0  # what its process takes beside what its fraction counts
         self.ledger: Ledger | None = None if like is None else like.ledger
         if like is not None:
@@ -95,13 +97,16 @@ class Demand:
                 return None
         tensors = describe(model, getattr(prepared.engine.options, "draft", None))
         given = plan.memory.bytes if plan.memory.basis == "given" else None
-        machine = Machine(gpu=plan.gpu, given=given, learned=plan.learned)
-        return prepared.ledger(machine, tensors) if tensors is not None else None
+        machine = self._machine = self._machine or Machine(gpu=plan.gpu, given=given, learned=plan.learned)
+        workload = Workload(batch_size=users or 1, seq_len=self.member.context, encoder_len=self.member.encoder_len)
+        return prepared.ledger_of(machine, tensors, workload)
 
     def most_of_share(self) -> int:
         """The most users that its share holds, of a server that is told to run as many."""
         most = self.most_users(self.part_bytes(0))
         if self.engine is None or self.member.model is None or self.member.users is not None or self.ledger is None:
+            return most
+        if self.engine.by_requests:
             return most
         for _ in range(4):  # what it holds hardly depends on what it is told
             found = self._ledger(self.engine, self.member.model, self._plan, most)
@@ -147,10 +152,19 @@ class Demand:
             ) from problem
         return prepared
 
-    @property
-    def kept_bytes(self) -> int:
+    def reserve_for(self, users: int) -> Line:
+        """What it takes beside weights and cache with that many users."""
+        prepared, model, users = self.engine, self.member.model, max(users, 1)
+        if prepared is None or model is None or not prepared.by_requests or self.member.reserve is not None:
+            return self.reserve
+        if users not in self._reserves:
+            found = self._ledger(prepared, model, self._plan, users)
+            self._reserves[users] = self.reserve if found is None else _beside_weights(found)
+        return self._reserves[users]
+
+    def kept_bytes(self, users: int) -> int:
         """What it takes of a card before its cache."""
-        return self.weights.bytes + self.reserve.bytes
+        return self.weights.bytes + self.reserve_for(users).bytes
 
     def footprint(self, users: int) -> Allocation | NotPredicted | None:
         """One card's cache of that many users, or None for a member whose cache was given."""
@@ -194,7 +208,7 @@ class Demand:
 
     def part_bytes(self, users: int) -> int:
         """What the engine takes of each of its cards when it is told to hold that many users."""
-        needed = self.kept_bytes + self.cache_bytes(users)
+        needed = self.kept_bytes(users) + self.cache_bytes(users)
         if self.member.share is not None:
             return int(self.total_bytes * Fraction(str(self.member.share))) + self.outside_bytes
         if share_of(self.member.engine).meaning != "of total":
@@ -207,10 +221,15 @@ class Demand:
 
     def most_users(self, limit_bytes: int) -> int:
         """The most users whose weights, reserve and cache take at most `limit_bytes`."""
-        if self.engine is None or self.kept_bytes + self.cache_bytes(0) > limit_bytes:
+        if self.engine is None or self.kept_bytes(0) + self.cache_bytes(0) > limit_bytes:
             return 0
-        found = largest(lambda users: self.kept_bytes + self.cache_bytes(users) <= limit_bytes)
+        found = largest(lambda users: self.kept_bytes(users) + self.cache_bytes(users) <= limit_bytes)
         return 0 if found == MAX_COUNT else found
+
+
+def _beside_weights(found: Ledger) -> Line:
+    """Everything of a process that is not loaded with the model."""
+    return total("activations and runtime", [line for line in found.lines if line.name not in LOADED])
 
 
 def member_options(member: Member, plan: Plan) -> dict[str, Any]:

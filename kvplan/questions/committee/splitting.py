@@ -39,7 +39,7 @@ def fit_together(demands: tuple[Demand, ...], users: Sequence[int], node: Node) 
     """Whether every part holds its member, and some placement holds all parts."""
     for demand, n in zip(demands, users, strict=True):
         part = demand.part_bytes(n)
-        if part > node.room_bytes or demand.kept_bytes + demand.cache_bytes(n) > part:
+        if part > node.room_bytes or demand.kept_bytes(n) + demand.cache_bytes(n) > part:
             return False
     return node.holds([d.item(n) for d, n in zip(demands, users, strict=True)])
 

@@ -5,12 +5,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from kvplan.architectures.describe import describe
 from kvplan.architectures.weights import stored_weights
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.budget import Budget, shares
 from kvplan.domain.tiers import TierAsk, Tiers
-from kvplan.domain.workload import Workload
 from kvplan.engines import about, option_names
 from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.engines.kernel.remarks import beyond
@@ -54,7 +52,7 @@ def answer(q: Question, *, brief: bool = False) -> Fit:
         found = replace(found, seqs=_seqs(q, budgets, room, max(context, 1)))
     if found.budget.refused:
         return replace(found, fits=False)
-    return _over_band(found, room, context, each) if found.budget.cache.low != found.budget.cache.high else found
+    return _over_band(found, budgets, room, context, each) if found.budget.cache.low != found.budget.cache.high else found
 
 
 def with_text_alone(fit: Fit) -> Fit:
@@ -113,12 +111,14 @@ def _seqs(q: Question, budgets: Budgets, room: Room, context: int) -> Seqs:
     return Seqs(option=option, most=most, low=low, high=high, stops=stops)
 
 
-def _over_band(found: Fit, room: Room, context: int, each: int) -> Fit:
+def _over_band(found: Fit, budgets: Budgets, room: Room, context: int, each: int) -> Fit:
     """The answer at both ends of what may be left for the cache: the exit code follows the low one."""
     q = found.question
-    line = found.budget.cache  # of the command that is typed: what else it tells the server holds at both ends
-    told = room.told(max(each, 1))
-    low, high = (told.of_size(amount) for amount in (line.low, line.high))
+    if budgets.by_requests:
+        low, high = (room_of(budgets, side) for side in ("low", "high"))
+    else:  # of the command that is typed: what else it tells the server holds at both ends
+        told = room.told(max(each, 1))
+        low, high = (told.of_size(amount) for amount in (found.budget.cache.low, found.budget.cache.high))
     if q.asked == "target":
         sure, possible = low.fits(each, context), high.fits(each, context)
         return replace(found, fits=sure, unsure=sure != possible)
@@ -126,7 +126,7 @@ def _over_band(found: Fit, room: Room, context: int, each: int) -> Fit:
         return found
     if q.context is None:
         one = q if q.asked == "context" else replace(q, batch_size=q.caches)
-        span = (_solve(one, low)[0], _solve(one, high)[0])
+        span = (_solve(one, low, context)[0], _solve(one, high, context)[0])
     else:
         span = (low.most_requests(context) * q.caches, high.most_requests(context) * q.caches)
     sure = span[0] > 0
@@ -152,19 +152,19 @@ def _unpredicted(q: Question, budget: Budget, reason: str) -> Fit:
     )
 
 
-def _solve(q: Question, room: Room) -> tuple[int, int, Limit]:
-    """(context, requests of one replica, what stops the next larger one)."""
+def _solve(q: Question, room: Room, near: int = 0) -> tuple[int, int, Limit]:
+    """(context, requests of one replica, what stops the next larger one); `near`: about how long the context will be."""
     if q.asked == "target":
         return q.context or 0, q.each or 0, "memory"
     if q.asked == "context":
         each = q.each or 1
-        found = room.longest_context(each, q.ceiling)
+        found = room.longest_context(each, q.ceiling, near)
         if found == MAX_COUNT:
             return found, each, "nothing"
         return found, each, "model" if found == q.ceiling else _limit(room, each, found + 1)
     context = q.context
     if context is None:  # the table's decisive row: the longest context of a single request
-        context = room.longest_context(1, q.ceiling)
+        context = room.longest_context(1, q.ceiling, near)
         if context == MAX_COUNT:
             context = _SHORTEST
         if context == 0:
@@ -196,7 +196,7 @@ def _answered(
     batch_size = q.batch_size if q.batch_size is not None else each * q.caches
     typical = _typical(q, room, *shown) if fits else None
     told = (shown[0] if typical is None else max(1, typical // q.caches), shown[1])  # the requests at once that the command types
-    budget = budgets.at(told[0])
+    budget = budgets.at(*told)
     flags, one_of_several = "", False
     needs: tuple[str, ...] = ()
     if fits and kept is not None and limited != "nothing" and not budget.refused:
@@ -229,7 +229,6 @@ def _answered(
         tiers=None if brief else _tiers(q, room, *told),
         notes=(
             *_own_way(room, shown, budget),
-            *_pass_words(q, room, shown, budget, brief=brief),
             *_notes(q, room, budget, kept, one_of_several=one_of_several),
         ),
     )
@@ -250,19 +249,6 @@ def _own_way(room: Room, shown: tuple[int, int], budget: Budget) -> tuple[str, .
     try:
         return room.prepared(*shown).own_way(budget.cache_bytes)
     except Refused:
-        return ()
-
-
-def _pass_words(q: Question, room: Room, shown: tuple[int, int], budget: Budget, *, brief: bool) -> tuple[str, ...]:
-    """What the requests' prompts take while they go through, of an engine that keeps nothing for it."""
-    tensors = None if brief or q.encoder_len or not shown[0] else describe(q.model)
-    if tensors is None:
-        return ()
-    kept = 0 if budget.reserve.basis == "given" else budget.reserve.bytes
-    try:
-        prepared = room.prepared(*shown)
-        return prepared.pass_words(Workload(batch_size=shown[0], seq_len=shown[1]), tensors, budget.cache_bytes + kept)
-    except (Refused, OptionError):
         return ()
 
 

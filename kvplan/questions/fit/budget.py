@@ -26,6 +26,7 @@ from kvplan.domain.budget import (
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.ledger import Ledger, Line, total
 from kvplan.domain.machine import Machine
+from kvplan.domain.workload import Workload
 from kvplan.engines import ABOUTS, about, make_engine, option_names
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Prepared
@@ -41,58 +42,93 @@ Side = Literal["bytes", "low", "high"]
 SIDES: Final[tuple[Side, ...]] = ("bytes", "low", "high")
 
 
-def budget_of(q: Question, sequences: int | None = None, plain: Budget | None = None) -> Budget:
+def budget_of(q: Question) -> Budget:
     """One device's budget, each line with its origin: the engine's ledger where its lines are known.
 
-    Args:
-        q: what is asked.
-        sequences: requests at once that the server is told; None: what is asked of one replica, else the engine's default.
-        plain: its budget without a ledger, where that is known: it is the same for every number of requests.
+    Of a server it is that of the requests at once that are asked of one replica, else of the engine's default.
     """
-    plain = _plain_budget(q) if plain is None else plain
-    prepared = prepared_of(q, plain, sequences)
-    tensors = describe(q.model, getattr(prepared.engine.options, "draft", None)) if prepared is not None else None
-    if prepared is None or tensors is None:
-        return plain
-    machine = Machine(gpu=q.gpu, given=q.given_bytes, learned=q.learned, free=q.free)
-    found = prepared.ledger(machine, tensors)
-    return plain if found is None else _of_ledger(q, _overridden(q, found), prepared.too_little_free(found, machine))
+    return Budgets(q).first
 
 
 class Budgets:
-    """The budgets of one question, by how many requests at once its server is told to run; each is worked out once."""
+    """The budgets of one question, each worked out once: by how many requests at once its server is told to run, or by the
+    requests that it holds and their length, for an engine that keeps nothing for them before.
+    """
 
     def __init__(self, q: Question) -> None:
         self.question = q
-        self._known: dict[int, Budget] = {}
+        self._known: dict[tuple[int, int], Budget] = {}
 
     @cached_property
     def _plain(self) -> Budget:
+        """The budget without a ledger: it is the same for every number of requests."""
         return _plain_budget(self.question)
 
     @cached_property
+    def _started(self) -> Prepared | None:
+        return prepared_of(self.question, self._plain)
+
+    @cached_property
+    def by_requests(self) -> bool:
+        """Whether lines depend on the requests that are held, and on their length."""
+        return self._started is not None and self._started.by_requests and self.question.reserve_bytes is None
+
+    @cached_property
     def first(self) -> Budget:
-        """As the question has it: the requests that it asks of one replica, else the engine's default."""
-        return budget_of(self.question, plain=self._plain)
+        """As the question has it."""
+        return self._made(self._started, self.question.each or 1, self.question.context or 1)
 
-    def at(self, sequences: int) -> Budget:
-        """The budget of a server that is told so many; the first one's where no line depends on it."""
-        told = about(self.question.engine).roles.get("sequences", "")
-        fixed = not told or told in self.question.options or self.first.ledger is None
-        if fixed or sequences in {0, self.question.each}:
+    def at(self, sequences: int, context: int = 0) -> Budget:
+        """The budget of a server that is told so many, or of so many requests; the first one's where no line depends on it."""
+        q = self.question
+        told = about(q.engine).roles.get("sequences", "")
+        if not self.by_requests and (not told or told in q.options or self.first.ledger is None):
             return self.first
-        if sequences not in self._known:
-            self._known[sequences] = budget_of(self.question, sequences, self._plain)
-        return self._known[sequences]
+        if not self.by_requests and sequences in {0, q.each}:
+            return self.first
+        key = (sequences or 1, (context or q.context or 1) if self.by_requests else 0)
+        if key not in self._known:
+            prepared = self._started if self.by_requests else prepared_of(q, self._plain, sequences)
+            self._known[key] = self._made(prepared, *key)
+        return self._known[key]
 
-    def left(self, side: Side = "bytes") -> Callable[[int], int]:
-        """What is left for the cache, at its best value or at an end of its band, by the requests that the server is told."""
+    def _made(self, prepared: Prepared | None, sequences: int, context: int) -> Budget:
+        q = self.question
+        if prepared is None:
+            return self._plain
+        tensors = describe(q.model, getattr(prepared.engine.options, "draft", None))
+        workload = Workload(
+            batch_size=min(sequences, MAX_COUNT), seq_len=min(max(context, 1), MAX_COUNT), encoder_len=q.encoder_len
+        )
+        found = prepared.ledger_of(self._machine, tensors, workload)
+        if found is None:
+            return self._plain
+        found = _overridden(q, found)
+        if prepared.by_requests:
+            return _of_ledger(q, _within(found, self._plain), "", self._plain.unused)
+        return _of_ledger(q, found, prepared.too_little_free(found, self._machine))
 
-        def amount(sequences: int) -> int:
-            line = self.at(sequences).cache
+    @cached_property
+    def _machine(self) -> Machine:
+        q = self.question
+        return Machine(gpu=q.gpu, given=q.given_bytes, learned=q.learned, free=q.free)
+
+    def left(self, side: Side = "bytes") -> Callable[[int, int], int]:
+        """What is left for the cache, at its best value or at an end of its band, by the requests and their length."""
+
+        def amount(sequences: int, context: int) -> int:
+            line = self.at(sequences, context).cache
             return line.low if side == "low" else line.high if side == "high" else line.bytes
 
         return amount
+
+
+def _within(found: Ledger, plain: Budget) -> Ledger:
+    """The ledger of an engine that is told no share of the card, within the share that whoever asks gives it."""
+    if plain.unused.bytes == 0:
+        return found
+    best, low, high = (int(getattr(found.total, side) * plain.utilization) for side in SIDES)
+    return replace(found, requested=replace(found.requested, bytes=best, low=low, high=high))
 
 
 def prepared_of(q: Question, plain: Budget, sequences: int | None = None) -> Prepared | None:
@@ -117,6 +153,8 @@ def prepared_of(q: Question, plain: Budget, sequences: int | None = None) -> Pre
 def _overridden(q: Question, found: Ledger) -> Ledger:
     """The ledger with the lines that whoever asks knows better."""
     lines = list(found.lines)
+    if found.line("weights") is None:  # an engine that cannot count them
+        lines.insert(0, _share(q, found))
     if q.weights_given or q.weights.basis == "given":
         given = _share(q, found)
         lines = [given if line.name == "weights" else line for line in lines]
@@ -144,8 +182,8 @@ def contradicts(line: Line, measured: Line) -> bool:
     return abs(line.bytes - measured.bytes) > _CONTRADICTION * max(line.bytes, measured.bytes)
 
 
-def _of_ledger(q: Question, found: Ledger, refused: str) -> Budget:
-    """A budget whose every line is the engine's own."""
+def _of_ledger(q: Question, found: Ledger, refused: str, unused: Line | None = None) -> Budget:
+    """A budget whose every line is the engine's own; `unused`: what is left alone of the card, in the words of who says so."""
     memory = replace(found.total, name=f"GPU memory ({q.gpu.id})")
     name = q.engine.partition("@")[0]
     if found.told is not None:
@@ -161,6 +199,8 @@ def _of_ledger(q: Question, found: Ledger, refused: str) -> Budget:
             basis=found.requested.basis,
             source=found.requested.source,
         )
+    if unused is not None:
+        left = replace(unused, bytes=left.bytes, low=left.bytes, high=left.bytes)
     loaded = total("weights", (line for line in found.lines if line.name in LOADED))
     rest = total("activations and runtime", (line for line in found.lines if line.name not in LOADED))
     share = found.requested.bytes / max(1, found.total.bytes)
@@ -187,7 +227,13 @@ def _plain_budget(q: Question) -> Budget:
     reserve = assumed_reserve(name) if q.reserve_bytes is None else given_reserve(q.reserve_bytes)
     # nobody knows which part the data ranks share: each is taken to hold all of it
     weights = share_of_weights(q.weights, q.devices if q.inside == q.ranks else q.tensor_parallel * q.pipeline)
-    return Budget(memory=memory, utilization=share, unused=left, weights=weights, reserve=reserve)
+    known = q.learned.context
+    if known is None or q.reserve_bytes is not None:
+        return Budget(memory=memory, utilization=share, unused=left, weights=weights, reserve=reserve)
+    context = Line(name="context", bytes=known, basis=q.learned.basis, source=q.learned.source)
+    rest = max(0, reserve.bytes - known)  # what is assumed has a context in it
+    reserve = replace(reserve, bytes=rest, low=rest, high=rest, source=f"{reserve.source}, less the context")
+    return Budget(memory=memory, utilization=share, unused=left, weights=weights, reserve=reserve, context=context)
 
 
 def assumed_reserve(engine: str) -> Line:
@@ -249,7 +295,16 @@ def room_of(budgets: Budgets, side: Side = "bytes") -> Room:
     """The cache budget, at its best value or at an end of its band, as the engine sees it."""
     q = budgets.question
     told = told_options(q, budgets.first)
-    return Room(q.model, q.engine, told, budgets.left(side), encoder_len=q.encoder_len, maker=q.gpu.vendor, together=q.inside)
+    return Room(
+        q.model,
+        q.engine,
+        told,
+        budgets.left(side),
+        encoder_len=q.encoder_len,
+        maker=q.gpu.vendor,
+        together=q.inside,
+        by_requests=budgets.by_requests,
+    )
 
 
 def told_options(q: Question, budget: Budget) -> dict[str, Any]:

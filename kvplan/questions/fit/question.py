@@ -261,6 +261,8 @@ class Fit(Struct, frozen=True, kw_only=True):
             "span": list(self.span) if self.span else None,
             "unsure": self.unsure,
             "budget": [line.to_dict() for line in self.budget.lines],
+            "beside": [line.to_dict() for line in self.budget.beside],
+            "context_bytes": self.budget.context_bytes,
             "pool": _pool_dict(self.pool),
             "evidence": self.evidence,
             "max_seqs": self.seqs.to_dict() if self.seqs else None,

@@ -79,26 +79,30 @@ class Room:
         model: Model,
         engine: str,
         options: Mapping[str, Any],
-        budget_bytes: int | Callable[[int], int],
+        budget_bytes: int | Callable[[int, int], int],
         *,
         encoder_len: int = 0,
         maker: str | None = None,
         together: int = 1,
+        by_requests: bool = False,
     ) -> None:
-        """`budget_bytes` may be a function of the requests at once that the server is told, `maker` is the device's."""
+        """`budget_bytes` may be a function of the requests at once that the server is told and of their length, `maker` is the
+        device's. `by_requests`: the budget shrinks with the requests, also where the engine is told nothing of them.
+        """
         self.model = model
         self._maker = maker
-        self._budget = budget_bytes if callable(budget_bytes) else lambda _: budget_bytes
+        self._budget = budget_bytes if callable(budget_bytes) else lambda _, __: budget_bytes
         self._spec = engine
         self._options = dict(options)
         self._encoder_len = encoder_len
+        self._by_requests = by_requests
         self._together = together  # caches whose requests the engine is told as one number
         self._limit = self._told("context")
         self._sequences = self._told("sequences")
         self._started: dict[tuple[int, int], Prepared | Refused] = {}  # by requests and context, where the engine is told
         self._pools: dict[tuple[int, int], Pool | Refused] = {}
 
-    def of_size(self, budget_bytes: int | Callable[[int], int]) -> "Room":
+    def of_size(self, budget_bytes: int) -> "Room":
         """The same engine with another budget."""
         more: dict[str, Any] = {"encoder_len": self._encoder_len, "maker": self._maker, "together": self._together}
         other = Room(self.model, self._spec, self._options, budget_bytes, **more)
@@ -137,9 +141,9 @@ class Room:
         """
         prepared = self._made(batch_size, context)
         if not isinstance(prepared, Served):
-            return prepared, self._budget(batch_size), None
+            return prepared, self._budget(batch_size, context), None
         key = self._key(batch_size, context)
-        pool = self._kept(self._pools, key, lambda: prepared.pool(max(0, self._budget(batch_size))))
+        pool = self._kept(self._pools, key, lambda: prepared.pool(max(0, self._budget(batch_size, context))))
         return prepared, pool.usable_bytes, pool
 
     def _kept(self, known: "dict[tuple[int, int], T | Refused]", key: tuple[int, int], made: Callable[[], T]) -> T:
@@ -241,11 +245,23 @@ class Room:
                 return self._settled(context, lambda started, limit: _held(started, context, self._encoder_len, limit))
         except Refused:
             return 0
-        return largest(lambda batch_size: self.fits(batch_size, context))
+        near = self._expected(context) if self._by_requests else 0
+        return largest(lambda batch_size: self.fits(batch_size, context), near=near)
+
+    def _expected(self, context: int) -> int:
+        """About how many requests fit where each takes as much of the device as the next; 0: nobody knows."""
+        left = []
+        for batch_size in (1, 2):
+            size = self.bytes(batch_size, context)
+            if size is None:
+                return 0
+            left.append(self._budget(batch_size, context) - size)
+        each = left[0] - left[1]
+        return min(1 + left[0] // each, MAX_COUNT) if each > 0 and left[0] > 0 else 0
 
     def _linear(self, prepared: Prepared) -> bool:
         """Whether bytes of one request say what many take, once it is started."""
-        return prepared.linear_in_batch and prepared.one_pool
+        return prepared.linear_in_batch and prepared.one_pool and not self._by_requests
 
     def _settled(self, context: int, holds: Callable[[Prepared, int], int]) -> int:
         """The most requests that a server holds which is told to run as many.
@@ -322,9 +338,14 @@ class Room:
 
         return self._settled(context, holds)
 
-    def longest_context(self, batch_size: int, ceiling: int) -> int:
-        """The longest context, at most `ceiling` tokens, of `batch_size` requests; 0 when one token does not fit."""
-        return largest(lambda context: self.fits(batch_size, context), ceiling=ceiling)
+    def longest_context(self, batch_size: int, ceiling: int, near: int = 0) -> int:
+        """The longest context, at most `ceiling` tokens, of `batch_size` requests; 0 when one token does not fit.
+
+        `near` is where it is expected.
+        """
+        if self._by_requests and not near and ceiling < MAX_COUNT:
+            near = ceiling  # asked first: often all of it fits
+        return largest(lambda context: self.fits(batch_size, context), ceiling=ceiling, near=near)
 
 
 def _held(started: Prepared, tokens: int, encoder_len: int, limit: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.ledger import Line
 from kvplan.domain.tables import Column, Table, without
 from kvplan.questions.fit.fixes import served
 from kvplan.questions.fit.question import Fit, Limit
@@ -18,7 +19,7 @@ from kvplan.units import human_bytes
 CSV_COLUMNS = (
     "model", "engine", "engine_version", "kv_dtype", "gpu", "gpus", "tensor_parallel", "asked", "context", "batch_size", "fits",
     "decisive", "limited_by", "cache_bytes", "memory_bytes", "unused_bytes", "weights_bytes", "reserve_bytes", "budget_bytes",
-    "evidence", "flags", "not_predicted",
+    "budget_low_bytes", "budget_high_bytes", "context_bytes", "evidence", "flags", "not_predicted",
 )  # fmt: skip
 _MOST_TRIED = 16  # rows; more are in the JSON
 _LIMITS: dict[Limit, str] = {
@@ -91,8 +92,9 @@ def verdict(fit: Fit) -> str:
         band = fit.budget.cache
         needs = human_bytes(fit.cache_bytes)
         least = f"{max(1, fit.batch_size):,} x {max(1, fit.context):,} tokens"
+        who = "the server" if fit.pool is not None else q.engine.partition("@")[0]
         return (
-            f"FITS on {where} if the server leaves {needs} for its cache: {least} take that, and it leaves "
+            f"FITS on {where} if {who} leaves {needs} for its cache: {least} take that, and it leaves "
             f"{human_bytes(band.bytes)} ({human_bytes(band.low)} to {human_bytes(band.high)})"
         )
     if fit.limited_by == "nothing" and fit.fits:
@@ -129,7 +131,7 @@ def _left(fit: Fit) -> str:
 
 def budget_table(fit: Fit) -> Table:
     """Where one device's memory goes."""
-    lines = (line for line in fit.budget.lines if line.bytes or line.high)
+    lines = (line for line in fit.budget.lines if line.bytes or line.low or line.high)
     rows = [line_row(line) for line in lines]
     cache, told = fit.budget.cache, fit.budget.told
     sure = ("derived", "what is left") if told is None else (told.basis, told.source)
@@ -138,7 +140,13 @@ def budget_table(fit: Fit) -> Table:
         about = f"{fit.allocation.engine} {fit.allocation.engine_version}, {fit.allocation.kv_dtype}"
         at = fit.allocation.workload
         rows.append((f"cache of {at.batch_size:,} x {at.seq_len:,} tokens", -fit.cache_bytes, None, None, fit.evidence, about))
+    rows += [line_row(line, f"{line.name}, not in that sum") for line in fit.budget.beside if _from_machine(fit, line)]
     return lines_table(_identity(fit), "where the memory goes", rows, decisive="for the cache")
+
+
+def _from_machine(fit: Fit, line: Line) -> bool:
+    """Whether it is what this machine was measured to take, or what its machine file says."""
+    return line.basis == fit.question.learned.basis and line.source == fit.question.learned.source
 
 
 def _identity(fit: Fit) -> str:
@@ -270,15 +278,14 @@ def _media_words(fit: Fit) -> Iterator[str]:
 
 
 def _local_words(fit: Fit) -> Iterator[str]:
-    """What this machine's own GPU was measured to have, where it is asked."""
+    """What is free on this machine's own GPU, where it is asked, and what its driver does not say."""
     q, learned = fit.question, fit.question.learned
     if q.gpu.id != "local" or learned.basis != "measured" or learned.total is None:
         return
-    free = f", {human_bytes(q.free[0])} free before this process" if q.free else ""
-    context = (
-        "no driver says what a context takes" if learned.context is None else f"a context takes {human_bytes(learned.context)}"
-    )
-    yield f"measured now: {human_bytes(learned.total)} in all{free}; {context}, beside what the engine counts"
+    if q.free:
+        yield f"measured now: {human_bytes(q.free[0])} are free before this process"
+    if learned.context is None:
+        yield "no driver says what a context takes"
 
 
 def _notes(fit: Fit) -> Iterator[str]:

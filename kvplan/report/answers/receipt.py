@@ -80,7 +80,7 @@ def verdict(r: Receipt) -> str:
 
 def ledger_table(r: Receipt) -> Table:
     """Every line, those that are taken with negative bytes, and what is left."""
-    rows = [line_row(line) for line in r.budget.lines if line.bytes or line.high]
+    rows = [line_row(line) for line in r.budget.lines if line.bytes or line.low or line.high]
     rows.append(line_row(r.budget.cache, "for the cache", "" if r.budget.told is not None else "what is left"))
     q = r.question
     title = " · ".join(

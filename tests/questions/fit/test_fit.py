@@ -1,7 +1,6 @@
 """`fit` is the inverse of `estimate`: it fits at n and not at n + 1, whatever the engine; nothing is guessed silently."""
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -213,7 +212,8 @@ def test_the_smallest_gpu_that_serves_is_chosen() -> None:
 def test_every_fix_is_a_command_that_fits(engine: str, capsys: pytest.CaptureFixture[str]) -> None:
     import shlex
 
-    fit = kvplan.fit("llama-3.1-8b", "rtx-4090", engine=engine, target="64 users at 16k")
+    users = 16 if engine == "transformers" else 64  # whose prompts go through together: no card takes more
+    fit = kvplan.fit("llama-3.1-8b", "rtx-4090", engine=engine, target=f"{users} users at 16k")
     assert not fit.fits
     assert len(fit.fixes) >= 3
     for fix in fit.fixes:
@@ -386,23 +386,47 @@ def test_the_local_gpu_is_shown_with_its_total_free_and_context(
     card(monkeypatch, **{**H200, "free": H200["free"] - GIB}, used=GIB)
     run("llama-3.1-8b", "-e", "vllm@0.26.0", "--gpu", "local", "--context", "8k")
     said = " ".join(capsys.readouterr().out.split())
-    assert "measured now: 139.80 GiB in all, 138.80 GiB free before this process; a context takes 526.81 MiB" in said
+    assert "measured now: 138.80 GiB are free before this process" in said
+    assert "GPU memory (local) 139.80 measured" in said
+    assert "context, not in that sum 0.514 measured torch.cuda.mem_get_info" in said
+    for engine, inside in (("vllm@0.26.0", False), ("transformers", True), ("mlx-lm", True)):
+        run("llama-3.1-8b", "-e", engine, "--gpu", "local", "--context", "8k", "-f", "json")
+        [fit] = json.loads(capsys.readouterr().out)["fits"]
+        rows = [line for line in fit["budget" if inside else "beside"] if line["name"] == "context"]
+        said = [(abs(line["bytes"]), line["basis"], line["source"]) for line in rows]
+        assert said == [(552_402_944, "measured", "torch.cuda.mem_get_info")], engine
+        assert fit["context_bytes"] == 552_402_944
+        others = [line["bytes"] for line in fit["budget"] if line["name"] == "other processes"]
+        assert others == ([-(2**30)] if engine == "transformers" else [])
+        taken = sum(line["bytes"] for line in fit["budget"] if line["name"] in {"context", "activations and runtime"})
+        assert engine != "mlx-lm" or taken == -(2**30)  # the assumed line has a context in it
     assert run("llama-3.1-8b", "-e", "vllm@0.26.0", "--gpu", "h200", "--context", "8k") == 0
     assert "measured now" not in capsys.readouterr().out
 
 
-def test_the_prompts_pass_of_transformers_is_said_and_how_many_go_through_at_once() -> None:
+def test_transformers_leaves_what_the_pass_of_these_requests_does_not_take() -> None:
+    """The same number in the verdict, the lines and the fields; the exit code's side is the band's low end."""
     fit = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k")
-    [note] = [note for note in fit.notes if "in one pass" in note]
-    found = re.search(r"at most (\d+) go through at once", note)
-    assert found is not None
-    most = int(found[1])
-    assert 0 < most < fit.batch_size
-    few = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k", batch_size=most)
-    assert any("in one pass" in note for note in few.notes)
-    assert not any("go through at once" in note for note in few.notes)
-    more = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k", batch_size=most + 1)
-    assert any(f"at most {most} go through at once" in note for note in more.notes)
+    assert fit.span is not None
+    low, high = fit.span
+    assert 0 < low < fit.batch_size < high
+    assert fit.budget.ledger is not None
+    assert [line.name for line in fit.budget.lines if line.basis == "assumed" and line.low] == ["context", "libraries"]
+    for batch_size, fits, unsure in ((low, True, False), (low + 1, False, True), (high, False, True), (high + 1, False, False)):
+        one = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k", batch_size=batch_size)
+        assert (one.fits, one.unsure) == (fits, unsure), batch_size
+        cache = one.budget.cache
+        assert (cache.low >= one.cache_bytes, cache.high >= one.cache_bytes) == (fits, fits or unsure)
+    short = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k", prompt_len=512)
+    assert short.batch_size > 1.5 * fit.batch_size
+    assert any("prompt_len" in note for note in fit.notes)
+    assert not any("prompt_len" in note for note in short.notes)
+
+
+def test_a_reserve_that_is_given_replaces_what_transformers_needs_beside_its_weights() -> None:
+    fit = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k", reserve="2GiB")
+    assert fit.span is None or fit.span[1] - fit.span[0] <= 1  # the card's total alone has a band
+    assert fit.batch_size == fit.budget.cache.bytes // 2**30
 
 
 def test_what_others_use_of_the_local_gpu_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
