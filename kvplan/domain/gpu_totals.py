@@ -84,17 +84,33 @@ def slices() -> tuple[Slice, ...]:
 
 def printed(name: str) -> tuple[str, CardTotals] | None:
     """The card that a driver calls `name` (case and spaces aside): its id and totals."""
-    wanted = _plain(name)
-    for card, found in _file().cards.items():
-        if wanted in {_plain(known) for known in found.names} or wanted == _plain(card):
-            return card, found
-    return None
+    card = _first_of().get(_plain(name))
+    return None if card is None else (card, _file().cards[card])
 
 
 def named(name: str) -> tuple[str, ...]:
     """The ids of all cards that a driver calls so."""
-    wanted = _plain(name)
-    return tuple(card for card, found in _file().cards.items() if wanted in {_plain(known) for known in found.names})
+    return _called().get(_plain(name), ())
+
+
+@cache
+def _called() -> Mapping[str, tuple[str, ...]]:
+    """A driver's name, plainly -> all cards that it stands for, in the file's order."""
+    found: dict[str, tuple[str, ...]] = {}
+    for card, facts in _file().cards.items():
+        for plain in {_plain(known) for known in facts.names}:
+            found[plain] = (*found.get(plain, ()), card)
+    return found
+
+
+@cache
+def _first_of() -> Mapping[str, str]:
+    """A driver's name or an id, plainly -> the first card of the file that has it."""
+    found: dict[str, str] = {}
+    for card, facts in _file().cards.items():
+        for known in (*facts.names, card):
+            found.setdefault(_plain(known), card)
+    return found
 
 
 def _plain(name: str) -> str:

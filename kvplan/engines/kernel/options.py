@@ -30,7 +30,7 @@ def described(options_type: type[Struct]) -> tuple[Described, ...]:
     """Every option of an engine."""
     return tuple(
         Described(item.name, type_words(item.type), None if item.default is NODEFAULT else item.default)
-        for item in fields(options_type)
+        for item in fields_of(options_type).values()
     )
 
 
@@ -91,7 +91,7 @@ def build_options(options_type: type[Struct], values: Mapping[str, Any], *, engi
     Raises:
         OptionError: an unknown option (the message names the nearest) or a value of the wrong type.
     """
-    known = _fields(options_type) if values else {}
+    known = fields_of(options_type) if values else {}
     built: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
@@ -101,7 +101,8 @@ def build_options(options_type: type[Struct], values: Mapping[str, Any], *, engi
 
 
 @cache
-def _fields(options_type: type[Struct]) -> Mapping[str, FieldInfo]:
+def fields_of(options_type: type[Struct]) -> Mapping[str, FieldInfo]:
+    """Options by name, in order; msgspec evaluates every annotation anew each time that it is asked."""
     return {item.name: item for item in fields(options_type)}
 
 

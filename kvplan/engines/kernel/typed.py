@@ -6,11 +6,11 @@ from shlex import quote
 from typing import Any, Final
 
 from msgspec import NODEFAULT, Struct
-from msgspec.structs import fields
 
 from kvplan.domain.dtypes import ALIASES
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.about import About
+from kvplan.engines.kernel.options import fields_of
 
 #: What a piece of a command names: `{model}`.
 _NAMED: Final = r"\{(\w+)"
@@ -71,7 +71,7 @@ def own_flags(options: Struct, given: Collection[str], *, beside: Collection[str
         beside: names that are typed elsewhere, or nowhere.
         negated: a flag can be switched off as `--no-FLAG`.
     """
-    for item in fields(options):
+    for item in fields_of(type(options)).values():
         if item.name not in given or item.name in beside:
             continue
         value, flag = getattr(options, item.name), "--" + item.name.replace("_", "-")

@@ -1,5 +1,6 @@
 """A card of the catalogue as the ledger needs it."""
 
+from functools import lru_cache
 from typing import Final
 
 from kvplan.domain import gpu_totals
@@ -12,6 +13,7 @@ _MULTIPROCESSORS: Final = 108  # where nobody printed them: an A100's
 _L2: Final = 40 * MIB
 
 
+@lru_cache(maxsize=64)  # asked for every answer of one card
 def card(name: str, total: int | None = None, *, wddm: bool = False, source: str = "given") -> Card:
     """The card that `name` means: a catalogue id, enough of one, or what a driver prints.
 
