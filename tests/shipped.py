@@ -1,4 +1,4 @@
-"""The hub configs that tests carry, read; and what their layers keep."""
+"""The hub configs that tests carry and the catalogue's models, read; and what their layers keep."""
 
 import json
 from functools import cache
@@ -6,6 +6,7 @@ from typing import Any
 
 from golden import CONFIGS
 
+import kvplan
 from kvplan import architectures
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.model import Latent, Model, Recurrent, Shared, Softmax
@@ -20,6 +21,12 @@ NAMES = tuple(sorted(path.stem for path in HF.glob("*.json")))
 def raw(name: str) -> dict[str, Any]:
     """A config as the hub has it; nobody may change it."""
     return json.loads((HF / f"{name}.json").read_text())
+
+
+@cache
+def of_catalogue(name: str) -> Model:
+    """A model of kvplan's own catalogue, read once however many engines are asked about it."""
+    return kvplan.load(name)
 
 
 def load(name: str, **changes: object) -> Model:

@@ -173,6 +173,9 @@ def lookup(name: str, *, what: str = "kv_dtype") -> DType:
     Raises:
         OptionError: no such type; the message names the nearest.
     """
+    row = DTYPES.get(name)
+    if row is not None:
+        return row
     key = name.strip().lower().removeprefix("torch.")
     row = DTYPES.get(ALIASES.get(key, key))
     if row is None:

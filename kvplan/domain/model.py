@@ -218,6 +218,7 @@ class Shared(Struct, frozen=True, kw_only=True):
 
 
 Memory = Softmax | Latent | Index | Recurrent | Cross | Shared
+_OWNERS: Final = (Softmax, Latent, Cross)  # whose keys and values later layers may share
 
 
 class Layer(Struct, frozen=True, kw_only=True):
@@ -341,13 +342,16 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
         for position, layer in enumerate(self.layers):
             if layer.index != position:
                 raise ModelError(f"layer {position} says that it is layer {layer.index}")
-            shared = [m for m in layer.memories if isinstance(m, Shared)]
-            for memory in shared:
-                if memory.source >= position:
-                    raise ModelError(f"layer {position} shares layer {memory.source}, which is not earlier")
-                if memory.source not in owners:
-                    raise ModelError(f"layer {position} shares layer {memory.source}, which owns no keys and values")
-            if any(isinstance(m, Softmax | Latent | Cross) for m in layer.memories):
+            owns = False
+            for memory in layer.memories:  # plainly: models are made anew for every engine's own reading of them
+                if isinstance(memory, _OWNERS):
+                    owns = True
+                elif isinstance(memory, Shared):
+                    if memory.source >= position:
+                        raise ModelError(f"layer {position} shares layer {memory.source}, which is not earlier")
+                    if memory.source not in owners:
+                        raise ModelError(f"layer {position} shares layer {memory.source}, which owns no keys and values")
+            if owns:
                 owners.add(position)
 
     @property

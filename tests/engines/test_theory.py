@@ -7,6 +7,7 @@ keeps float32, and vLLM runs float32 checkpoints in 16 bits. All are granted to 
 
 from each import each
 from msgspec.structs import replace
+from shipped import of_catalogue
 
 import kvplan
 from kvplan.domain.model import Index, Layer, Memory, Model, Recurrent
@@ -50,7 +51,7 @@ def granted(model: Model, engine: str) -> Model:
 def test_no_engine_allocates_less_than_the_theory(engine: str) -> None:
     compared = 0
     for name in PUBLISHED:
-        model = kvplan.load(name)
+        model = of_catalogue(name)
         for seq_len in (1, 5000):
             dtype = {} if engine == "transformers" else {"kv_dtype": "bf16"}
             real = kvplan.try_estimate(model, seq_len=seq_len, batch_size=2, engine=engine, **dtype)  # type: ignore[arg-type]

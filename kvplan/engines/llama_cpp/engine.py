@@ -42,6 +42,7 @@ from kvplan.gguf.memories import model_from_hparams
 _USES: Final = {"embed": " --embedding", "rerank": " --reranking"}
 #: Stands for a file that nobody has named.
 _ANY_FILE: Final = "FILE.gguf"
+_KEPT: Final = 4  # contexts
 _NAMES: Final = {"k": "keys", "v": "values", "r": "rolling state", "s": "state", "p": "PLE state", "state": "compressor state"}
 #: Tokens that one entry of a compressed cache stands for (DeepSeek V4).
 _RATIOS: Final = {"csa": 4, "lid": 4, "hca": 128}
@@ -81,7 +82,7 @@ class LlamaCppOn(Prepared):
         self.hparams = h = hparams
         self.settled = engine.options.settled(engine.release)
         self._words = layer_kinds(read)
-        self._last: tuple[tuple[int, int], Context[int]] | None = None
+        self._made: dict[tuple[Any, Any], Context[Any]] = {}
         if h.arch in DRAFTERS:
             raise Refused(f"a {h.arch} drafter works in another model's context, which was not studied")
         if engine.options.ctx_size == 0 and not h.context_length:
@@ -107,17 +108,21 @@ class LlamaCppOn(Prepared):
         Raises:
             Refused: the engine makes none.
         """
+        asked = (seq_len, batch_size)
+        whole = isinstance(seq_len, int) and isinstance(batch_size, int)
+        if whole and asked in self._made:
+            return self._made[asked]
         made = make_context(self.hparams, self.params(seq_len, batch_size))
         if isinstance(made, Refusal):
             raise Refused(f"llama.cpp refuses: {made.message}")
+        if whole:  # one answer asks for few contexts, and for each of them several times
+            if len(self._made) >= _KEPT:
+                self._made.clear()
+            self._made[asked] = made
         return made
 
     def _context(self, workload: Workload) -> Context[int]:
-        """As `context`, kept for the next question about the same workload: one answer asks for it several times."""
-        key = (workload.seq_len, workload.batch_size)
-        if self._last is None or self._last[0] != key:
-            self._last = (key, self.context(*key))
-        return self._last[1]
+        return self.context(workload.seq_len, workload.batch_size)
 
     def params(self, seq_len: Count, batch_size: Count) -> Params[Count]:
         """The context's parameters for `batch_size` sequences of `seq_len` tokens."""

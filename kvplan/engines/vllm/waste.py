@@ -90,7 +90,7 @@ def wasted(plan: Plan, stage: int, model: Model, workload: Workload, tensor_para
             payload += need
             shared += need if isinstance(_memory(held, model, held.layer), Shared) else 0
     fair = _ideal(plan, stage, model, workload, tensor_parallel=1)
-    device = _ideal(plan, stage, model, workload, tensor_parallel=tensor_parallel)
+    device = fair if tensor_parallel == 1 else _ideal(plan, stage, model, workload, tensor_parallel=tensor_parallel)
     share = ceil_div(fair, tensor_parallel)
     parts["replication"] = device - share + shared
     parts["precision"] = payload - shared - device
@@ -103,7 +103,7 @@ def _ideal(plan: Plan, stage: int, model: Model, workload: Workload, *, tensor_p
     layers = plan.stage_layers[stage]
     tokens = workload.seq_len if tensor_parallel == 1 else ceil_div(workload.seq_len, plan.scheduling.context_parallel)
     cache = lookup(_like(plan.cache_dtype, plan.model_dtype))
-    typed = replace(model, dtype=plan.model_dtype)
+    typed = model if model.dtype == plan.model_dtype else replace(model, dtype=plan.model_dtype)
     try:
         pieces = list(theory(typed, cache, tensor_parallel, At(tokens, 1, workload.encoder_len)))
     except OptionError:  # heads that do not split so: nothing is replicated evenly
