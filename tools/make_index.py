@@ -1,5 +1,6 @@
 """Write the indexes of kvplan/architectures from the ROWS of its files, or check that they are current: which family reads a
-model type (index.py), and which module counts its parameters (parameters/index.py).
+model type (index.py), and which module counts its parameters (parameters/index.py); and of kvplan/engines from its `About`s,
+what is asked of every engine before one is chosen (index.py).
 
 python tools/make_index.py            write (`make index`)
 python tools/make_index.py --check    exit 1 when it is stale
@@ -7,7 +8,7 @@ python tools/make_index.py --check    exit 1 when it is stale
 
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,22 @@ TAIL = """}
 
 #: Model type -> family file.
 FAMILY_OF: Final = {model_type: family for family, types in FAMILIES.items() for model_type in types}
+"""
+ENGINES = ROOT / "kvplan" / "engines"
+#: Folders in the order of all lists; a new one comes after them, by name.
+ORDER = (
+    "ideal", "llama_cpp", "transformers", "vllm", "sglang", "tensorrt_llm", "mlx_lm", "exllamav3", "lmdeploy", "ollama",
+)  # fmt: skip
+ENGINES_HEAD = '''"""What all engines are asked before one is chosen, by tools/make_index.py (`make index`); do not edit."""
+
+from typing import Final
+
+# fmt: off
+#: name | folder | predicted or nothing | files that mean it | owners whose repositories do | makers whose devices do
+LINES: Final = (
+'''
+ENGINES_TAIL = """)
+# fmt: on
 """
 COUNTS_HEAD = '''"""Which module counts a model type: the ROWS, by tools/make_index.py (`make index`); do not edit."""
 
@@ -113,6 +130,18 @@ def claimed(path: Path, rows: Iterable[str], owners: dict[str, str], verb: str) 
     return sorted(rows)
 
 
+def engines() -> Iterator[str]:
+    """One line an engine, of each folder that has an `about.py`."""
+    blank = ModuleType("kvplan.engines.index")
+    blank.__dict__.update(LINES=())
+    sys.modules.setdefault(blank.__name__, blank)
+    there = sorted(path.parent.name for path in ENGINES.glob("*/about.py") if path.parent.name != "kernel")
+    for folder in sorted(there, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER)):
+        about = import_module(f"kvplan.engines.{folder}.about").ABOUT
+        lists = (" ".join(words) for words in (about.suffixes, about.owners, about.default_on))
+        yield f'    "{"|".join((about.name, folder, "predicted" * about.predicted, *lists))}",\n'
+
+
 def listed(files: dict[str, list[str]]) -> str:
     """The rows of an index."""
     lines = []
@@ -132,11 +161,16 @@ def main() -> int:
         INDEX: HEAD + listed(families()) + TAIL,
         COUNTS / "index.py": COUNTS_HEAD + listed(counts()) + COUNTS_TAIL % wrappers(),
     }
+    texts[ENGINES / "index.py"] = ENGINES_HEAD + "".join(engines()) + ENGINES_TAIL
     if "--check" not in sys.argv[1:]:
         for path, text in texts.items():
             path.write_text(text, encoding="utf-8")
         return 0
-    stale = [str(path.relative_to(ROOT)) for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
+    stale = [
+        str(path.relative_to(ROOT))
+        for path, text in texts.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text
+    ]
     if stale:
         print(f"stale: {', '.join(stale)}; run `make index`", file=sys.stderr)
     return int(bool(stale))

@@ -1,10 +1,10 @@
 """Back ends: how an engine stores what a model must remember. One folder an engine, loaded when asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kvplan.engines import exllamav3, ideal, llama_cpp, lmdeploy, mlx_lm, ollama, sglang, tensorrt_llm, transformers, vllm
+from kvplan.engines.index import LINES
 from kvplan.engines.kernel.about import SHARED, About, Share, number_of
 from kvplan.errors import OptionError, nearest, shown
 
@@ -13,24 +13,46 @@ if TYPE_CHECKING:
     from kvplan.engines.kernel.engine import Engine
     from kvplan.engines.kernel.live import Asking
 
-#: Engine name -> what is known of it. A new engine is one folder and one name here.
-ABOUTS: Final[dict[str, About]] = {
-    found.name: found
-    for found in (
-        ideal.ABOUT,
-        llama_cpp.ABOUT,
-        transformers.ABOUT,
-        vllm.ABOUT,
-        sglang.ABOUT,
-        tensorrt_llm.ABOUT,
-        mlx_lm.ABOUT,
-        exllamav3.ABOUT,
-        lmdeploy.ABOUT,
-        ollama.ABOUT,
-    )
-}
+
+class Traits(NamedTuple):
+    """What is asked of every engine before one is chosen, from the index of their `About`s; each field is one there."""
+
+    folder: str
+    predicted: bool
+    suffixes: tuple[str, ...]
+    owners: tuple[str, ...]
+    default_on: tuple[str, ...]
+
+
+def _read(line: str) -> tuple[str, Traits]:
+    name, folder, predicted, *lists = line.split("|")
+    return name, Traits(folder, bool(predicted), *(tuple(words.split()) for words in lists))
+
+
+TRAITS: Final = dict(map(_read, LINES))
+
+
+class _Abouts(Mapping[str, About]):
+    """Each engine's `About`, loaded when it is asked for: a question about one engine does not read the others' files."""
+
+    def __getitem__(self, name: str) -> About:
+        found: About = import_module(f"kvplan.engines.{TRAITS[name].folder}").ABOUT
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(TRAITS)
+
+    def __len__(self) -> int:
+        return len(TRAITS)
+
+    def __contains__(self, name: object) -> bool:  # without loading it
+        return name in TRAITS
+
+
+#: Engine name -> what is known of it. A new engine is one folder (and `make index`).
+ABOUTS: Final[Mapping[str, About]] = _Abouts()
 #: The engines that are predicted.
-PREDICTED: Final = tuple(name for name, found in ABOUTS.items() if found.predicted)
+PREDICTED: Final = tuple(name for name, found in TRAITS.items() if found.predicted)
 
 
 #: Who serves a model when nobody says so.
@@ -46,11 +68,11 @@ def default_engine(model: str, *, gguf: bool = False, maker: str = "") -> str:
         maker: of the devices, where all are of one.
     """
     name = model.lower()
-    known = ABOUTS.values()
-    by_file = (about for about in known if about.suffixes and (gguf or name.endswith(about.suffixes)))
-    by_owner = (about for about in known if about.owners and name.startswith(about.owners))
-    by_maker = (about for about in known if maker in about.default_on)
-    return next((about.name for found in (by_file, by_owner, by_maker) for about in found), USUAL_SERVER)
+    known = TRAITS.items()
+    by_file = (engine for engine, has in known if has.suffixes and (gguf or name.endswith(has.suffixes)))
+    by_owner = (engine for engine, has in known if has.owners and name.startswith(has.owners))
+    by_maker = (engine for engine, has in known if maker in has.default_on)
+    return next((engine for found in (by_file, by_owner, by_maker) for engine in found), USUAL_SERVER)
 
 
 def engine_name(spec: str) -> str:

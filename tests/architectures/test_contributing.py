@@ -33,7 +33,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def engine(copy: Path) -> None:
-    """The example's engine, and its name in `ABOUTS`."""
+    """The example's engine, and the index of engines."""
     paths = re.findall(r"in `(kvplan/engines/acme/\w+\.py)`", ENGINE)
     texts = re.findall(r"```python\n(.*?)```", ENGINE, re.DOTALL)
     (export,) = re.findall(r"^`(from kvplan\.engines\.acme\.about import .*?)`", ENGINE, re.MULTILINE)
@@ -41,11 +41,8 @@ def engine(copy: Path) -> None:
     (copy / paths[0]).with_name("__init__.py").write_text(f'"""Acme Serve."""\n\n{export}\n', encoding="utf-8")
     for path, text in zip(paths, texts, strict=True):
         (copy / path).write_text(text, encoding="utf-8")
-    names = copy / "kvplan" / "engines" / "__init__.py"
-    lines = names.read_text(encoding="utf-8")
-    lines = lines.replace("from kvplan.engines import ", "from kvplan.engines import acme, ", 1)
-    lines = lines.replace("        ideal.ABOUT,\n", "        ideal.ABOUT,\n        acme.ABOUT,\n", 1)
-    names.write_text(lines, encoding="utf-8")
+    done = run(copy, "tools/make_index.py")
+    assert done.returncode == 0, done.stderr
 
 
 def run(tree: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

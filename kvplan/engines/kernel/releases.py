@@ -131,10 +131,10 @@ def _as_held(release: Release, rule: Rule, kind: str) -> Release:
 def written(release: Release) -> str:
     """As people write a release; of those that are numbered by build, the build.
 
-    >>> written((0, 11, 0)), written((0, 0, 6150))
-    ('0.11.0', 'b6150')
+    >>> written((0, 11, 0)), written((0, 0, 6150)), written((0, 0, 1))
+    ('0.11.0', 'b6150', '0.0.1')
     """
-    if len(release) == 3 and release[:2] == (0, 0) and release[2]:
+    if len(release) == 3 and release[:2] == (0, 0) and release[2] > 99:  # builds have three digits or more
         return f"b{release[2]}"
     return ".".join(map(str, release))
 
