@@ -35,7 +35,7 @@ def test_every_recorded_context_is_exact() -> None:
     assert sum(len(result.facts) for result in found.results) > 12_000
     bands = [fact for result in found.results for fact in result.facts if fact.inside]
     assert len(bands) == 608
-    assert sum(fact.high <= 1.5 * fact.low for fact in bands) > 0.83 * len(bands)
+    assert sum(fact.high <= 1.5 * fact.low for fact in bands) > 0.91 * len(bands)
 
 
 def test_every_architecture_is_exact_on_models_that_nobody_published() -> None:

@@ -94,7 +94,8 @@ def predict(case: Case, asked: Mapping[str, Any], h: Hparams, params: Params[int
     if isinstance(asked["pipeline"], bool):
         placed = replace(placed, pipeline_parallel=asked["pipeline"])
     moved = asked["host_mib"] * MIB > 6 * h.n_vocab * h.n_embd and not placed.host.blocks
-    placed = replace(placed, experts=(True,) * len(names), moved=moved, largest_on_host=_weights(h, placed, moved=moved))
+    largest = _weights(h, placed, moved=moved)
+    placed = replace(placed, experts=(True,) * len(names), moved=moved, largest_on_host=largest, next_on_host=None)
     if moved:
         placed = replace(placed, pipeline_parallel=False)
     facts: dict[str, Any] = {}

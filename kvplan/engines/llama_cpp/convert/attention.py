@@ -3,9 +3,13 @@
 Source: llama.cpp 0c1e57098, `conversion/*.py`; a builder names its file.
 """
 
+from typing import Final
+
 from kvplan.domain.model import Recurrent, Window
 from kvplan.engines.llama_cpp.convert.row import Row, plain
 from kvplan.engines.llama_cpp.convert.written import Inconvertible, Written
+
+_FACTOR: Final = 1024  # widths of a feed-forward in widths of the model that no file means
 
 
 def laguna(w: Written, row: Row) -> None:
@@ -100,9 +104,15 @@ def hunyuan(w: Written, row: Row) -> None:
 
 
 def deci(w: Written, row: Row) -> None:
-    """`deci.py`: arrays with a 0 where a block has no attention."""
+    """`deci.py`: arrays with a 0 where a block has no attention, or no feed-forward."""
     w.attention(zeros=True)
     w.query_zeros()
+    blocks, wide = w.config.data.get("block_configs"), w.number("hidden_size")
+    forwards = [block.get("ffn") if isinstance(block, dict) else None for block in blocks] if isinstance(blocks, list) else []
+    factors = [forward.get("ffn_mult") if isinstance(forward, dict) else None for forward in forwards]
+    if len(factors) == len(w.layers):
+        known = [factor if isinstance(factor, int | float) and 0 < factor < _FACTOR else 0 for factor in factors]
+        w.put("feed_forward_length", [-(-int(2 * factor * wide / 3) // 256) * 256 for factor in known])
 
 
 def delta(w: Written, row: Row) -> None:

@@ -29,6 +29,11 @@ _CLOSED: Final = frozenset({"llama", "qwen2", "qwen3", "gemma2", "gemma3"})
 _FAR: Final = 65_536  # cells of an indexer from which its scores are among the largest moments
 _MOVES: Final = 32  # tokens of a batch from which operations are moved to a device (`op_offload`)
 _ENOUGH: Final = 3  # blocks; with fewer, some moments do not come about
+#: Per cent of the logits that lie there with what is left of the last block at most: without experts, with.
+_LEFT: Final = (132, 145)
+#: Per cent of a copy of weights with what lies beside it, in which recorded buffers lie: dense weights; of experts at most.
+_COPIED: Final = (93, 134)
+_COPIED_EXPERTS: Final = 114
 #: Feed-forward without a gate: two vectors of its width instead of three.
 _UNGATED: Final = frozenset(
     {
@@ -42,6 +47,8 @@ _VECTORS: Final = NO_CACHE - {"dream", "llada", "llada-moe", "rnd1"}
 _UNKNOWN: Final = frozenset({"glm5-next", "qwen4exp"})
 #: Architectures with operations that stay on the processor when their blocks do, whatever a device offers.
 _HOST_COMPUTES: Final = frozenset({"bloom", "mpt", "gemma3n", "gemma4", "starcoder"})
+#: Architectures with experts in every block, whatever a file says of the first ones (src/models/mellum.cpp).
+_MIXED_ALL: Final = frozenset({"mellum"})
 #: Delta attention: tenths of the query's width that a token holds, least and most.
 _BY_WIDTH: Final = {"kimi-k3": (46, 54), "kimi-linear": (28, 32), "bailingmoe3": (28, 32)}
 
@@ -91,6 +98,7 @@ class _Batch(Struct, frozen=True, kw_only=True):
     padding: int
     attention: int
     bare: int
+    pair: int
     mixed: bool
     least: int
     most: int
@@ -140,6 +148,7 @@ def compute(
                 bare=bare,
                 away=cache_away,
                 moved=placed.moved,
+                second=None if placed.output == HOST_LAYER else placed.next_on_host,
             )
         )
     odd = any(h.recurrent) or h.arch in _HOST_COMPUTES or REPACKED in placed.host.model
@@ -174,6 +183,7 @@ def _batch(h: Hparams, context: Context[int], rules: Rules, *, quantised: bool, 
         padding=4 * outputs,
         attention=4 * ub * (2 * wide + width),
         bare=4 * ub * (5 * width // 2 + wide if h.is_mla else 2 * wide + 2 * width),
+        pair=4 * ub * (2 * max(h.feed_forward, default=0) + 2 * wide),
         mixed=bool(_number(h, "expert_used_count")),
         least=least,
         most=most,
@@ -217,6 +227,8 @@ def _block(h: Hparams, ub: int, width: int, caches: Sequence[Part[int]], sequenc
     below, above = 93, 138
     if used and not _number(h, "expert_feed_forward_length") and not _number(h, "expert_count"):  # a record of few keys
         few, many, below, above = max(14 * used * wide // 10, 2 * wide + width), max(2 * used * wide, dense), 97, 145
+        if arch == "llama4" or (_number(h, "leading_dense_block_count") and arch not in _MIXED_ALL):
+            few = max(few, dense)  # a shared expert as wide as the dense layers, or dense layers
     elif used:
         few = many = max(mixed, dense) if _number(h, "leading_dense_block_count") else mixed
         below, above = 97, 145
@@ -229,14 +241,14 @@ def _block(h: Hparams, ub: int, width: int, caches: Sequence[Part[int]], sequenc
     if arch == "gemma3n":
         above = 138 if alone else 190
     if arch == "deci":  # each block has a width of its own
-        above = 150
+        below, above = 97, 132
     least_more = 0
     if arch in _BY_WIDTH:
         low, high = _BY_WIDTH[arch]
         few, many, more, below, above = max(few, low * width // 10), max(many, high * width // 10), states, 95, 108
     elif h.is_mla:
-        below = 92
-        few, many = max(few, 5 * width // 2), max(many, 6 * dense // 5 if alone else dense + 9 * width // 4)
+        below, above = (95, 118) if alone else (92, 132)
+        few, many = max(few, 5 * width // 2), max(many, 6 * dense // 5 if alone else max(11 * width // 4, dense))
     elif inner and any(h.recurrent):
         low, high = (6, 20) if arch in PURE_RECURRENT else (7, 12 if alone else 20)
         few, many, below, above = max(few, low * inner), max(many, high * inner), 93, 118
@@ -276,37 +288,70 @@ def _device(
     bare: bool,
     away: bool,
     moved: bool,
+    second: int | None,
 ) -> Band:
+    """One device's buffer.
+
+    Args:
+        second: bytes of what may lie beside the largest weights that come from the host, where that is known.
+    """
     logits = batch.logits if output else 0
-    beside = batch.masks + batch.inputs
+    beside, shared = batch.masks + batch.inputs, 0
     if copies > 1:
         shared = copies * (batch.hidden + (beside if blocks else 0) + (pad(batch.padding, 128) if output and blocks else 0))
-        low, high = (max(peak if blocks else 0, logits) + shared for peak in (batch.least, batch.most))
+        low, high = (peak if blocks else 0 for peak in (batch.least, batch.most))
     elif plain:
-        low, high = (max(peak + beside if blocks else 0, logits) for peak in (batch.least, batch.most))
+        low, high = (peak + beside if blocks else 0 for peak in (batch.least, batch.most))
     else:  # the batch comes from another place, and the masks and the block's peak need not meet
         held = batch.attention + batch.masks
         peaks = (batch.bare, batch.bare) if bare else (batch.least, batch.most)
-        sums = [max(max(peak + batch.hidden + batch.inputs, held) if blocks else 0, logits) for peak in peaks]
+        sums = [max(peak + batch.hidden + batch.inputs, held) if blocks else 0 for peak in peaks]
         low, high = sums[0] if batch.mixed else sums[0] * 92 // 100, max(sums[1], batch.hidden + held if blocks else 0)
         if away:
             low, high = low // 2, high * 3 // 2
     if batch.closed and plain and blocks >= _ENOUGH and (copies > 1 or logits > batch.most + beside):
-        return Band(low=low, best=low, high=low)
-    found = _around(low * 9 // 10 if blocks < _ENOUGH else low, high, batch)
+        exact = max(low, logits) + shared
+        return Band(low=exact, best=exact, high=exact)
+    found = _around(low * 9 // 10 if blocks < _ENOUGH else low, high, batch, logits=logits, shared=shared)
     if not extra[1]:
         return found
+    if second is not None and not away:
+        return _with_copies(batch, sums, extra[0], second, logits, found)
     if batch.mixed:  # of experts two lie there at once, or one beside a block's peak
         return Band(low=max(found.low, extra[0]), best=max(found.low, extra[1]), high=extra[1] + found.high)
-    low = found.low * 95 // 100 + (extra[0] // 4 if not moved else 0)
+    own = _around(low * 9 // 10 if blocks < _ENOUGH else low, high, batch, logits=0)
+    low = max(own.low * 95 // 100 + (extra[0] // 4 if not moved else 0), logits)
     far = batch.masks if batch.masks > batch.logits // 4 else 0  # long contexts: the masks come beside the copy
-    high = max(sums[1] * 112 // 100, found.low) + extra[1] + far
+    high = max(max(sums[1], logits) * 112 // 100, found.low) + extra[1] + far
     return Band(low=low, best=(low + high) // 2, high=max(low, high))
 
 
-def _around(low: int, high: int, batch: _Batch) -> Band:
-    low, high = low * batch.below // 100, -(-high * batch.above // 100)
+def _with_copies(batch: _Batch, peaks: list[int], weight: int, second: int, logits: int, found: Band) -> Band:
+    """The first device, that gets copies of weights on the host when an operation is moved to it.
+
+    Every such multiplication is a split of its own, so that one copy lies there at a time; but one that is larger than that
+    before it does not fit into the room that it left. Beside a copy lie what goes in and what comes out.
+    """
+    if batch.mixed:
+        low = max(weight + batch.least * 9 // 20, found.low)
+        high = max(weight + second + max(batch.most, logits) + batch.hidden, peaks[1]) * _COPIED_EXPERTS // 100
+    else:
+        low, high = (max(weight + batch.pair, peak) for peak in peaks)
+        low, high = low * _COPIED[0] // 100, high * (batch.above if batch.above > 150 else _COPIED[1]) // 100
+    far = batch.masks if batch.masks > batch.logits // 2 else 0  # long contexts: the masks come beside the copy
+    low, high = max(low, logits), max(high + far, logits * 135 // 100, low)
     return Band(low=low, best=(low + high) // 2, high=high)
+
+
+def _around(low: int, high: int, batch: _Batch, *, logits: int, shared: int = 0) -> Band:
+    """A band around a block's peak, or around the logits where they are more.
+
+    The logits and what they are multiplied from lie side by side whole (`result_output` and its source are two nodes), so no
+    buffer with the output is smaller; beside them some of the last block is left. `shared`: with every copy of a batch.
+    """
+    low = max((low + shared) * batch.below // 100, logits + shared * 94 // 100)
+    high = max(-(-(high + shared) * batch.above // 100), logits * _LEFT[batch.mixed] // 100 + shared * 110 // 100)
+    return Band(low=low, best=(low + high) // 2, high=max(low, high))
 
 
 def _host(batch: _Batch, placed: Placed, rules: Rules, *, away: bool, copied: bool, odd: bool) -> Band:
@@ -316,15 +361,16 @@ def _host(batch: _Batch, placed: Placed, rules: Rules, *, away: bool, copied: bo
     low, high = (count * batch.hidden + copies * beside for count in rules.hidden or (copies + 1, copies + 1))
     on_host = bool(placed.host.blocks) or placed.host.has_output
     logits = batch.logits if placed.host.has_output else 0
-    here = [max(peak + beside, logits) for peak in (batch.least, batch.most)]
+    here = [peak + beside for peak in (batch.least, batch.most)]
     if not placed.devices or (placed.host.blocks and not copied):
-        return _around(here[0], here[1], batch)
+        return _around(here[0], here[1], batch, logits=logits)
     if away or (on_host and odd):
-        return _around(min(low, here[0]), max(2 * high, here[1]), batch)
+        return _around(min(low, here[0]), max(2 * high, here[1], logits), batch, logits=0)
     if (on_host or placed.moved) and not rules.studied:
         return Band(low=low * 97 // 100, best=low * 12 // 10, high=high * 2)
     if on_host or placed.moved:
-        return Band(low=low * 99 // 100, best=low * 12 // 10, high=high * (148 if copied else 250) // 100)
+        computes = not copied and bool(placed.largest_on_host)  # what nobody moves is computed here
+        return Band(low=low * 99 // 100, best=low * 12 // 10, high=high * (250 if computes else 148) // 100)
     if batch.closed and rules.hidden is None:
         return Band(low=low, best=low, high=low)
     below, above = (97, 145) if rules.studied else (98, 118)

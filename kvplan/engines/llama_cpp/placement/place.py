@@ -78,6 +78,7 @@ class Placed(Struct, frozen=True, kw_only=True):
         n_layers_offloaded: as the log prints it (`41/65`).
         pipeline_parallel: whether several batches are computed at once, which takes four copies of the inputs.
         largest_on_host: bytes of the largest matrices on the host, which the first device may be given copies of.
+        next_on_host: bytes of the largest of those that are second in their block; None: what lies on the host is guessed.
         moved: whether tensors were moved by name.
         experts: whether experts lie on each device.
         output: the device that holds the matrix of the logits.
@@ -89,6 +90,7 @@ class Placed(Struct, frozen=True, kw_only=True):
     n_layers_offloaded: str
     pipeline_parallel: bool
     largest_on_host: tuple[int, ...] = ()
+    next_on_host: int | None = None
     moved: bool = False
     experts: tuple[bool, ...] = ()
     output: int = HOST_LAYER
@@ -163,6 +165,7 @@ def place(
         parts=tuple(parts),
         layers=layers,
         largest_on_host=weights.largest_on_host,
+        next_on_host=weights.next_on_host if tensors else None,
         moved=bool(asked.loading.moved),
         experts=weights.experts,
         output=weights.output,

@@ -59,6 +59,7 @@ class Buffers(Struct, frozen=True, kw_only=True):
     devices: tuple[int, ...]
     host: Mapping[str, int]
     largest_on_host: tuple[int, ...] = ()  # of the matrices that operations on the host multiply by
+    next_on_host: int = 0  # the largest of those that are second in their block
     experts: tuple[bool, ...] = ()  # whether experts lie on each device
     output: int = HOST_LAYER  # where the matrix of the logits lies
 
@@ -89,6 +90,7 @@ def buffers(
     mapped: dict[int, list[tuple[int, int]]] = {}
     seen: set[tuple[str, str | int]] = set()
     multiplied: list[int] = []
+    by_block: dict[int | None, list[int]] = {}
     experts = [False] * len(devices)
     output = layers[-1]
     number = {device.name: index for index, device in enumerate(devices)}
@@ -107,6 +109,7 @@ def buffers(
                 break
         if isinstance(to, str) and not rows and len(tensor.dims) > 1:
             multiplied.append(tensor.bytes)
+            by_block.setdefault(tensor.block, []).append(tensor.bytes)
         if isinstance(to, int) and "_exps." in tensor.name:
             experts[to] = True
         if tensor.name == "output.weight":
@@ -123,7 +126,14 @@ def buffers(
     for ranges in mapped.values():  # one range of each file, whatever lies between
         on_host[MAPPED] = on_host.get(MAPPED, 0) + max(end for _, end in ranges) - min(start for start, _ in ranges)
     largest = tuple(sorted(multiplied, reverse=True)[:_LARGEST])
-    return Buffers(devices=tuple(on_device), host=on_host, largest_on_host=largest, experts=tuple(experts), output=output)
+    return Buffers(
+        devices=tuple(on_device),
+        host=on_host,
+        largest_on_host=largest,
+        next_on_host=max((sorted(sizes)[-2] for sizes in by_block.values() if len(sizes) > 1), default=0),
+        experts=tuple(experts),
+        output=output,
+    )
 
 
 def _repacks(tensor: StoredTensor, host: Host, *, rows: bool) -> bool:
