@@ -146,6 +146,7 @@ def replay(
         route=read.route,
         search=search,
         run=_runner(server, len(read.traffic), spread, advance),
+        searched=spread,
         trace=called(trace),
         columns=read.columns,
         media=(media.tokens, media.requests),

@@ -11,11 +11,11 @@ import numpy as np
 from msgspec import Struct
 
 from kvplan.domain.ledger import Line
-from kvplan.domain.pieces import Run
+from kvplan.domain.pieces import Run, here
 from kvplan.domain.pool import Pool
 from kvplan.domain.traffic import SECOND, Clock, Meter, Outcome, Traffic, first_width, merged
 from kvplan.engines import about
-from kvplan.engines.kernel.engine import Served
+from kvplan.engines.kernel.engine import Prepared, Served
 from kvplan.errors import OptionError, Refused
 from kvplan.limits import REPLICAS
 from kvplan.questions.fit.budget import prepared_of
@@ -170,6 +170,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
     question: Question
     receipt: Receipt
+    pool: Pool
     clock: Clock
     start_us: int
     width_us: int
@@ -180,12 +181,20 @@ class Server(Struct, frozen=True, kw_only=True):
         Raises:
             Refused: the engine's steps are not written down.
         """
-        pool = self.receipt.pool
-        prepared = prepared_of(self.question, self.receipt.budget)
-        if pool is None or not isinstance(prepared, Served):
+        meter = Meter(self.pool.num_blocks + 1, self.start_us, self.width_us)  # all of them may be in use
+        return self.prepared.serve(self.pool, traffic, self.clock, meter, advance=advance, stop=stop)
+
+    @property
+    def prepared(self) -> Prepared:
+        """The engine on the model.
+
+        Raises:
+            Refused: the engine's steps are not written down.
+        """
+        found = prepared_of(self.question, self.receipt.budget)
+        if found is None:
             raise Refused(_unwritten(self.question.engine))
-        meter = Meter(max(1, pool.num_blocks), self.start_us, self.width_us)
-        return prepared.serve(pool, traffic, self.clock, meter, advance=advance, stop=stop)
+        return found
 
 
 def started(q: Question, clock: Clock, traffic: Traffic) -> Server:
@@ -195,17 +204,22 @@ def started(q: Question, clock: Clock, traffic: Traffic) -> Server:
         Refused: it does not start, or its steps are not written down.
     """
     found = receipt(q)
+    pool, refused = found.pool, found.refused
     if found.not_predicted:
-        raise Refused(found.not_predicted)
-    if found.pool is None or found.refused:
-        limit, longest = about(q.engine).roles.get("context", ""), found.pool.estimated_max_model_len if found.pool else None
+        prepared = prepared_of(q, found.budget)
+        pool = prepared.told_pool(found.budget.cache.bytes) if prepared is not None else None
+        if pool is None:
+            raise Refused(found.not_predicted)
+        refused = pool.refused
+    if pool is None or refused:
+        limit, longest = about(q.engine).roles.get("context", ""), pool.estimated_max_model_len if pool else None
         shorter = f"; «set {limit}={longest}» is the longest that it starts with" if limit and longest else ""
         raise Refused(
-            f"{q.engine} does not start {q.model.name} on {q.gpu.id}: {found.refused or 'no room for its cache'}",
+            f"{q.engine} does not start {q.model.name} on {q.gpu.id}: {refused or 'no room for its cache'}",
             f"`kvplan receipt` shows every line of its memory{shorter}",
         )
     first, last = int(traffic.arrival_us[0]), int(traffic.arrival_us[-1])
-    return Server(question=q, receipt=found, clock=clock, start_us=first, width_us=first_width(first, last))
+    return Server(question=q, receipt=found, pool=pool, clock=clock, start_us=first, width_us=first_width(first, last))
 
 
 def clock_of(q: Question, weights: Line, prefill_rate: float | None, decode_rate: float | None) -> tuple[Clock, str]:
@@ -292,6 +306,7 @@ def replay(
     route: np.ndarray[Any, Any] | None = None,
     search: bool = True,
     run: Run,
+    searched: Run = here,
     trace: str = "",
     columns: dict[str, str],
     media: tuple[int, int] = (0, 0),
@@ -303,22 +318,20 @@ def replay(
         replicas: servers; `route` says whose each request is.
         search: whether to look for how many servers are needed.
         run: runs what is given for each replica.
+        searched: the same while it is looked for how many servers are needed.
         media: tokens of the prompts that are those of media, and the requests that have some.
 
     Raises:
         Refused: the engine's steps are not written down.
     """
-    q, pool = server.question, server.receipt.pool
-    prepared = prepared_of(q, server.receipt.budget)
-    if pool is None or not isinstance(prepared, Served):
-        raise Refused(_unwritten(q.engine))
+    q, pool, prepared = server.question, server.pool, server.prepared
     one = _mean_blocks(prepared, pool, traffic)
     rows = [own for own in shares(traffic, replicas, route) if len(own)]
     parts = [traffic] if len(rows) == 1 else [traffic.part(own) for own in rows]
     outcome = together(list(run(_whole(server), parts)), rows, len(traffic))
     needed, note = None, "not looked for"
     if search:
-        needed, note = _needed(server, traffic, outcome, replicas, route, run)
+        needed, note = _needed(server, traffic, outcome, replicas, route, searched)
     served = outcome.admitted_us >= 0
     waits = np.sort(outcome.admitted_us[served] - traffic.arrival_us[served])
     middle, late = ((int(waits[len(waits) * p // 100]) / SECOND) if len(waits) else 0.0 for p in (50, 99))
@@ -360,7 +373,7 @@ class _Task(Struct, frozen=True):
         return self.server.run(traffic, stop=self.stop)
 
 
-def _mean_blocks(prepared: Served, pool: Pool, traffic: Traffic) -> tuple[int, int]:
+def _mean_blocks(prepared: Prepared, pool: Pool, traffic: Traffic) -> tuple[int, int]:
     """(blocks that all requests would hold at their ends, requests): of those that the server takes."""
     lengths = traffic.prompt + traffic.output - 1
     taken = (traffic.prompt > 0) & (traffic.prompt < pool.max_model_len)
@@ -370,8 +383,8 @@ def _mean_blocks(prepared: Served, pool: Pool, traffic: Traffic) -> tuple[int, i
 
 def _span(server: Server) -> tuple[int, int]:
     """Tokens that the pool holds at both ends of what is left for it."""
-    found, pool = server.receipt, server.receipt.pool
-    if pool is None or not pool.budget_bytes:
+    found, pool = server.receipt, server.pool
+    if not pool.budget_bytes:
         return 0, 0
     prepared = prepared_of(server.question, found.budget)
     band = found.budget.cache
@@ -396,7 +409,7 @@ def _needed(
         if servers == replicas:
             return room
         parts = (traffic.part(own) for own in shares(traffic, servers))
-        return all(one is not None for one in map(_Task(server, stop=True), parts))
+        return all(one is not None for one in run(_Task(server, stop=True), parts))
 
     if room:
         low, high = 0, replicas

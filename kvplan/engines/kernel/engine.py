@@ -253,30 +253,14 @@ class Prepared:
         grown = self.totals(At(seq_len + period, one)).payload - now
         return grown if period == 1 else -(-grown // period)
 
+    # Requests over time.
 
-class Served(Prepared):
-    """A server: it reserves a pool of its memory when it starts, and requests share that."""
+    def told_pool(self, budget_bytes: int) -> Pool | None:
+        """What requests share of a server whose options alone say how large it is; None: another kind of server, or none.
 
-    def pool(self, budget_bytes: int) -> Pool:
-        """What the server makes of `budget_bytes` on each device, with the lines that it prints."""
-        raise NotImplementedError
-
-    def holds(self, pool: Pool, at: At[int]) -> bool:
-        """Whether `pool` holds that workload at once."""
-        return self.totals(at).allocated <= pool.usable_bytes
-
-    def largest_pool(self, budget_bytes: int) -> Pool:
-        """The same."""
-        return self.pool(budget_bytes)
-
-    @property
-    def shares(self) -> tuple[Share, ...]:
-        """The blocks of the pool that one request takes, group by group; empty where its blocks alone do not say it."""
-        return ()
-
-    @property
-    def most_running(self) -> int | None:
-        """The requests that run at once at most, where the server is told so."""
+        Raises:
+            Refused: this engine's steps are not written down, or those of what it was told.
+        """
         return None
 
     def serve(
@@ -319,6 +303,32 @@ class Served(Prepared):
             f"what {self.engine.name} does with requests step by step is not written down",
             "docs/guides/replay.md says whose steps are",
         )
+
+
+class Served(Prepared):
+    """A server: it reserves a pool of its memory when it starts, and requests share that."""
+
+    def pool(self, budget_bytes: int) -> Pool:
+        """What the server makes of `budget_bytes` on each device, with the lines that it prints."""
+        raise NotImplementedError
+
+    def holds(self, pool: Pool, at: At[int]) -> bool:
+        """Whether `pool` holds that workload at once."""
+        return self.totals(at).allocated <= pool.usable_bytes
+
+    def largest_pool(self, budget_bytes: int) -> Pool:
+        """The same."""
+        return self.pool(budget_bytes)
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """The blocks of the pool that one request takes, group by group; empty where its blocks alone do not say it."""
+        return ()
+
+    @property
+    def most_running(self) -> int | None:
+        """The requests that run at once at most, where the server is told so."""
+        return None
 
     def aside_bytes(self, at: At[int]) -> int:
         """What the server itself keeps free beside weights and cache when it starts."""

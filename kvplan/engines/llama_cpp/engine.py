@@ -10,16 +10,19 @@ Source: llama.cpp 0c1e57098 (libllama 0.5.0, ggml 0.25.3), `src/llama-context.cp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any, ClassVar, Final
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
+from kvplan.domain.pool import Pool
+from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -286,6 +289,40 @@ class LlamaCppOn(Prepared):
             return ()
         form = f" in {serving.weights_dtype}" if serving.weights_dtype else ""
         return (f"{_ANY_FILE}: a GGUF of {serving.model.rpartition('/')[2] or serving.model}{form}",)
+
+    def told_pool(self, budget_bytes: int) -> Pool:
+        """The cells of a llama-server's slots; see `kvplan.engines.llama_cpp.slots`."""
+        from kvplan.engines.llama_cpp.slots.settings import pool_of, settings_of, told
+
+        return pool_of(self, *settings_of(self, told(self)), budget_bytes)
+
+    def serve(
+        self,
+        pool: Pool,
+        traffic: Traffic,
+        clock: Clock,
+        meter: Meter,
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+        stop: bool = False,
+    ) -> Outcome | None:
+        """Requests with times through the slots."""
+        from kvplan.engines.llama_cpp.slots.serve import serve
+        from kvplan.engines.llama_cpp.slots.settings import settings_of, told
+
+        return serve(settings_of(self, told(self))[0], traffic, clock, meter, advance=advance, stop=stop)
+
+    def kept_blocks(self, pool: Pool, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A cell a token."""
+        return tokens
+
+    @property
+    def step_notes(self) -> tuple[str, ...]:
+        """What is not followed."""
+        return (
+            "llama-server's slots are from its source (0c1e57098) and were not held against recorded runs; context shift, drafts "
+            "and several answers to a prompt are not followed; requests that end with an error count as refused",
+        )
 
 
 class LlamaCppFacts(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,23 @@ def test_a_route_is_a_column(tmp_path: Path) -> None:
     assert routed.gpus_needed is None
 
 
-def test_gpus_needed_have_room_and_one_fewer_has_not() -> None:
-    tight = asked(memory="26GiB", max_model_len=16384)
+def test_gpus_needed_have_room_and_one_fewer_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+
+    def spread(task: Callable[[Any], Any], pieces: Iterable[Any]) -> Iterator[Any]:
+        parts = list(pieces)
+        sent.append(len(parts))
+        return map(task, parts)
+
+    with monkeypatch.context() as patched:  # whoever computes the replicas computes those that are tried, too
+        patched.setattr("kvplan.api.replay.runner", lambda workers, scheduler: spread)
+        tight = asked(memory="26GiB", max_model_len=16384)
     assert not tight.keeps_up
     needed = tight.gpus_needed
     assert needed is not None
+    assert sent[0] == 1
+    assert needed in sent[1:]
+    assert needed - 1 in sent
     assert asked(gpu=f"l40s:{needed}", memory="26GiB", max_model_len=16384, search=False).keeps_up
     assert not asked(gpu=f"l40s:{needed - 1}", memory="26GiB", max_model_len=16384, search=False).keeps_up
 
@@ -97,6 +110,16 @@ def test_windows_and_states_are_followed_step_by_step(tmp_path: Path) -> None:
     assert found.keeps_up
     assert 0 < found.peak < found.blocks
     assert found.resident > 0
+
+
+def test_llama_server_has_slots() -> None:
+    found = asked(engine="llama.cpp", parallel=8, ctx_size=131072, search=False)
+    assert (found.pool.num_tokens, found.pool.max_model_len) == (131072, 16384)
+    assert 0 < found.peak <= found.blocks
+    assert ((found.outcome.finished_us > 0) | (found.outcome.admitted_us < 0)).all()
+    assert any("were not held against recorded runs" in note for note in found.notes)
+    with pytest.raises(Refused, match=r"does not start llama-3\.1-8b on l40s-48gb: its context of 1,048,576 cells takes"):
+        asked(engine="llama.cpp", ctx_size=2**20)
 
 
 def test_sglang_has_a_scheduler_of_its_own() -> None:
