@@ -6,19 +6,13 @@ replace the limits of the kinds that have any. Source: llama.cpp 0c1e57098, `too
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-from msgspec import Struct
-
-from kvplan.domain.media import grids, images, tiles
+from kvplan.domain.media import grids, tiles
 from kvplan.domain.media.cost import Cost, Step
 from kvplan.domain.media.images import ImageRule, Size
 from kvplan.domain.media.sizes import single
-from kvplan.domain.origin import Settings
-from kvplan.errors import Refused
 
-_SIDE: Final = 2**16
 #: A limit of tokens that somebody gives at most.
 _TOKENS: Final = 2**24
 #: `mtmd_image_preprocessor_llava_uhd`: slices of one image at most.
@@ -73,6 +67,198 @@ class DynamicSize(ImageRule, frozen=True, kw_only=True):
             ),
         )
         return Cost(placeholders=count, marks=self.marks, positions=rows * columns * self.merge**2, tiles=1, steps=steps)
+
+
+class PixelSize(DynamicSize, frozen=True, kw_only=True):
+    """A range of pixels that the projector's file says, whatever `--image-max-tokens` says; `around`: tokens of the tower itself.
+
+    `rows_end`: a token of the tower ends each row (HunYuan-VL).
+    """
+
+    rows_end: bool = False
+    around: int = 0
+
+    def one(self, height: int, width: int) -> Cost:
+        """Rows and columns of the resized image; `least` and `most` are pixels here."""
+        unit = self.patch * self.merge
+        high, wide = preserved(height, width, unit, self.least, self.most)
+        rows, columns = high // unit, wide // unit
+        count = rows * (columns + self.rows_end) + self.around
+        return _counted(height, width, (high, wide), unit, count, self.marks, rows * columns * self.merge**2)
+
+
+class LongestEdge(ImageRule, frozen=True, kw_only=True):
+    """The longer side becomes `edge`, enlarged too; `least` and `most` tokens where given (LightOnOCR)."""
+
+    patch: int
+    merge: int
+    edge: int
+    least: int | None = None
+    most: int | None = None
+
+    def one(self, height: int, width: int) -> Cost:
+        """Rows and columns of the resized image."""
+        unit = self.patch * self.merge
+        scale = min(single(self.edge / width), single(self.edge / height))
+        high, wide = (math.ceil(_divided(single(side * scale), unit)) * unit for side in (height, width))
+        if self.most and high * wide > self.most * unit**2:
+            shrink = single(math.sqrt(single(single(height * width) / (self.most * unit**2))))
+            high, wide = (max(unit, math.floor(_divided(single(side / shrink), unit)) * unit) for side in (height, width))
+        elif self.least and high * wide < self.least * unit**2:
+            grow = single(math.sqrt(single(single(self.least * unit**2) / (height * width))))
+            high, wide = (math.ceil(_divided(single(side * grow), unit)) * unit for side in (height, width))
+        count = (high // unit) * (wide // unit)
+        return _counted(height, width, (high, wide), unit, count, self.marks, count * self.merge**2)
+
+
+class Stepped(ImageRule, frozen=True, kw_only=True):
+    """Made smaller in steps of a fiftieth until its patches are few enough (Youtu-VL)."""
+
+    patch: int
+    merge: int
+    most: int  # pixels
+
+    def one(self, height: int, width: int) -> Cost:
+        """Rows and columns of the resized image."""
+        unit, scale = self.patch * self.merge, 1.0
+        step, limit = single(0.02), self.most // self.patch**2
+        high = wide = unit
+        while scale > 0:
+            high, wide = (max(unit, math.ceil(_divided(single(side * scale), unit)) * unit) for side in (height, width))
+            if (high // self.patch) * (wide // self.patch) <= limit:
+                break
+            scale = single(scale - step)
+        count = (high // unit) * (wide // unit)
+        return _counted(height, width, (high, wide), unit, count, self.marks, count * self.merge**2)
+
+
+class Canvas(ImageRule, frozen=True, kw_only=True):
+    """Whole groups of patches that hold the image, of a height that is searched for where they are too many (GLM-5V)."""
+
+    patch: int
+    merge: int
+    least: int  # pixels
+    most: int
+
+    def one(self, height: int, width: int) -> Cost:
+        """Rows and columns of the canvas."""
+        unit = self.patch * self.merge
+        high, wide = (_aligned(side, unit) for side in (height, width))
+        if high * wide < self.least:
+            scale = math.sqrt(self.least / (height * width))
+            high, wide = (_aligned(max(1, math.ceil(side * scale)), unit) for side in (height, width))
+        if high * wide > self.most:
+            low, top, (high, wide) = 1, height, (unit, unit)
+            while low <= top:
+                middle = (low + top) // 2
+                tried = _aligned(middle, unit), _aligned(max(1, width * middle // height), unit)
+                if tried[0] * tried[1] <= self.most:
+                    (high, wide), low = tried, middle + 1
+                else:
+                    top = middle - 1
+        count = (high // unit) * (wide // unit)
+        return _counted(height, width, (high, wide), unit, count, self.marks, count * self.merge**2)
+
+
+class NearestGrid(ImageRule, frozen=True, kw_only=True):
+    """The grid of the nearest ratio within a limit, of equal ones the larger (Muse Glimmer)."""
+
+    unit: int
+    most: int  # tokens
+
+    def one(self, height: int, width: int) -> Cost:
+        """Rows and columns of the grid."""
+        high, wide = height / self.unit, width / self.unit
+        ratio = wide / high
+        if high * wide > self.most:
+            high = math.sqrt(self.most / ratio)
+            wide = high * ratio
+        tried = [(r, c) for r in (math.floor(high), math.ceil(high)) for c in (math.floor(wide), math.ceil(wide))]
+        fit = [(r, c) for r, c in tried if r >= 1 and c >= 1 and r * c <= self.most]
+        rows, columns = (
+            min(fit, key=lambda grid: (abs(grid[0] / grid[1] - height / width), -grid[0] * grid[1]))
+            if fit
+            else (max(1, _rounded(high)), max(1, _rounded(wide)))
+        )
+        size = rows * self.unit, columns * self.unit
+        return _counted(height, width, size, self.unit, rows * columns, self.marks, rows * columns * 4)
+
+
+class GlobalAndTiles(ImageRule, frozen=True, kw_only=True):
+    """A padded view, and tiles of the closest ratio where a side is longer than one (DeepSeek-OCR 2)."""
+
+    side: int
+    tile: int
+    patch: int
+    least: int
+    most: int
+
+    def one(self, height: int, width: int) -> Cost:
+        """The view with its separator, and the tiles."""
+        view, each = ((side // self.patch) ** 2 // 16 for side in (self.side, self.tile))
+        columns = rows = 0
+        if max(height, width) > self.tile:
+            columns, rows = self._closest(height, width)
+        count = view + 1 + columns * rows * each
+        steps = (
+            Step(f"{height:,} x {width:,}: the padded view of {self.side}", f"{view + 1:,}"),
+            Step(f"tiles of {self.tile}, {each} tokens each", f"{rows} x {columns} (rows x columns)"),
+            Step("together", f"{count:,}"),
+        )
+        return Cost(placeholders=count, marks=self.marks, tiles=columns * rows + 1, steps=steps)
+
+    def _closest(self, height: int, width: int) -> tuple[int, int]:
+        """`find_closest_aspect_ratio`: (columns, rows), in 32 bits."""
+        ratio, best, difference = single(width / height), (1, 1), math.inf
+        order = {(c, r): n for n in range(self.least, self.most + 1) for c in range(1, n + 1) for r in range(1, n + 1)}
+        kept = [grid for grid in order if self.least <= grid[0] * grid[1] <= self.most]
+        for columns, rows in sorted(kept, key=lambda grid: grid[0] * grid[1]):
+            apart = single(abs(ratio - single(columns / rows)))
+            larger = single(height * width) > 0.5 * self.tile * self.tile * columns * rows
+            if apart < difference or (apart == difference and larger):
+                best = (columns, rows)
+            difference = min(difference, apart)
+        return best
+
+
+class SlidingCrops(tiles.SlidingCrops, frozen=True, kw_only=True):
+    """Step3-VL: as its processor does, in 32 bits."""
+
+    def grid(self, height: int, width: int) -> Size:
+        """Rows and columns of crops; none where the view is enough."""
+        ratio = single(width / height)
+        if min(width, height) < 32 and (ratio > 4 or ratio < 0.25):
+            width = height = max(width, height)
+        if max(height, width) > self.most:
+            scale = single(self.most / max(height, width))
+            width, height = (max(1, math.floor(single(side * scale))) for side in (width, height))
+        shorter, longer = min(height, width), max(height, width)
+        ratio = single(longer / shorter)
+        window = (shorter if ratio > 1.5 else 0) if longer <= self.side else min(shorter, self.crop) if ratio > 4 else self.crop
+        if not window:
+            return 0, 0
+        rows, columns = (self._pieces(length, window) for length in (height, width))
+        return rows, columns
+
+    @staticmethod
+    def _pieces(length: int, window: int) -> int:
+        ratio = single(length / window)
+        extent = length if ratio < 1 else window * (math.floor(ratio) + (single(ratio - math.floor(ratio)) > single(0.2)))
+        return 1 if extent <= window else math.ceil(single(single((extent - window) / window) + 1))
+
+
+def _aligned(length: int, unit: int) -> int:
+    return -(-length // unit) * unit
+
+
+def _counted(height: int, width: int, size: Size, unit: int, count: int, marks: int, positions: int) -> Cost:
+    """A resized image in groups of `unit` pixels."""
+    high, wide = size
+    steps = (
+        Step(f"{height:,} x {width:,} resized", f"{high:,} x {wide:,}"),
+        Step(f"rows and columns of {unit}", f"{high // unit:,} x {wide // unit:,}: {count:,}"),
+    )
+    return Cost(placeholders=count, marks=marks, positions=positions, tiles=1, steps=steps)
 
 
 class PinpointTiles(ImageRule, frozen=True, kw_only=True):
@@ -188,181 +374,3 @@ class SmallOrTiled(tiles.SmallOrTiled, frozen=True, kw_only=True):
         """The size of a small image, or of the thumbnail."""
         unit = self.patch * self.merge
         return preserved(height, width, unit, self.least * unit**2, self.most * unit**2)
-
-
-class Projector(Struct, frozen=True, kw_only=True):
-    """What a projector does with images: a rule of its own numbers (`clip.hparams`), and the tokens around each image."""
-
-    rule: Callable[[Settings, "Limits", int], ImageRule]
-    marks: int = 2
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """`--image-min-tokens` and `--image-max-tokens`, where given."""
-
-    least: int | None = None
-    most: int | None = None
-
-
-def _side(h: Settings, key: str, default: int = 0) -> int:
-    return h.whole(key, default, least=1, most=_SIDE)
-
-
-def _dynamic(least: int, most: int, patch: int = 14, merge: int = 2) -> Callable[[Settings, Limits, int], ImageRule]:
-    def rule(h: Settings, limits: Limits, marks: int) -> ImageRule:
-        return DynamicSize(
-            patch=_side(h, "patch_size", patch),
-            merge=_side(h, "n_merge", merge),
-            least=limits.least or least,
-            most=limits.most or most,
-            breaks=h.flag("image_break", False),
-            marks=marks,
-        )
-
-    return rule
-
-
-def _pixtral(h: Settings, limits: Limits, marks: int) -> ImageRule:
-    return DynamicSize(
-        patch=_side(h, "patch_size", 16),
-        merge=_side(h, "n_merge", 1),
-        least=limits.least or 8,
-        most=limits.most or 1024,
-        breaks=h.flag("image_break", True),
-        marks=marks,
-    )
-
-
-def _fixed(h: Settings, limits: Limits, marks: int) -> ImageRule:
-    side, merge = _side(h, "image_size", 896), _side(h, "n_merge", 4)
-    patches = (side // _side(h, "patch_size", 14)) ** 2
-    return images.Fixed(placeholders=patches // merge**2, side=side, positions=patches, marks=marks)
-
-
-def _tiles(
-    candidates: Callable[[Settings, int], tuple[Size, ...]], side: int, merge: int
-) -> Callable[[Settings, Limits, int], ImageRule]:
-    def rule(h: Settings, limits: Limits, marks: int) -> ImageRule:
-        tile = _side(h, "image_size", side)
-        return PinpointTiles(
-            tile=tile,
-            patch=_side(h, "patch_size", 14),
-            merge=_side(h, "n_merge", merge),
-            candidates=candidates(h, tile),
-            marks=marks,
-        )
-
-    return rule
-
-
-def _internvl_candidates(h: Settings, tile: int) -> tuple[Size, ...]:
-    """`set_internvl_dhr_res_candidates`: by columns, then rows."""
-    least, most = h.whole("preproc_min_tiles", 1, 1, 64), h.whole("preproc_max_tiles", 12, 1, 256)
-    found = [
-        (rows * tile, columns * tile)
-        for columns in range(1, most + 1)
-        for rows in range(1, most // columns + 1)
-        if rows * columns >= least
-    ]
-    return tuple(found) or ((tile, tile),)
-
-
-def _square_candidates(h: Settings, tile: int) -> tuple[Size, ...]:
-    """`set_llava_uhd_res_candidates(3)`: every grid up to 3 x 3, more than one tile."""
-    return tuple((rows * tile, columns * tile) for columns in (1, 2, 3) for rows in (1, 2, 3) if rows * columns > 1)
-
-
-def _mlp(h: Settings, limits: Limits, marks: int) -> ImageRule:
-    """LLaVA: pinpoints make it 1.6, without it is one view."""
-    pairs = h.items("image_grid_pinpoints", most=400)
-    side, patch = _side(h, "image_size", 336), _side(h, "patch_size", 14)
-    patches = (side // patch) ** 2
-    if not pairs:
-        return images.Fixed(placeholders=patches, side=side, positions=patches, marks=marks)
-    if not all(
-        isinstance(p, list | tuple) and len(p) == 2 and all(isinstance(n, int) and 0 < n <= _SIDE for n in p) for p in pairs
-    ):
-        h.refuse("image_grid_pinpoints", "must hold pairs of sides in pixels")
-    candidates = tuple((high, wide) for wide, high in pairs)
-    return PinpointTiles(tile=side, patch=patch, merge=1, candidates=candidates, marks=marks)
-
-
-def _minicpm(h: Settings, limits: Limits, marks: int) -> ImageRule:
-    version = h.whole("minicpmv_version", 3, 1, 100_046)
-    queries = h.whole("minicpmv_query_num", 96 if version == 2 else 64, 1, _SIDE)
-    patch = _side(h, "patch_size", 14)
-    return UhdSlices(side=_side(h, "image_size", 448), patch=patch, unit=patch, queries=queries, marks=marks)
-
-
-def _minicpm46(h: Settings, limits: Limits, marks: int) -> ImageRule:
-    patch, merge = _side(h, "patch_size", 14), _side(h, "n_merge", 4)
-    return UhdSlices(side=_side(h, "image_size", 448), patch=patch, unit=patch * merge, shrink=merge**2, marks=marks)
-
-
-def _idefics3(h: Settings, limits: Limits, marks: int) -> ImageRule:
-    tile, patch, merge = _side(h, "image_size", 384), _side(h, "patch_size", 14), _side(h, "n_merge", 3)
-    return EdgeTiles(
-        edge=_side(h, "image_longest_edge", 4 * tile),
-        tile=tile,
-        per_tile=(tile // patch // merge) ** 2,
-        patch=patch,
-        merge=merge,
-        least=limits.least,
-        most_tokens=limits.most,
-    )
-
-
-def _lfm2(h: Settings, limits: Limits, marks: int) -> ImageRule:
-    return SmallOrTiled(
-        tile=512,
-        least_tiles=2,
-        most_tiles=10,
-        least=limits.least or 64,
-        most=limits.most or 256,
-        patch=_side(h, "patch_size", 16),
-        merge=_side(h, "n_merge", 2),
-        marks=marks,
-    )
-
-
-#: Projector type of the mmproj file -> what it does with images.
-PROJECTORS: Final[Mapping[str, Projector]] = {
-    "qwen2vl": Projector(rule=_dynamic(8, 4096)),
-    "qwen25vl": Projector(rule=_dynamic(8, 4096)),
-    "qwen3vl": Projector(rule=_dynamic(8, 4096, patch=16)),
-    "glm4v": Projector(rule=_dynamic(8, 4096)),
-    "kimivl": Projector(rule=_dynamic(8, 1024)),
-    "kimik25": Projector(rule=_dynamic(2, 4096)),
-    "pixtral": Projector(rule=_pixtral, marks=1),
-    "gemma4v": Projector(rule=_dynamic(70, 1120, patch=16, merge=3)),
-    "gemma3": Projector(rule=_fixed),
-    "mlp": Projector(rule=_mlp, marks=0),
-    "internvl": Projector(rule=_tiles(_internvl_candidates, 448, 2)),
-    "llama4": Projector(rule=_tiles(_square_candidates, 336, 2)),
-    "minicpmv": Projector(rule=_minicpm),
-    "minicpmv4_6": Projector(rule=_minicpm46),
-    "idefics3": Projector(rule=_idefics3),
-    "lfm2": Projector(rule=_lfm2),
-}
-#: Kinds that take the limits of tokens.
-_LIMITED: Final = (DynamicSize, EdgeTiles, SmallOrTiled)
-
-
-def rule_of(projector: str, hparams: Mapping[str, Any], limits: Limits, source: str = "mmproj") -> ImageRule:
-    """What a projector does with an image.
-
-    Raises:
-        Refused: no rule of this projector was read.
-        ConfigError: one of its numbers is out of range.
-    """
-    row = PROJECTORS.get(projector)
-    if row is None:
-        raise Refused(
-            f"llama.cpp's projector `{projector[:40]}` was not read", see="the rules cover " + ", ".join(sorted(PROJECTORS))
-        )
-    return row.rule(Settings(hparams, source), limits, row.marks)
-
-
-def takes_limits(rule: ImageRule) -> bool:
-    """Whether `--image-max-tokens` changes anything."""
-    return isinstance(rule, _LIMITED)

@@ -8,9 +8,10 @@ from kvplan.domain.media.asked import Media
 from kvplan.domain.media.processor import Processor
 from kvplan.domain.media.use import Saving, Use
 from kvplan.domain.model import Model
-from kvplan.engines.llama_cpp.convert.projector import PROJECTOR_OF, hyperparameters, of_file
+from kvplan.engines.llama_cpp.convert.projector import PROJECTOR_OF, of_file, ranged
 from kvplan.engines.llama_cpp.engine import LlamaCpp
-from kvplan.engines.llama_cpp.media import DynamicSize, Limits, rule_of
+from kvplan.engines.llama_cpp.media import DynamicSize, PixelSize
+from kvplan.engines.llama_cpp.projectors import Limits, rule_of
 from kvplan.errors import Refused
 
 
@@ -36,7 +37,7 @@ def used(engine: LlamaCpp, model: Model, processor: Processor, media: Media) -> 
     sizes = [(size.height, size.width) for size in media.images]
     cost, own = rule.of(sizes), None if processor.image is None else processor.cost(media)
     savings = []
-    if isinstance(rule, DynamicSize):
+    if isinstance(rule, DynamicSize) and not isinstance(rule, PixelSize):
         most = max(rule.least, rule.most // 4)
         fewer = rule_of(projector, hparams, replace(limits, most=most), source).of(sizes)
         if fewer.tokens < cost.tokens:
@@ -69,4 +70,4 @@ def _by_type(model: Model, processor: Processor) -> tuple[str, dict[str, Any]]:
             f"which projector llama.cpp has for {model.model_type} was not read",
             see="--mmproj FILE is read, or -e transformers and -e vllm",
         )
-    return projector, hyperparameters(processor.image)
+    return projector, ranged(projector, processor.image)

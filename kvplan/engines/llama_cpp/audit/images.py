@@ -7,7 +7,7 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.media.cost import NotTaken
 from kvplan.engines.kernel.cases import Case, InvalidCase
 from kvplan.engines.kernel.media_cases import asked_media, facts, refusal
-from kvplan.engines.llama_cpp.media import Limits, rule_of
+from kvplan.engines.llama_cpp.projectors import Limits, rule_of
 
 
 def predict(case: Case) -> Mapping[str, Any] | NotPredicted:

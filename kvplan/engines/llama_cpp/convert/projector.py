@@ -30,7 +30,26 @@ PROJECTOR_OF: Final[dict[str, str]] = {
     **dict.fromkeys(("idefics3", "smolvlm"), "idefics3"),
     "lfm2_vl": "lfm2",
     "minicpmv4_6": "minicpmv4_6",
+    "gemma3n": "gemma3nv",
+    "minimax_m3_vl": "minimax_m3",
+    "exaone4_5": "exaone4_5",
+    "hunyuan_vl": "hunyuanvl",
+    "paddleocr_vl": "paddleocr",
+    "muse_glimmer": "muse-glimmer",
+    "deepseek_ocr2": "deepseekocr2",
 }
+
+
+#: Projectors whose file holds the range of pixels of the model's own files.
+_RANGED: Final = frozenset({"exaone4_5", "hunyuanvl", "paddleocr"})
+
+
+def ranged(projector: str, rule: ImageRule) -> dict[str, Any]:
+    """`hyperparameters`, and the range of pixels where the converter writes it."""
+    found = hyperparameters(rule) if projector != "gemma3nv" else {}  # MobileNet has no patches: the projector's default
+    if projector in _RANGED and isinstance(rule, images.PixelRange):
+        found |= {"image_min_pixels": rule.least, "image_max_pixels": rule.most}
+    return found
 
 
 def hyperparameters(rule: ImageRule) -> dict[str, Any]:
@@ -40,6 +59,8 @@ def hyperparameters(rule: ImageRule) -> dict[str, Any]:
             return {"patch_size": rule.patch, "n_merge": rule.merge}
         case images.Soft():
             return {"patch_size": rule.patch, "n_merge": rule.pool}
+        case images.NearestGrid():
+            return {"patch_size": rule.patch, "n_merge": rule.merge}
         case images.PanAndScan():
             return {"n_merge": math.isqrt(max(1, rule.positions // rule.per_view))}
         case images.Fixed(side=int(side)):
@@ -71,13 +92,20 @@ _FILED: Final[Mapping[str, str]] = {
     "qwen3vl_merger": "qwen3vl",
 }
 #: Projectors whose merging is `clip.vision.spatial_merge_size`; that of the others is `clip.vision.projector.scale_factor`.
-_SPATIAL: Final = frozenset({"qwen2vl", "qwen25vl", "qwen3vl", "glm4v", "pixtral"})
+_SPATIAL: Final = frozenset({
+    "qwen2vl", "qwen25vl", "qwen3vl", "ling3vl", "glm4v", "glm5v", "pixtral", "lightonocr", "minimax_m3", "muse-glimmer",
+    "mimovl", "youtuvl", "dots3note_v", "exaone4_5", "hunyuanvl",
+})  # fmt: skip
+#: Projectors whose merging no file says.
+_FIXED: Final = frozenset({"paddleocr", "phi4"})
 _VISION: Final = "clip.vision."
 #: `clip.hparams` -> key, where a file says it.
 _KEYS: Final[Mapping[str, str]] = {
     "image_size": f"{_VISION}image_size",
     "patch_size": f"{_VISION}patch_size",
     "image_longest_edge": f"{_VISION}preproc_image_size",
+    "image_min_pixels": f"{_VISION}image_min_pixels",
+    "image_max_pixels": f"{_VISION}image_max_pixels",
     "preproc_min_tiles": f"{_VISION}preproc_min_tiles",
     "preproc_max_tiles": f"{_VISION}preproc_max_tiles",
     "minicpmv_version": "clip.minicpmv_version",
@@ -85,6 +113,17 @@ _KEYS: Final[Mapping[str, str]] = {
 }
 #: A tensor of Pixtral files whose rows end in a break.
 _BREAK: Final = "v.token_embd.img_break"
+#: A tensor of GLM-Edge files: the tower gives tokens of begin and end itself.
+_BEGIN: Final = "adapter.boi"
+
+
+def filed(name: str) -> str:
+    """The projector that a file calls so.
+
+    >>> filed("qwen2vl_merger")
+    'qwen2vl'
+    """
+    return _FILED.get(name, name)
 
 
 def of_file(file: SideFile) -> tuple[str, dict[str, Any]]:
@@ -101,10 +140,10 @@ def of_file(file: SideFile) -> tuple[str, dict[str, Any]]:
         )
     if file.keys.get("clip.has_vision_encoder") is False:
         raise Refused(f"{file.name} has no vision encoder: it is for audio", see="name the projector that is for images")
-    projector = _FILED.get(said, said)
+    projector = filed(said)
     found = {name: file.keys[key] for name, key in _KEYS.items() if key in file.keys}
     merge = f"{_VISION}spatial_merge_size" if projector in _SPATIAL else f"{_VISION}projector.scale_factor"
-    if merge in file.keys:
+    if merge in file.keys and projector not in _FIXED:
         found["n_merge"] = file.keys[merge]
     sides = file.keys.get(f"{_VISION}image_grid_pinpoints")
     if isinstance(sides, list | tuple) and sides:
@@ -116,4 +155,6 @@ def of_file(file: SideFile) -> tuple[str, dict[str, Any]]:
         found["image_grid_pinpoints"] = [list(sides[i : i + 2]) for i in range(0, len(sides), 2)]
     if projector == "pixtral":
         found["image_break"] = any(tensor.name == _BREAK for tensor in file.tensors)
+    if projector == "adapter":
+        found["boi"] = any(tensor.name == _BEGIN for tensor in file.tensors)
     return projector, found
