@@ -16,13 +16,13 @@ from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.budget import gpu_memory
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.machine import Learned
+from kvplan.domain.model import Model
 from kvplan.domain.servers import Server
 from kvplan.domain.spread import Card
 from kvplan.engines import about, option_names
 from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import Commands
 from kvplan.engines.kernel.commandline.words import UNRESOLVED
-from kvplan.engines.kernel.lengths import derived_length
 from kvplan.errors import KvplanError
 from kvplan.loading.servers.missing import missing_words
 from kvplan.loading.servers.models import Named, named_model
@@ -31,6 +31,7 @@ from kvplan.questions.check import EMPTY, Checked, Outcome, beyond, outcome, pla
 from kvplan.questions.fit.question import Question
 
 _MOST_CARDS: Final = 16
+_ROPES: Final = frozenset({"rope_theta", "rope_scaling", "rope_parameters"})  # keys of a config
 _ALL: Final = -2  # layers: every one, whatever fits
 
 
@@ -107,8 +108,7 @@ def _asked(
     if not reader.reserves:
         base |= {"context": context, "batch_size": sequences}
     taken += _beside(drafter, notes)
-    derived = derived_length(named.model)
-    said = reader.too_long(server.options, server.env, derived) if derived is not None else ""
+    said, derived = reader.too_long(server.options, server.env, named.model) if _whole(named.model) else ("", 0)
     if said:
         options[about(engine).roles["context"]] = derived
     if reader.spreads and not asked.splits_all and places(engine):
@@ -116,7 +116,14 @@ def _asked(
     else:
         found = _together(server, asked, base, place, taken, reader=reader, notes=notes, brief=brief)
     found = found if drafter is None else drafter.within(found)
-    return (beyond(found, said, derived) if said and derived is not None else found), named
+    return (beyond(found, said, derived) if said else found), named
+
+
+def _whole(model: Model) -> bool:
+    """Whether the config is kept with its ropes, so that it says how long requests may be."""
+    if model.max_tokens is None or model.origin is None:
+        return False
+    return bool(_ROPES & {*model.origin.config, *model.origin.text.data})
 
 
 def _beside(drafter: Drafter | None, notes: list[str]) -> int:

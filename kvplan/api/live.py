@@ -1,7 +1,10 @@
 """`kvplan audit http://…`: what a running server says of itself against the prediction for its model, options and card."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from kvplan.api.check import checked, place_of
 from kvplan.domain.servers import Server, Servers
@@ -18,7 +21,7 @@ def audit_live(address: str, *, gpu: str | None = None, model: str | None = None
     Args:
         address: `http://HOST:PORT`.
         gpu: the card, `NAME` or `NAME:N` (N cards split the model, where the engine can).
-        model: what it serves, where its own name of it is not known.
+        model: what it serves, where its own name of it is not known; a file or folder, too.
         key: what it is asked with, as `Authorization: Bearer`.
 
     Raises:
@@ -43,8 +46,12 @@ def result_of(name: str, engine: str, live: Live, gpu: str, model: str | None) -
     split = about(engine).roles.get("tensor_parallel")
     if cards > 1 and split and split not in options:
         options[split] = cards
-    server = Server(engine=engine, version=live.version, model=model or live.model, options=options, place=name)
-    one = checked([Servers(name=name, servers=(server,))], place_of(gpu)).servers[0]
+    file = model is not None and Path(model).exists()  # what was given is opened, what a server says is a name
+    server = Server(
+        engine=engine, version=live.version, model=live.model if file else model or live.model, options=options, place=name
+    )
+    place = replace(place_of(gpu), configs={live.model: Path(model)} if file and model is not None else {})
+    one = checked([Servers(name=name, servers=(server,))], place).servers[0]
     facts = tuple(fact for printed in live.printed for fact in _facts(printed, one.outcome))
     reason = "; ".join([*([one.outcome.reason] if one.outcome.reason else []), *one.notes, *live.notes])
     return Result(id=f"{name} {live.model}", engine=_named(one), status=_status(facts), facts=facts, reason=reason, is_log=True)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.domain.model import Model
 from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, module_of, program_name
 from kvplan.engines.kernel.commandline.flags import AtRelease, at_release
@@ -85,13 +86,16 @@ class SglangCommands(Commands):
         given = list(_config_words(keys, at_release(_FOLDER, "")))
         return self.read((Word("sglang"), Word("serve")), given, Call(words=()), "")
 
-    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], derived: int) -> str:
+    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], model: Model) -> tuple[str, int]:
         """Source: srt/configs/model_config.py:ModelConfig._derive_context_length; what rewrites the config may lengthen it."""
-        length = options.get("context_length")
+        from kvplan.engines.sglang.config import derived_context
+
+        text = model.origin.text.data if model.origin is not None else {}
+        length, derived = options.get("context_length"), derived_context(model, text)
         allowed = environment.get("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "0").lower() in {"1", "true"}
         if allowed or not isinstance(length, int) or length <= derived or "json_model_override_args" in options:
-            return ""
-        return f"User-specified context_length ({length}) is greater than the derived context_length ({derived})"
+            return "", 0
+        return f"User-specified context_length ({length}) is greater than the derived context_length ({derived})", derived
 
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Graphs by their backend."""

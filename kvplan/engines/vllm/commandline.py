@@ -10,6 +10,7 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.domain.model import Model
 from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, module_of, program_name
 from kvplan.engines.kernel.commandline.flags import AtRelease, at_release, flags_of, release_key
@@ -169,13 +170,15 @@ class VllmCommands(Commands):
             found.drafter = drafted["model"]
         return found
 
-    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], derived: int) -> str:
+    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], model: Model) -> tuple[str, int]:
         """Source: config/model.py:_get_and_verify_max_len; what rewrites the config may lengthen it."""
-        length = options.get("max_model_len")
+        from kvplan.engines.vllm.models import trained_length
+
+        length, derived = options.get("max_model_len"), trained_length(model)
         allowed = environment.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0").lower() in {"1", "true"}
         if allowed or not isinstance(length, int) or length <= derived or {"hf_overrides", "rope_scaling"} & set(options):
-            return ""
-        return f"User-specified max_model_len ({length}) is greater than the derived max_model_len ({derived})"
+            return "", 0
+        return f"User-specified max_model_len ({length}) is greater than the derived max_model_len ({derived})", derived
 
     def file(self, keys: Mapping[str, Any]) -> bool:
         """A file for `--config`: its keys are flags, and one of them is the model or three are known."""

@@ -8,7 +8,6 @@ from each import each
 
 import kvplan
 from kvplan.cli.app import main
-from kvplan.engines.kernel.lengths import derived_length
 from kvplan.engines.vllm.commandline import COMMANDS
 from kvplan.questions.emit import emitted
 
@@ -235,13 +234,14 @@ def test_requests_beyond_what_the_model_is_made_for_are_refused_as_the_server_do
     assert found.reason == "User-specified max_model_len (100000) is greater than the derived max_model_len (40960)"
     assert found.longest == 40960
     assert kvplan.check(command=f"VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 {line}", gpu="h100").starts
-    for scaling, longest in (
-        ({"rope_type": "linear", "factor": 4.0}, 16384),
-        ({"rope_type": "llama3", "factor": 8.0}, 4096),
-        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}, 8192),
+    asked = {"command": "vllm serve /models/ours --max-model-len 16384", "gpu": "h100", "model_config": ["/models/ours=c.json"]}
+    for ropes, starts in (
+        ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, True),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, False),
+        ({}, True),  # a config that was kept without its ropes does not say
     ):
-        assert derived_length(kvplan.load({**PRIVATE, "rope_scaling": scaling})) == longest
-    assert derived_length(kvplan.load(PRIVATE)) is None  # of a config without its ropes nobody can tell
+        Path("c.json").write_text(json.dumps({**PRIVATE, **ropes}))
+        assert kvplan.check(**asked).starts is starts, ropes  # type: ignore[arg-type]
     line = "python -m sglang.launch_server --model-path Qwen/Qwen3-8B --context-length 100000"
     assert "derived context_length (40960)" in kvplan.check(command=line, gpu="h100").servers[0].outcome.reason
 

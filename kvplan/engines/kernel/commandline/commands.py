@@ -4,6 +4,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from kvplan.domain.model import Model
 from kvplan.engines.kernel.commandline.asked import Asked
 from kvplan.engines.kernel.commandline.flags import at_release, flags_of, release_key, release_seen
 from kvplan.engines.kernel.commandline.told import Told
@@ -147,9 +148,12 @@ class Commands:
         """What its command line calls an option of kvplan's."""
         return next((typed for typed, own in self.renamed.items() if own == option), option)
 
-    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], derived: int) -> str:
-        """With which words it refuses requests beyond what the model's config says (`derived`, tokens); empty: it does not."""
-        return ""
+    def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], model: Model) -> tuple[str, int]:
+        """With which words it refuses requests longer than the model's config allows, and the tokens that it does; ("", 0): not.
+
+        Asked only of models whose config is whole: one that was kept without its rope scaling does not say how long they may be.
+        """
+        return "", 0
 
     def limited(self, options: Mapping[str, Any], option: str, tokens: int) -> Mapping[str, Any]:
         """What limits requests to so many tokens; `option` is the one of kvplan's role as it is typed, empty: there is none."""
