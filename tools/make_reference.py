@@ -129,6 +129,13 @@ def host_memory_page() -> str:
     return page(NOTE)
 
 
+def outcomes_page() -> str:
+    """What threads say happened with a command line, beside what `check` says."""
+    from outcomes_page import page
+
+    return page(NOTE)
+
+
 def changes_page(engine: str) -> str:
     """What changed between the releases of an engine."""
     from changes import page
@@ -153,6 +160,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "ledger.md": ledger_page,
     "host-memory.md": host_memory_page,
     "media.md": media_page,
+    "outcomes.md": outcomes_page,
     "gpus.md": markdown_page("GPUs", "Memory as the driver reports it.", "gpus"),
     **{f"changes-{engine}.md": partial(changes_page, engine) for engine in CHANGING},
 }

@@ -177,6 +177,8 @@ def _together(
     given = server.gpus if isinstance(server.gpus, int) else len(server.gpus) if isinstance(server.gpus, tuple) else None
     if given is not None and given < devices:
         notes.append(f"it takes {devices} cards and this process is given {given}: the others must be on other nodes")
+    if len({one.id for one in cards[:devices]}) > 1:
+        notes.append(f"its cards differ: each is counted as the smallest, {card.id}")
     if asked.layers is not None:
         notes.append(f"{asked.layers} of its layers are on cards; counted as if all were")
     question = Question(**base, gpu=card, gpus=devices)
