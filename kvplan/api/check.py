@@ -183,6 +183,8 @@ def _input(servers: Servers, place: Place) -> Iterator[Checked]:
 
 def _shared(server: Server) -> tuple[int | str, ...]:
     """The cards that others of the same input may have, too: those with a number or a name; "all" begin with the first."""
+    if server.pod:
+        return ()
     if isinstance(server.gpus, tuple):
         return server.gpus
     return (0,) if server.gpus == "all" else ()

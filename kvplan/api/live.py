@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -14,13 +14,15 @@ from kvplan.errors import OptionError
 from kvplan.loading.live import Address, ask
 from kvplan.questions.check import Checked, Outcome
 
+_HOST_GIB: Final = 64  # beside the cache of a server on a CPU: more than any line takes
+
 
 def audit_live(address: str, *, gpu: str | None = None, model: str | None = None, key: str = "") -> Audit:
     """What a server prints beside what is predicted, one result a model that it has loaded.
 
     Args:
         address: `http://HOST:PORT`.
-        gpu: the card, `NAME` or `NAME:N` (N cards split the model, where the engine can).
+        gpu: the card, `NAME` or `NAME:N` (N cards split the model, where the engine can); None: a server on a CPU.
         model: what it serves, where its own name of it is not known; a file or folder, too.
         key: what it is asked with, as `Authorization: Bearer`.
 
@@ -29,19 +31,20 @@ def audit_live(address: str, *, gpu: str | None = None, model: str | None = None
         EnvironmentMissing, InputError: see `kvplan.loading.live.ask`.
     """
     place = Address(address, key)
-    if gpu is None:
-        raise OptionError("a server does not say on which card it runs: «gpu NAME»", hint="`kvplan gpus` lists them")
     engine, found = ask(place)
+    if gpu is None and any(live.on_host is None for live in found):
+        raise OptionError("a server does not say on which card it runs: «gpu NAME»", hint="`kvplan gpus` lists them")
     results = [result_of(place.name, engine, live, gpu, model) for live in found]
     return Audit(results=tuple(results))
 
 
-def result_of(name: str, engine: str, live: Live, gpu: str, model: str | None) -> Result:
+def result_of(name: str, engine: str, live: Live, gpu: str | None, model: str | None) -> Result:
     """What one model of a server says, beside the prediction for it."""
     from kvplan.domain.gpus import counted
     from kvplan.engines import about
 
-    options: dict[str, Any] = dict(live.options)
+    options: dict[str, Any] = {**live.options, **({} if gpu is not None or live.on_host is None else live.on_host)}
+    gpu = gpu or f"{_HOST_GIB + (live.cache_bytes >> 30)}GiB"
     cards = counted(gpu)[1] or 1
     split = about(engine).roles.get("tensor_parallel")
     if cards > 1 and split and split not in options:

@@ -13,7 +13,8 @@ class Server(Struct, frozen=True, kw_only=True):
     """One server as its engine's own parser reads it.
 
     `options` are by their `dest`, memory-relevant ones; `unknown` are words that the named release does not have, `gone` words
-    that only older ones have where none is named. `line` and `lines` say where it and its options stand.
+    that only older ones have where none is named. `line` and `lines` say where it and its options stand; `pod`, that its cards
+    are a pod's own, whatever their numbers.
     """
 
     engine: str
@@ -32,6 +33,7 @@ class Server(Struct, frozen=True, kw_only=True):
     lines: Mapping[str, int] = {}
     alternative: str = ""
     program: str = ""
+    pod: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """What was read; what nothing says is left out, but the model."""

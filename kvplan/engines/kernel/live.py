@@ -20,13 +20,19 @@ class Printed(Struct, frozen=True, kw_only=True):
 
 
 class Live(Struct, frozen=True, kw_only=True):
-    """A running server: its release, model, options by their `dest`, and the numbers that it says."""
+    """A running server: its release, model, options by their `dest`, and the numbers that it says.
+
+    `on_host` are options beside those with which its numbers follow without a card, and `cache_bytes` what it was told to keep
+    for the cache there; None where a card decides.
+    """
 
     model: str
     version: str = ""
     options: Mapping[str, Any] = {}
     printed: tuple[Printed, ...] = ()
     notes: tuple[str, ...] = ()
+    on_host: Mapping[str, Any] | None = None
+    cache_bytes: int = 0
 
 
 #: The answers of a server, by path; an address that gave none is not among them.

@@ -19,7 +19,9 @@ from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Image, Wor
 from kvplan.engines.sglang.typed import ENVIRONMENT
 
 _FOLDER: Final = "kvplan.engines.sglang"
-_MODULES: Final = ("sglang.launch_server",)
+#: The server's module, and NVIDIA Dynamo's in front of the same arguments, with others of its own.
+_BEHIND: Final = "dynamo.sglang"
+_MODULES: Final = ("sglang.launch_server", _BEHIND)
 _STYLE: Final = Style(human=False)
 
 
@@ -72,7 +74,11 @@ class SglangCommands(Commands):
                     told.lines["model"] = found.line
             else:
                 store(found, told, _STYLE)
-        return told
+        return told.behind() if module_of(program)[0] == _BEHIND else told
+
+    def serving(self, model: Word | None) -> tuple[Word, ...]:
+        """`sglang serve MODEL`."""
+        return (Word("sglang"), Word("serve"), *((model,) if model is not None else ()))
 
     def file(self, keys: Mapping[str, Any]) -> bool:
         """A file for `--config`: its keys are flags, and one is the model's path, or three are known."""

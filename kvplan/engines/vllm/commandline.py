@@ -21,7 +21,9 @@ from kvplan.engines.kernel.commandline.words import UNRESOLVED, Call, Image, Wor
 from kvplan.engines.vllm.typed import ENVIRONMENT
 
 _FOLDER: Final = "kvplan.engines.vllm"
-_MODULES: Final = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
+#: The server's modules, and NVIDIA Dynamo's in front of the same arguments, with others of its own.
+_BEHIND: Final = "dynamo.vllm"
+_MODULES: Final = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server", _BEHIND)
 #: `vllm serve` is the image's entrypoint since this release; before, the module.
 _SERVE_IMAGE: Final = release_key("0.11.1")
 #: StoreBoolean: `--enable-chunked-prefill=false` was read before this release.
@@ -73,7 +75,7 @@ class VllmCommands(Commands):
     without_bytes: ClassVar[frozenset[str]] = frozenset(
         {
             "model", "load_format", "max_logprobs", "num_scheduler_steps", "use_v2_block_manager", "num_lookahead_slots",
-            "device", "preemption_mode", "max_num_partial_prefills", "swap_space", "mm_processor_cache_gb", "max_cpu_loras",
+            "preemption_mode", "max_num_partial_prefills", "swap_space", "mm_processor_cache_gb", "max_cpu_loras",
             "device_ids",
             "max_seq_len_to_capture",
         }
@@ -135,7 +137,7 @@ class VllmCommands(Commands):
             said = "is ignored: the module takes --model" if not serves else "is one word too many: the server refuses it"
             told.notes.append(f"`{loose[0].text}` {said}") if not serves else told.refused.append(f"`{loose[0].text}` {said}")
         told.model = named
-        return told
+        return told.behind() if module_of(program)[0] == _BEHIND else told
 
     def serving(self, model: Word | None) -> tuple[Word, ...]:
         """`vllm serve MODEL`."""
@@ -155,6 +157,8 @@ class VllmCommands(Commands):
             given["speculative_config"] = drafted = {**(drafted if isinstance(drafted, dict) else {}), **short}
         if isinstance(drafted, dict):
             given["speculative_config"] = drafted = _with_method(drafted)
+        if given.get("device") != "cpu":
+            given.pop("device", None)
         open_ended = [name for name in ENVIRONMENT.values() if environment.get(name) == UNRESOLVED]
         found = super().asked(given, {name: value for name, value in environment.items() if name not in open_ended}, known)
         found.not_counted += open_ended  # host memory: what the card holds does not depend on it

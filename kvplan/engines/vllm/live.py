@@ -1,7 +1,8 @@
 """What a running vLLM says of itself.
 
 Source: vllm/v1/metrics/loggers.py (`vllm:cache_config_info`: every field of CacheConfig as a label),
-vllm/entrypoints/openai/models: `max_model_len`, `root`; `/version`.
+vllm/entrypoints/openai/models: `max_model_len`, `root`; `/version`. On a CPU `kv_cache_memory_bytes` is what
+VLLM_CPU_KVCACHE_SPACE says (v1/worker/cpu_worker.py), so that no card decides.
 """
 
 from typing import Any, Final
@@ -44,6 +45,8 @@ def _read(answers: Answers) -> tuple[Live, ...]:
             version=text(said.get("version") if isinstance(said, dict) else ""),
             options=options,
             printed=tuple(printed),
+            on_host={"device": "cpu"} if options.get("kv_cache_memory_bytes") else None,
+            cache_bytes=options.get("kv_cache_memory_bytes", 0),
         ),
     )
 

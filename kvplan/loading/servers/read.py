@@ -27,6 +27,7 @@ from kvplan.loading.servers.forms import (
     modelfile,
     settings,
     shell,
+    sky,
     swap,
     systemd,
     windows,
@@ -37,6 +38,8 @@ from kvplan.loading.servers.source import Read, Source
 from kvplan.loading.servers.yaml_tree import Map, Node, YamlError, documents
 
 _YAML: Final = (".yaml", ".yml")
+#: Forms whose servers have cards of their own: what a pod calls its first card is not another's.
+_PODS: Final[tuple[Any, ...]] = (charts, charts.RUNTIMES, kserve, kubeai, kubernetes)
 #: Lines after the one that a word was said to stand on, where it is looked for.
 _NEAR: Final = 80
 _WHAT: Final = "a command line, a compose file, a manifest, a unit, a Modelfile or a settings file"
@@ -146,18 +149,19 @@ def _looks_like_yaml(source: Source) -> bool:
 def _yaml(source: Source, roots: list[Node]) -> tuple[list[Server], tuple[str, ...]]:
     found: list[Server] = []
     others: tuple[str, ...] = ()
-    forms: list[Any] = [form for form in (compose, kserve, kubeai, kubernetes, swap) if any(map(form.reads, roots))]
+    known: tuple[Any, ...] = (compose, kserve, kubeai, charts.RUNTIMES, kubernetes, swap, sky)
+    forms = [form for form in known if any(map(form.reads, roots))]
     if not forms:
         for root in roots:
-            known = settings.reader_of(root)
-            if known is not None:
-                found.append(_settings(*known, source, root))
+            ours = settings.reader_of(root)
+            if ours is not None:
+                found.append(_settings(*ours, source, root))
         if found:
             return found, ()
         forms = [charts] if any(map(charts.reads, roots)) else []
     for form in forms:
         more, left = _all(form.found(source), source)
-        found += more
+        found += [replace(one, pod=True) for one in more] if form in _PODS else more
         others += left
     return sorted(found, key=lambda one: one.line) if len(forms) > 1 else found, others
 

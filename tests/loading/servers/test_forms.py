@@ -186,3 +186,81 @@ def test_numbers_of_others_images_name_no_release() -> None:
     assert "version" not in one("docker run opea/vllm-gaudi:1.22.0 --model a/b")
     assert "version" not in one("docker run rocm/vllm:rocm6.4.1_vllm_0.9.1 vllm serve a/b")
     assert one("docker run audar-vllm:0.24.0 --model /model")["version"] == "0.24.0"
+
+
+#: Manifests of public repositories that are in no record, shortened -> what is read out of them.
+PUBLIC: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "kserve docs/samples/llm-sglang-example.yaml": (
+        'apiVersion: serving.kserve.io/v1alpha2\nkind: LLMInferenceService\nspec:\n  runtime: sglang\n  model:\n    uri: "hf://meta-llama/Llama-2-7b-hf"\n    name: llama2\n',
+        [{"engine": "sglang", "model": "meta-llama/Llama-2-7b-hf", "options": {}}],
+    ),
+    "kserve docs/samples/llmisvc/e2e-gpt-oss/inference_default.yaml": (
+        'apiVersion: serving.kserve.io/v1alpha2\nkind: LLMInferenceService\nspec:\n  model:\n    uri: "pvc://gpt-oss-20b-pvc"\n    name: RedHatAI/gpt-oss-20b\n  template:\n    containers:\n      - name: main\n        resources:\n          limits:\n            nvidia.com/gpu: 1\n',
+        [{"engine": "vllm", "model": "RedHatAI/gpt-oss-20b", "options": {}, "gpus": 1}],
+    ),
+    "kserve docs/samples/llmisvc/dp-ep/qwen3-nvidia": (
+        "apiVersion: serving.kserve.io/v1alpha1\nkind: LLMInferenceService\nspec:\n  model:\n    uri: hf://Qwen/Qwen3-Coder-30B-A3B-Instruct\n  parallelism:\n    data: 8\n    dataLocal: 8\n    expert: true\n    tensor: 1\n",
+        [
+            {
+                "engine": "vllm",
+                "model": "Qwen/Qwen3-Coder-30B-A3B-Instruct",
+                "options": {"tensor_parallel_size": 1, "data_parallel_size": 8, "enable_expert_parallel": True},
+            }
+        ],
+    ),
+    "dynamo examples/backends/sglang/deploy/agg.yaml": (
+        "apiVersion: nvidia.com/v1alpha1\nkind: DynamoGraphDeployment\nspec:\n  services:\n    Frontend:\n      extraPodSpec:\n        mainContainer:\n          image: nvcr.io/nvidia/ai-dynamo/sglang-runtime:0.8.0\n"
+        '    decode:\n      resources:\n        limits:\n          gpu: "1"\n      extraPodSpec:\n        mainContainer:\n          image: nvcr.io/nvidia/ai-dynamo/sglang-runtime:0.8.0\n          command: [python3, -m, dynamo.sglang]\n'
+        '          args: [--model-path, Qwen/Qwen3-0.6B, --page-size, "16", --tp, "1", --disaggregation-bootstrap, x]\n',
+        [{"engine": "sglang", "model": "Qwen/Qwen3-0.6B", "options": {"page_size": 16, "tp_size": 1}, "gpus": 1}],
+    ),
+    "skypilot llm/gpt-oss/gpt-oss-vllm.sky.yaml": (
+        "resources:\n  accelerators: {H100:2, H200:1}\nenvs:\n  MODEL_NAME: openai/gpt-oss-120b\nsetup: |\n  uv pip install --pre vllm==0.10.1+gptoss \\\n    --index-strategy unsafe-best-match\nrun: |\n  source .venv/bin/activate\n  vllm serve $MODEL_NAME \\\n    --tensor-parallel-size $SKYPILOT_NUM_GPUS_PER_NODE\n",
+        [
+            {
+                "engine": "vllm",
+                "version": "0.10.1",
+                "model": "openai/gpt-oss-120b",
+                "options": {"tensor_parallel_size": 2},
+                "gpus": 2,
+            }
+        ],
+    ),
+    "production-stack operator/config/samples/production-stack_v1alpha1_vllmruntime.yaml": (
+        'apiVersion: production-stack.vllm.ai/v1alpha1\nkind: VLLMRuntime\nmetadata:\n  name: sample\nspec:\n  model:\n    modelURL: "meta-llama/Llama-3.1-8B-Instruct"\n    maxModelLen: 4096\n    maxNumSeqs: 32\n'
+        '  vllmConfig:\n    enablePrefixCaching: false\n    gpuMemoryUtilization: "0.8"\n    maxLoras: 4\n  deploymentConfig:\n    resources:\n      gpu: "1"\n    image:\n      registry: docker.io\n      name: "vllm/vllm-openai:v0.20.0"\n',
+        [
+            {
+                "engine": "vllm",
+                "version": "0.20.0",
+                "model": "meta-llama/Llama-3.1-8B-Instruct",
+                "options": {
+                    "enable_prefix_caching": False,
+                    "gpu_memory_utilization": 0.8,
+                    "max_model_len": 4096,
+                    "max_num_seqs": 32,
+                },
+                "gpus": 1,
+            }
+        ],
+    ),
+    "llm-d-modelservice examples/values-pd.yaml": (
+        'modelArtifacts:\n  name: facebook/opt-125m\n  uri: hf://"{{ .Values.modelArtifacts.name }}"\n'
+        + "".join(
+            f'{role}:\n  create: true\n  containers:\n  - name: "vllm"\n    modelCommand: vllmServe\n    args: ["--enforce-eager"]\n    env:\n      - name: CUDA_VISIBLE_DEVICES\n        value: "0"\n'
+            for role in ("decode", "prefill")
+        ),
+        [{"engine": "vllm", "model": "facebook/opt-125m", "options": {"enforce_eager": True}, "gpus": [0]}] * 2,
+    ),
+}
+
+
+@each("where", PUBLIC)
+def test_public_manifests(where: str) -> None:
+    text, expected = PUBLIC[where]
+    found = servers_of(text, "manifest.yaml").servers
+    assert [server.to_dict() for server in found] == expected
+    lines = text.splitlines()
+    assert all(server.model is None or server.model.rpartition("/")[2] in text for server in found)
+    assert all(1 <= server.line <= len(lines) for server in found)
+    assert all(server.pod for server in found if "sky" not in where)  # a pod's first card is no other pod's

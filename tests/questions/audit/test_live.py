@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from each import each
+from golden import GOLDEN
 
+import kvplan
 import kvplan.loading.live as live
 from kvplan.api.live import audit_live
 from kvplan.cli.app import main
@@ -195,5 +198,23 @@ def test_no_address_or_nobody_there(text: str, capsys: pytest.CaptureFixture[str
 
 
 def test_a_card_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "http://127.0.0.1:1"]) == 2
+    with server(replaying(ANSWERS["sglang"])) as address:
+        assert main(["audit", address]) == 2
     assert "--gpu NAME" in capsys.readouterr().err
+
+
+LIVE = [json.loads(line) for line in (GOLDEN / "live" / "servers.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@each("case", LIVE, ids=lambda case: case["id"])
+def test_what_real_servers_said_is_predicted(case: dict[str, Any], tmp_path: Path) -> None:
+    """Servers of tiny random models on a CPU: what they answer over HTTP, and what their logs print."""
+    model, log = str(GOLDEN / "live" / case["model"]), tmp_path / "server.log"
+    log.write_text(case["log"])
+    with server(replaying(case["answers"])) as address:
+        (found,) = audit_live(address, gpu=None if case["engine"] == "vllm" else "h100", model=model).results
+    assert found.status == "exact", found.facts
+    assert len(found.facts) == 3
+    (printed,) = kvplan.audit([log], model=model).results
+    assert printed.status == "exact", printed.facts
+    assert printed.facts

@@ -27,6 +27,12 @@ class Told(Struct):
         else:
             self.options[dest] = value
 
+    def behind(self) -> "Told":
+        """What a program in front of the server was told: words that the server does not have are its own."""
+        self.notes += [f"read by the program in front of the server: {name}" for name in (*self.unknown, *self.gone)]
+        self.unknown, self.gone = [], []
+        return self
+
     def miss(self, name: str, *, gone: bool) -> None:
         """A word that the release does not have; `gone`: other releases do, and none is named."""
         into = self.gone if gone else self.unknown

@@ -23,6 +23,8 @@ _SWITCHES: Final = {
     "enableChunkedPrefill": ("--enable-chunked-prefill", "--no-enable-chunked-prefill"),
 }
 _URL: Final = re.compile(r"(?:hf|huggingface)://(.+)|pvc\+hf://[^/]+/(.+)")
+#: What a value may say of another of the same file.
+_VALUE: Final = re.compile(r"\"?\{\{\s*\.Values\.([\w.]{1,200})\s*\}\}\"?")
 #: llm-d's modelCommand: the server, or the image's own entrypoint with the chart's --model.
 _SERVE: Final = "vllmServe"
 _IMAGE: Final = "imageDefault"
@@ -52,9 +54,9 @@ def found(source: Source) -> Read:
     return Read(tuple(calls))
 
 
-def _model(one: Map) -> Iterator[Call]:
+def _model(one: Map, image: str = "") -> Iterator[Call]:
     """A model of production-stack."""
-    image = f"{one.text('repository')}:{one.text('tag')}" if one.text("repository") else ""
+    image = image or (f"{one.text('repository')}:{one.text('tag')}" if one.text("repository") else "")
     config = one.map("vllmConfig")
     environment = container_environment(one, {})
     given: list[Word] = []
@@ -81,10 +83,42 @@ def _model(one: Map) -> Iterator[Call]:
     yield from contained(call, (*start, *given), (), shell_calls)
 
 
+class _Runtimes:
+    """production-stack's operator: a `VLLMRuntime` says what the chart's values do, in other places."""
+
+    @staticmethod
+    def reads(root: Node) -> bool:
+        """By its `apiVersion`."""
+        return isinstance(root, Map) and root.text("apiVersion").startswith("production-stack.vllm.ai/")
+
+    @staticmethod
+    def found(source: Source) -> Read:
+        """The server of every runtime."""
+        roots = [root for root in documents(source.text) if isinstance(root, Map) and root.text("kind") == "VLLMRuntime"]
+        return Read(tuple(call for root in roots for call in _runtime(root)))
+
+
+RUNTIMES: Final = _Runtimes()
+
+
+def _runtime(root: Map) -> Iterator[Call]:
+    """The operator's arguments: operator/internal/controller/vllmruntime_controller.go:deploymentForVLLMRuntime."""
+    model, config, deployed = root.map("spec", "model"), root.map("spec", "vllmConfig"), root.map("spec", "deploymentConfig")
+    both = Map({**config.entries, **model.entries}, {**config.lines, **model.lines}, model.line)
+    if model.text("enableLoRA") != "true":
+        both.entries.pop("maxLoras", None)
+    image = "/".join(part for part in (deployed.text("image", "registry"), deployed.text("image", "name")) if part)
+    entries = {
+        **model.entries, "vllmConfig": both, "name": root.get("metadata", "name") or Text("", root.line, root.line, ""),
+        "requestGPU": deployed.get("resources", "gpu") or Text("", root.line, root.line, ""),
+    }  # fmt: skip
+    yield from _model(Map(entries, model.lines, model.line), image)
+
+
 def _role(root: Map, role: str) -> Iterator[Call]:
     """llm-d's decode or prefill pods."""
     part = root.map(role)
-    uri = root.text("modelArtifacts", "uri")
+    uri = _VALUE.sub(lambda match: root.text(*match[1].split(".")) or match[0], root.text("modelArtifacts", "uri"))
     address = _URL.match(uri)
     if not part.entries or part.text("create") == "false":
         return

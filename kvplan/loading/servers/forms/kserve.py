@@ -22,6 +22,8 @@ _OWN: Final = frozenset(
         "predictor_host", "tensor_input_names", "return_raw_logits", "return_probabilities", "disable_log_requests",
     }
 )  # fmt: skip
+#: A volume says nothing of the model that lies in it; its name beside it does, where it is a hub's.
+_VOLUME: Final = re.compile(r"pvc://")
 _URL: Final = re.compile(r"(?:hf|huggingface)://(.+)")
 #: The engine behind KServe's own runtime: what its arguments are, and what LLMInferenceService starts.
 _RUNTIME: Final = "--max-model-len"
@@ -105,11 +107,13 @@ def _runtime(root: Map) -> Iterator[Call]:
 def _llm(root: Map) -> Iterator[Call]:
     """LLMInferenceService: a URI, parallelism, and containers that may add arguments."""
     spec = root.map("spec")
-    reader = next((one for one in READERS if one.knows(_RUNTIME)), None)
+    runtime = spec.text("runtime").lower()
+    reader = next((one for one in READERS if (one.name == runtime if runtime else one.knows(_RUNTIME))), None)
     uri = spec.text("model", "uri")
     if reader is None or not uri:
         return
     address = _URL.match(uri)
+    kept = spec.text("model", "name") if _VOLUME.match(uri) and "/" in spec.text("model", "name") else uri
     line = spec.map("model").lines.get("uri", spec.line)
     parallel = [
         word
@@ -117,6 +121,7 @@ def _llm(root: Map) -> Iterator[Call]:
         if spec.text("parallelism", key)
         for word in (Word(flag, line), Word(spec.text("parallelism", key), line))
     ]
+    parallel += [Word("--enable-expert-parallel", line)] if spec.text("parallelism", "expert") == "true" else []
     for template in (spec.map("template"), *(spec.map("prefill", "template") for _ in range(bool(spec.map("prefill").entries)))):
         mains = [one for one in template.list("containers") if isinstance(one, Map)]
         main = next((one for one in mains if one.text("name") in {"main", ""}), mains[0] if mains else Map({}, {}, line))
@@ -124,7 +129,7 @@ def _llm(root: Map) -> Iterator[Call]:
         more = environment.get("VLLM_ADDITIONAL_ARGS")
         extra = [Word(text, more.line, more.known) for text in more.text.split()] if more is not None else []
         given = (
-            *reader.serving(Word(address[1] if address else uri, line)),
+            *reader.serving(Word(address[1] if address else kept, line)),
             *parallel,
             *words(main.get("args"), environment),
             *extra,

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from kvplan.engines.kernel.commandline.words import Call, Gpus, Word
 from kvplan.loading.servers.containers import contained, count_of
 from kvplan.loading.servers.forms.compose import first_line
@@ -13,9 +15,10 @@ from kvplan.loading.servers.yaml_tree import Items, Map, Node, Text, documents, 
 
 _VARIABLE: Final = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 _CARDS: Final = ("nvidia.com/gpu", "amd.com/gpu")
+_MAIN: Final = ("extraPodSpec", "mainContainer")
 _JOBS: Final = frozenset({"Job", "CronJob"})
 #: Kinds that other forms read, by their `apiVersion`'s beginning.
-_OTHER_FORMS: Final = ("kubeai.org/", "serving.kserve.io/")
+_OTHER_FORMS: Final = ("kubeai.org/", "serving.kserve.io/", "production-stack.vllm.ai/")
 
 
 def reads(root: Node) -> bool:
@@ -41,6 +44,11 @@ def found(source: Source) -> Read:
                     calls += container(one, maps)
                     if container_cards(one) is not None and root.text("kind") not in _JOBS:
                         take_cards.append(one.text("name"))
+            main = holder.map(*_MAIN)
+            if main.entries:  # NVIDIA's Dynamo: a pod's container, its cards beside it
+                cards = holder.text("resources", "limits", "gpu")
+                counted = count_of(cards) if cards else None
+                calls += (replace(call, gpus=counted) if call.gpus is None else call for call in container(main, maps))
     return Read(tuple(calls), tuple(take_cards))
 
 

@@ -11,7 +11,7 @@ from kvplan.loading.servers.source import Read, Source
 from kvplan.loading.servers.variables import Variables
 
 #: `pip install "vllm[flash]==0.11.0"`.
-_PINNED: Final = re.compile(r"([A-Za-z][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(\d[\w.]*)")
+_PINNED: Final = re.compile(r"([A-Za-z][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==(\d[\w.]*)(?:\+[\w.]*)?")
 _INSTALLERS: Final = frozenset({"pip", "pip3", "uv", "python", "python3", "conda", "mamba", "uvx", "pipx"})
 _WRITERS: Final = frozenset({"cat", "tee", "sudo"})
 _EXPORTS: Final = frozenset({"export", "declare", "typeset"})
