@@ -151,7 +151,7 @@ def test_vllms_ledger_profiles_the_same_largest_image(run: Run) -> None:
         assert found is not None
         assert rules is not None
         assert rules.image is not None
-        assert item_of(found)[0] == largest_image(own(rules, found.config, {}).image or rules.image), name
+        assert item_of(found).tokens == largest_image(own(rules, found.config, {}).image or rules.image), name
     asked = (
         "fit",
         "qwen2.5-vl-7b",
@@ -201,7 +201,7 @@ def test_fit_says_what_that_is_and_what_it_changes(run: Run) -> None:
 
 def test_a_fix_with_fewer_tokens_an_image_is_a_command_that_fits(run: Run) -> None:
     code, out, _ = run(
-        "fit", "qwen2.5-vl-7b", "--gpu", "4090", "-e", "vllm", "-b", "4", "--context", "8k", "--images", "4x3000x4000"
+        "fit", "qwen2.5-vl-7b", "--gpu", "5090", "-e", "vllm", "-b", "4", "--context", "8k", "--images", "4x3000x4000"
     )
     assert code == 1
     lines = out.splitlines()

@@ -204,6 +204,7 @@ def activation_line(model: Described, settings: Settings, card: Card, found: Par
     """The peak of the profile run, and its band where a rule is missing."""
     p = found.peak
     best, low, high = vision.held(found.shape, model, settings, found.batch)
+    encoder = vision.encoder_bytes(found.shape, model, settings, found.batch)
     amount = p.bytes
     source = "v1/worker/gpu/model_runner.py:profile_run" if found.batch.v2 else "v1/worker/gpu_model_runner.py:profile_run"
     below = p.spread + (card.l2_bytes if settings.captures and p.forward > p.sampler else 0)
@@ -216,7 +217,8 @@ def activation_line(model: Described, settings: Settings, card: Card, found: Par
         below, above = below + p.forward // 4, above + p.forward // 4
     gathered = gathered_bytes(found.shape, settings, found.batch, scheme_for(model, settings, card))
     below, above = below + gathered, above + gathered  # no start with data ranks was recorded: one copy less, or one more
-    line = band(ACTIVATION, amount + best, amount - below + low, amount + above + high, source, "rule")
+    most = max(amount + above + high, best + 2 * encoder)  # the encoder's own peak comes before the text model's
+    line = band(ACTIVATION, max(amount + best, encoder), amount - below + low, most, source, "rule")
     return line if line.low != line.high else exact(ACTIVATION, line.bytes, source)
 
 

@@ -48,7 +48,8 @@ def settings_of(options: VllmOptions, plan: Plan, release: tuple[int, ...]) -> S
         speculative_method=speculative.method,
         max_loras=options.max_loras if options.enable_lora else 0,
         max_lora_rank=options.max_lora_rank,
-        mm_limit=0 if options.skip_mm_profiling else options.images_a_prompt,
+        mm_limits=options.media_limits,
+        skip_mm_profiling=options.skip_mm_profiling,
         processor_kwargs=options.processor_kwargs,
         language_model_only=options.language_model_only,
     )

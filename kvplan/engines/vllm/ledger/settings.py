@@ -77,7 +77,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     v2_model_runner: bool | None = None  # VLLM_USE_V2_MODEL_RUNNER
     estimate_graphs: bool | None = None  # VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS
     cold_compile_cache: bool = True
-    mm_limit: int | None = None  # --limit-mm-per-prompt, images
+    mm_limits: Mapping[str, int] = {}  # --limit-mm-per-prompt, by modality
+    skip_mm_profiling: bool = False
     processor_kwargs: Mapping[str, Any] = {}  # --mm-processor-kwargs
     language_model_only: bool = False
 
