@@ -24,6 +24,29 @@ def pytest_configure(config: pytest.Config) -> None:
     each.ONLY = config.getoption("--row")
 
 
+#: Files of ten seconds and more, which go first: begun last, one of them leaves the other worker with nothing to do.
+LONG = (
+    "tests/test_docs.py",
+    "tests/questions/validate/test_against_transformers.py",
+    "tests/questions/sweep/test_sweep.py",
+    "tests/questions/measure/test_strangers.py",
+    "tests/engines/vllm/test_scheduler.py",
+    "tests/architectures/test_states_live.py",
+    "tests/engines/transformers/test_live.py",
+    "tests/engines/test_theory.py",
+    "tests/engines/test_recorded_combinations.py",
+    "tests/questions/validate/test_distributed.py",
+    "tests/questions/committee/test_committee.py",
+    "tests/engines/llama_cpp/test_engine.py",
+    "tests/hostile/test_ranks.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(LONG)))  # what is alike stays in order
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
     """Examples in docstrings are kvplan's; to look for them in helpers of tests would import torch in every worker."""

@@ -6,10 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
+from forks import Forks
 
 from kvplan.cli.app import COMMANDS, main
 
@@ -30,17 +33,29 @@ def sessions() -> "list[tuple[str, list[str]]]":
     ]
 
 
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Callable[[str], Forks]]:
+    """The process that forks a command's; what `validate` needs is loaded for it alone."""
+    with ExitStack() as ends:
+
+        @cache
+        def forks(command: str) -> Forks:
+            made = Forks(*(["torch"] if command == "validate" else []))
+            ends.callback(made.end)
+            return made
+
+        yield lambda word: forks("validate" if word == "validate" else "")
+
+
 @pytest.fixture
-def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+def shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forked: Callable[[str], Forks]
+) -> Shell:
     """Runs a command of a page: README's in a process each, as a reader would, the guides' in this one, which is quicker."""
     environment = {"PATH": "", "COLUMNS": "100", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
 
     def in_a_process(words: list[str]) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "kvplan", *words],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env={**environment, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        return done.returncode, done.stdout, done.stderr
+        return forked(words[0]).run(words, tmp_path, environment)
 
     def here(words: list[str]) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
