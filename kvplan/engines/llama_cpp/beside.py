@@ -15,11 +15,13 @@ from msgspec.structs import replace
 from kvplan.domain.ledger import Line, band
 from kvplan.domain.model import Model
 from kvplan.domain.stored import SideFile, StoredTensor
+from kvplan.engines.llama_cpp.builds import PROMPT_CACHE, SLOT_CHECKPOINTS, STATE_CHECKPOINTS
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.engine import LlamaCppOn
 from kvplan.engines.llama_cpp.ledger import ADAPTER, CHECKPOINTS, DRAFTER, MTP, PROJECTOR, PROMPTS, Side
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
+from kvplan.engines.llama_cpp.options import CHECKPOINTS as CHECKPOINTS_USUAL
 from kvplan.engines.llama_cpp.placement.compute import Rules, compute
 from kvplan.engines.llama_cpp.placement.place import Asked, Placed, place
 from kvplan.engines.llama_cpp.placement.weights import Loading, file_order
@@ -80,16 +82,20 @@ def beside(on: LlamaCppOn, draft: Drafter | None, asked: Asked, placed: Placed, 
 
 def host_memory(on: LlamaCppOn, context: Context[int]) -> tuple[Line, ...]:
     """What llama-server fills in host memory as it serves, none of it at the start: checkpoints of its slots, and prompts."""
-    o, found = on.engine.options, []
+    o, release, found = on.engine.options, on.engine.release, []
     if o.frontend != "server" or o.embeddings:
         return ()
     slots, tokens = int(context.n_seq_max), int(context.n_ctx_seq)
-    each = checkpoint_bytes(on, context, tokens)
-    if each and o.ctx_checkpoints:
-        most = slots * o.ctx_checkpoints * each
-        words = f"--ctx-checkpoints {o.ctx_checkpoints}: as many of {each / MIB:,.1f} MiB in each of {slots} slots"
+    count = SLOT_CHECKPOINTS.at(release)
+    if count and o.ctx_checkpoints != CHECKPOINTS_USUAL:
+        count = o.ctx_checkpoints
+    made = count and (STATE_CHECKPOINTS.at(release) or not any(on.hparams.recurrent))
+    each = checkpoint_bytes(on, context, tokens) if made else 0
+    if each:
+        most = slots * count * each
+        words = f"--ctx-checkpoints {count}: as many of {each / MIB:,.1f} MiB in each of {slots} slots"
         found.append(band(CHECKPOINTS, most, 0, most, words, "rule"))
-    if o.cache_ram > 0:
+    if o.cache_ram > 0 and PROMPT_CACHE.at(release):
         words = f"--cache-ram {o.cache_ram}, LLAMA_ARG_CACHE_RAM: it grows as prompts change in a slot; 0 turns it off"
         found.append(band(PROMPTS, o.cache_ram * MIB, 0, o.cache_ram * MIB, words, "rule"))
     return tuple(found)

@@ -57,6 +57,23 @@ STREAMS: Final[Quirk[bool]] = quirk(
     (build(6071), True, "src/llama-context.cpp: LLAMA_SET_ROWS on by default, #14959 (asked for by -kvu from #14363 on)"),
     says="each sequence has cells of its own",
 )
+PROMPT_CACHE: Final[Quirk[int]] = quirk(
+    (build(FIRST), 0, "tools/server/server.cpp: none"),
+    (build(6723), 8192, "common/common.h: cache_ram_mib, #16391"),
+    says="llama-server's prompt cache in host memory, MiB, where nobody says (--cache-ram)",
+)
+SLOT_CHECKPOINTS: Final[Quirk[int]] = quirk(
+    (build(FIRST), 0, "tools/server/server.cpp: none"),
+    (build(6160), 3, "common/common.h: n_swa_checkpoints, #15293"),
+    (build(6723), 8, "common/common.h: n_ctx_checkpoints, #16391"),
+    (build(8218), 32, "common/common.h: n_ctx_checkpoints, #20087"),
+    says="checkpoints of each slot of llama-server, where nobody says (--ctx-checkpoints)",
+)
+STATE_CHECKPOINTS: Final[Quirk[bool]] = quirk(
+    (build(FIRST), False, "tools/server/server.cpp: of windows alone"),
+    (build(6685), True, "tools/server/server.cpp: of recurrent states, too, #16382"),
+    says="checkpoints of recurrent states",
+)
 DIVIDES_UP: Final[Quirk[bool]] = quirk(
     (build(FIRST), True, "src/llama-model.cpp: create_memory, #14363"),
     (build(6925), False, "src/llama-context.cpp: n_ctx_seq, #16736"),

@@ -159,7 +159,7 @@ class Spreading:
             )
         pool = self._pool(places, kept)
         places[-1] = replace(places[-1], lines=(*places[-1].lines, *kept))
-        serving = self._within(pool)
+        serving = self._within(pool, kept)
         return Spread(
             places=tuple(places),
             pool=pool,
@@ -191,20 +191,20 @@ class Spreading:
         places = [*places[:-1], replace(places[-1], lines=(*places[-1].lines, *counted))]
         return pool_of(places, self.shared, sum(tensor.bytes for tensor in self.tensors) if mapped else None)
 
-    def _within(self, pool: Place | None) -> LlamaCppOn:
+    def _within(self, pool: Place | None, kept: Sequence[Line]) -> LlamaCppOn:
         """The same, told a prompt cache that the memory holds which both share; where it does, as it is."""
         left = None if pool is None or pool.left is None else max(0, pool.left.low) // MIB
-        told = self.options.cache_ram != CACHE_RAM_MIB or self.options.frontend != "server"
-        if left is None or told or left >= CACHE_RAM_MIB:
+        usual = self.options.cache_ram == CACHE_RAM_MIB and any(line.name == PROMPTS for line in kept)
+        if left is None or not usual or left >= CACHE_RAM_MIB:
             return self.on
-        return LlamaCpp(replace(self.options, cache_ram=left)).on(self.model)
+        return LlamaCpp(replace(self.options, cache_ram=left), self.version or None).on(self.model)
 
     def lent_more(self) -> tuple[str, Spreading] | None:
         """The command that lends the GPU more of the shared memory, and the same afterwards; None where nothing does."""
         if self.shared is None or self.shared.raised_bytes <= self.cards[0].room.low:
             return None
         card = replace(self.cards[0], free_bytes=self.shared.raised_bytes)
-        return self.shared.setting, Spreading(self.model, self.options, (card,), self.weights, self.tensors)
+        return self.shared.setting, Spreading(self.model, self.options, (card,), self.weights, self.tensors, version=self.version)
 
     def asked(self) -> Asked:
         """The command line's places."""

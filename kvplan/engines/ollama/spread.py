@@ -145,7 +145,10 @@ class Spreading:
         if found is None:
             return None
         words, raised = found
-        return words, Spreading(self.model, self.options, raised.cards, self.weights, self.tensors, altered=True)
+        more = Spreading(
+            self.model, self.options, raised.cards, self.weights, self.tensors, altered=True, version=self.version
+        )
+        return words, more
 
     def needs(self, context: int, requests: int) -> tuple[str, ...]:
         """What is typed beside the server's line."""

@@ -18,7 +18,7 @@ MIB = 2**20
 
 
 def laid(model: str = "qwen2.5-32b", gpu: str = "rtx-4090:2", **more: Any) -> Laid:
-    found = place(model, gpu, engine="llama.cpp", **{"weights_dtype": "q4_k_m", "brief": True, **more})
+    found = place(model, gpu, **{"engine": "llama.cpp", "weights_dtype": "q4_k_m", "brief": True, **more})
     assert isinstance(found, Laid)
     return found
 
@@ -118,6 +118,10 @@ def test_prompts_and_checkpoints_are_in_the_hosts_sum() -> None:
     assert "checkpoints" not in lines(swa_full=True)
     assert "checkpoints" not in lines(ctx_checkpoints=0)
     assert not {"prompt cache", "checkpoints"} & set(lines(frontend="cli"))
+    by_build = {number: lines(engine=f"llama.cpp@b{number}") for number in (6159, 6160, 6723, 8218)}
+    assert [found.get("prompt cache") for found in by_build.values()] == [None, None, (0, 8192 * MIB), (0, 8192 * MIB)]
+    assert by_build[6159].get("checkpoints") is None
+    assert [32 * found["checkpoints"][1] // live for found in list(by_build.values())[1:]] == [3, 8, 32]
 
 
 def test_a_prompt_cache_stays_within_shared_memory() -> None:
