@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from kvplan.api.drafters import Drafter, drafter_of
 from kvplan.api.memory import known_weights
-from kvplan.api.placement import card_of, laid
+from kvplan.api.placement import laid
 from kvplan.api.places import places
 from kvplan.api.receipt import split_of
 from kvplan.domain.allocation import NotPredicted
@@ -29,6 +29,7 @@ from kvplan.loading.servers.models import Named, named_model
 from kvplan.loading.servers.readers import reader_of
 from kvplan.questions.check import EMPTY, Checked, Outcome, beyond, outcome, placed, refused, undecided
 from kvplan.questions.fit.question import Question
+from kvplan.questions.placement.making import card_of
 
 _MOST_CARDS: Final = 16
 _ROPES: Final = frozenset({"rope_theta", "rope_scaling", "rope_parameters"})  # keys of a config

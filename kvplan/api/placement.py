@@ -12,22 +12,20 @@ from kvplan.api.given import Count, Source, count, size
 from kvplan.api.memory import free_bytes, known_weights
 from kvplan.api.places import places, usual_engine
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.budget import given_memory, gpu_memory, shares
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.ledger import Line
 from kvplan.domain.media.asked import parse_media
 from kvplan.domain.model import Model
 from kvplan.domain.spread import Card
-from kvplan.domain.stored import StoredTensor
-from kvplan.domain.unified import shared_memory
 from kvplan.domain.workload import with_longest
-from kvplan.engines import ABOUTS, about, located, make_engine
+from kvplan.engines import ABOUTS, about, make_engine
 from kvplan.engines.kernel.about import Role
 from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
 from kvplan.loading.processor_files import processor_files
 from kvplan.questions.media import used_or_refused
 from kvplan.questions.placement.answer import Laid, answer
+from kvplan.questions.placement.making import card_of, spread_over, with_tensors
 from kvplan.report.notebook import displayed
 
 displayed(Laid, "kvplan.report.answers.placement:LaidAnswer")
@@ -64,20 +62,6 @@ def cards_of(
     given = None if memory is None else size(memory, "«memory»")
     return tuple(
         card_of(entry, given, amounts[index if len(amounts) > 1 else 0] if amounts else None) for index, entry in enumerate(found)
-    )
-
-
-def card_of(entry: Gpu, memory_bytes: int | None = None, free_bytes: int | None = None) -> Card:
-    """A card of the catalogue as a place for layers; of memory that the CPU shares, `memory_bytes` are what the system has."""
-    memory = gpu_memory(entry) if memory_bytes is None else given_memory(entry.id, memory_bytes)
-    shared = shared_memory(entry, memory_bytes) if shares(entry) else None
-    return Card(
-        id=entry.id,
-        vendor=entry.vendor,
-        memory=memory if shared is None else replace(shared.lent, name=memory.name),
-        free_bytes=free_bytes,
-        shared=shared,
-        capability=entry.compute_capability,
     )
 
 
@@ -174,55 +158,10 @@ def laid(
     brief: bool = False,
 ) -> Laid | NotPredicted:
     """The question, asked."""
-    made = make_engine(engine, _with_tensors(engine, options, weights_dtype))
+    made = make_engine(engine, with_tensors(engine, options, weights_dtype))
     try:
-        spreading = located(about(engine).spread).Spreading(
-            model, made.options, cards, weights, tensors_of(model, weights, weights_dtype), version=made.version
-        )
+        spreading = spread_over(model, made, cards, weights, weights_dtype)
         kv_dtype = made.on(model).kv_dtype
     except Refused as problem:
         return NotPredicted(reason=problem.reason, see=problem.see, model=model.name, engine=engine)
     return answer(spreading, made.name, made.version, kv_dtype, context=context, requests=requests, brief=brief)
-
-
-def tensors_of(model: Model, weights: Line, weights_dtype: str | None) -> tuple[StoredTensor, ...]:
-    """The tensors of the file, or of a file of that format, else of the usual one nearest in size; scaled to what is known."""
-    from kvplan.architectures.weights import gguf_tensors
-
-    if model.tensors and weights.basis != "given":
-        return model.tensors
-    found = model.tensors or gguf_tensors(model, weights_dtype or "") or _nearest(model, weights.bytes)
-    total = sum(tensor.bytes for tensor in found)
-    if total == weights.bytes or not total:
-        return found
-    return tuple(replace(tensor, bytes=max(1, tensor.bytes * weights.bytes // total)) for tensor in found)
-
-
-_USUAL: Final = ("q4_k_m", "q8_0", "bf16")
-
-
-def _nearest(model: Model, size: int) -> tuple[StoredTensor, ...]:
-    """The tensors of a file of about that size: types decide what the processor lays out anew, and how rows are padded."""
-    from kvplan.architectures.weights import gguf_tensors
-
-    files = [found for found in (gguf_tensors(model, mix) for mix in _USUAL) if found]
-    return min(files, key=lambda file: abs(sum(tensor.bytes for tensor in file) - size)) if files else _alike(model)
-
-
-def _with_tensors(engine: str, options: Mapping[str, Any], weights_dtype: str | None) -> dict[str, Any]:
-    """The options, a drafter among them with the tensors of a file in the same format, where it was not read from one."""
-    from kvplan.architectures.weights import gguf_tensors
-
-    found = dict(options)
-    name = about(engine).roles.get("drafter", "")
-    drafter = found.get(name)
-    if isinstance(drafter, Model) and not drafter.tensors:
-        made = gguf_tensors(drafter, weights_dtype or "") or gguf_tensors(drafter, _USUAL[0]) or _alike(drafter)
-        found[name] = replace(drafter, tensors=made)
-    return found
-
-
-def _alike(model: Model) -> tuple[StoredTensor, ...]:
-    """Layers of equal size, where nobody knows their tensors: the vocabulary counts as one of them."""
-    names = ["token_embd", "output", *(f"blk.{layer.index}.ffn_down" for layer in model.layers)]
-    return tuple(StoredTensor(name=f"{name}.weight", type="f16", dims=(512, 2), bytes=1 << 30) for name in names)

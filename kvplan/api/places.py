@@ -8,15 +8,12 @@ from kvplan.api.cards import named
 from kvplan.api.given import Source
 from kvplan.domain.gpus import counted
 from kvplan.domain.model import Model
-from kvplan.engines import about, default_engine, located
-from kvplan.engines.kernel.releases import parse_version
+from kvplan.engines import about, deals_out, default_engine, located
 
 
 def places(engine: str) -> bool:
     """Whether an engine deals layers out to unequal devices."""
-    known, version = about(engine), engine.partition("@")[2]
-    asked = parse_version(version or known.latest or "0")
-    return bool(known.spread) and asked >= parse_version(known.spread_since or "0")
+    return deals_out(engine)
 
 
 def said(engine: str, options: Mapping[str, Any]) -> bool:

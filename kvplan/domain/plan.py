@@ -43,6 +43,11 @@ class Member(Struct, frozen=True, kw_only=True):
         """Cards that it takes: those that split each layer, times the pipeline's stages."""
         return self.tensor_parallel * self.stages
 
+    @property
+    def dealt_over(self) -> int:
+        """Cards that its layers are dealt out to, for engines that do; every engine else takes `devices`."""
+        return max(1, len(self.cards)) if self.devices == 1 else 0
+
     def where(self, key: str) -> str:
         """`file:line` of a key, or of the member."""
         return self.lines.get(key, self.lines.get("", self.name))

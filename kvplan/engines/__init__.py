@@ -153,6 +153,19 @@ def located(where: str) -> Any:
     return getattr(loaded, name) if name else loaded
 
 
+def deals_out(spec: str) -> bool:
+    """Whether an engine deals layers out to unequal devices and the host.
+
+    >>> deals_out("llama.cpp"), deals_out("vllm")
+    (True, False)
+    """
+    from kvplan.engines.kernel.releases import parse_version
+
+    known, version = about(spec), spec.partition("@")[2]
+    asked = parse_version(version or known.latest or "0")
+    return bool(known.spread) and asked >= parse_version(known.spread_since or "0")
+
+
 def command_readers() -> "tuple[Commands, ...]":
     """The readers of command lines, of every engine that has them, in the order of the engines."""
     return tuple(located(found.commands) for found in ABOUTS.values() if found.commands)

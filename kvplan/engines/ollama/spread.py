@@ -145,9 +145,7 @@ class Spreading:
         if found is None:
             return None
         words, raised = found
-        more = Spreading(
-            self.model, self.options, raised.cards, self.weights, self.tensors, altered=True, version=self.version
-        )
+        more = Spreading(self.model, self.options, raised.cards, self.weights, self.tensors, altered=True, version=self.version)
         return words, more
 
     def needs(self, context: int, requests: int) -> tuple[str, ...]:

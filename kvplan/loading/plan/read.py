@@ -24,7 +24,7 @@ from kvplan.domain.gpus import Gpu, counted, gpu
 from kvplan.domain.ledger import Line
 from kvplan.domain.model import Model
 from kvplan.domain.plan import Member, Plan
-from kvplan.engines import pipeline_stages, with_dtype
+from kvplan.engines import ABOUTS, deals_out, engine_name, pipeline_stages, with_dtype
 from kvplan.errors import KvplanError, OptionError, SpecError, nearest
 from kvplan.files import expanded, read_bounded
 from kvplan.limits import SIZE_BYTES
@@ -305,11 +305,16 @@ def _check_cards(member: Member, gpus: int) -> None:
         raise SpecError(
             f"{member.where('cards')}: {member.name} names card {member.cards[-1]}, and {there}", hint="the first card is 0"
         )
-    if len(member.cards) != member.devices:
+    if len(member.cards) != member.devices and not (member.dealt_over and _deals_out(member)):
         raise SpecError(
             f"{member.where('cards')}: {member.name} names {len(member.cards)} of the cards and takes {member.devices}",
             hint=f"name {member.devices}, or set `tensor_parallel`",
         )
+
+
+def _deals_out(member: Member) -> bool:
+    """Whether its engine deals layers out; one that is not known is complained of elsewhere."""
+    return engine_name(member.engine) in ABOUTS and deals_out(member.engine)
 
 
 def _check_shares(members: tuple[Member, ...], gpus: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from kvplan.domain.allocation import Allocation
+from kvplan.domain.ledger import exact
 from kvplan.domain.model import use_of
 from kvplan.domain.plan import Plan
 from kvplan.domain.pool import Pool
@@ -16,6 +17,7 @@ from kvplan.engines.kernel.engine import Served, Serving
 from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, shown, written
 from kvplan.questions.commands import served_name
+from kvplan.questions.committee.dealt import cached, weighed
 from kvplan.questions.committee.demand import Demand
 from kvplan.questions.committee.placing import Node, place, spread_out
 from kvplan.questions.committee.result import Committee, Part
@@ -84,7 +86,7 @@ def _parts(plan: Plan, demands: tuple[Demand, ...], wanted: tuple[int | None, ..
         demand = by_name[part.member.name]
         flagged[part.member.name] = _flagged(part, demand, min(free[card] for card in part.cards), plan)
         for card in part.cards:
-            free[card] -= part.bytes
+            free[card] -= part.on(card)
     return tuple(flagged[part.member.name] for part in parts)
 
 
@@ -97,7 +99,9 @@ def _part(demand: Demand, wanted: int | None) -> Part:
         users = most if wanted is None else min(wanted, most)
     shown = users if users or wanted is None else wanted
     found = demand.footprint(max(shown, 1)) if demand.engine is not None else None
-    return Part(
+    spread = demand.dealt.at(max(shown, 1)) if demand.dealt is not None else None
+    fullest = max(spread.devices, key=lambda place: place.needed.high, default=None) if spread is not None else None
+    part = Part(
         member=demand.member,
         weights=demand.weights,
         reserve=demand.reserve_for(users),
@@ -108,6 +112,19 @@ def _part(demand: Demand, wanted: int | None) -> Part:
         outside_bytes=demand.outside_bytes,
         ledger=demand.ledger,
         allocation=found if isinstance(found, Allocation) else None,
+    )
+    if spread is None or fullest is None or demand.dealt is None:
+        return part
+    by_card = demand.dealt.by_card(max(shown, 1))
+    loaded, cache = weighed(fullest), cached(fullest)
+    rest = max(by_card) - loaded.bytes - cache.bytes
+    return replace(
+        part,
+        spread=spread,
+        by_card=by_card,
+        weights=exact("weights", loaded.bytes, demand.weights.source, demand.weights.basis),
+        reserve=demand.member.reserve or exact("activations and runtime", rest, "compute buffers, driver", "assumed"),
+        cache_bytes=cache.bytes,
     )
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from kvplan.domain.budget import gpu_memory, kept_free
 from kvplan.domain.plan import Member, Plan
-from kvplan.engines import option_names, with_dtype
+from kvplan.engines import deals_out, option_names, with_dtype
 from kvplan.errors import KvplanError
 from kvplan.questions.changes import SPLITS, larger_gpus, lighter_weights, narrower_dtypes
 from kvplan.questions.commands import committee_command
@@ -118,6 +118,10 @@ def _splits(answer: Committee) -> Iterator[Change]:
             fewer = member.tensor_parallel < number <= answer.plan.gpus // member.stages
             if fewer and not member.cards and _divides(member):
                 yield _split(answer, member, number)
+            elif number <= answer.plan.gpus and not member.cards and member.dealt_over and deals_out(member.engine):
+                cards = tuple(range(number))
+                words = f"{member.name}: its layers dealt out to {number} cards"
+                yield _of_member(answer, member, replace(member, cards=cards), "cards", str(list(cards)), words)
 
 
 def _split(answer: Committee, member: Member, number: int) -> Change:

@@ -17,6 +17,7 @@ from kvplan.engines.kernel.engine import Engine, Prepared, Served, footprint
 from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At
 from kvplan.errors import OptionError, Refused, SpecError, nearest
+from kvplan.questions.committee.dealt import Dealt, is_dealt, split_option
 from kvplan.questions.committee.placing import Item
 from kvplan.questions.committee.shares import of_total
 from kvplan.questions.fit.budget import LOADED, assumed_reserve, contradicts, machine_options
@@ -56,6 +57,7 @@ class Demand:
             self.engine = None if member.model is None or member.cache_bytes is not None else self._prepared(member.model, plan)
             if self.engine is not None and member.model is not None:
                 self.ledger = self._ledger(self.engine, member.model, plan, member.users)
+        self.dealt: Dealt | None = like.dealt if like is not None else self._dealt()
         if self.ledger is not None:
             self._by_ledger(self.ledger)
         self.aside_bytes = 0  # what its server keeps free itself, a part of its reserve
@@ -85,8 +87,21 @@ class Demand:
             member.users,
             member.tensor_parallel,
             member.encoder_len,
+            (member.weights, member.reserve, len(member.cards)) if is_dealt(member) else None,
             options,
         )
+
+    def _dealt(self) -> Dealt | None:
+        """Its places, of a member whose layers are dealt out."""
+        if self.engine is None or not is_dealt(self.member):
+            return None
+        try:
+            found = Dealt(self.member, self._plan, self.engine.engine)
+            found.at(1)
+        except Refused as problem:
+            where = self.member.where("options")
+            raise SpecError(f"{where}: {self.member.name} is not predicted: {problem.reason}", hint=problem.see) from problem
+        return found
 
     def _ledger(self, prepared: Prepared, model: Model, plan: Plan, users: int | None) -> Ledger | None:
         """Every line of its process, where the engine's are known: of one that is told to run its users at once."""
@@ -163,7 +178,9 @@ class Demand:
         return self._reserves[users]
 
     def kept_bytes(self, users: int) -> int:
-        """What it takes of a card before its cache."""
+        """What it takes of a card before its cache; of the fullest where its layers are dealt out."""
+        if self.dealt is not None:
+            return max(self.dealt.by_card(0))
         return self.weights.bytes + self.reserve_for(users).bytes
 
     def footprint(self, users: int) -> Allocation | NotPredicted | None:
@@ -178,6 +195,8 @@ class Demand:
 
     def cache_bytes(self, users: int) -> int:
         """Bytes of one card's cache in whole blocks, the blocks that no request gets included."""
+        if self.dealt is not None:
+            return self._dealt_bytes(users) - self.kept_bytes(users)
         if self.engine is None:
             return self.member.cache_bytes or 0
         if users not in self._caches:
@@ -206,6 +225,13 @@ class Demand:
             return None
         return self.engine.needed(At(self.member.context, users, self.member.encoder_len))
 
+    def _dealt_bytes(self, users: int) -> int:
+        """What the fullest card needs; more than any has where so many do not start."""
+        try:
+            return max(self.dealt.by_card(users)) if self.dealt is not None else 0
+        except Refused:
+            return _AMPLE
+
     def part_bytes(self, users: int) -> int:
         """What the engine takes of each of its cards when it is told to hold that many users."""
         needed = self.kept_bytes(users) + self.cache_bytes(users)
@@ -217,7 +243,15 @@ class Demand:
 
     def item(self, users: int) -> Item:
         """Its part with that many users, as something to be placed on cards."""
+        if self.dealt is not None:
+            return self._dealt_item(users)
         return Item(bytes=self.part_bytes(users), devices=self.member.devices, pinned=self.member.cards)
+
+    def _dealt_item(self, users: int) -> Item:
+        part, pinned = self.part_bytes(users), self.member.cards
+        if part >= _AMPLE or self.member.share is not None or len(pinned) < 2 or self.dealt is None:
+            return Item(bytes=part, devices=self.member.dealt_over, pinned=pinned)
+        return Item(bytes=part, devices=len(pinned), pinned=pinned, by_card=self.dealt.by_card(users))
 
     def most_users(self, limit_bytes: int) -> int:
         """The most users whose weights, reserve and cache take at most `limit_bytes`."""
@@ -236,7 +270,7 @@ def member_options(member: Member, plan: Plan) -> dict[str, Any]:
     """The options that the member's engine gets: its own, how its model is split, and what the machine is."""
     machine = machine_options(member.engine, plan.gpu, plan.memory.bytes, member.options)
     split = {"tensor_parallel": member.tensor_parallel} if member.tensor_parallel > 1 else {}
-    return {**member.options, **machine, **split}
+    return {**split_option(member), **member.options, **machine, **split}
 
 
 def _engine(member: Member, plan: Plan, sequences: int | None = None) -> Engine:

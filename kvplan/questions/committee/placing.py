@@ -21,11 +21,15 @@ class TooLong(OptionError):
 
 
 class Item(Struct, frozen=True, kw_only=True):
-    """One member: `bytes` on each of `devices` different cards, on those of `pinned` where they are named."""
+    """One member: `bytes` on each of `devices` different cards, on those of `pinned` where they are named.
+
+    `by_card` are bytes on each of `pinned`, of a member whose layers are dealt out; `bytes` is the most of them.
+    """
 
     bytes: int
     devices: int = 1
     pinned: Cards = ()
+    by_card: tuple[int, ...] = ()
 
 
 def place(items: Sequence[Item], cards: int, room_bytes: int) -> tuple[Cards, ...] | None:
@@ -51,7 +55,7 @@ def spread_out(items: Sequence[Item], cards: int) -> tuple[Cards, ...]:
     """The largest first, each on the emptiest cards, whether it fits or not."""
     loads, chosen = [0] * cards, [item.pinned for item in items]
     for item in items:
-        _add(loads, item.pinned, item.bytes)
+        _pin(loads, item)
     for i in _largest_first(items):
         emptiest = sorted(range(cards), key=lambda card: (loads[card], card))[: items[i].devices]
         chosen[i] = tuple(sorted(emptiest))
@@ -63,8 +67,16 @@ def loads_of(items: Sequence[Item], chosen: Sequence[Cards], cards: int) -> list
     """Bytes on each card."""
     loads = [0] * cards
     for item, where in zip(items, chosen, strict=True):
-        _add(loads, where, item.bytes)
+        if item.by_card:
+            _pin(loads, item)
+        else:
+            _add(loads, where, item.bytes)
     return loads
+
+
+def _pin(loads: list[int], item: Item) -> None:
+    for position, card in enumerate(item.pinned):
+        loads[card] += item.by_card[position] if item.by_card else item.bytes
 
 
 def _add(loads: list[int], where: Cards, amount: int) -> None:
@@ -102,7 +114,7 @@ class _Search:
         self.loads = [0] * cards
         self.chosen = [item.pinned for item in items]
         for item in items:
-            _add(self.loads, item.pinned, item.bytes)
+            _pin(self.loads, item)
         sizes = [items[i].bytes * items[i].devices for i in self.order]
         #: From each depth on: the bytes still to place, and the least that any of them takes of a card.
         self.rest = [sum(sizes[n:]) for n in range(len(sizes) + 1)]

@@ -9,6 +9,7 @@ from kvplan.domain.allocation import Allocation
 from kvplan.domain.ledger import Ledger, Line
 from kvplan.domain.plan import Member, Plan
 from kvplan.domain.pool import Pool
+from kvplan.domain.spread import Spread
 from kvplan.questions.fit.question import Fix
 from kvplan.units import human_bytes
 
@@ -32,6 +33,8 @@ class Part(Struct, frozen=True, kw_only=True):
     outside_bytes: int = 0  # of its reserve: what its process takes beside the fraction that it is given
     ledger: Ledger | None = None
     allocation: Allocation | None = None
+    spread: Spread | None = None  # of a member whose layers are dealt out; the figures above are then of its fullest card
+    by_card: tuple[int, ...] = ()  # bytes on each of its cards then
     pool: Pool | None = None
     flag: str = ""
     needs: tuple[str, ...] = ()  # what must be there beside that
@@ -43,6 +46,12 @@ class Part(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<Part {self.member.name} · {self.member.engine}: {human_bytes(self.bytes)}>"
+
+    def on(self, card: int) -> int:
+        """What it takes of one of its cards."""
+        if not self.by_card or self.member.share is not None or len(self.cards) < 2:
+            return self.bytes
+        return self.by_card[self.cards.index(card)]
 
     @property
     def needed_bytes(self) -> int:
@@ -77,6 +86,7 @@ class Part(Struct, frozen=True, kw_only=True):
             "bytes": self.bytes,
             "fits": self.fits,
             "ledger": None if self.ledger is None else self.ledger.to_dict(),
+            **({} if self.spread is None else {"places": [place.to_dict() for place in self.spread.places]}),
             "cards": list(self.cards),
             "environment": self.environment,
             "meaning": self.meaning,
@@ -134,7 +144,7 @@ class Committee(Struct, frozen=True, kw_only=True):
         found = []
         for index in range(self.plan.gpus):
             here = [part for part in self.parts if index in part.cards]
-            taken = sum(part.bytes for part in here)
+            taken = sum(part.on(index) for part in here)
             names = tuple(part.member.name for part in here)
             found.append(Card(index=index, members=names, taken_bytes=taken, free_bytes=self.plan.room_bytes - taken))
         return tuple(found)
@@ -147,7 +157,7 @@ class Committee(Struct, frozen=True, kw_only=True):
     @property
     def total_bytes(self) -> int:
         """What the members take together, on all cards."""
-        return sum(part.bytes * len(part.cards) for part in self.parts)
+        return sum(part.on(card) for part in self.parts for card in part.cards)
 
     @property
     def free_bytes(self) -> int:

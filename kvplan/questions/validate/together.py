@@ -20,6 +20,7 @@ from kvplan.questions.committee.result import Committee, Part
 from kvplan.questions.validate.allocate import Watch, allocated, unwatched
 from kvplan.questions.validate.compare import BufferCheck, Check, compare
 from kvplan.questions.validate.devices import Device
+from kvplan.questions.validate.parts import parts_of
 from kvplan.questions.validate.session import spendable_bytes
 from kvplan.questions.validate.tensors import tensor_plan
 from kvplan.units import GIB, ceil_div, human_bytes
@@ -206,7 +207,12 @@ def scaled_down(committee: Committee, device: Device, ceiling_bytes: int) -> tup
     for users_divisor in _powers(most):
         for divisor in _powers(max(1, longest // _SHORTEST)):
             smaller = [(part, _smaller(part, committee, divisor, users_divisor)) for part in parts]
-            found = [(part.member.name, card, a) for part, a in smaller for card in part.cards if card in here]
+            found = [
+                (part.member.name, card, a)
+                for part, whole in smaller
+                for card, a in _by_card(part, committee, whole)
+                if card in here
+            ]
             needed = device.needed_bytes([tensor.predicted_bytes for *_, a in found for tensor in tensor_plan(a)])
             if needed <= ceiling_bytes:
                 return divisor, users_divisor, found
@@ -214,6 +220,20 @@ def scaled_down(committee: Committee, device: Device, ceiling_bytes: int) -> tup
         f"even scaled down the caches need {human_bytes(needed)}, and {device.name} may give {human_bytes(ceiling_bytes)}",
         hint="give «limit SIZE», or a device with more memory",
     )
+
+
+def _by_card(part: Part, committee: Committee, whole: Allocation) -> Iterator[tuple[int, Allocation]]:
+    """A member's cache on each of its cards: the same on all, or what layers were dealt out to each."""
+    if part.spread is None:
+        yield from ((card, whole) for card in part.cards)
+        return
+    member = replace(part.member, context=whole.workload.seq_len)
+    dealt = Demand(member, committee.plan).dealt
+    held = parts_of(whole, dealt.at(whole.workload.batch_size)) if dealt is not None else ()
+    names = [place.device for place in part.spread.devices]
+    for each in held:
+        if each.place.card:
+            yield part.cards[names.index(each.place.device)], each.allocation
 
 
 def _powers(top: int) -> Iterator[int]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from kvplan.domain.tables import Column, Table
 from kvplan.engines import ABOUTS, engine_name
+from kvplan.questions.committee.dealt import cached, weighed
 from kvplan.questions.committee.result import Committee, Part
 from kvplan.report.blocks import Block, Fix, Fixes, Notes, Rows, Section, Steps, Verdict, View
 from kvplan.units import human_bytes
@@ -101,6 +102,9 @@ def parts_table(committee: Committee) -> Table:
     )
     rows: list[tuple[Any, ...]] = []
     for p in committee.parts:
+        if p.spread is not None and len(p.cards) > 1:
+            rows += _dealt_rows(p)
+            continue
         on = (card_words(p.cards),) if node else ()
         at = (p.users, p.member.context) if p.allocation else (None, None)
         figures = (p.weights.bytes, p.reserve.bytes, p.cache_bytes, p.slack_bytes, p.bytes)
@@ -118,6 +122,19 @@ def parts_table(committee: Committee) -> Table:
     total = ("card", *blank, committee.plan.memory.bytes)
     title = committee.plan.hardware + (" · figures of each card" if node else "")
     return Table(title=title, columns=columns, rows=tuple(rows), total=total, one_unit=True)
+
+
+def _dealt_rows(part: Part) -> Iterator[tuple[Any, ...]]:
+    """One row a card of a member whose layers are dealt out."""
+    spread = part.spread
+    for position, card in enumerate(part.cards):
+        place = spread.devices[position] if spread is not None and position < len(spread.devices) else None
+        first = position == 0
+        named = (part.member.name, part.member.engine) if first else (None, None)
+        at = (part.users, part.member.context) if first and part.allocation else (None, None)
+        weights, cache = (0, 0) if place is None else (weighed(place).bytes, cached(place).bytes)
+        need = part.by_card[position]
+        yield (*named, str(card), *at, weights, need - weights - cache, cache, part.on(card) - need, part.on(card))
 
 
 def card_words(cards: tuple[int, ...]) -> str:
@@ -156,6 +173,13 @@ def _notes(committee: Committee) -> Iterator[str]:
         if pool is not None and not pool.refused:
             held = f"{pool.num_tokens:,} tokens in {pool.num_blocks:,} blocks, {pool.concurrency:.2f} requests of the longest"
             yield f"{part.member.name}: " + (f"its log will say: {'; '.join(pool.log)}" if pool.log else held)
+    for part in committee.parts:
+        if part.spread is not None:
+            spread = part.spread
+            on = [(card, place.layers) for card, place in zip(part.cards, spread.devices, strict=False) if place.layers]
+            layers = "; ".join(f"card {card}: layers {numbers}" for card, numbers in on)
+            yield f"{part.member.name}: {layers or 'no layer on a card'}; host memory {human_bytes(spread.host.needed.high)}"
+            yield from (f"{part.member.name}: {note}" for note in spread.notes)
     memory = committee.plan.memory
     yield f"card: {memory.basis} ({memory.source})"
     yield from committee.notes
