@@ -1,53 +1,78 @@
-"""SkyPilot's tasks: a script that sets up and one that runs, with the variables and the cards that the task names."""
+"""A member whose layers are dealt out: what its process takes of each of its cards, by the engine's own places."""
 
-import re
-from typing import Final
+from kvplan.domain.ledger import Line, total
+from kvplan.domain.plan import Member, Plan
+from kvplan.domain.spread import Place, Spread
+from kvplan.engines import about, deals_out, located
+from kvplan.engines.kernel.engine import Engine
+from kvplan.questions.placement.making import card_of, spread_over
 
-from kvplan.engines.kernel.commandline.words import Call, Word
-from kvplan.loading.servers.forms.compose import first_line
-from kvplan.loading.servers.forms.shell import calls
-from kvplan.loading.servers.source import Read, Source
-from kvplan.loading.servers.yaml_tree import Items, Map, Node, Text, documents
-
-#: What SkyPilot itself sets in a task's environment.
-_CARDS: Final = "SKYPILOT_NUM_GPUS_PER_NODE"
-_COUNT: Final = re.compile(r"[\w.-]+:(\d{1,3})")
+#: Lines of a device that are its caches and states.
+CACHED = frozenset({"cache", "state"})
 
 
-def reads(root: Node) -> bool:
-    """A task: a text `run` beside `resources`, `setup` or `envs`."""
-    return (
-        isinstance(root, Map)
-        and isinstance(root.get("run"), Text)
-        and any(root.get(key) for key in ("resources", "setup", "envs"))
-        and not root.text("apiVersion")
-    )
+def is_dealt(member: Member) -> bool:
+    """Whether a member is asked about by device: it names several cards, or its options say where things lie."""
+    if member.model is None or member.cache_bytes is not None or not member.dealt_over or not deals_out(member.engine):
+        return False
+    if len(member.cards) > 1:
+        return True
+    return bool(member.options) and bool(set(located(about(member.engine).spread).PLACING) & set(member.options))
 
 
-def found(source: Source) -> Read:
-    """The servers of every task's script; what its setup installs says their releases."""
-    return Read(tuple(call for root in documents(source.text) if isinstance(root, Map) and reads(root) for call in _task(root)))
+def split_option(member: Member) -> dict[str, str]:
+    """Equal shares, where nobody says others: what is free when it starts depends on who started before."""
+    shares = about(member.engine).roles.get("shares", "")
+    if len(member.cards) < 2 or not is_dealt(member) or not shares or shares in member.options:
+        return {}
+    return {shares: ",".join("1" for _ in member.cards)}
 
 
-def _task(root: Map) -> list[Call]:
-    parts = sorted((part for key in ("setup", "run") if isinstance(part := root.get(key), Text)), key=lambda part: part.line)
-    line = first_line(parts[0])
-    text = ""
-    for part in parts:  # on the lines where they stand
-        text += "\n" * (first_line(part) - line - text.count("\n")) + part.text.rstrip("\n") + "\n"
-    cards = _cards(root.get("resources", "accelerators"))
-    environment = {name: Word(node.text, node.line) for name, node in root.map("envs").entries.items() if isinstance(node, Text)}
-    environment |= {_CARDS: Word(str(cards))} if cards is not None else {}
-    return list(calls(text, Call(words=(Word("", line),), environment=environment, gpus=cards, place=root.text("name"))))
+class Dealt:
+    """One member over its cards; every answer is kept."""
+
+    def __init__(self, member: Member, plan: Plan, engine: Engine) -> None:
+        """`engine` has the member's options.
+
+        Raises:
+            Refused: the engine does not run the model so.
+        """
+        self.member = member
+        given = plan.memory.bytes if plan.memory.basis == "given" else None
+        cards = [card_of(plan.gpu, given) for _ in range(member.dealt_over)]
+        dtype = member.weights_dtype or None
+        assert member.model is not None  # noqa: S101 - `is_dealt`
+        self._spreading = spread_over(member.model, engine, cards, member.weights, dtype)
+        self._spreads: dict[int, Spread] = {}
+
+    def at(self, users: int) -> Spread:
+        """Everything, device by device.
+
+        Raises:
+            Refused: the engine does not start so.
+        """
+        if users not in self._spreads:
+            self._spreads[users] = self._spreading.at(self.member.context, max(users, 1))
+        return self._spreads[users]
+
+    def by_card(self, users: int) -> tuple[int, ...]:
+        """Bytes of each card, come what may; without users, of all but the cache. One that the engine leaves out has none."""
+        held = self.at(users).devices
+        sizes = [self._need(place) - (0 if users else cached(place).high) for place in held]
+        return (*sizes, *(0 for _ in range(self.member.dealt_over - len(held))))
+
+    def _need(self, place: Place) -> int:
+        """What one card needs: all of its lines, or weights and cache beside the reserve that the plan says."""
+        if self.member.reserve is None or not place.needed.bytes:
+            return place.needed.high
+        return weighed(place).high + cached(place).high + self.member.reserve.bytes
 
 
-def _cards(node: Node | None) -> int | None:
-    """`H100:8`, or the first of several that would do."""
-    first = node.text if isinstance(node, Text) else ""
-    if isinstance(node, Map) and node.entries:
-        name, value = next(iter(node.entries.items()))
-        first = f"{name}:{value.text}" if isinstance(value, Text) and value.text else name
-    elif isinstance(node, Items) and node.items and isinstance(node.items[0], Text):
-        first = node.items[0].text
-    counted = _COUNT.fullmatch(first.strip())
-    return int(counted[1]) if counted else 1 if first else None
+def weighed(place: Place) -> Line:
+    """The weights on a device."""
+    return total("weights", (line for line in place.lines if line.name == "weights"))
+
+
+def cached(place: Place) -> Line:
+    """The caches and states of a device."""
+    return total("cache", (line for line in place.lines if line.name in CACHED))
