@@ -3,7 +3,7 @@
 from kvplan.domain.ledger import Line, total
 from kvplan.domain.plan import Member, Plan
 from kvplan.domain.spread import Place, Spread
-from kvplan.engines import about, deals_out, located
+from kvplan.engines import ABOUTS, about, deals_out, engine_name, located
 from kvplan.engines.kernel.engine import Engine
 from kvplan.questions.placement.making import card_of, spread_over
 
@@ -13,7 +13,9 @@ CACHED = frozenset({"cache", "state"})
 
 def is_dealt(member: Member) -> bool:
     """Whether a member is asked about by device: it names several cards, or its options say where things lie."""
-    if member.model is None or member.cache_bytes is not None or not member.dealt_over or not deals_out(member.engine):
+    if member.model is None or member.cache_bytes is not None or not member.dealt_over:
+        return False
+    if engine_name(member.engine) not in ABOUTS or not deals_out(member.engine):
         return False
     if len(member.cards) > 1:
         return True
