@@ -65,7 +65,7 @@ def used_or_refused(
     try:
         return used(model, media, engine, options, files)
     except Refused as problem:
-        raise OptionError(f"{model.name}: {problem.reason}", hint=problem.see) from problem
+        raise problem.at(model.name, OptionError) from problem
 
 
 def used_by(engine: Engine, model: Model, media: Media, files: Mapping[str, Any] | None = None) -> Use:

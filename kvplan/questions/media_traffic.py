@@ -14,10 +14,9 @@ from kvplan.engines import make_engine
 from kvplan.errors import KvplanError, OptionError
 from kvplan.questions.media import sees_or_hears, used_by
 
-#: Of the engines whose steps are written down: what is left out of them.
+#: What no engine's steps that are written down have.
 _NOT_FOLLOWED: Final = (
-    "not followed: the encoder's own limits of a step (a step that ends before an item that has no room in them), since a trace "
-    "does not say where in a prompt media lie"
+    "not followed: the encoder's own time and limits in a step, since a trace does not say where in a prompt media lie"
 )
 _LEAVE_OUT: Final = "text alone is replayed without such an option, or with «columns images=none» (audio, video, image_tokens)"
 

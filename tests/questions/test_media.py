@@ -231,6 +231,9 @@ def test_what_a_model_does_not_take_or_was_not_read_is_said(run: Run, tmp_path: 
     assert (code, "absolute aspect ratio must be smaller than 200, got 3000.0" in " ".join(out.split())) == (1, True)
     assert run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--images", "1x1x3000")[0] == 2
     assert "«" not in run("fit", "qwen2.5-vl-7b", "--gpu", "h100", "--mix", "100% 4k", "--images", "1x8x8")[2]
+    assert (
+        "images are: --images 1x1080x1920" in run("fit", "gemma-4-e4b", "--gpu", "h100", "-e", "llama.cpp", "--audio", "30s")[2]
+    )
 
 
 def projector(path: Path, **keys: str | int | bool | list[int]) -> str:
