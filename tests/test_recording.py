@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +35,18 @@ def test_the_release_is_read_from_a_record_s_words() -> None:
     text = "mlx-lm 0.32.2 / mlx 0.32.4 (linux cpu)"
     assert recording._release(text, "mlx-lm") == (0, 32, 2)
     row = {"engine_version": text, "id": "mlx-lm-0.32.2/a/b"}
-    assert recording._as_of(row, "0.33.0") == {"engine_version": text.replace("0.32.2", "0.33.0"), "id": "mlx-lm-0.33.0/a/b"}
+    assert recording._as_of(row, "0.33.0", "mlx-lm") == {
+        "engine_version": text.replace("0.32.2", "0.33.0"),
+        "id": "mlx-lm-0.33.0/a/b",
+    }
+
+
+def test_the_release_of_llama_cpp_is_that_of_the_package_that_carries_its_source() -> None:
+    rows = recording.asked("llama.cpp", "0.3.36")
+    assert rows == [row for row in cases("llama_cpp") if not row["model_key"].startswith("py:")]
+    newer = recording.asked("llama.cpp", "0.3.99")
+    assert len(newer) == len(rows)
+    assert all("llama-cpp-python 0.3.99)" in row["engine_version"] and "libllama 0.5.0" in row["engine_version"] for row in newer)
 
 
 @each("engine", ENGINES)
@@ -103,6 +115,19 @@ def test_a_row_that_was_not_recorded_says_why(tmp_path: Path) -> None:
     assert why == {"b/c": "TypeError: no such argument"}
     result = recording.Moved(["a"], {}, ["b/c"], [], {})
     assert "not recorded: b/c\n      TypeError: no such argument" in "\n".join(recording.told("x 1.0", result, why))
+
+
+def test_a_recorder_that_ends_before_its_last_row_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "dies.py"
+    program.write_text("import os\nprint('equal   a', flush=True)\nos.kill(os.getpid(), 9)\n")
+    monkeypatch.setattr(recording, "RECORDERS", tmp_path)
+    recorder = recording.Recorder(files=(), packages=(), steps=(("dies.py", "{rows}"),))
+    assert recording.recorded(recorder, Path(sys.executable), _rows(), tmp_path, 1, {}) == []
+    assert list(recording.unfinished(tmp_path)) == ["equal   a / ended by signal 9"]
+    (tmp_path / "said0.txt").write_text("equal   a\n1 equal, 0 changed or not recorded\n")
+    assert list(recording.unfinished(tmp_path)) == []
 
 
 def test_rows_are_shared_out_by_model() -> None:

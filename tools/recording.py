@@ -1,11 +1,11 @@
 """Records an engine's release again, in an environment of its own, and says what moved: the program behind `tools/record`.
 
-    tools/record ENGINE@VERSION [--only WORD,WORD] [--first N] [--jobs N] [-o NEW.jsonl] [--environment FOLDER]
+    tools/record ENGINE@VERSION [--only WORD,WORD] [--first N] [--jobs N] [-o NEW.jsonl] [--environment FOLDER] [--built FOLDER]
 
 The rows of tests/golden that the newest recorded release answered are asked of this one, and model types that neither a row nor
 kvplan has are recorded at their class defaults where the recorder can. Nothing of a row comes from kvplan: the programs of
-tools/recorders drive the engine's own code. Then kvplan predicts every row. Exit 1 when a rule that held no longer does;
-docs/contributing.md says what then.
+tools/recorders drive the engine's own code. Then kvplan predicts every row. Exit 1 when a rule that held no longer does, 3 when
+the release is not asked to the end; docs/contributing.md says what then.
 """
 
 import argparse
@@ -36,7 +36,8 @@ Row = dict[str, Any]
 class Recorder(NamedTuple):
     """How an engine is asked: its records, what to install (`{v}` is the release), the steps, and the program for new types.
 
-    A step is arguments of a program in tools/recorders; `{rows}`, `{out}` and `{work}` (a folder that stays) are filled in.
+    A step is arguments of a program in tools/recorders; `{rows}`, `{out}`, `{work}` (a folder that stays with the environment),
+    `{v}` and `{built}` are filled in. `carrier` is the package whose release is asked for where it is not the engine's own.
     """
 
     files: tuple[str, ...]
@@ -45,6 +46,7 @@ class Recorder(NamedTuple):
     setup: tuple[tuple[str, ...], ...] = ()
     without: tuple[str, ...] = ()
     leaves: Callable[[Row], bool] = lambda row: False  # rows that another program records
+    carrier: str = ""
     types: tuple[str, ...] = ()
     newcomers: tuple[str, ...] = ()
 
@@ -69,9 +71,10 @@ RECORDER: Final[dict[str, Recorder]] = {
     ),
     "llama.cpp": Recorder(
         files=("llama_cpp",),
-        packages=((_TORCH, "transformers==5.24.0", "numpy", "pyyaml", "jinja2", "diskcache", "llama-cpp-python=={v}"),),
-        setup=(("llama_cpp/again.py", "setup", "{work}"), ("llama_cpp/again.py", "kv", "{work}", "{rows}")),
+        packages=((_TORCH, "transformers==5.24.0", "numpy", "pyyaml", "jinja2", "diskcache", "cmake", "ninja"),),
+        setup=(("llama_cpp/again.py", "setup", "{work}", "{v}", "{built}"), ("llama_cpp/again.py", "kv", "{work}", "{rows}")),
         steps=(("llama_cpp/again.py", "run", "{work}", "{rows}", "--out", "{out}"),),
+        carrier="llama-cpp-python",
         leaves=lambda row: row["model_key"].startswith("py:"),
     ),
     "mlx-lm": Recorder(
@@ -91,7 +94,7 @@ RECORDER: Final[dict[str, Recorder]] = {
     ),
     "lmdeploy": Recorder(
         files=("lmdeploy",),
-        packages=((_TORCH, "transformers==5.23.0", "requests", "pillow"), ("--no-deps", "lmdeploy=={v}", "accelerate", "psutil")),
+        packages=((_TORCH, "transformers==5.23.0", "requests", "pillow", "pydantic"), ("--no-deps", "lmdeploy=={v}", "accelerate", "psutil")),
         steps=(("lmdeploy/again.py", "{rows}", "--out", "{out}"),),
         leaves=lambda row: "backend" in row["options"],
     ),
@@ -123,22 +126,25 @@ def asked(engine: str, version: str) -> list[Row]:
         question = json.dumps([row["config"], row["workload"], row["options"]], sort_keys=True)
         if known[row["id"]] == newest or question not in kept:
             kept.setdefault(question, row)
-    return [_as_of(row, version) for row in kept.values()]
+    return [_as_of(row, version, engine) for row in kept.values()]
+
+
+def _named(text: str, engine: str) -> str:
+    """The release that a record's words name: `mlx-lm 0.32.2 / mlx 0.32.4 (linux cpu)` is 0.32.2; a commit is none."""
+    after = text.partition(f"{RECORDER[engine].carrier} ")[2] if RECORDER[engine].carrier else text
+    words = (word.strip(",()") for word in after.replace("/", " ").split())
+    return next((word for word in words if word[:1].isdigit() and "." in word), "")
 
 
 def _release(text: str, engine: str) -> tuple[int, ...]:
-    """The release in a record's words: `mlx-lm 0.32.2 / mlx 0.32.4 (linux cpu)` is 0.32.2; a commit is none."""
-    for word in text.replace("/", " ").split():
-        if word[:1].isdigit() and "." in word:
-            return parse_version(word)
-    return parse_version(about(engine).latest) if about(engine).latest[:1].isdigit() else (0,)
+    """The same as numbers; of a record that names none the newest that kvplan knows."""
+    latest = about(engine).latest
+    return parse_version(_named(text, engine) or (latest if latest[:1].isdigit() else "0"))
 
 
-def _as_of(row: Row, version: str) -> Row:
+def _as_of(row: Row, version: str, engine: str) -> Row:
     """The same question to another release."""
-    words = row["engine_version"].split()
-    at = next((i for i, word in enumerate(words) if word[:1].isdigit() and "." in word), None)
-    old = words[at] if at is not None else ""
+    old = _named(row["engine_version"], engine)
     text = row["engine_version"].replace(old, version, 1) if old else version
     return {**row, "engine_version": text, "id": row["id"].replace(f"-{old}/", f"-{version}/", 1) if old else row["id"]}
 
@@ -161,22 +167,45 @@ def environment(engine: str, version: str, folder: Path) -> Path:
     return python
 
 
-def recorded(recorder: Recorder, python: Path, rows: list[Row], folder: Path, jobs: int) -> list[Row]:
-    """What the release answers: the rows with its `expected`; one that could not be recorded is left out."""
+def recorded(recorder: Recorder, python: Path, rows: list[Row], folder: Path, jobs: int, told: dict[str, str]) -> list[Row]:
+    """What the release answers: the rows with its `expected`; one that could not be recorded is left out.
+
+    Args:
+        recorder: how the engine is asked.
+        python: of the environment with the release.
+        rows: the questions.
+        folder: where the questions, the answers and what the recorders say are written.
+        jobs: processes that record.
+        told: what steps are told beside their rows: `work`, `v`, `built`.
+
+    Raises:
+        CalledProcessError: a step before the recording failed.
+    """
     parts = [part for part in (_share(rows, i, jobs) for i in range(jobs)) if part]
     running, outs = [], []
     for number, part in enumerate(parts):
         asked_file, out = folder / f"rows{number}.jsonl", folder / f"new{number}.jsonl"
         asked_file.write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
-        filled = {"rows": str(asked_file), "out": str(out), "work": str(folder / "work"), "types": ""}
+        filled = {**told, "rows": str(asked_file), "out": str(out), "types": ""}
         for step in (*(recorder.setup if not number else ()), *recorder.steps[:-1]):
             subprocess.run(_command(python, step, filled), check=True)
         outs.append(out)
         with (folder / f"said{number}.txt").open("w", encoding="utf-8") as said:
             running.append(subprocess.Popen(_command(python, recorder.steps[-1], filled), stdout=said, stderr=subprocess.STDOUT))
-    for process in running:
+    for number, process in enumerate(running):
         process.wait()
+        if process.returncode < 0:
+            with (folder / f"said{number}.txt").open("a", encoding="utf-8") as said:
+                said.write(f"ended by signal {-process.returncode}\n")
     return [row for out in outs for row in _read(out)]
+
+
+def unfinished(folder: Path) -> Iterator[str]:
+    """The last words of recorders that ended before their last row: those without the tally of `golden.py`."""
+    for file in sorted(folder.glob("said*.txt")):
+        lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
+        if not lines[-1].endswith("changed or not recorded"):
+            yield " / ".join(line.strip()[:160] for line in lines[-2:])
 
 
 def reasons(folder: Path) -> dict[str, str]:
@@ -244,7 +273,8 @@ def moved(rows: list[Row], found: list[Row], fresh: list[Row]) -> Moved:
     equal, changed = [], {}
     for row in rows:
         if row["id"] in new:
-            kept = {key: value for key, value in row["expected"].items() if key != "note"}  # a person's words
+            beside = {"note", *new[row["id"]]["expected"].get("untold", ())}  # a person's words; what the release does not tell
+            kept = {key: value for key, value in row["expected"].items() if key not in beside}
             facts = differences(kept, new[row["id"]]["expected"])
             if facts:
                 changed[row["id"]] = facts
@@ -279,17 +309,17 @@ def told(name: str, result: Moved, why: dict[str, str] | None = None) -> Iterato
     counts = (len(result.equal), len(result.changed), len(result.unrecorded), len(result.fresh))
     yield "  {:,} equal, {:,} changed, {:,} not recorded; {:,} new".format(*counts)
     for title, rows in (("changed", result.changed), ("not recorded", unrecorded)):
-        yield from _named(title, rows)
+        yield from _listed(title, rows)
     if result.fresh:
-        yield from _named("new", {name: [] for name in result.fresh})
+        yield from _listed("new", {name: [] for name in result.fresh})
     if result.broken:
         yield f"  a rule no longer holds in {len(result.broken):,} rows"
-        yield from _named("predicted otherwise", result.broken)
+        yield from _listed("predicted otherwise", result.broken)
     else:
         yield "  every rule that held still does"
 
 
-def _named(title: str, rows: dict[str, list[str]]) -> Iterator[str]:
+def _listed(title: str, rows: dict[str, list[str]]) -> Iterator[str]:
     for name, facts in list(rows.items())[:_SHOWN]:
         yield f"  {title}: {name}" + "".join(f"\n      {fact}" for fact in facts[:3])
     if len(rows) > _SHOWN:
@@ -305,6 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes that record")
     parser.add_argument("--no-new", action="store_true", help="leave model types alone that nobody knows")
     parser.add_argument("-o", "--output", type=Path, help="write the rows with what the release answers")
+    parser.add_argument("--built", type=Path, help="llama.cpp: a cmake build folder of the same sources, with libllama")
     parser.add_argument(
         "--environment", type=Path, help="where the release is installed (default: a folder under the temporary one)"
     )
@@ -323,10 +354,18 @@ def main(arguments: list[str] | None = None) -> int:
     except subprocess.CalledProcessError as problem:
         print(f"{engine} {version} is not installed: pip ended with {problem.returncode}, as said above", file=sys.stderr)
         return 3
+    told_steps = {"work": str(folder / "work"), "v": version, "built": str(chosen.built or "")}
     with tempfile.TemporaryDirectory() as work:
-        found = recorded(RECORDER[engine], python, rows, Path(work), max(1, chosen.jobs))
+        try:
+            found = recorded(RECORDER[engine], python, rows, Path(work), max(1, chosen.jobs), told_steps)
+        except subprocess.CalledProcessError as problem:
+            print(
+                f"{engine} {version} is not set up: {problem.cmd[1]} ended with {problem.returncode}, as said above",
+                file=sys.stderr,
+            )
+            return 3
         fresh = [] if chosen.no_new or chosen.only or chosen.first else newcomers(RECORDER[engine], python, Path(work), version)
-        why = reasons(Path(work))
+        why, early = reasons(Path(work)), list(unfinished(Path(work)))
         if not found:
             said = (Path(work) / "said0.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
             print(f"nothing was recorded; the recorder said:\n{said}", file=sys.stderr)
@@ -335,7 +374,9 @@ def main(arguments: list[str] | None = None) -> int:
         chosen.output.write_text("".join(json.dumps(row) + "\n" for row in (*found, *fresh)), encoding="utf-8")
     result = moved(rows, found, fresh)
     print("\n".join(told(f"{engine} {version}", result, why)))
-    return 1 if result.broken else 0
+    for words in early:
+        print(f"a recorder ended before its last row; it said: {words}", file=sys.stderr)
+    return 1 if result.broken else 3 if early else 0
 
 
 if __name__ == "__main__":
