@@ -94,7 +94,10 @@ RECORDER: Final[dict[str, Recorder]] = {
     ),
     "lmdeploy": Recorder(
         files=("lmdeploy",),
-        packages=((_TORCH, "transformers==5.23.0", "requests", "pillow", "pydantic"), ("--no-deps", "lmdeploy=={v}", "accelerate", "psutil")),
+        packages=(
+            (_TORCH, "transformers==5.23.0", "requests", "pillow", "pydantic"),
+            ("--no-deps", "lmdeploy=={v}", "accelerate", "psutil"),
+        ),
         steps=(("lmdeploy/again.py", "{rows}", "--out", "{out}"),),
         leaves=lambda row: "backend" in row["options"],
     ),
@@ -202,9 +205,9 @@ def recorded(recorder: Recorder, python: Path, rows: list[Row], folder: Path, jo
 
 def unfinished(folder: Path) -> Iterator[str]:
     """The last words of recorders that ended before their last row: those without the tally of `golden.py`."""
-    for file in sorted(folder.glob("said*.txt")):
+    for file in sorted(folder.glob("said[0-9]*.txt")):
         lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
-        if not lines[-1].endswith("changed or not recorded"):
+        if not any(line.endswith("changed or not recorded") for line in lines):
             yield " / ".join(line.strip()[:160] for line in lines[-2:])
 
 
