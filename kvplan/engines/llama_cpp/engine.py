@@ -13,16 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
 from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
-from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -40,6 +38,11 @@ from kvplan.errors import GgufError, Refused
 from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.known import DRAFTERS
 from kvplan.gguf.memories import model_from_hparams
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 
 #: What a model is for -> the flag that llama-server serves it with.
 _USES: Final = {"embed": " --embedding", "rerank": " --reranking"}

@@ -1,6 +1,7 @@
 """What a server's plan and pool say to its scheduler, and requests with times through it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from math import gcd, lcm
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from kvplan.errors import Refused
 Counts = np.ndarray[Any, Any]
 _SEE: Final = "docs/guides/replay.md says what is followed"
 
+#: Tokens of output from which on numba is worth its loading.
+_WORTH: Final = 2_000_000
 #: Blocks of states that a request holds where prefixes are cached, before the one for a checkpoint inside a chunk.
 _ALIGNED_STATES: Final = 2
 #: Kind of state -> tokens at multiples of which its prefill writes out a checkpoint. Source: `mamba/mamba_mixer2.py`,
@@ -106,6 +109,22 @@ def held_by_one(settings: Settings, tokens: Counts) -> Counts:
     return blocks
 
 
+def numba_is_worth(traffic: Traffic) -> bool:
+    """Whether numba is there, and the trace long enough to load it, and the first time to compile."""
+    return int(traffic.output.sum()) >= _WORTH and find_spec("numba") is not None
+
+
+def _quicker(settings: Settings, traffic: Traffic) -> Iterator[Callable[..., Outcome]]:
+    """What may follow the trace in less time than step by step, the quickest first."""
+    if numba_is_worth(traffic):
+        from kvplan.engines.vllm.scheduler import compiled
+
+        if compiled.applies(settings, traffic):
+            yield compiled.serve
+    if windows.applies(settings, traffic):
+        yield windows.serve
+
+
 def serve(
     settings: Settings,
     traffic: Traffic,
@@ -126,7 +145,7 @@ def serve(
             return served.serve(settings, traffic, clock, meter, advance=advance, stop=stop)
         if steps.applies(settings, traffic):
             return steps.Fast(settings, traffic, clock, meter).run(advance, stop=stop)
-        if windows.applies(settings, traffic):
+        for way in _quicker(settings, traffic):
             told = 0
 
             def tell(done: int) -> None:
@@ -135,8 +154,8 @@ def serve(
                 advance(done)
 
             try:
-                return windows.FastWindows(settings, traffic, clock, meter.again()).run(tell, stop=stop)
-            except windows.Displaced:
+                return way(settings, traffic, clock, meter.again(), advance=tell, stop=stop)
+            except served.Unfollowed:
                 advance(-told)
         return served.serve(settings, traffic, clock, meter, advance=advance, stop=stop)
     except served.Stopped:

@@ -25,6 +25,10 @@ class Stopped(Exception):
     """A request had to wait for room, and whoever asked wanted to know no more."""
 
 
+class Unfollowed(Exception):
+    """A quicker form met what it does not follow: another one has to begin anew."""
+
+
 def serve(
     settings: Settings,
     traffic: Traffic,

@@ -15,12 +15,13 @@ Held against `served` on random workloads: `tests/engines/vllm/test_replay.py`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Final
 
-from kvplan.domain.traffic import Clock, Meter, Traffic
+from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 from kvplan.engines.vllm.scheduler.fast.steps import Fast
-from kvplan.engines.vllm.scheduler.served import STUCK
+from kvplan.engines.vllm.scheduler.served import STUCK, Unfollowed
 from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings
 from kvplan.errors import Refused
 
@@ -29,7 +30,7 @@ _NOTHING: Final = -2
 _ALL: Final = -1
 
 
-class Displaced(Exception):
+class Displaced(Unfollowed):
     """A request lost its blocks, and may find them again."""
 
 
@@ -285,3 +286,22 @@ class FastWindows(Fast):
         del self.behind[request]
         held = self.groups * -(-computed // self.size)
         self.pool.put_unknown(held - self._difference([0] * len(behind), behind))
+
+
+def serve(
+    settings: Settings,
+    traffic: Traffic,
+    clock: Clock,
+    meter: Meter,
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+    stop: bool = False,
+) -> Outcome:
+    """As `served.serve`, for what `applies` says.
+
+    Raises:
+        Refused: a request waits for ever.
+        Stopped: as asked for.
+        Displaced: not followed from there on.
+    """
+    return FastWindows(settings, traffic, clock, meter).run(advance, stop=stop)
