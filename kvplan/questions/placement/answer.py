@@ -203,11 +203,11 @@ def _changes(spreading: Spreading, spread: Spread, at: int, requests: int, longe
     if not spread.fits:
         yield from _lent(spreading, at, requests)
         for move in spreading.moves():
-            yield from _tried(spreading, move.change, dict(move.options), at, requests)
+            yield from _tried(spreading, spread, move.change, dict(move.options), at, requests)
         for words, option, least, most in spreading.fewer():
             count = _least_change(spreading, option, least, most, at, requests)
             if count is not None:
-                yield from _tried(spreading, words.replace("{}", str(count)), {option: count}, at, requests)
+                yield from _tried(spreading, spread, words.replace("{}", str(count)), {option: count}, at, requests)
         if 0 < longest < at:
             words, price = f"a context of {longest:,} tokens", f"{at - longest:,} tokens less"
             command = spreading.kept(longest, requests).at(longest, requests).command
@@ -264,14 +264,20 @@ def _least_change(spreading: Spreading, option: str, least: int, most: int, at: 
     return least + high if most >= least else least - high
 
 
-def _tried(spreading: Spreading, words: str, options: dict[str, Any], at: int, requests: int) -> Iterator[Change]:
-    """A change, where it fits: with what it costs."""
+def _tried(spreading: Spreading, before: Spread, words: str, options: dict[str, Any], at: int, requests: int) -> Iterator[Change]:
+    """A change, where it fits: with what it costs, and all that is typed for it."""
     try:
-        spread = spreading.changed(**options).kept(at, requests).at(at, requests)
+        other = spreading.changed(**options).kept(at, requests)
+        spread = other.at(at, requests)
     except Refused:
         return
     if not spread.fits:
         return
     left = min((place.left.low for place in spread.devices if place.left is not None), default=0)
-    price = "; ".join(spread.notes) or "precision of the cache"
-    yield Change(change=words, result=f"fits, {left / 2**30:.2f} GiB to spare", price=price, command=spread.command)
+    packs = any("cache_type" in option for option in options)
+    price = "; ".join(note for note in spread.notes if note not in before.notes) or (
+        "precision of the cache" if packs else "none"
+    )
+    more = [needed for needed in other.needs(at, requests) if needed not in spreading.needs(at, requests)]
+    command = "; ".join([spread.command, *more])
+    yield Change(change=words, result=f"fits, {left / 2**30:.2f} GiB to spare", price=price, command=command)

@@ -48,6 +48,7 @@ def test_what_is_left_on_the_host_is_said_with_what_ps_shows(capsys: pytest.Capt
     assert main(["fit", "gemma3:27b", "-e", "ollama", "--gpu", "rtx-4060-8gb"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "layers on the cards: num_gpu" in out
+    assert "ollama serve; /set parameter num_gpu" in out
     assert "left to itself, ollama 0.32.15 would run with num_ctx 4096" in out
     assert "`ollama ps`: SIZE 17 GB, PROCESSOR" in out
     assert "CPU/GPU" in out
