@@ -587,10 +587,27 @@ def enter_trace(given: tuple[bytes, str]) -> object:
     return kvplan.replay(_file(*given), "qwen2.5-vl-7b", "h100", prefill_rate=1e4, decode_rate=100).to_dict()
 
 
+#: Forms that no record has: SkyPilot's task, NVIDIA Dynamo's deployment, production-stack's operator.
+_FORMS: list[tuple[str, str]] = [
+    ("task.yaml", "resources: {accelerators: 'H100:2'}\nenvs: {M: qwen3-8b}\nrun: |\n  vllm serve $M --max-model-len 50000\n"),
+    (
+        "graph.yaml",
+        "apiVersion: nvidia.com/v1alpha1\nkind: DynamoGraphDeployment\nspec:\n  services:\n    decode:\n"
+        "      resources: {limits: {gpu: '1'}}\n"
+        "      extraPodSpec: {mainContainer: {command: [python3, -m, dynamo.vllm], args: [--model, qwen3-8b]}}\n",
+    ),
+    (
+        "runtime.yaml",
+        "apiVersion: production-stack.vllm.ai/v1alpha1\nkind: VLLMRuntime\nspec:\n  model: {modelURL: qwen3-8b}\n"
+        "  vllmConfig: {gpuMemoryUtilization: '0.8'}\n  deploymentConfig: {resources: {gpu: '1'}}\n",
+    ),
+]  # fmt: skip
+
+
 @cache
 def pasted() -> list[tuple[str, str]]:
     """(file name, text) of what people paste."""
-    return [(case["file"], case["input"]) for case in lines("command_lines")]
+    return [(case["file"], case["input"]) for case in lines("command_lines")] + _FORMS
 
 
 #: What shells, YAML and manifests give a meaning to.
@@ -614,7 +631,8 @@ def make_paste(r: random.Random) -> Any:
 
 def enter_paste(given: Any) -> object:
     """What is read; of some whether it starts."""
-    from kvplan.api.check import checked
+    from kvplan.api.check import checked, place_of
+    from kvplan.api.mended import mended
     from kvplan.loading.servers.read import servers_of
 
     name, text = given
@@ -622,7 +640,10 @@ def enter_paste(given: Any) -> object:
     json.dumps([server.to_dict() for server in read.servers], allow_nan=False)
     if read.servers and len(text) % 16 == 0:
         few = type(read)(name=read.name, servers=tuple(s for s in read.servers[:2] if "/" not in (s.model or "/")), text=text)
-        checked([few], gpu="h100")
+        place = place_of("h100")
+        checked([few], place)
+        if len(few.servers) == len(read.servers) == 1:  # a change counts the servers that it reads again
+            mended([few], place)
     return read
 
 

@@ -165,6 +165,15 @@ def test_variables_come_from_the_caller_and_never_from_this_process(monkeypatch:
     assert one("vllm serve $MODEL", MODEL="a/b")["model"] == "a/b"
 
 
+def test_a_command_behind_a_variable_is_no_file_of_pairs() -> None:
+    lines = "CUDA_VISIBLE_DEVICES=0 vllm serve a/b\nCUDA_VISIBLE_DEVICES=1 vllm serve a/c\n"
+    assert [server["model"] for server in read(lines, "")] == ["a/b", "a/c"]
+    assert one("OLLAMA_NUM_PARALLEL=2\nexport OLLAMA_KV_CACHE_TYPE='q8_0' # half\n", "")["options"] == {
+        "OLLAMA_NUM_PARALLEL": 2,
+        "OLLAMA_KV_CACHE_TYPE": "q8_0",
+    }
+
+
 def test_two_hundred_servers_take_no_more_than_their_number() -> None:
     line = "docker run --gpus all vllm/vllm-openai:v0.11.0 --model a/b --max-model-len 8192 --max-num-seqs 4\n"
     assert len(read(line * 200)) == 200

@@ -9,15 +9,17 @@ from kvplan.loading.servers.readers import READERS
 from kvplan.loading.servers.source import Read, Source
 
 _LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*?)\s*$")
+#: A pair and nothing behind it: `X=1 vllm serve a/b` is a command.
+_ALONE: Final = re.compile(r"\s*(?:export\s+)?[A-Za-z_][A-Za-z0-9_.]*\s*=\s*(?:'[^']*'|\"[^\"]*\"|[^\s'\"]*)\s*(?:#.*)?")
 _MOST: Final = 5_000
 
 
 def reads(source: Source) -> bool:
-    """By its name, or because every line is a pair."""
+    """By its name, or because every line is a pair and no more."""
     if source.file == ".env" or source.file.endswith(".env") or source.file.startswith(".env."):
         return True
     lines = [line for line in source.text.splitlines()[:_MOST] if line.strip() and not line.lstrip().startswith("#")]
-    return bool(lines) and not source.file.endswith((".sh", ".yaml", ".yml", ".service")) and all(map(_LINE.fullmatch, lines))
+    return bool(lines) and not source.file.endswith((".sh", ".yaml", ".yml", ".service")) and all(map(_ALONE.fullmatch, lines))
 
 
 def pairs(text: str) -> dict[str, Word]:
