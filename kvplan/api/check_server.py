@@ -113,7 +113,7 @@ def _asked(
     if said:
         options[about(engine).roles["context"]] = derived
     if reader.spreads and not asked.splits_all and places(engine):
-        found = _spread(server, asked, base, named, place, taken)
+        found = _spread(server, asked, base, named, place, taken, brief=brief)
     else:
         found = _together(server, asked, base, place, taken, reader=reader, notes=notes, brief=brief)
     found = found if drafter is None else drafter.within(found)
@@ -137,7 +137,9 @@ def _beside(drafter: Drafter | None, notes: list[str]) -> int:
     return drafter.beside_bytes
 
 
-def _spread(server: Server, asked: Asked, base: dict[str, Any], named: Named, place: Place, taken: int) -> Outcome:
+def _spread(
+    server: Server, asked: Asked, base: dict[str, Any], named: Named, place: Place, taken: int, *, brief: bool
+) -> Outcome:
     """Of an engine that deals layers out to cards and the host."""
     engine, options = base["engine"], base["options"]
     layers = about(engine).roles.get("layers", "")
@@ -154,7 +156,10 @@ def _spread(server: Server, asked: Asked, base: dict[str, Any], named: Named, pl
         requests=base["batch_size"],
         brief=True,
     )
-    return undecided(found.reason) if isinstance(found, NotPredicted) else placed(found)
+    if isinstance(found, NotPredicted):
+        return undecided(found.reason)
+    below = None if brief else outcome(Question(**base, gpu=place.cards[0]), reserves=False).tiers
+    return replace(placed(found), below=below)
 
 
 def _together(

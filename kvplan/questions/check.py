@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvplan.domain.servers import Server
+from kvplan.domain.tiers import Tiers
 from kvplan.errors import KvplanError
 from kvplan.questions.fit.answer import answer as fitted
 from kvplan.questions.fit.question import Fit, Question
@@ -39,6 +40,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
     longest: int | None = None
     share: float | None = None
     notes: tuple[str, ...] = ()
+    below: Tiers | None = None  # of `laid`
+
+    @property
+    def tiers(self) -> Tiers | None:
+        """What lies below its cards: host memory and disks, where that is known."""
+        answer = self.receipt or self.fit
+        return self.below if answer is None else answer.tiers
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; of the receipt or the fit, the whole."""
@@ -52,6 +60,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
             "receipt": self.receipt.to_dict() if self.receipt is not None else None,
             "fit": self.fit.to_dict() if self.fit is not None else None,
             "laid": self.laid.to_dict() if self.laid is not None else None,
+            "tiers": self.tiers.to_dict() if self.tiers is not None else None,
             "notes": list(self.notes),
         }
 

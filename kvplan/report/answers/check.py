@@ -88,9 +88,8 @@ def _blocks(one: Checked) -> Iterator[Block]:
         yield budget_table(found.fit)
     elif found.laid is not None:
         yield device_table(found.laid)
-    answer = found.receipt or found.fit
-    if answer is not None and answer.tiers is not None:
-        yield from tiers.blocks(answer.tiers)
+    if found.tiers is not None:
+        yield from tiers.blocks(found.tiers)
     notes = [*helps(one), *one.notes, *found.notes]
     if one.beside:
         notes.insert(0, f"starts after {', '.join(map(printable, one.beside))} on the same cards")

@@ -1,6 +1,7 @@
 """`kvplan check`: outcomes, exit codes, what is said beside them, and notes at lines for CI."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,7 @@ def test_the_smallest_change_that_makes_it_start_is_a_diff(capsys: pytest.Captur
     assert "with that: DOES NOT START: vllm 0.33.0 · BAAI/bge-m3" in shown_both.err
 
 
-#: Input (file, text, cards) -> the lines that the smallest change takes away and puts in.
+#: Input (file, text, cards) -> what the line that the smallest change puts in has: layers move with what buffers are known to take.
 FIXES = {
     "more of its cards": ("a.sh", "vllm serve Qwen/Qwen3-14B --max-model-len 40960\n", "rtx-4090:2", " --tensor-parallel-size 2"),
     "a narrower cache": (
@@ -173,10 +174,10 @@ FIXES = {
         "      - fp8",
     ),
     "layers in host memory": (
-        "l.sh", "llama-server -m Meta-Llama-3.1-70B-Instruct-Q4_K_M.gguf -fa on -ngl 99 -c 8192\n", "rtx-4090", " -ngl 42 ",
+        "l.sh", "llama-server -m Meta-Llama-3.1-70B-Instruct-Q4_K_M.gguf -fa on -ngl 99 -c 8192\n", "rtx-4090", r" -ngl 4\d ",
     ),
-    "experts in host memory": ("m.sh", "llama-server -m gpt-oss-120b-mxfp4.gguf -c 8192\n", "rtx-4090", " --n-cpu-moe 25 "),
-    "a Modelfile": ("Modelfile", "FROM llama3.3:70b\nPARAMETER num_ctx 32768\n", "rtx-4090:2", "PARAMETER num_gpu 35"),
+    "experts in host memory": ("m.sh", "llama-server -m gpt-oss-120b-mxfp4.gguf -c 8192\n", "rtx-4090", r" --n-cpu-moe 2\d "),
+    "a Modelfile": ("Modelfile", "FROM llama3.3:70b\nPARAMETER num_ctx 32768\n", "rtx-4090:2", r"PARAMETER num_gpu 3\d"),
     "a variable": (
         "o.sh", "OLLAMA_CONTEXT_LENGTH=131072 OLLAMA_NUM_PARALLEL=4 ollama run llama3.1:8b\n", "rtx-4090", "_NUM_PARALLEL=1 ",
     ),
@@ -191,7 +192,7 @@ def test_every_kind_of_change_is_put_into_the_text_and_checked_again(what: str, 
     assert main(["check", name, "--gpu", card, "--fix"]) == 0  # read again, it starts
     shown = capsys.readouterr()
     (new,) = [line for line in shown.out.splitlines() if line.startswith("+") and not line.startswith("+++")]
-    assert put in new
+    assert re.search(put, new)
     assert shown.err.startswith("fix: ")
 
 
