@@ -163,7 +163,7 @@ def test_the_smallest_change_that_makes_it_start_is_a_diff(capsys: pytest.Captur
     assert "with that: DOES NOT START: vllm 0.33.0 · BAAI/bge-m3" in shown_both.err
 
 
-#: Input (file, text, cards) -> what the line that the smallest change puts in has: layers move with what buffers are known to take.
+#: Input (file, text, cards) -> what the changed line has: how many layers moves with what is known of buffers.
 FIXES = {
     "more of its cards": ("a.sh", "vllm serve Qwen/Qwen3-14B --max-model-len 40960\n", "rtx-4090:2", " --tensor-parallel-size 2"),
     "a narrower cache": (
