@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from kvplan.domain.allocation import NotPredicted
+from kvplan.domain.dtypes import lookup
 from kvplan.domain.model import Model
 from kvplan.engines.kernel.cases import Case, InvalidCase, Read, of_equal_layers, whole
 from kvplan.engines.kernel.options import build_options
 from kvplan.engines.kernel.printed import written_like
 from kvplan.engines.kernel.releases import parse_version
 from kvplan.engines.tensorrt_llm.about import ABOUT
-from kvplan.engines.tensorrt_llm.audit.printed import left, sizes, tokens_of
+from kvplan.engines.tensorrt_llm.audit.printed import blocks_of, free_of, left, sizes, tokens_of
 from kvplan.engines.tensorrt_llm.layers import Stage
 from kvplan.engines.tensorrt_llm.options import TrtllmOptions
 from kvplan.engines.tensorrt_llm.settle import Settled, settle
-from kvplan.errors import UnknownArchitecture
+from kvplan.errors import OptionError, UnknownArchitecture
 
 #: Facts that are exact beside those of every engine.
 EXACT: Final = ("kv_bytes",)
@@ -25,6 +26,7 @@ _RELEASE: Final = re.compile(r"(?<![\d.])(\d{1,3}\.\d{1,3}(?:\.\d{1,3})?)")
 #: Of a log that names no release: the last that keeps one pool and one manager.
 _UNNAMED: Final = "1.2.0"
 _SHOWN: Final = ("total_gib_printed", "kv_bytes", "num_blocks_printed")
+_FREE: Final = "available_gib_printed"  # what was free, of which the cache takes a fraction
 _MEMORY: Final = (
     "device_total_gib", "peak_gib", "temporary_kv_gib", "free_gpu_memory_fraction", "available_gib", "max_tokens",
 )  # fmt: skip
@@ -40,6 +42,8 @@ def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         found["shown"][name] = value if name.endswith("gib_printed") else whole(value, name, 1)
+    if expected.get(_FREE) is not None and "num_blocks_printed" in found["shown"]:
+        found["shown"][_FREE] = expected[_FREE]
     return found
 
 
@@ -64,6 +68,11 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any] 
         found["num_tokens"] = possible
     if tokens is not None:
         found["num_blocks_printed"] = tokens // settled.tokens_per_block
+    free = asked["shown"].get(_FREE)
+    share = case.options.get("kv_cache_free_gpu_mem_fraction")
+    if free is not None and share is not None and tokens is None:
+        blocks = asked["shown"]["num_blocks_printed"]
+        found |= {"num_blocks_printed": blocks_of(settled, stage, free, share), _FREE: free_of(settled, stage, blocks, share)}
     available = left(memory)
     if available is not None:
         found["available_kv_gib_printed"] = available
@@ -78,6 +87,20 @@ def release(text: str) -> str:
     """
     match = _RELEASE.search(text.partition(" ")[2])
     return match[1] if match else _UNNAMED
+
+
+def one_of_equals(text: str) -> str:
+    """The first of several dtypes that a record leaves open, where all take as much.
+
+    >>> one_of_equals("float16/bfloat16"), one_of_equals("fp16/fp8"), one_of_equals("int8")
+    ('float16', 'fp16/fp8', 'int8')
+    """
+    first, *others = text.split("/")
+    try:
+        alike = {lookup(name).row_bytes(1, 1) for name in (first, *others)}
+    except OptionError:
+        return text
+    return first if len(alike) == 1 else text
 
 
 def _stage(settled: Settled, asked: Mapping[str, Any]) -> Stage:
@@ -117,7 +140,7 @@ def _options(case: Case) -> Any:
     dtype = given.get("kv_dtype", "auto")
     if not isinstance(dtype, str):
         raise InvalidCase("`options.kv_dtype` must be a text")
-    found["kv_cache_dtype"] = dtype.partition(" ")[0]
+    found["kv_cache_dtype"] = one_of_equals(dtype.partition(" ")[0])
     found["enable_attention_dp"] = given.get("attention_dp") is True
     found["num_nextn_predict_layers"] = case.option("mtp", default=0)
     if given.get("tokens_per_block") is not None:

@@ -34,6 +34,20 @@ class Near(Struct, frozen=True):
         return recorded if abs(Fraction(str(recorded)) - self.gib) <= _NEAR else round(float(self.gib), 2)
 
 
+class Within(Struct, frozen=True):
+    """GiB from `low` to `high`: what whole blocks leave open of a figure that was printed with two decimals."""
+
+    low: Fraction
+    high: Fraction
+
+    def like(self, recorded: Any) -> Any:
+        """The recorded value if it is one of them."""
+        if isinstance(recorded, bool) or not isinstance(recorded, int | float) or not abs(recorded) < 10**9:
+            return round(float(self.low), 2)
+        inside = self.low - _NEAR <= Fraction(str(recorded)) <= self.high + _NEAR
+        return recorded if inside else round(float(self.low), 2)
+
+
 def gib(value: Any, what: str) -> Fraction:
     """A printed number of GiB.
 
@@ -96,6 +110,31 @@ def tokens_of(settled: Settled, stage: Stage, shown: Mapping[str, Any], memory: 
         return None
     low_tokens, high_tokens = max(low for low, _ in spans), min(high for _, high in spans)
     return Between(low_tokens, high_tokens) if low_tokens <= high_tokens else Between(*spans[0])
+
+
+def blocks_of(settled: Settled, stage: Stage, free: Any, share: Any) -> Between | None:
+    """The blocks of the cache that a fraction of what was free leaves possible.
+
+    Raises:
+        InvalidCase: a figure that is no number.
+    """
+    tokens = tokens_of(settled, stage, {}, {"available_gib": free, "free_gpu_memory_fraction": share})
+    size = settled.tokens_per_block
+    return None if tokens is None else Between(tokens.low // size, tokens.high // size)
+
+
+def free_of(settled: Settled, stage: Stage, blocks: int, share: Any) -> Within | None:
+    """What was free, of which the cache takes a fraction in that many blocks.
+
+    Raises:
+        InvalidCase: a figure that is no number.
+    """
+    part, size = gib(share, "the fraction of what is free"), settled.tokens_per_block
+    if part <= 0:
+        return None
+    up = releases.ROUNDS_UP.at(settled.release)
+    least, most = ((blocks - 1) * size + 1, blocks * size + 1) if up else (blocks * size, (blocks + 1) * size)
+    return Within(least * stage.token_bytes / part / GIB, most * stage.token_bytes / part / GIB)
 
 
 def _blocks(settled: Settled, tokens: int) -> int:
