@@ -85,6 +85,12 @@ def test_more_requests_and_longer_ones_need_no_less(model: str, batch: int, toke
         assert all(a <= b for a, b in zip(here, more, strict=True)), (here, more)
 
 
+def test_whole_megabytes_leave_no_more_than_a_token_less() -> None:
+    """Tensors of whole 2 MiB count no more than their bytes, those a token shorter up to 1 MiB more: not to a search."""
+    fewer, whole = (needs("llama-3.1-8b", 1, tokens, 0) for tokens in (2559, 2560))
+    assert all(a < b for a, b in zip(fewer, whole, strict=True))
+
+
 def test_what_was_not_followed_is_a_band_that_says_so() -> None:
     cases = {
         "a card without fused attention": ledger("llama-3.1-8b", 2, 4096, "t4-16gb"),
