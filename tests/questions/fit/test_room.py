@@ -65,3 +65,8 @@ def test_the_size_against_the_limit_may_be_another_one() -> None:
     engine = make_engine("ideal", {})
     assert largest_batch(engine, model, 10, 400) == 10
     assert largest_batch(engine, model, 10, 400, size=lambda allocation: 2 * allocation.total_bytes) == 5
+
+
+@given(st.integers(0, 2000), st.integers(0, 2500), st.integers(1, 1500))
+def test_a_search_that_begins_near_the_answer_finds_the_same(most: int, near: int, ceiling: int) -> None:
+    assert largest(lambda n: n <= most, ceiling=ceiling, near=near) == min(most, ceiling)
