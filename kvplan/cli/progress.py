@@ -1,17 +1,24 @@
 """One bar on stderr for all long work."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from kvplan.cli.surroundings import still_wanted
+
+
+class Advance(Protocol):
+    """Is told how many more are done, and how many there are where that was not known before."""
+
+    def __call__(self, done: int, total: int | None = None, /) -> None:
+        """See the class."""
 
 
 @contextmanager
 def progress(
     words: str, total: int | None, *, of: Literal["bytes", "rows", ""] = "bytes", shown: bool = True
-) -> Iterator[Callable[[int], None]]:
+) -> Iterator[Advance]:
     """A bar while something long is done; on a terminal only, and nothing of it stays.
 
     Args:
@@ -21,10 +28,10 @@ def progress(
         shown: False where nobody wants a bar, or the work is short.
 
     Yields:
-        A function that is told how many more are done.
+        What is told how many more are done.
     """
     if not shown or not sys.stderr.isatty():
-        yield lambda done: still_wanted()
+        yield _unseen
         return
     from rich.console import Console
     from rich.progress import (
@@ -47,8 +54,12 @@ def progress(
     with Progress(*shape, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
 
-        def advance(done: int) -> None:
+        def advance(done: int, total: int | None = None, /) -> None:
             still_wanted()
-            bar.advance(task, done)
+            bar.update(task, advance=done, total=total)  # None leaves it as it is
 
         yield advance
+
+
+def _unseen(done: int, total: int | None = None, /) -> None:
+    still_wanted()

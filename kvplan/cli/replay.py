@@ -107,7 +107,7 @@ def replay(
             workers=workers,
             scheduler=scheduler,
             infer=infer,
-            advance=lambda done, of: advance(done),
+            advance=advance,
             **options,
         )
     if plot is not None:

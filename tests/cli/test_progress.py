@@ -33,3 +33,14 @@ def test_no_bar_in_a_pipe_or_where_nobody_wants_one(monkeypatch: pytest.MonkeyPa
         with progress("counting sheep", 10, shown=shown) as advance:
             advance(5)
         assert stream.getvalue() == ""
+
+
+def test_a_bar_is_told_later_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with progress("counting sheep", None, of="rows") as advance:
+        advance(300, 400)
+        advance(100)
+    assert "400/400" in stream.getvalue()
