@@ -90,6 +90,8 @@ def test_what_is_equal_changed_unrecorded_and_new_is_told_apart() -> None:
     rows, found, fresh = _rows(), _rows()[:3], [{**_rows()[3], "id": "fresh"}]
     rows[0]["expected"]["note"] = "a person's words, which no release repeats"
     found[1]["expected"]["cache_class"] = "AnotherCache"  # a fact that nobody predicts
+    found[2]["expected"] |= {"untold": ["cache_class"]}  # the release has no word for it
+    del found[2]["expected"]["cache_class"]
     result = recording.moved(rows, found, fresh)
     assert result.equal == [rows[0]["id"], rows[2]["id"]]
     assert list(result.changed) == [rows[1]["id"]]
