@@ -9,7 +9,8 @@ from kvplan.errors import KvplanError
 LEAD = """# What an image, a minute of video and 30 s of audio cost
 
 Tokens that one request takes for them, begin and end marks included, by each engine's own rules (`--images`, `--video`,
-`--audio` of `estimate`, `compare`, `sweep`, `fit`, `reserve`, `receipt` and `explain`; [the guide](../guides/images.md)).
+`--audio` of `estimate`, `compare`, `sweep`, `fit`, `reserve`, `receipt`, `explain` and `replay`;
+[the guide](../guides/images.md)).
 `+ keys`: kept by each cross-attention layer beside the sequence. Columns without an engine are the model's own processor's
 (transformers); in brackets: the engine's own count was not read, and is taken to be that. Video: a minute of 720 x 1,280 at
 2 frames a second. "-": it takes none; "not read": it does, and the rule is not known here. Plain text that comes along (time

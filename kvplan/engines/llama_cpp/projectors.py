@@ -82,6 +82,12 @@ def _pixels(
     return rule
 
 
+def _kimi(h: Settings, limits: Limits, marks: int) -> ImageRule:
+    """Kimi K2.5: the range of pixels of its file, where that has both; limits of tokens only for older files."""
+    said = h.has("image_min_pixels") and h.has("image_max_pixels")
+    return (_pixels() if said else _dynamic(2, 4096))(h, limits, marks)
+
+
 def _unified(h: Settings, limits: Limits, marks: int) -> ImageRule:
     """Gemma 4 unified: merging is done by the patches themselves."""
     patch = _side(h, "patch_size", 16) * _side(h, "n_merge", 3)
@@ -263,7 +269,7 @@ PROJECTORS: Final[Mapping[str, Projector]] = {
     "qwen3vl": Projector(rule=_dynamic(8, 4096, patch=16)),
     "glm4v": Projector(rule=_dynamic(8, 4096)),
     "kimivl": Projector(rule=_dynamic(8, 1024)),
-    "kimik25": Projector(rule=_dynamic(2, 4096)),
+    "kimik25": Projector(rule=_kimi),
     "pixtral": Projector(rule=_pixtral, marks=1),
     "gemma4v": Projector(rule=_dynamic(70, 1120, patch=16, merge=3)),
     "gemma3": Projector(rule=_fixed),

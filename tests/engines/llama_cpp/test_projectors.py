@@ -63,6 +63,9 @@ def test_limits_of_tokens() -> None:
     """The same with `--image-min-tokens` and `--image-max-tokens`."""
     stepped = rule_of("youtuvl", {}, Limits(most=512))
     assert [stepped.one(*size).placeholders for size in SIZES] == [493, 494, 512, 94, 484, 473]
+    ranged = {"image_min_pixels": 8 * 14**2, "image_max_pixels": 4096 * 14**2}
+    kimi = [rule_of("kimik25", keys, Limits(most=64)).one(1080, 1920).placeholders for keys in ({}, ranged)]
+    assert kimi == [60, 1008]  # a file's range of pixels wins over the option
     longest = rule_of("lightonocr", {"n_merge": 2, "image_longest_edge": 1540}, Limits(least=64, most=1024))
     assert [longest.one(*size).placeholders for size in SIZES] == [1008, 972, 990, 439, 992, 770]
 
