@@ -122,9 +122,7 @@ def _asked(
 
 def _whole(model: Model) -> bool:
     """Whether the config is kept with its ropes, so that it says how long requests may be."""
-    if model.max_tokens is None or model.origin is None:
-        return False
-    return bool(_ROPES & {*model.origin.config, *model.origin.text.data})
+    return model.max_tokens is not None and bool(_ROPES & model.config_keys)
 
 
 def _beside(drafter: Drafter | None, notes: list[str]) -> int:

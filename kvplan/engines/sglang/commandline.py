@@ -94,10 +94,9 @@ class SglangCommands(Commands):
 
     def too_long(self, options: Mapping[str, Any], environment: Mapping[str, str], model: Model) -> tuple[str, int]:
         """Source: srt/configs/model_config.py:ModelConfig._derive_context_length; what rewrites the config may lengthen it."""
-        from kvplan.engines.sglang.config import derived_context
+        from kvplan.engines.sglang.models import longest_request
 
-        text = model.origin.text.data if model.origin is not None else {}
-        length, derived = options.get("context_length"), derived_context(model, text)
+        length, derived = options.get("context_length"), longest_request(model)
         allowed = environment.get("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "0").lower() in {"1", "true"}
         if allowed or not isinstance(length, int) or length <= derived or "json_model_override_args" in options:
             return "", 0

@@ -83,6 +83,11 @@ def read(model: Model, options: SglangOptions) -> Reading:
     )
 
 
+def longest_request(model: Model) -> int:
+    """Tokens of the longest request that it takes unasked."""
+    return derived_context(model, _config(model)[1])
+
+
 def _config(model: Model) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The config as the file said it, and its text section: empty for a model that was described by hand."""
     return (model.origin.config, model.origin.text_config) if model.origin is not None else ({}, {})
