@@ -10,7 +10,7 @@ Source: llama.cpp 0c1e57098, `src/llama-context.cpp:state_seq_get_size`, `src/ll
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec import Struct
 
@@ -18,14 +18,12 @@ from kvplan.domain.dtypes import lookup
 from kvplan.domain.tiers import Tier, TierAsk
 from kvplan.engines.llama_cpp.context import Context
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Part, Tensor
+from kvplan.engines.llama_cpp.on import OnModel
 from kvplan.engines.llama_cpp.options import CACHE_RAM_MIB
 from kvplan.errors import Refused
 from kvplan.gguf.hparams import Hparams
 from kvplan.gguf.known import MROPE, MROPE_BY_SECTIONS, PURE_RECURRENT
 from kvplan.units import MIB
-
-if TYPE_CHECKING:
-    from kvplan.engines.llama_cpp.engine import LlamaCppOn
 
 _HEAD: Final = 8  # magic and version of a sequence's file
 _CELL: Final = 12  # position, number of sequences, one sequence
@@ -123,14 +121,14 @@ def checkpoints_of(tokens: int, most: int) -> tuple[int, int]:
     return fewest, max(fewest, min(most, tokens // MIN_STEP + _AT_THE_END))
 
 
-def checkpoint_bytes(on: LlamaCppOn, context: Context[int], tokens: int) -> int:
+def checkpoint_bytes(on: OnModel, context: Context[int], tokens: int) -> int:
     """One checkpoint of a slot that holds `tokens` tokens; 0 where none is made."""
     if on.engine.options.keeps_all and on.hparams.has_swa:
         return 0
     return saved(on.hparams, context, tokens).checkpoint
 
 
-def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
+def tiers(on: OnModel, ask: TierAsk) -> Iterator[Tier]:
     """llama-server's prompt cache, and the checkpoints of the slots that run, which lie outside it."""
     options, slots = on.engine.options, max(1, ask.slots)
     asked = ask.host_bytes is not None
@@ -169,7 +167,7 @@ def tiers(on: LlamaCppOn, ask: TierAsk) -> Iterator[Tier]:
         )
 
 
-def _prompt_row(on: LlamaCppOn, ask: TierAsk, one: Saved, each: int, budget: int, live: int) -> Tier:
+def _prompt_row(on: OnModel, ask: TierAsk, one: Saved, each: int, budget: int, live: int) -> Tier:
     """What the prompt cache keeps in a budget: whole states, each with the checkpoints that its slot made."""
     fewest, most = checkpoints_of(ask.tokens, on.engine.options.ctx_checkpoints) if each else (0, 0)
     entry, small = one.whole + most * each, one.whole + fewest * each

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,13 +11,11 @@ from msgspec.structs import replace
 from kvplan.domain.pool import Pool
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.memory import Params
+from kvplan.engines.llama_cpp.on import OnModel
 from kvplan.engines.llama_cpp.options import AUTO
 from kvplan.engines.llama_cpp.tiers import saved
 from kvplan.errors import Refused
 from kvplan.units import MIB
-
-if TYPE_CHECKING:
-    from kvplan.engines.llama_cpp.engine import LlamaCppOn
 
 _SEE: Final = "docs/guides/replay.md says what is followed"
 #: How much of a prompt a slot must hold to be chosen for it (`--slot-prompt-similarity`, common/common.h).
@@ -40,7 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     state_bytes: Callable[[int], int]  # of a sequence of so many tokens
 
 
-def settings_of(on: LlamaCppOn, params: Params[int]) -> tuple[Settings, Context[int]]:
+def settings_of(on: OnModel, params: Params[int]) -> tuple[Settings, Context[int]]:
     """The slots of a server that makes its context with `params`.
 
     Raises:
@@ -73,7 +71,7 @@ def settings_of(on: LlamaCppOn, params: Params[int]) -> tuple[Settings, Context[
     )
 
 
-def told(on: LlamaCppOn) -> Params[int]:
+def told(on: OnModel) -> Params[int]:
     """The parameters of a server that nobody told how long and how many: 4 slots that share the model's whole length."""
     options = on.engine.options
     parallel = AUTO if options.parallel is None else options.parallel
@@ -97,7 +95,7 @@ def told(on: LlamaCppOn) -> Params[int]:
     )
 
 
-def pool_of(on: LlamaCppOn, settings: Settings, context: Context[int], budget_bytes: int) -> Pool:
+def pool_of(on: OnModel, settings: Settings, context: Context[int], budget_bytes: int) -> Pool:
     """The cells as a pool; refused where the budget does not hold them."""
     total = int(context.total_bytes)
     short = f"its context of {settings.cells:,} cells takes {total:,} bytes, and {budget_bytes:,} are left for it"
