@@ -271,7 +271,7 @@ BAD = [
     ("    users: 4\n", "    users: 4\n    options: {block_size: [1]}\n", 8, "plain values"),
     ("    users: 4\n", "    users: 4\n    weights_dtype: fp9\n", 8, "unknown format"),
     ("    users: 4\n", "    users: 4\n    cache: 1GiB\n", 7, "two answers"),
-    ("model: llama-3.1-8b", "model: cla-paper/1b-h128-mha", 4, "weights: 16GB"),
+    ("model: llama-3.1-8b", "model: bartowski/Meta-Llama-3.1-8B-Instruct-GGUF", 4, "weights: 16GB"),
     ("    model: llama-3.1-8b\n", "", 3, "needs `model`"),
     ("    users: 4\n", "    users: 4\n  - {name: chat, weights: 1GB}\n", 8, "taken by another member"),
     ("    users: 4\n", "    share: 0.6\n  - {name: b, weights: 1GB, share: 0.5}\n", 8, "add up to 1.1"),
