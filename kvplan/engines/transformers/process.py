@@ -9,7 +9,7 @@ Source: `generation/utils.py:_prefill`, `cache_utils.py:DynamicLayer.update` of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from kvplan.domain.described import Described
 from kvplan.domain.dtypes import lookup
@@ -17,14 +17,11 @@ from kvplan.domain.ledger import Basis, Ledger, Line, band, exact
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Latent, Memory, Model, Recurrent, Softmax
 from kvplan.domain.workload import Workload
-from kvplan.engines.kernel.tensors import At
+from kvplan.engines.kernel.tensors import At, Totals
 from kvplan.engines.kernel.totals import total_line
 from kvplan.engines.transformers import ledger
 from kvplan.engines.transformers.ledger import Widths
 from kvplan.units import GIB, MIB
-
-if TYPE_CHECKING:
-    from kvplan.engines.transformers.engine import TransformersOn
 
 CONTEXT: Final = "context"
 LIBRARIES: Final = "libraries"
@@ -44,10 +41,38 @@ _SAMPLED: Final = (4, 16)  # bytes a logit of the last token beside the model's 
 _WIDE: Final = 2
 
 
+class OnModel(Protocol):
+    """What a process asks of `kvplan.engines.transformers.engine.TransformersOn`, which imports this module."""
+
+    engine: Any
+    read: Model
+    built: str
+
+    @property
+    def kv_dtype(self) -> str:
+        """The dtype of what the cache holds."""
+
+    @property
+    def rows(self) -> int:
+        """Sequences that one request becomes."""
+
+    def totals(self, at: At[int]) -> Totals[int]:
+        """The sums of the cache."""
+
+    def pass_of(self, widths: Widths, at: Workload, *, attention: str = "", searched: bool = False) -> Line:
+        """The widest moment of the prompts' pass."""
+
+    def prompt_cache(self, at: Workload) -> int:
+        """Bytes of the cache once the prompts went through."""
+
+    def held_blocks(self, at: Workload) -> tuple[int, int]:
+        """Bytes of the cache at the end, and of the layer that grows last."""
+
+
 class Process:
     """What one process takes of one device."""
 
-    def __init__(self, on: TransformersOn, machine: Machine, tensors: Described | None) -> None:
+    def __init__(self, on: OnModel, machine: Machine, tensors: Described | None) -> None:
         """`tensors` is None for a model whose widths are not known: its pass is then a wide band."""
         self._on = on
         self._item = lookup(on.kv_dtype).block_bytes
@@ -109,7 +134,7 @@ class Process:
         return band("a token's step", low, held, high, "cache_utils.py: torch.cat; generation/utils.py: _sample", "rule")
 
 
-def _weights(on: TransformersOn, tensors: Described, item: int) -> Line:
+def _weights(on: OnModel, tensors: Described, item: int) -> Line:
     return ledger.weights_line(tensors, item, stored="quantization_config" in tensors.config)
 
 
