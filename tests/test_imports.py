@@ -55,6 +55,8 @@ HANDED_ON = {
     "kvplan.questions.audit.fieldlog": "an About's `field_logs`",
     "kvplan.questions.audit.logs": "an About's `logs`",
     "kvplan.questions.media": "an About's `media`",
+    "kvplan.questions.committee.dealt": "an About's `spread`",
+    "kvplan.questions.placement.making": "an About's `spread`",
     "kvplan.questions.tiers": "an About's `tiers`",
     "kvplan.questions.validate.library_model": "a module of transformers",
     "kvplan.report.answers.estimate": "an About's `tables`",

@@ -41,7 +41,7 @@ _COUNTS: Final = frozenset(
 _SECTIONS: Final = ("text_config", "language_config", "llm_config", "decoder_config", "decoder", "thinker_config")
 _ASSUMED: Final = 64  # elements; see `_width`
 #: Words of keys that every class has a default for, and that a file has which a program saved: `save_pretrained` leaves none out.
-_SAVED: Final = frozenset({"act", "activation", "eps", "epsilon", "dtype", "initializer", "transformers"})
+_SAVED: Final = frozenset({"act", "activation", "eps", "epsilon", "dtype", "initializer", "version"})
 _DESCRIBE: Final = "describe its layers in YAML (docs/guides/specs.md)"
 
 

@@ -83,7 +83,7 @@ HELD: Final[dict[str, Any]] = {
 #: From these releases on a rule of its cache was another.
 CHANGES: Final[Any] = (
     (0, 7, 1), (0, 8), (0, 9, 1), (0, 10), (0, 10, 1), (0, 11, 1), (0, 12), (0, 14), (0, 15), (0, 17), (0, 18), (0, 19), (0, 20),
-    (0, 20, 1), (0, 22), (0, 25), (0, 26), (0, 27), (0, 28), (0, 29), (0, 32), (0, 33),
+    (0, 20, 1), (0, 22), (0, 23), (0, 25), (0, 26), (0, 27), (0, 28), (0, 29), (0, 31), (0, 32), (0, 33),
 )
 #: The same, of single model types.
 CHANGES_OF: Final[dict[str, Any]] = {
