@@ -34,6 +34,8 @@ def test_a_spec_is_short_and_readable(capsys: pytest.CaptureFixture[str]) -> Non
 name: cla-paper/1b-h128-mqa-cla2-densefront
 source: "arXiv 2405.12981 (Cross-Layer Attention), Table 1"
 dtype: bfloat16
+parameters: {assumed: 1050564608, low: 947638272, high: 1072252928, because: "the paper names no feed-forward width: 8/3 of \
+the hidden size in Llama's way, GPT-NeoX's vocabulary"}
 layers: 20
 attention: {kv_heads: 1, head_dim: 128, attention_heads: 16}
 cross_layer_sharing: {groups: [1, 1, 1, 1, 1, 1, 1, 1, 1, 10, 1]}

@@ -1,7 +1,9 @@
-"""Small models of every kind of memory, and a watch over every tensor that is allocated."""
+"""Small models of every kind of memory, a config.json, and a watch over every tensor that is allocated."""
 
+import json
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +49,17 @@ def predicted() -> Callable[..., Allocation]:
         return found
 
     return answer
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.json"
+    config = {
+        "model_type": "llama", "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "hidden_size": 512, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+    path.write_text(json.dumps(config))
+    return path
 
 
 @pytest.fixture
