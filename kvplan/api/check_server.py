@@ -153,6 +153,7 @@ def _spread(
         context=base["context"],
         requests=base["batch_size"],
         brief=True,
+        typed=asked.context is not None,
     )
     if isinstance(found, NotPredicted):
         return undecided(found.reason)

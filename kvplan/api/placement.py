@@ -24,7 +24,7 @@ from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
 from kvplan.loading.processor_files import processor_files
 from kvplan.questions.media import used_or_refused
-from kvplan.questions.placement.answer import Laid, answer
+from kvplan.questions.placement.answer import Laid, answer, started
 from kvplan.questions.placement.making import card_of, spread_over, with_tensors
 from kvplan.report.notebook import displayed
 
@@ -156,12 +156,15 @@ def laid(
     context: int | None,
     requests: int,
     brief: bool = False,
+    typed: bool | None = None,
 ) -> Laid | NotPredicted:
-    """The question, asked."""
+    """The question, asked; `typed` of a server that is started: whether its context was said."""
     made = make_engine(engine, with_tensors(engine, options, weights_dtype))
     try:
         spreading = spread_over(model, made, cards, weights, weights_dtype)
         kv_dtype = made.on(model).kv_dtype
     except Refused as problem:
         return NotPredicted(reason=problem.reason, see=problem.see, model=model.name, engine=engine)
+    if typed is not None and context is not None:
+        return started(spreading, made.name, made.version, kv_dtype, context=context, requests=requests, typed=typed)
     return answer(spreading, made.name, made.version, kv_dtype, context=context, requests=requests, brief=brief)

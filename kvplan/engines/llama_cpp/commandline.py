@@ -51,9 +51,8 @@ class LlamaCppCommands(Commands):
     without_bytes: ClassVar[frozenset[str]] = frozenset(
         {
             "mmap", "mlock", "load_mode", "cache_idle_slots", "checkpoint_min_step",
-            "defrag_thold", "pooling", "rope_scaling", "rope_scale", "repack", "op_offload", "device", "main_gpu", "split_mode",
-            "fit", "fit_ctx",
-            "fit_target", "sleep_idle_seconds", "rerank", "hf_file", "mmproj_auto", "no_host",
+            "defrag_thold", "pooling", "rope_scaling", "rope_scale", "repack", "op_offload", "fit_ctx", "fit_target",
+            "sleep_idle_seconds", "rerank", "hf_file", "mmproj_auto", "no_host",
         }
     )  # fmt: skip
 

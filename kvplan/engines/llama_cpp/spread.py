@@ -237,7 +237,7 @@ class Spreading:
     def own_choice(self, context: int | None, requests: int) -> tuple[str, int, Spreading]:
         """What `--fit` makes of this command line: in words, the tokens that it leaves each request, and the same so."""
         release = self.on.engine.release
-        if not FITS.at(release):
+        if not FITS.at(release) or not self.options.fit:
             tokens = (CONTEXT.at(release) or self.h.context_length) if context is None else context * requests
             return f"-c {tokens}", tokens // max(requests, 1), self
         choice = self.choice(context, requests)
@@ -247,6 +247,8 @@ class Spreading:
             more["n_gpu_layers"] = choice.n_gpu_layers
         if choice.tensor_split:
             more["tensor_split"] = ",".join(map(str, choice.tensor_split))
+        if choice.moved:
+            more["override_tensor"] = ";".join(f"{each.pattern}={each.buffer}" for each in choice.moved)
         return choice_words(choice), choice.n_ctx // max(streams, 1), self.changed(**more)
 
     def kept(self, context: int, requests: int) -> Spreading:

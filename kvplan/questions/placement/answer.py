@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.spread import Spread
@@ -120,6 +121,31 @@ def answer(
         return _answered(spreading, engine, version, kv_dtype, context, requests, brief=brief)
     except Refused as problem:
         return NotPredicted(reason=problem.reason, see=problem.see, model=spreading.model.name, engine=engine)
+
+
+def started(
+    spreading: Spreading, engine: str, version: str, kv_dtype: str, *, context: int, requests: int, typed: bool
+) -> Laid | NotPredicted:
+    """What a server runs with: as its command line says where that fits, else what the engine then chooses by itself.
+
+    Args:
+        spreading, engine, version, kv_dtype, requests: as for `answer`.
+        context: tokens of a request, typed or the most that the model has.
+        typed: whether somebody said so; an engine shortens what nobody said.
+    """
+    asked = answer(spreading, engine, version, kv_dtype, context=context, requests=requests, brief=True)
+    if isinstance(asked, NotPredicted) or asked.fits:
+        return asked
+    try:
+        words, tokens, chosen = spreading.own_choice(context if typed else None, requests)
+    except Refused:
+        return asked
+    if chosen is spreading and tokens == context:
+        return asked
+    found = answer(chosen, engine, version, kv_dtype, context=tokens, requests=requests, brief=True)
+    if isinstance(found, NotPredicted) or (found.fits, found.may_fit) <= (asked.fits, asked.may_fit):
+        return asked
+    return replace(found, notes=(f"not all of it fits on the cards, and {engine} then chooses by itself: {words}", *found.notes))
 
 
 def _answered(

@@ -176,10 +176,16 @@ FIXES = {
     "layers in host memory": (
         "l.sh", "llama-server -m Meta-Llama-3.1-70B-Instruct-Q4_K_M.gguf -fa on -ngl 99 -c 8192\n", "rtx-4090", r" -ngl 4\d ",
     ),
-    "experts in host memory": ("m.sh", "llama-server -m gpt-oss-120b-mxfp4.gguf -c 8192\n", "rtx-4090", r" --n-cpu-moe 2\d "),
-    "a Modelfile": ("Modelfile", "FROM llama3.3:70b\nPARAMETER num_ctx 32768\n", "rtx-4090:2", r"PARAMETER num_gpu 3\d"),
+    "experts in host memory": (
+        "m.sh", "llama-server -m gpt-oss-120b-mxfp4.gguf -ngl 99 -c 8192\n", "rtx-4090", r" --n-cpu-moe 2\d ",
+    ),
+    "a Modelfile": (
+        "Modelfile", "FROM llama3.3:70b\nPARAMETER num_gpu 99\nPARAMETER num_ctx 32768\n", "rtx-4090:2", r"PARAMETER num_gpu 3\d",
+    ),
     "a variable": (
-        "o.sh", "OLLAMA_CONTEXT_LENGTH=131072 OLLAMA_NUM_PARALLEL=4 ollama run llama3.1:8b\n", "rtx-4090", "_NUM_PARALLEL=1 ",
+        "o.sh",
+        "LLAMA_ARG_CACHE_TYPE_K=f16 LLAMA_ARG_CACHE_TYPE_V=f16 llama-server -m Qwen2.5-32B-Q4_K_M.gguf -ngl 99 -c 32768\n",
+        "rtx-4090", "ARG_CACHE_TYPE_K=q.* ",
     ),
     "longer than the model": ("b.sh", "vllm serve Qwen/Qwen3-8B --max-model-len=100000 &\n", "h100", "--max-model-len=40960 &"),
 }  # fmt: skip
@@ -215,6 +221,27 @@ def test_a_drafter_is_counted_or_said(line: str, status: str, says: str) -> None
     lines = [item.name for item in budget.ledger.lines] if budget is not None and budget.ledger is not None else []
     lines += [item.name for place in found.laid.spread.places for item in place.lines] if found.laid is not None else []
     assert any(says in text for text in [found.reason, *one.notes, *lines]), (found.reason, one.notes, lines)
+
+
+@each(
+    ("line", "status", "says"),
+    [
+        ("llama-server -m Qwen2.5-32B-Q4_K_M.gguf -c 65536", "starts", "llama.cpp then chooses by itself: -c 65536 -ngl 4"),
+        ("llama-server -m Qwen2.5-32B-Q4_K_M.gguf", "starts", "llama.cpp then chooses by itself: -c 1"),
+        ("llama-server -m Qwen2.5-32B-Q4_K_M.gguf -c 65536 --fit off", "does not start", ""),
+        ("llama-server -m Qwen2.5-32B-Q4_K_M.gguf -c 65536 -ngl 99", "does not start", ""),
+        ("llama-server -m gpt-oss-120b-mxfp4.gguf -c 8192", "starts", "the experts of 2"),
+        ("OLLAMA_CONTEXT_LENGTH=131072 OLLAMA_NUM_PARALLEL=2 ollama run llama3.1:8b", "starts", "ollama then chooses by itself: num_ctx 131072, "),
+        ("llama-server -m Qwen2.5-7B-Q4_K_M.gguf -c 8192", "starts", ""),
+    ],
+)
+def test_a_server_that_deals_itself_out_starts_with_what_it_chooses(line: str, status: str, says: str) -> None:
+    """What nobody said, layers on cards and a context, the engine takes back until it fits (common/fit.cpp)."""
+    found = kvplan.check(command=line, gpu="rtx-4090").servers[0].outcome
+    assert found.status == status, found.reason
+    chosen = [note for note in found.notes if "chooses by itself" in note]
+    assert len(chosen) == bool(says), chosen
+    assert all(says in note for note in chosen), chosen
 
 
 def test_how_a_drafter_drafts_is_known_by_its_name() -> None:
