@@ -44,6 +44,16 @@ def test_columns_and_units(tmp_path: Path, text: str, unit: str, last: int) -> N
     assert found.traffic.output.tolist() == [1, 2]
 
 
+def test_hashes_that_are_no_list_of_one_kind_are_one_sentence(tmp_path: Path) -> None:
+    """Nulls in one row and numbers in the next are two types to pyarrow, whose parts then do not fit together."""
+    rows = [
+        {"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [None] * 9},
+        {"timestamp": 3000, "input_length": 7322, "output_length": 490, "hash_ids": [0, 14, -1, 16, 17, 18]},
+    ]
+    with pytest.raises(TraceError, match="`hash_ids` is not of one kind in all rows"):
+        read(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "t.jsonl")
+
+
 def test_hashes_of_json_lines_csv_and_parquet_are_one(tmp_path: Path) -> None:
     rows = [
         {"timestamp": 0, "input_length": 1000, "output_length": 5, "hash_ids": [7, 8]},

@@ -32,6 +32,9 @@ class Where(Protocol):
     def bad(self, row: int, what: str, hint: str = "") -> TraceError:
         """An error at a row, counted from 0."""
 
+    def whole(self, name: str) -> Any:
+        """A column as one array."""
+
 
 class TraceMedia(Struct, frozen=True, kw_only=True, eq=False):
     """What each request of a trace holds beside its text.
@@ -98,7 +101,7 @@ class _Column:
 
     def __init__(self, at: Where, role: Role, name: str) -> None:
         self.at, self.name, self.role = at, name, role
-        values = at.table.column(name).combine_chunks()
+        values = at.whole(name)
         kind = values.type
         if pa.types.is_null(kind):
             values = pa.array([0] * len(values), pa.int64())

@@ -133,11 +133,20 @@ class _Where:
             place = f"line {line_of(self.path, row):,}"
         return TraceError(f"`{self.name}`, {place}: {what}", hint=hint)
 
+    def whole(self, name: str) -> Any:
+        """A column as one array; pyarrow's own parts of one need not fit together (lists of nulls before lists of numbers)."""
+        try:
+            return self.table.column(name).combine_chunks()
+        except pa.ArrowException as problem:
+            raise TraceError(
+                f"`{self.name}`: `{printable(name, 40)}` is not of one kind in all rows", hint="write every row alike"
+            ) from problem
+
     def column(self, name: str) -> Any:
         """A column as one array without nulls."""
         if name not in self.table.column_names:
             raise self.bad(0, f"no `{printable(name, 40)}`")
-        values = self.table.column(name).combine_chunks()
+        values = self.whole(name)
         if values.null_count:
             row = int(np.flatnonzero(np.asarray(values.is_null()))[0])
             raise self.bad(row, f"`{printable(name, 40)}` is missing", "a file that was cut off ends so: take its last line away")
@@ -188,7 +197,7 @@ class _Where:
         name = self.roles.get("hashes")
         if name is None:
             return None, None, 0
-        values = self.table.column(name).combine_chunks()
+        values = self.whole(name)
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
             values = compute.split_pattern_regex(compute.utf8_trim(compute.fill_null(values, ""), "[](){} \t\"'"), r"[\s,;]+")
         if pa.types.is_null(values.type):
