@@ -252,7 +252,7 @@ def expands_latents(model: Model) -> bool:
 
 def expanded_heads(model: Model, memory: Latent) -> int:
     """Heads of keys and values where latents are stored as heads."""
-    return keys(model).whole("num_key_value_heads", memory.heads)
+    return keys(model).whole("num_key_value_heads", memory.heads, least=1)
 
 
 def indexers(model: Model) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from kvplan.engines.kernel.engine import Served, Serving, footprint
 from kvplan.engines.kernel.tensors import At
 from kvplan.engines.lmdeploy.engine import LmdeployOn
 from kvplan.engines.lmdeploy.turbomind_engine import TurboMindOn
-from kvplan.errors import OptionError, Refused
+from kvplan.errors import KvplanError, OptionError, Refused
 from kvplan.units import GIB
 
 FULL = Softmax(kv_heads=2, key_dim=64, value_dim=64)
@@ -84,6 +84,16 @@ def test_heads_are_divided_and_then_copied() -> None:
     assert on({**LLAMA, "num_attention_heads": 8}, tensor_parallel=2).tensor_parallel == 2
     assert "3 is no multiple of 2" in refusal({**LLAMA, "num_attention_heads": 6}, tp=3)
     assert "cannot be divided by tp 8" in refusal({**LLAMA, "num_attention_heads": 12}, tp=8)
+
+
+def test_latents_stored_as_no_heads_are_one_sentence() -> None:
+    config = {
+        "model_type": "minicpm3", "hidden_size": 2560, "num_hidden_layers": 2, "num_attention_heads": 40, "num_key_value_heads": 0,
+        "intermediate_size": 6400, "vocab_size": 73448, "q_lora_rank": 768, "kv_lora_rank": 256, "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 32,
+    }  # fmt: skip
+    with pytest.raises(KvplanError, match="`num_key_value_heads` must be a whole number from 1"):
+        kvplan.estimate(config, engine="lmdeploy")
 
 
 def test_latents_are_whole_on_every_rank_and_want_64_tokens_for_flash_mla() -> None:
