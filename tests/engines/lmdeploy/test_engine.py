@@ -88,9 +88,9 @@ def test_heads_are_divided_and_then_copied() -> None:
 
 def test_latents_stored_as_no_heads_are_one_sentence() -> None:
     config = {
-        "model_type": "minicpm3", "hidden_size": 2560, "num_hidden_layers": 2, "num_attention_heads": 40, "num_key_value_heads": 0,
-        "intermediate_size": 6400, "vocab_size": 73448, "q_lora_rank": 768, "kv_lora_rank": 256, "qk_nope_head_dim": 64,
-        "qk_rope_head_dim": 32,
+        "model_type": "minicpm3", "hidden_size": 2560, "num_hidden_layers": 2, "num_attention_heads": 40,
+        "num_key_value_heads": 0, "intermediate_size": 6400, "vocab_size": 73448, "q_lora_rank": 768, "kv_lora_rank": 256,
+        "qk_nope_head_dim": 64, "qk_rope_head_dim": 32,
     }  # fmt: skip
     with pytest.raises(KvplanError, match="`num_key_value_heads` must be a whole number from 1"):
         kvplan.estimate(config, engine="lmdeploy")
