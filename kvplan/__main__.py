@@ -7,7 +7,7 @@ import sys
 def _load_msgspec() -> None:
     """Load msgspec without `typing_extensions`.
 
-    It asks there first for names that `typing` has since Python 3.11, and reading that module costs one or two percent of a start.
+    It asks there first for names that `typing` has since Python 3.11, and reading that module is 1 or 2 % of a start.
     """
     name = "typing_extensions"
     if name in sys.modules:
