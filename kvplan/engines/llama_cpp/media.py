@@ -207,12 +207,14 @@ class GlobalAndTiles(ImageRule, frozen=True, kw_only=True):
         )
         return Cost(placeholders=count, marks=self.marks, tiles=columns * rows + 1, steps=steps)
 
+    def order(self) -> list[tuple[int, int]]:
+        """(columns, rows) as they are looked at: by tiles, then as the engine's growing squares meet them."""
+        return sorted(grids.grids(self.least, self.most), key=lambda grid: (grid[0] * grid[1], max(*grid, self.least), grid))
+
     def _closest(self, height: int, width: int) -> tuple[int, int]:
         """`find_closest_aspect_ratio`: (columns, rows), in 32 bits."""
         ratio, best, difference = single(width / height), (1, 1), math.inf
-        order = {(c, r): n for n in range(self.least, self.most + 1) for c in range(1, n + 1) for r in range(1, n + 1)}
-        kept = [grid for grid in order if self.least <= grid[0] * grid[1] <= self.most]
-        for columns, rows in sorted(kept, key=lambda grid: grid[0] * grid[1]):
+        for columns, rows in self.order():
             apart = single(abs(ratio - single(columns / rows)))
             larger = single(height * width) > 0.5 * self.tile * self.tile * columns * rows
             if apart < difference or (apart == difference and larger):

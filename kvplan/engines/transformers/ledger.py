@@ -50,10 +50,9 @@ class Widths(Struct, frozen=True, kw_only=True):
         sizes: widths by their letter, as `peaks` has them.
         heads: query heads of a layer; `head_dim` elements of one.
         gated: whether feed-forwards have a gate; `activation`: what stands between their products.
-        experts, shared: routed experts, and whether there are shared ones beside them.
+        dense, experts, shared: whether there are feed-forwards that see every token, routed experts, and shared ones beside those.
         normed: queries and keys are normalised head by head.
         window: what the narrowest attention sees; 0: everything.
-        masks: distinct masks that eager attention makes.
         tables: rotary tables.
         indexer: elements of an indexer's key, and its heads: it compares each position with each; 0: none.
         scan: heads, their width, and width of the state of a state-space scan; 0: none.
@@ -143,9 +142,8 @@ def prefill_peak(w: Widths, asked: Pass, release: Release) -> Line:
     """The most bytes over the weights while a prompt's pass runs, its cache included."""
     family = peaks.FAMILIES.get(w.text_type)
     tables = 2 * w.tables * asked.tokens * w.head_dim * w.item + asked.tokens * 8
-    moments = [*_moments(w, family or Family(), asked)]
-    best, high = max(moments)
-    best, high = best + tables, high + tables
+    bests, ends = zip(*_moments(w, family or Family(), asked), strict=True)
+    best, high = max(bests) + tables, max(ends) + tables  # a moment of more tensors may end higher than the widest one
     source = "modeling_*.py: the tensors alive at the widest moment"
     if w.recurrent:
         scan = _scan(w, asked, in_full=SCAN_IN_FULL.at(release))

@@ -7,7 +7,7 @@ Most families are counted as their processors do; `own` says what is otherwise. 
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -137,7 +137,7 @@ def _largest_sizes(rule: images.ImageRule) -> Sequence[Size]:
             return [(1024, 1024)]
 
 
-@cache
+@lru_cache(maxsize=256)
 def _most_features(pixels: int, factor: int) -> Size:
     """The most square pair of sides whose product is the largest count within `pixels` (`qwen2_vl.py`)."""
     for count in range(max(1, pixels // factor**2), 0, -1):

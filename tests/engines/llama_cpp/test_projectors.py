@@ -6,6 +6,7 @@ import pytest
 from each import each
 
 from kvplan.engines.llama_cpp.convert.projector import PROJECTOR_OF, filed
+from kvplan.engines.llama_cpp.media import GlobalAndTiles
 from kvplan.engines.llama_cpp.projectors import NOT_READ, PROJECTORS, Limits, rule_of
 from kvplan.errors import Refused
 
@@ -57,6 +58,18 @@ def test_counts_of_llama_cpps_own_preprocessors(projector: str, keys: dict[str, 
     rule = rule_of(projector, keys, Limits())
     found = [None if count is None else rule.one(*size).placeholders for size, count in zip(SIZES, counts, strict=True)]
     assert found == counts
+
+
+def test_tiles_are_looked_at_in_the_engines_order_without_its_loop() -> None:
+    """`mtmd_image_preprocessor_deepseekocr2`: squares from `least` to `most` on a side, of which a file may say 256."""
+    for least, most in ((1, 12), (2, 6), (5, 30)):
+        keys = {"preproc_min_tiles": least, "preproc_max_tiles": most}
+        rule = rule_of("deepseekocr2", keys, Limits())
+        assert isinstance(rule, GlobalAndTiles)
+        squares = {(c, r): n for n in range(least, most + 1) for c in range(1, n + 1) for r in range(1, n + 1)}
+        met = [grid for grid in squares if least <= grid[0] * grid[1] <= most]
+        assert rule.order() == sorted(met, key=lambda grid: grid[0] * grid[1])
+    assert len(GlobalAndTiles(side=1024, tile=768, patch=16, least=1, most=256).order()) < 2000
 
 
 def test_limits_of_tokens() -> None:

@@ -99,8 +99,13 @@ def test_cells_that_run_out_end_all_that_work() -> None:
 def test_an_idle_slot_is_cleared_where_its_cells_are_needed() -> None:
     server = Server(replace(TOLD, cells=128, context=128))
     ran(server, Request(0, prompt(64, 1, 2), 1))
-    ran(server, Request(1, prompt(0, own=100), 1))
+    server.queue.append(Request(1, prompt(0, own=100), 1))
+    waited = []
+    while not server.idle:
+        server.update()
+        waited.append(server.held_up)
     assert [slot.prompt.tokens for slot in server.slots] == [100, 0]
+    assert waited == [False, False]  # what an idle slot kept is forgotten: nobody waits for that
 
 
 def test_prompts_of_idle_slots_go_to_the_host_and_come_back() -> None:
@@ -154,6 +159,13 @@ def test_a_server_is_what_its_flags_say() -> None:
         outcome(windows, [(0, 60, 3)], **hashes)
     with pytest.raises(Refused, match="front end `cli`"):
         settings("llama-3.1-8b", frontend="cli")
+
+
+def test_a_build_whose_slots_were_not_read_is_refused() -> None:
+    """b3000 has one slot of 512 tokens and no prompt cache: a server of 0.5.0 says nothing of it."""
+    prepared = make_engine("llama.cpp@b3000", {}).on(load("llama-3.1-8b"))
+    with pytest.raises(Refused, match="llama-server b3000 are not written down, only those of"):
+        prepared.told_pool(2**36)
 
 
 def test_a_prompt_whose_end_is_a_checkpoint_takes_more_steps() -> None:

@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 from golden import GOLDEN, cases
+from msgspec.structs import replace
 
 from kvplan import architectures
 from kvplan.architectures.describe import described
 from kvplan.domain.ledger import Line
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.cases import record_from
-from kvplan.engines.transformers import peaks
+from kvplan.engines.transformers import ledger, peaks
 from kvplan.engines.transformers.engine import Transformers
 from kvplan.questions.audit.judge import judge
 
@@ -56,6 +57,19 @@ def test_the_librarys_own_code_holds_no_more_and_no_less() -> None:
         assert (line.basis == "rule") or not known
     assert len(ROWS) > 60
     assert not wrong
+
+
+def test_the_band_ends_where_the_moment_does_that_may_end_highest() -> None:
+    """Eight prompts of 100 tokens: the widest moment is of few tensors, another of more, which each may leave some of a block."""
+    config = json.loads((GOLDEN.parent / "configs" / "hf" / "zai-org__GLM-5.3-Flash.json").read_text())
+    on = Transformers.made({"dtype": "bfloat16"}, None).on(architectures.read(config, source="row", name="row"))
+    widths, at = replace(ledger.widths(described(config), 2), recurrent=False), Workload(batch_size=8, seq_len=100)
+    asked = ledger.Pass(batch=8, tokens=100, cache=on.prompt_cache(at), last=0, eager=False)
+    moments = list(ledger._moments(widths, peaks.Family(), asked))
+    assert max(moments)[1] < max(end for _, end in moments)
+    rotary = 2 * widths.tables * 100 * widths.head_dim * 2 + 100 * 8
+    most = max(end for _, end in moments) + rotary - asked.cache
+    assert ledger.prefill_peak(widths, asked, (5, 24)).high == asked.cache + 2 * most  # a class without a row: twice as much
 
 
 def test_more_tokens_sequences_or_logits_take_no_less() -> None:

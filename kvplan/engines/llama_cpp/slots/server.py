@@ -63,7 +63,7 @@ class Server:
         self.deferred: deque[Request] = deque()  # those that found no slot
         self.cache = PromptCache(settings.cache_bytes, settings.cells, settings.state_bytes) if settings.cache_bytes else None
         self.releases = 0
-        self.held_up = False
+        self.held_up = False  # in the last step: somebody waited for a slot, or for cells that no idle slot kept
         self.step = Step()
 
     @property
@@ -210,9 +210,9 @@ class Server:
                 self.step.used = max(self.step.used, sum(slot.cells for slot in self.slots if slot.state != "idle"))
                 self._gives(view, batch, off)
                 continue
-            self.held_up = True
             if self._clears_idle():
                 continue
+            self.held_up = True
             if most == 1:
                 for slot in self.slots:
                     if slot.state != "idle":

@@ -9,6 +9,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvplan.domain.pool import Pool
+from kvplan.engines.kernel.releases import written
+from kvplan.engines.llama_cpp.about import ABOUT
+from kvplan.engines.llama_cpp.builds import COUNTED, build
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.memory import Params
 from kvplan.engines.llama_cpp.on import OnModel
@@ -45,6 +48,9 @@ def settings_of(on: OnModel, params: Params[int]) -> tuple[Settings, Context[int
         Refused: it makes none, or its steps are not written down.
     """
     options, h = on.engine.options, on.hparams
+    if on.engine.release <= build(COUNTED):  # slots, the prompt cache and their defaults came one by one
+        steps = f"the steps of llama-server {written(on.engine.release)} are not written down, only those of {ABOUT.latest}"
+        raise Refused(steps, "-e llama.cpp, or `kvplan fit`, which knows that build")
     if options.frontend != "server":
         raise Refused(f"the steps of llama.cpp's front end `{options.frontend}` are not written down, only llama-server's", _SEE)
     if options.draft is not None or options.spec_type not in {None, "none"} or options.ctx_type == "mtp":
@@ -78,20 +84,11 @@ def told(on: OnModel) -> Params[int]:
     options = replace(options, parallel=parallel, ctx_size=options.ctx_size or 0)
     if not options.ctx_size and not on.hparams.context_length:
         raise Refused("the model's own length is not known", see="give a ctx_size")
-    one = on.params(1, 1)
-    return Params(
+    return replace(
+        on.params(1, 1),
         n_ctx=options.ctx_size or on.hparams.context_length,
         n_seq_max=options.sequences or 1,
-        n_batch=one.n_batch,
-        n_ubatch=one.n_ubatch,
-        n_rs_seq=one.n_rs_seq,
         kv_unified=options.unified,
-        swa_full=one.swa_full,
-        flash_attn=one.flash_attn,
-        type_k=one.type_k,
-        type_v=one.type_v,
-        ctx_type=one.ctx_type,
-        embeddings=one.embeddings,
     )
 
 

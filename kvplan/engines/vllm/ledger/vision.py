@@ -149,7 +149,7 @@ def _guessed(config: Mapping[str, Any], vision: Mapping[str, Any]) -> Item:
         return item(fixed, side**2, known=True)
     if str(vision.get("model_type")) == "llama4_vision_model" or config.get("model_type") == "llama4":
         side, tiles = side or 336, _LLAMA4_TILES
-        return item(tiles * (side // patch) ** 2 // 4, int(side * tiles**0.5) ** 2, known=False)
+        return item(max(1, tiles * (side // patch) ** 2 // 4), int(side * tiles**0.5) ** 2, known=False)
     merge = _integer(config, "spatial_merge_size") or _integer(vision, "spatial_merge_size") or 1
     if side and str(vision.get("model_type")) in {"pixtral", "siglip_vision_model", "clip_vision_model"}:
         known = str(vision.get("model_type")) == "pixtral"

@@ -46,6 +46,21 @@ def test_a_tower_of_one_size_stays_exact() -> None:
     assert peak("google__gemma-3-27b-it", max_model_len=8192).exact
 
 
+def test_a_tower_of_less_than_a_patch_is_one_token() -> None:
+    """Its profile divides by the tokens of an image."""
+    text = {
+        "model_type": "llama4_text", "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64,
+        "head_dim": 16, "intermediate_size": 64, "intermediate_size_mlp": 64, "vocab_size": 100, "num_local_experts": 2,
+        "num_experts_per_tok": 1, "max_position_embeddings": 4096,
+    }  # fmt: skip
+    vision = {
+        "model_type": "llama4_vision_model", "image_size": 7, "patch_size": 14, "hidden_size": 64, "intermediate_size": 64,
+        "num_hidden_layers": 1, "num_attention_heads": 4,
+    }  # fmt: skip
+    found = kvplan.receipt({"model_type": "llama4", "text_config": text, "vision_config": vision}, "h100", engine="vllm")
+    assert found.starts
+
+
 def test_stacked_layers_of_qwen3_vl_widen_each_row() -> None:
     qwen = "Qwen__Qwen3-VL-8B-Instruct"
     none = peak(qwen, max_model_len=8192, limit_mm_per_prompt='{"image": 0, "video": 0}')
