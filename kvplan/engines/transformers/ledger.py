@@ -50,7 +50,7 @@ class Widths(Struct, frozen=True, kw_only=True):
         sizes: widths by their letter, as `peaks` has them.
         heads: query heads of a layer; `head_dim` elements of one.
         gated: whether feed-forwards have a gate; `activation`: what stands between their products.
-        dense, experts, shared: whether there are feed-forwards that see every token, routed experts, and shared ones beside those.
+        dense, experts, shared: whether there are feed-forwards for every token, routed experts, shared ones beside them.
         normed: queries and keys are normalised head by head.
         window: what the narrowest attention sees; 0: everything.
         tables: rotary tables.

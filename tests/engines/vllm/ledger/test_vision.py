@@ -49,9 +49,9 @@ def test_a_tower_of_one_size_stays_exact() -> None:
 def test_a_tower_of_less_than_a_patch_is_one_token() -> None:
     """Its profile divides by the tokens of an image."""
     text = {
-        "model_type": "llama4_text", "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64,
-        "head_dim": 16, "intermediate_size": 64, "intermediate_size_mlp": 64, "vocab_size": 100, "num_local_experts": 2,
-        "num_experts_per_tok": 1, "max_position_embeddings": 4096,
+        "model_type": "llama4_text", "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "hidden_size": 64, "head_dim": 16, "intermediate_size": 64, "intermediate_size_mlp": 64, "vocab_size": 100,
+        "num_local_experts": 2, "num_experts_per_tok": 1, "max_position_embeddings": 4096,
     }  # fmt: skip
     vision = {
         "model_type": "llama4_vision_model", "image_size": 7, "patch_size": 14, "hidden_size": 64, "intermediate_size": 64,
