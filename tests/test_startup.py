@@ -54,6 +54,14 @@ def test_what_is_piped_does_without_rich_and_yaml(command: str) -> None:
     assert not _modules_after_command(*command.split()) & {"rich", "yaml"}
 
 
+def test_a_start_loads_msgspec_without_typing_extensions_which_others_still_find() -> None:
+    started = (
+        "sys.argv = ['kvplan', 'estimate', 'llama-3.1-8b']\ntry:\n    run()\nexcept SystemExit as end:\n    assert end.code == 0"
+    )
+    after = "assert 'typing_extensions' not in sys.modules  # nor a mark that it cannot be loaded\nimport typing_extensions"
+    assert {"msgspec", "typing_extensions"} <= _modules_after(f"import sys\nfrom kvplan.__main__ import run\n{started}\n{after}")
+
+
 def test_a_sweep_loads_pyarrow_only_to_write_and_pandas_only_for_a_frame() -> None:
     assert not _modules_after_command("sweep", "llama-3.1-8b", "-s", "1k,2k") & {"pandas", "pyarrow", "torch"}
     assert not _modules_after_command("sweep", "llama-3.1-8b", "-s", "1k,2k", "-f", "csv") & {"pandas", "torch"}

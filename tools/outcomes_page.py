@@ -23,8 +23,6 @@ CARDS: Final = {"A100": "a100-sxm-80gb"}
 BESIDE: Final = {"ollama-shell/parallel-10": "ollama run gemma3:12b-it-q8_0\n"}
 #: A record whose verdict is another -> the rule or the input that is missing.
 MISSING: Final = {
-    "vllm-shell/gpt-oss-120b-h100": "the thread does not say whether flashinfer is installed, whose sampler sorts nothing "
-    "(the package alone does not bring it, the image does): without it 1.92 GiB are left (1.71 printed), with it up to 7.53",
     "vllm-shell/deepseek-coder-33b-2xl40": "the catalogue's config was kept without its rope scaling: with the published one "
     "(linear, 4), given by `--model-config`, vLLM's length is 65,536, more than the 60,704 that fit: it does not start",
     "llama-shell/mistral-small-3x3090": "the drafter of 0.5 B is in no catalogue; without it 2 cards hold everything",

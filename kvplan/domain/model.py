@@ -383,6 +383,13 @@ class Model(Struct, frozen=True, kw_only=True, eq=False):
         return self.origin is None or not self.origin.config
 
     @property
+    def design(self) -> bool:
+        """Whether nobody has a checkpoint of it, so that no engine can be started with it: another model's layers rewritten,
+        or layers described by hand without an id on the hub.
+        """
+        return self.by_hand and (self.origin is not None or not self.hub)
+
+    @property
     def config_keys(self) -> frozenset[str]:
         """The keys of the config that it was read from; none of a model that was described by hand."""
         return frozenset(self.origin.config) if self.origin is not None else frozenset()

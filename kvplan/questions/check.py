@@ -167,19 +167,27 @@ def _reserving(q: Question, *, brief: bool) -> Outcome:
     budget = found.budget
     taken = budget.memory.bytes - budget.unused.bytes if budget.ledger is not None else _plain_taken(found)
     left = budget.cache
-    if found.pool is None or (not found.starts and not found.unsure):
+    if found.pool is None or (not found.starts and not found.may_start):
         longest = _longest(q) if left.bytes > 0 and not brief else None
         share = _share(q) if longest is None and not brief else None
         reason = _why(found)
-        return Outcome(status="does not start", reason=reason, receipt=found, taken_bytes=taken, longest=longest, share=share)
-    status: Status = "may start" if found.unsure else "starts"
+        return Outcome(
+            status="does not start",
+            reason=reason,
+            receipt=found,
+            taken_bytes=taken,
+            longest=longest,
+            share=share,
+            notes=found.notes,
+        )
+    status: Status = "may start" if found.may_start else "starts"
     return Outcome(
         status=status,
         reason="",
         receipt=found,
         taken_bytes=taken,
         tokens=found.pool.num_tokens,
-        longest=_longest(q) if found.unsure and not brief else None,
+        longest=_longest(q) if found.may_start and not brief else None,
         notes=found.notes,
     )
 

@@ -64,6 +64,10 @@ def emitted(fit: Fit, form: str) -> str:
 def _started(fit: Fit, form: str) -> Started:
     q = fit.question
     name = q.engine.partition("@")[0]
+    if q.model.design:
+        raise OptionError(
+            f"«emit»: no checkpoint of {q.model.name} is known", hint="`hub: owner/name` in its description names one"
+        )
     reader = next((one for one in command_readers() if one.name == name), None)
     if not fit.flags or reader is None or not about(name).program:
         raise OptionError(f"«emit»: kvplan knows no command line of {q.engine}", hint="another engine: «engine vllm»")

@@ -18,13 +18,14 @@ from kvplan.questions.fit.question import Question
 from kvplan.questions.media import one_image, used
 from kvplan.questions.reserve import reserved
 from kvplan.questions.tiers import tiers_of
+from kvplan.units import human_bytes
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
     """What one worker of a server does with one card.
 
-    `starts` is whether it comes up with the smallest cache that its lines allow; `lines` are its own words, `refused` its
-    refusal, `pool` what it makes of the best value.
+    `starts` is whether it comes up with the smallest cache that its lines allow, `unsure` whether with the largest alone;
+    `lines` are its own words, `refused` its refusal, `pool` what it makes of the best value.
     """
 
     question: Question
@@ -39,13 +40,24 @@ class Receipt(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     tiers: Tiers | None = None  # what the options ask of the memory below the card
 
+    @property
+    def may_start(self) -> bool:
+        """Whether it comes up with the best value of its lines and not with the smallest cache that they allow."""
+        return self.unsure and not self.refused
+
     def __hash__(self) -> int:
         q = self.question
         return hash((q.model.name, q.engine, q.gpu.id, q.gpus, self.starts, self.lines, self.refused))
 
     def __repr__(self) -> str:
         q = self.question
-        said = "starts" if self.starts else f"does not start: {self.refused or self.not_predicted}"
+        said = (
+            "starts"
+            if self.starts
+            else "may start"
+            if self.may_start
+            else f"does not start: {self.refused or self.not_predicted}"
+        )
         return f"<Receipt {q.model.name} · {q.engine} on {q.gpu.id}: {said}>"
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,15 +120,18 @@ def receipt(q: Question) -> Receipt:
         notes.append(f"{q.media.words}: more than max_model_len {pool.max_model_len:,}, so such a request is refused")
     elif q.media is None:
         notes += one_image(q.model, make_engine(q.engine, options))
+    refused, unsure = budget.refused or pool.refused, comes_up[1] != comes_up[2]
+    if refused and unsure:
+        notes.append(f"{human_bytes(budget.cache.high)} for the cache, the most that these lines allow, would be enough")
     return Receipt(
         question=q,
         budget=budget,
         starts=comes_up[1],
-        unsure=comes_up[1] != comes_up[2],
+        unsure=unsure,
         engine_version=pool.engine_version,
         pool=pool,
         lines=tuple(lines),
-        refused=budget.refused or pool.refused,
+        refused=refused,
         notes=tuple(notes),
         tiers=_told(prepared, pool),
     )

@@ -396,8 +396,8 @@ def footprint(prepared: Prepared, workload: Workload, maker: str | None = None) 
         ),
         facts=prepared.facts(workload),
         log=prepared.log(workload),
-        typed=prepared.typed(workload),
-        needs=prepared.needs(prepared.asked(workload)),
+        typed="" if prepared.read.design else prepared.typed(workload),
+        needs=() if prepared.read.design else prepared.needs(prepared.asked(workload)),
     )
 
 

@@ -1,14 +1,15 @@
 """How trtllm-serve reads a command line and its YAML: click, underscores only; the YAML wins over the flags.
 
 Source: tensorrt_llm/commands/serve.py:serve, llmapi/llm_args.py:update_llm_args_with_extra_dict, BaseLlmArgs and
-KvCacheConfig (StrictBaseModel: extra keys are forbidden).
+KvCacheConfig (StrictBaseModel: extra keys are forbidden). NVIDIA Dynamo's worker has dashes and names of its own, and what
+`--override-engine-args` says wins over its YAML: ai-dynamo/dynamo components/src/dynamo/trtllm/backend_args.py.
 """
 
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from kvplan.engines.kernel.commandline.asked import Asked
-from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, program_name
+from kvplan.engines.kernel.commandline.commands import ALLOCATOR, Commands, module_of, program_name
 from kvplan.engines.kernel.commandline.flags import AtRelease, Named, at_release, flags_of, release_key
 from kvplan.engines.kernel.commandline.parser import Style, scan, store
 from kvplan.engines.kernel.commandline.settings import yaml_keys
@@ -20,10 +21,24 @@ _STYLE: Final = Style(abbreviations=False, human=False)
 #: Keys of the YAML were forbidden by this table since about this release; older ones had others (pytorch_backend_config).
 _STRICT: Final = release_key("1.0.0")
 _NESTED: Final = ("kv_cache_config",)
+_BEHIND: Final = "dynamo.trtllm"
+#: Dynamo's flag -> that of `trtllm-serve`, where it is not the same with underscores.
+_ELSEWHERE_CALLED: Final = {
+    "--extra-engine-args": "--extra_llm_api_options",
+    "--expert-parallel-size": "--moe_expert_parallel_size",
+}
+_OVERRIDES: Final = "--override-engine-args"
+
+
+def _underscored(name: str) -> str:
+    return _ELSEWHERE_CALLED.get(name, name.replace("-", "_").replace("__", "--", 1))
+
+
+_BEHIND_STYLE: Final = Style(spelled=_underscored, human=False)
 
 
 class TensorRtCommands(Commands):
-    """`trtllm-serve [serve] MODEL`."""
+    """`trtllm-serve [serve] MODEL`, and NVIDIA Dynamo's worker."""
 
     name: ClassVar[str] = "tensorrt-llm"
     folder: ClassVar[str] = _FOLDER
@@ -41,7 +56,10 @@ class TensorRtCommands(Commands):
     )
 
     def begins(self, words: Sequence[Word], call: Call) -> int:
-        """The program; `serve` after it may stand or not, its other words are no servers."""
+        """The program; `serve` after it may stand or not, its other words are no servers; or Dynamo's module."""
+        module, end = module_of(words)
+        if module == _BEHIND:
+            return end
         if not words or program_name(words[0]) != "trtllm-serve":
             return 0
         second = words[1].text if len(words) > 1 else ""
@@ -63,6 +81,8 @@ class TensorRtCommands(Commands):
     def read(self, program: Sequence[Word], rest: Sequence[Word], call: Call, version: str) -> Told:
         """The words after the program, then the YAML where the same input writes it."""
         told, known = Told(), _flags(version)
+        if module_of(program)[0] == _BEHIND:
+            return _behind(rest, call, version)
         for found in scan(rest, known, _STYLE, told, named_release=bool(version)):
             if not isinstance(found, Word):
                 store(found, told, _STYLE)
@@ -70,14 +90,7 @@ class TensorRtCommands(Commands):
                 told.model, told.lines["model"] = (found.text if found.known else UNRESOLVED), found.line
             elif found.known:
                 told.refused.append(f"`{found.text}` is one word too many: the server refuses it")
-        named = told.options.get("extra_llm_api_options")
-        if isinstance(named, str) and named in call.files:
-            keys = yaml_keys(call.files[named])
-            if keys is not None:
-                line = told.lines["extra_llm_api_options"]
-                told.put("extra_llm_api_options", None)
-                _settings(keys, told, version, line)
-        return told
+        return _with_file(told, call, version)
 
     def asked(self, options: Mapping[str, Any], environment: Mapping[str, str], known: Container[str]) -> Asked:
         """Keys of `kv_cache_config` are options of their own."""
@@ -114,6 +127,45 @@ class TensorRtCommands(Commands):
         told = Told()
         _settings(keys, told, "", 0)
         return told
+
+
+def _with_file(told: Told, call: Call, version: str) -> Told:
+    """What the YAML says, where the same input writes it."""
+    named = told.options.get("extra_llm_api_options")
+    if isinstance(named, str) and named in call.files:
+        keys = yaml_keys(call.files[named])
+        if keys is not None:
+            line = told.lines["extra_llm_api_options"]
+            told.put("extra_llm_api_options", None)
+            _settings(keys, told, version, line)
+    return told
+
+
+def _behind(rest: Sequence[Word], call: Call, version: str) -> Told:
+    """Dynamo's worker: argparse, the model is a flag, and a text in JSON has the last word."""
+    told, left, overrides = Told(), list(rest), Word("")
+    for at, word in reversed(list(enumerate(left))):
+        name, equals, value = word.text.partition("=")
+        if name not in {"--model", "--model-path", _OVERRIDES}:
+            continue
+        said = Word(value, word.line, word.known) if equals else left[at + 1] if at + 1 < len(left) else Word("")
+        del left[at : at + (1 if equals else 2)]
+        if name == _OVERRIDES:
+            overrides = overrides if overrides.text else said
+        elif told.model is None:
+            told.model, told.lines["model"] = (said.text if said.known else UNRESOLVED), word.line
+    for found in scan(left, _flags(version), _BEHIND_STYLE, told, named_release=bool(version)):
+        if not isinstance(found, Word):
+            store(found, told, _BEHIND_STYLE)
+        elif found.known:
+            told.refused.append(f"`{found.text}` is one word too many: the worker refuses it")
+    told = _with_file(told.behind(), call, version)
+    keys = yaml_keys(overrides.text) if overrides.text else None
+    if keys is not None:
+        _settings(keys, told, version, overrides.line)
+    elif overrides.text or not overrides.known:
+        told.put("override_engine_args", UNRESOLVED, overrides.line)
+    return told
 
 
 def _flags(version: str) -> AtRelease:

@@ -38,6 +38,10 @@ from kvplan.loading.servers.source import Read, Source
 from kvplan.loading.servers.yaml_tree import Map, Node, YamlError, documents
 
 _YAML: Final = (".yaml", ".yml")
+_DATA: Final = (*_YAML, ".json")
+#: What no shell line begins with: JSON, or a manifest in YAML. Where such a text cannot be parsed, nothing else reads it.
+_JSON: Final = re.compile(r'\s*(?:\{\s*(?:["}]|$)|\[\s*[{"\[])')
+_MANIFEST: Final = re.compile(r"(?m)^(?:apiVersion|services|models|kind):")
 #: Forms whose servers have cards of their own: what a pod calls its first card is not another's.
 _PODS: Final[tuple[Any, ...]] = (charts, charts.RUNTIMES, kserve, kubeai, kubernetes)
 #: Lines after the one that a word was said to stand on, where it is looked for.
@@ -108,7 +112,7 @@ def command_servers(words: tuple[str, ...], variables: Mapping[str, str] | None 
 
 
 def _found(source: Source) -> tuple[list[Server], tuple[str, ...]]:
-    if not source.file.endswith((*_YAML, ".json")) and markdown.reads(source.file, source.text):
+    if not source.file.endswith(_DATA) and markdown.reads(source.file, source.text):
         found: list[Server] = []
         for name, text, before in markdown.parts(source.text):
             inner, _ = _found(replace(source, text=text, name=name))
@@ -117,7 +121,7 @@ def _found(source: Source) -> tuple[list[Server], tuple[str, ...]]:
                 for one in inner
             ]
         return found, ()
-    if not source.file.endswith(_YAML):
+    if not source.file.endswith(_DATA):
         for form in (modelfile, systemd, windows, dotenv):
             if form.reads(source):
                 return _all(form.found(source), source)
@@ -130,7 +134,7 @@ def _found(source: Source) -> tuple[list[Server], tuple[str, ...]]:
             raise YamlError(
                 "a template of a Helm chart, not a manifest", hint="render it: `helm template CHART | kvplan check -`"
             ) from problem
-        if source.file.endswith(_YAML):
+        if source.file.endswith(_DATA) or _JSON.match(source.text) or _MANIFEST.search(source.text):
             raise
         return _all(shell.found(source), source)
     return _yaml(source, roots)
@@ -138,12 +142,10 @@ def _found(source: Source) -> tuple[list[Server], tuple[str, ...]]:
 
 def _looks_like_yaml(source: Source) -> bool:
     """Whether a text without a telling name is a mapping in YAML."""
-    if source.file.endswith((".sh", ".bash", ".txt")) and not re.search(
-        r"(?m)^(?:apiVersion|services|models|kind):", source.text
-    ):
+    if source.file.endswith((".sh", ".bash", ".txt")) and not (_MANIFEST.search(source.text) or _JSON.match(source.text)):
         return False
     first = next((line for line in source.text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "---"))), "")
-    return bool(re.match(r'["\'{]?[A-Za-z_][\w.-]*["\']?:(?:\s|$)', first)) or first.lstrip().startswith("{")
+    return bool(re.match(r'["\'{]?[A-Za-z_][\w.-]*["\']?:(?:\s|$)', first)) or bool(_JSON.match(source.text))
 
 
 def _yaml(source: Source, roots: list[Node]) -> tuple[list[Server], tuple[str, ...]]:

@@ -71,6 +71,7 @@ class Command(Struct):
     heredocs: list[Written]
     line: int
     ended: str = ""  # the operator after it
+    unclosed: int = 0  # the line of a quote in it that nothing closes
 
 
 def commands(text: str, first_line: int = 1) -> list[Command]:
@@ -86,7 +87,7 @@ class _Reader:
     def __init__(self, text: str, line: int) -> None:
         self.text, self.at, self.line = text, 0, line
         self.found: list[Command] = []
-        self.words = 0
+        self.words = self.unclosed = 0
         self.waiting: list[tuple[Command, str, bool, bool]] = []  # heredocs whose text follows the line
 
     def all(self) -> list[Command]:
@@ -117,8 +118,9 @@ class _Reader:
 
     def _close(self, command: Command, operator: str) -> Command:
         if command.words or command.assigned or command.heredocs:
-            command.ended = operator
+            command.ended, command.unclosed = operator, self.unclosed
             self.found.append(command)
+        self.unclosed = 0
         return self._new()
 
     def _blanks(self) -> None:
@@ -271,7 +273,7 @@ class _Reader:
         end = self.text.find("'", self.at + 1)
         if end < 0:  # an apostrophe, not a quote
             parts.append(Part("text", "'"))
-            self.at += 1
+            self.at, self.unclosed = self.at + 1, self.line
             return
         body = self.text[self.at + 1 : end]
         self.line += body.count("\n")
@@ -281,7 +283,7 @@ class _Reader:
     def _double(self, parts: list[Part], depth: int) -> None:
         if not self._closes():
             parts.append(Part("text", '"'))
-            self.at += 1
+            self.at, self.unclosed = self.at + 1, self.line
             return
         self.at += 1
         parts.append(Part("text", "", True))

@@ -1,11 +1,13 @@
 """One input as the forms read it, and where its words stand."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from kvplan.engines.kernel.commandline.words import Call, Word
+from kvplan.errors import InputError
 
 
 class Source(Struct, frozen=True, kw_only=True):
@@ -30,6 +32,23 @@ class Read(Struct, frozen=True):
 
 
 _NOWHERE: Final = 0
+
+
+def unclosed(line: int) -> InputError:
+    """A quote that nothing closes: no parser starts such a line."""
+    return InputError(f"line {line}: a quote that nothing closes", hint="is it whole?")
+
+
+def split(text: str, line: int) -> list[str]:
+    """A command of compose, llama-swap or systemd in words, as a shell splits it; a line's end behind a backslash is a blank.
+
+    Raises:
+        InputError: a quote that nothing closes.
+    """
+    try:
+        return shlex.split(text.replace("\\\n", " ").replace("\\\r\n", " "))
+    except ValueError as problem:
+        raise unclosed(line) from problem
 
 
 def placed(words: Sequence[Word], lines: Sequence[str], start: int, end: int) -> tuple[Word, ...]:

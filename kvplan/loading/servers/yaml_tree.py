@@ -99,8 +99,12 @@ def documents(text: str) -> list[Node]:
         return list(_Builder(yaml, text).documents())
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise YamlError(f"{where}not valid YAML: {problem.problem or problem.context}", hint="check the indentation") from problem
+        last = len(text.splitlines())  # the end of a text is said to lie on the line behind it
+        where = f"line {min(mark.line + 1, last)}: " if mark else ""
+        cut = mark is not None and mark.line + 1 >= last
+        kind = "JSON" if text.lstrip()[:1] in {"{", "["} else "YAML"
+        hint = "is it whole?" if cut else "check commas and brackets" if kind == "JSON" else "check the indentation"
+        raise YamlError(f"{where}not valid {kind}: {problem.problem or problem.context}", hint=hint) from problem
     except yaml.YAMLError as problem:
         raise YamlError(f"not valid YAML: {getattr(problem, 'reason', 'unreadable')}", hint="is it the right file?") from problem
 

@@ -168,7 +168,7 @@ def _command(part: Part, demand: Demand, share: str) -> str:
     """What to type: the engine's command where kvplan writes it, and the flag of its share where that is not in it."""
     row, a, member = share_of(part.member.engine), part.allocation, part.member
     told = row.flag.format(share) if share else ""
-    if a is None or demand.engine is None or not part.users:
+    if a is None or demand.engine is None or not part.users or a.model.design:
         splits = member.tensor_parallel > 1 and row.split_flag
         return f"{told} {row.split_flag.format(member.tensor_parallel)}".strip() if splits else told
     utilization = float(share) if share and row.flag else 1.0
@@ -187,7 +187,7 @@ def _command(part: Part, demand: Demand, share: str) -> str:
 
 def _needs(part: Part, demand: Demand) -> tuple[str, ...]:
     """What must be there beside its command."""
-    if demand.engine is None or part.allocation is None or not part.users:
+    if demand.engine is None or part.allocation is None or not part.users or part.allocation.model.design:
         return ()
     member = part.member
     name = served_name(part.allocation.model, member.source)

@@ -199,7 +199,7 @@ def _answered(
     budget = budgets.at(*told)
     flags, one_of_several = "", False
     needs: tuple[str, ...] = ()
-    if fits and kept is not None and limited != "nothing" and not budget.refused:
+    if fits and kept is not None and limited != "nothing" and not budget.refused and not q.model.design:
         serving = Serving(
             model=served_name(q.model, q.source),
             context=told[1],
@@ -276,6 +276,8 @@ def _notes(q: Question, room: Room, budget: Budget, allocation: Allocation | Non
     notes = list(allocation.notes if allocation else ())
     if q.context is not None:
         notes = list(dict.fromkeys((*beyond(q.model, q.context), *notes)))
+    if q.model.design:
+        notes.insert(0, "nothing to type: no checkpoint has these layers (`hub: owner/name` in a description names one)")
     if q.replicas > 1:
         notes.insert(0, f"{q.replicas} replicas of the model share the requests; figures are of one device")
     if one_of_several:

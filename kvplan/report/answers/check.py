@@ -58,7 +58,7 @@ def said(one: Checked) -> str:
     found = one.outcome
     words = f"{_SAYS[found.status]}: {heading(one.server)}"
     if found.reason:
-        words += f": {printable(found.reason, 400)}"
+        words += f": {printable(found.reason, 600)}"  # a refusal of vLLM's is some 400 long
     elif found.receipt is not None and found.receipt.pool is not None:
         pool = found.receipt.pool
         words += f": {pool.num_tokens:,} tokens, {pool.concurrency:.2f} requests of {pool.max_model_len:,} tokens"

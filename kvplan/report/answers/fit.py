@@ -93,8 +93,9 @@ def verdict(fit: Fit) -> str:
         needs = human_bytes(fit.cache_bytes)
         least = f"{max(1, fit.batch_size):,} x {max(1, fit.context):,} tokens"
         who = "the server" if fit.pool is not None else q.engine.partition("@")[0]
+        word, only = ("FITS", "if") if fit.cache_bytes <= band.bytes else ("DOES NOT FIT", "unless")
         return (
-            f"FITS on {where} if {who} leaves {needs} for its cache: {least} take that, and it leaves "
+            f"{word} on {where} {only} {who} leaves {needs} for its cache: {least} take that, and it leaves "
             f"{human_bytes(band.bytes)} ({human_bytes(band.low)} to {human_bytes(band.high)})"
         )
     if fit.limited_by == "nothing" and fit.fits:

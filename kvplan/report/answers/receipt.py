@@ -55,7 +55,7 @@ class ReceiptAnswer(Struct, frozen=True):
 
 def answer(r: Receipt) -> bool | None:
     """Whether the server starts; None where that is not sure."""
-    return None if r.not_predicted or r.unsure else r.starts and r.pool is not None
+    return None if r.not_predicted or r.may_start else r.starts and r.pool is not None
 
 
 def verdict(r: Receipt) -> str:
@@ -68,7 +68,7 @@ def verdict(r: Receipt) -> str:
     left = human_bytes(band.bytes)
     if band.low != band.high:
         left += f" ({human_bytes(band.low)} to {human_bytes(band.high)})"
-    if r.unsure:
+    if r.may_start:
         return f"MAY START on {where}: {left} for the cache, and the smaller end is not enough"
     if not r.starts or r.pool is None:
         return f"DOES NOT START on {where}: {r.refused or f'{left} for the cache'}"

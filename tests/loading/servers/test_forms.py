@@ -191,6 +191,48 @@ def test_a_template_is_told_from_a_manifest() -> None:
     assert "helm template" in caught.value.hint
 
 
+@each(
+    ("name", "text", "says"),
+    [
+        ("cut.json", '{"model": "a/b", "max_model_len": 81', "line 1: not valid JSON"),
+        ("cut.json", "[1, 2", "line 1: not valid JSON"),
+        ("", '{\n  "model": "a/b",\n  "max_model_len": ', "line 3: not valid JSON"),
+        ("notes.txt", '{"model": "a/b", "max_mo', "line 1: not valid JSON"),
+        ("", 'services:\n  v:\n    image: vllm/vllm-openai:v0.11.0\n    command: ["--model', "line 4: not valid YAML"),
+        ("", "apiVersion: apps/v1\nkind: Deployment\nspec: {template", "line 3: not valid YAML"),
+        ("config.yaml", "model: a/b\nmax-model-len: [8192", "line 2: not valid YAML"),
+        ("c.yml", "services:\n  v:\n    image: vllm/vllm-openai:v0.11.0\n    command: --model 'a/b\n", "line 4: a quote that nothing closes"),
+        ("swap.yaml", "models:\n  a:\n    cmd: |\n      llama-server -m \"x.gguf\n", "line 4: a quote that nothing closes"),
+        ("a.service", "[Service]\nExecStart=/usr/bin/vllm serve 'a/b --max-num-seqs 4", "line 2: a quote that nothing closes"),
+        ("a.service", "[Unit]\nDescription=x\n[Serv", "line 3: a section that nothing closes"),
+        ("a.sh", 'true\nvllm serve "a/b --max-num-seqs 4', "line 2: a quote that nothing closes"),
+        ("Modelfile", 'FROM qwen3:8b\nSYSTEM """You', "line 2: a quote that nothing closes"),
+        ("Modelfile", "PARAMETER num_ctx 8192\nFROM", "no FROM line"),
+    ],
+)  # fmt: skip
+def test_what_is_cut_off_is_unreadable_and_no_input_without_servers(name: str, text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        servers_of(text, name)
+
+
+def test_braces_of_a_shell_are_no_json() -> None:
+    assert one("{ vllm serve a/b; } 2>&1\n", "")["model"] == "a/b"
+
+
+def test_dynamos_tensorrt_llm_worker_has_names_of_its_own() -> None:
+    line = "python3 -m dynamo.trtllm --model-path a/b --served-model-name x --max-batch-size=64 --free-gpu-memory-fraction 0.8 "
+    assert one(f"{line} --tensor-parallel-size 2 --expert-parallel-size 2 --disaggregation-mode decode") == {
+        "engine": "tensorrt-llm", "model": "a/b", "options": {
+            "max_batch_size": 64, "free_gpu_memory_fraction": 0.8, "tensor_parallel_size": 2, "moe_expert_parallel_size": 2,
+        },
+    }  # fmt: skip
+    written = "cat > e.yaml <<'EOF'\ntensor_parallel_size: 2\nmax_seq_len: 8192\nEOF\n"
+    found = one(f"{written}{line} --extra-engine-args e.yaml --override-engine-args '{{\"tensor_parallel_size\": 4}}'")
+    assert found["options"]["tensor_parallel_size"] == 4
+    assert found["options"]["max_seq_len"] == 8192
+    assert one(f"{line} --override-engine-args $X")["options"]["override_engine_args"] == "unresolved"
+
+
 def test_numbers_of_others_images_name_no_release() -> None:
     assert "version" not in one("docker run opea/vllm-gaudi:1.22.0 --model a/b")
     assert "version" not in one("docker run rocm/vllm:rocm6.4.1_vllm_0.9.1 vllm serve a/b")

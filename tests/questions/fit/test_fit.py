@@ -24,6 +24,7 @@ from kvplan.questions.commands import fit_command as command
 from kvplan.questions.fit.answer import answer
 from kvplan.questions.fit.question import Question
 from kvplan.questions.reserve import reserved
+from kvplan.report.answers.fit import verdict
 from kvplan.units import GIB, MIB, parse_count, parse_size
 from kvplan.units import short_count as count
 from kvplan.units import short_size as size
@@ -62,8 +63,8 @@ def holds(name: str, engine: str, budget_bytes: int, batch_size: int, context: i
     told: dict[str, Any] = {"memory": budget_bytes, "context": context, "sequences": batch_size, "utilization": share_of(engine)}
     options = {roles[role]: value for role, value in told.items() if roles.get(role) in names}
     estimated = kvplan.try_estimate(MODELS[name], seq_len=context, batch_size=batch_size, engine=engine, **options)
-    if isinstance(estimated, kvplan.NotPredicted):  # llama.cpp holds at most 256 sequences
-        assert "n_seq_max" in estimated.reason
+    if isinstance(estimated, kvplan.NotPredicted):  # llama.cpp holds at most 256 sequences, Ollama one of some families
+        assert "n_seq_max" in estimated.reason or "one slot" in estimated.reason
         return False
     pool, at = reserved(MODELS[name], engine, options, budget_bytes), At(context, batch_size, 0)
     prepared = make_engine(engine, options).on(MODELS[name])
@@ -223,6 +224,22 @@ def test_every_fix_is_a_command_that_fits(engine: str, capsys: pytest.CaptureFix
         found = json.loads(capsys.readouterr().out)["fits"][0]
         assert found["fits"]
         assert f"{found['batch_size']:,} x {found['context']:,} tokens" == fix.result
+
+
+def test_nothing_is_typed_for_layers_that_no_checkpoint_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A paper's row, a rewritten model and a description have none; a description that names one on the hub has."""
+    spec = tmp_path / "mine.yaml"
+    spec.write_text("name: mine\nlayers: 4\nparameters: 1000000\nattention: {kv_heads: 2, head_dim: 128, attention_heads: 16}\n")
+    designs = ["cla-paper/1b-h128-gqa2", kvplan.variant("llama-3.1-8b", "cla=2"), str(spec)]
+    for model in designs:
+        found = kvplan.fit(model, "h100", engine="vllm", context="8k", weights="2GiB")
+        assert (found.fits, found.flags, found.needs) == (True, "", ()), model
+        assert any("no checkpoint has these layers" in note for note in found.notes)
+        assert kvplan.estimate(model, engine="lmdeploy").typed == ""
+    assert main(["fit", designs[0], "--gpu", "h100", "--context", "8k", "--emit", "shell"]) == 2
+    assert "no checkpoint of cla-paper/1b-h128-gqa2" in capsys.readouterr().err
+    spec.write_text("hub: acme/mine\n" + spec.read_text())
+    assert kvplan.fit(str(spec), "h100", engine="vllm", context="8k").flags.startswith("vllm serve acme/mine ")
 
 
 def test_the_flags_are_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -417,6 +434,9 @@ def test_transformers_leaves_what_the_pass_of_these_requests_does_not_take() -> 
         assert (one.fits, one.unsure) == (fits, unsure), batch_size
         cache = one.budget.cache
         assert (cache.low >= one.cache_bytes, cache.high >= one.cache_bytes) == (fits, fits or unsure)
+        words = verdict(one)  # by the best value, whatever the ends of the band
+        assert words.startswith("FITS on" if cache.bytes >= one.cache_bytes else "DOES NOT FIT on"), words
+        assert (" if transformers leaves " in words or " unless transformers leaves " in words) is unsure
     short = kvplan.fit("llama-3.1-8b", "h100", engine="transformers", context="8k", prompt_len=512)
     assert short.batch_size > 1.5 * fit.batch_size
     assert any("prompt_len" in note for note in fit.notes)

@@ -1,6 +1,5 @@
 """Docker compose files: services with images, commands, environment and cards."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -9,7 +8,7 @@ from kvplan.loading.servers.containers import contained, count_of, identities
 from kvplan.loading.servers.forms.dotenv import pairs
 from kvplan.loading.servers.forms.shell import calls as shell_calls
 from kvplan.loading.servers.shell_words import commands
-from kvplan.loading.servers.source import Read, Source
+from kvplan.loading.servers.source import Read, Source, split
 from kvplan.loading.servers.variables import Variables
 from kvplan.loading.servers.yaml_tree import Items, Map, Node, Text, documents
 
@@ -152,16 +151,8 @@ def _words(node: Node | None, known: Variables) -> Iterator[Word]:
             if isinstance(one, Text):
                 yield _word(one, known)
     elif isinstance(node, Text) and node.value is not None:
-        for text in split(interpolated(node.text, known).text):
+        for text in split(interpolated(node.text, known).text, first_line(node)):
             yield Word(text.replace(OPEN, ""), node.line, OPEN not in text)
-
-
-def split(text: str) -> list[str]:
-    """A text in words; a line's end behind a backslash is a blank."""
-    try:
-        return shlex.split(text.replace("\\\n", " ").replace("\\\r\n", " "))
-    except ValueError:  # a quote that is not closed
-        return text.split()
 
 
 def _cards(service: Map, known: Variables) -> Gpus:

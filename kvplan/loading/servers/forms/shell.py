@@ -6,8 +6,9 @@ from typing import Final
 
 from kvplan.engines.kernel.commandline.words import Call, Word
 from kvplan.loading.servers.containers import unwrapped
+from kvplan.loading.servers.readers import READERS
 from kvplan.loading.servers.shell_words import Command, commands
-from kvplan.loading.servers.source import Read, Source
+from kvplan.loading.servers.source import Read, Source, unclosed
 from kvplan.loading.servers.variables import Variables
 
 #: `pip install "vllm[flash]==0.11.0"`.
@@ -70,6 +71,8 @@ def _run(
         place=outer.place, line=words[0].line, alternative=outer.alternative,
     )  # fmt: skip
     for process in unwrapped(call, calls, depth):
+        if command.unclosed and any(reader.begins(process.words, process) for reader in READERS):
+            raise unclosed(command.unclosed)
         yield with_cards(process)
 
 

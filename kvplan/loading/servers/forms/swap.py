@@ -6,10 +6,10 @@ from typing import Final
 
 from kvplan.engines.kernel.commandline.words import Call, Word
 from kvplan.loading.servers.containers import unwrapped
-from kvplan.loading.servers.forms.compose import OPEN, first_line, split
+from kvplan.loading.servers.forms.compose import OPEN, first_line
 from kvplan.loading.servers.forms.shell import calls as shell_calls
 from kvplan.loading.servers.forms.shell import with_cards
-from kvplan.loading.servers.source import Read, Source
+from kvplan.loading.servers.source import Read, Source, split
 from kvplan.loading.servers.yaml_tree import Items, Map, Node, Text, YamlError, documents
 
 _MACRO: Final = re.compile(r"\$\{([^}]{1,120})\}")
@@ -66,7 +66,7 @@ def _model(name: str, model: Map, root: Map, turns: dict[str, str]) -> Iterator[
             key, _, value = _expanded(one.text, macros).partition("=")
             environment[key] = Word(value.replace(OPEN, ""), one.line, OPEN not in value)
     line = first_line(command)
-    words = tuple(Word(part.replace(OPEN, ""), line, OPEN not in part) for part in split(text))
+    words = tuple(Word(part.replace(OPEN, ""), line, OPEN not in part) for part in split(text, line))
     call = Call(words=words, environment=environment, place=name, line=line, alternative=turns.get(name, "the list"))
     for process in unwrapped(call, shell_calls):
         yield with_cards(process)

@@ -1,16 +1,16 @@
 """systemd units and drop-ins: ExecStart, Environment."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from typing import Final
 
 from kvplan.engines.kernel.commandline.words import Call, Word
+from kvplan.errors import InputError
 from kvplan.loading.servers.containers import CARDS, cards, unwrapped
 from kvplan.loading.servers.forms.shell import calls as shell_calls
 from kvplan.loading.servers.forms.shell import with_cards
 from kvplan.loading.servers.readers import READERS
-from kvplan.loading.servers.source import Read, Source, placed
+from kvplan.loading.servers.source import Read, Source, placed, split
 from kvplan.loading.servers.variables import Variables
 
 _ENDINGS: Final = (".service", ".container")
@@ -31,6 +31,8 @@ def _entries(text: str) -> Iterator[tuple[str, str, int, int]]:
                 continue
             value += " " + line.strip()
         elif line.strip().startswith("["):
+            if not line.strip().endswith("]"):
+                raise InputError(f"line {number}: a section that nothing closes", hint="is it whole?")
             inside = line.strip() in {"[Service]", "[Container]"}
             continue
         elif not inside or line.lstrip().startswith(("#", ";")) or "=" not in line:
@@ -47,13 +49,6 @@ def _entries(text: str) -> Iterator[tuple[str, str, int, int]]:
         yield key, value, first, first
 
 
-def _split(value: str) -> list[str]:
-    try:
-        return shlex.split(value, comments=False)
-    except ValueError:  # a quote that is not closed
-        return value.split()
-
-
 def found(source: Source) -> Read:
     """The processes of a unit; a drop-in without one sets a server's environment."""
     environment: dict[str, Word] = {}
@@ -63,7 +58,7 @@ def found(source: Source) -> Read:
         if key == "Environment":
             if not value:
                 environment.clear()
-            for pair in _split(value):
+            for pair in split(value, first):
                 name, equals, text = pair.partition("=")
                 if equals:
                     environment[name] = Word(text, first, "$" not in text or name == "PATH")
@@ -80,7 +75,9 @@ def found(source: Source) -> Read:
         from kvplan.loading.servers.containers import contained
 
         text, first, last = arguments
-        words = placed([_word(one, environment) for one in _split(text)], source.text.splitlines(), first or 1, last or 1)
+        words = placed(
+            [_word(one, environment) for one in split(text, first or 1)], source.text.splitlines(), first or 1, last or 1
+        )
         calls += contained(Call(words=(), environment=environment, image=image, line=first or 1), None, words, shell_calls)
     if not starts and not image:
         chosen = cards({name: word for name, word in environment.items() if name in CARDS})
@@ -94,7 +91,7 @@ def found(source: Source) -> Read:
 
 def _started(source: Source, start: tuple[str, int, int], environment: dict[str, Word]) -> Iterator[Call]:
     value, first, last = start
-    words = [_word(one, environment) for one in _split(value.lstrip("-@:+!|"))]
+    words = [_word(one, environment) for one in split(value.lstrip("-@:+!|"), first)]
     lines = source.text.splitlines()
     call = Call(words=placed(words, lines, first, last), environment=environment, line=first)
     for process in unwrapped(call, shell_calls):
