@@ -151,6 +151,15 @@ class Spread(Struct, frozen=True, kw_only=True):
         """The places, and the pool that all of them share."""
         return self.places if self.pool is None else (*self.places, self.pool)
 
+    @property
+    def tightest(self) -> tuple[str, int] | None:
+        """Where least is left, in words, and what is left there at the lower end of its band; None where nothing limits."""
+        left = [(place, left.low) for place in self.limited if (left := place.left) is not None]
+        if not left:
+            return None
+        place, least = min(left, key=lambda pair: pair[1])
+        return "the memory that both share" if place is self.pool else place.device, least
+
     def sum_of(self, name: str) -> Line:
         """One line over all places."""
         return total(name, (line for place in self.places for line in place.lines if line.name == name))

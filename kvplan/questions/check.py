@@ -139,9 +139,8 @@ def placed(found: Laid) -> Outcome:
     if found.may_fit:
         reason = "it fits only where buffers are at the low ends of their bands"
         return Outcome(status="may start", reason=reason, laid=found, taken_bytes=taken, tokens=tokens, notes=found.notes)
-    left = {place.device: place.left for place in found.spread.devices}
-    name, worst = min(((name, line.bytes) for name, line in left.items() if line is not None), key=lambda pair: pair[1])
-    reason = f"{name} is {human_bytes(max(0, -worst))} short"
+    name, left = found.spread.tightest or ("", 0)
+    reason = f"{name} is {human_bytes(-left)} short" if left < 0 else "it does not fit"
     longest = found.longest if 0 < found.longest < found.context else None
     return Outcome(status="does not start", reason=reason, laid=found, taken_bytes=taken, longest=longest, notes=found.notes)
 

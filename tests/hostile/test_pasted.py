@@ -7,6 +7,8 @@ import pytest
 from doors import answered, here, refused, steady
 
 from kvplan.errors import KvplanError
+from kvplan.loading.servers.edits import replaced
+from kvplan.loading.servers.forms.dotenv import pairs
 from kvplan.loading.servers.read import servers_of
 
 
@@ -80,3 +82,21 @@ def test_names_are_printable_wherever_they_go(tmp_path: Path, capsys: pytest.Cap
 def test_what_is_no_text_is_refused(raw: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.sh").write_bytes(raw)
     refused(here(capsys, "check", "a.sh", "--gpu", "h100", most=2))
+
+
+def test_a_long_run_of_blanks_is_looked_at_once() -> None:
+    """Two neighbouring parts of a pattern that match the same blanks try every pair of places, three of them every three: hours."""
+    blanks = " " * 30_000
+    read = {
+        "a.env": f"VLLM_A=x{blanks}y\nVLLM_B='x'{blanks}#\nVLLM_C=x{blanks}# y\n",
+        "a.bat": f'set A=x{blanks}y\n{blanks}\nset "B=c/d"{blanks}\nvllm serve %B%\n',
+        "a.ps1": f"$A = x{blanks}y;{blanks}\n$env:A = x{blanks};\n$B = 'c/d' ;{blanks}\nvllm serve $B\n",
+        "b.ps1": "\n" * 30_000 + "vllm serve c/d\n",
+        "b.bat": "\n" * 30_000 + "vllm serve c/d\n",
+        "b": "FROM c/d\n" + "\n" * 30_000,
+    }
+    models = {name: [each.model for each in servers_of(text, name).servers] for name, text in read.items()}
+    assert models == {"a.env": [], "a.bat": ["c/d"], "a.ps1": ["c/d"], "b.ps1": ["c/d"], "b.bat": ["c/d"], "b": ["c/d"]}
+    assert pairs(read["a.env"])["VLLM_C"].text == "x"
+    assert replaced(f"vllm serve c/d --max-model-len{blanks}[", 1, ["--max-model-len"], "1") is None
+    assert replaced(f"--max-model-len{blanks}= 8", 1, ["--max-model-len"], "1") == f"--max-model-len{blanks}= 1"

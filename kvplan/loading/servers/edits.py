@@ -20,7 +20,7 @@ def replaced(text: str, at: int, names: Sequence[str], value: str) -> str | None
     """
     lines = text.splitlines(keepends=True)
     spelled = "|".join(map(re.escape, sorted({*names, *map(_camel, names)}, key=len, reverse=True)))
-    near = rf"(?<![\w-])((?:{spelled})[\"']?\s*[=:,\s]\s*[\"']?)({_VALUE})"
+    near = rf"(?<![\w-])((?:{spelled})[\"']?(?:\s*[=:,]\s*|\s+)[\"']?)({_VALUE})"
     listed = rf"(?<![\w-])((?:{spelled})[\"']?\s*(?:#[^\n]*)?\n\s*-\s*[\"']?)({_VALUE})"
     keyed = rf"(name:\s*[\"']?(?:{spelled})[\"']?\s*\n\s*value:\s*[\"']?)({_VALUE})"
     for start in (at, at - 1):  # a manifest's `value` may stand under its `name`

@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Final
 from msgspec import Struct
 
 from kvplan.domain.allocation import NotPredicted
-from kvplan.domain.ledger import Line, total
-from kvplan.domain.spread import Place
+from kvplan.domain.ledger import total
 from kvplan.domain.tables import Cell, Column, Table
 from kvplan.questions.placement.answer import Laid
 from kvplan.report.answers.engine_words import engine_words
@@ -73,11 +72,8 @@ def verdict(each: Laid) -> str:
     if each.may_fit and each.given:
         which = "buffers" if each.spread.pool is None else "buffers and what the system keeps"
         return f"MAY NOT FIT on {cards}: {what}, {layers}: it does only where {which} are at the low ends of their bands"
-    worst = min(
-        (place for place in each.spread.limited if place.left is not None), key=lambda place: _left(place).low, default=None
-    )
-    who = "" if worst is None else "the memory that both share" if worst is each.spread.pool else worst.device
-    short = "" if worst is None else f": {who} is {human_bytes(max(0, -_left(worst).low))} short"
+    tightest = each.spread.tightest
+    short = f": {tightest[0]} is {human_bytes(max(0, -tightest[1]))} short" if tightest is not None else ""
     return f"DOES NOT FIT on {cards}: {what}, {layers}{short}"
 
 
@@ -90,10 +86,6 @@ def _cards(each: Laid) -> str:
         number = names.count(name)
         words.append(f"{number} x {name}" if number > 1 else name)
     return " + ".join(words)
-
-
-def _left(place: Place) -> Line:
-    return place.left if place.left is not None else place.needed
 
 
 def device_table(each: Laid) -> Table:

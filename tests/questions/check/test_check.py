@@ -288,6 +288,8 @@ def test_layers_over_cards_and_host_are_placed_as_they_are_told(capsys: pytest.C
     uneven = kvplan.check(text=line + "-ngl 60 -c 32768 -ts 3,1", gpu="rtx-4090,rtx-3090").servers[0].outcome
     assert uneven.status == "does not start"
     assert uneven.reason.startswith("CUDA0 is ")
+    shared = "llama-server -m Meta-Llama-3.1-70B-Instruct-BF16.gguf -ngl 40 -c 8192 -fit off"  # each alone has room in it
+    assert kvplan.check(text=shared, gpu="gb10").servers[0].outcome.reason.startswith("the memory that both share is 3")
     Path("two.sh").write_text(f"export CUDA_VISIBLE_DEVICES=0\n{line}-ngl 20 -c 8192 &\n{line}-ngl 30 -c 8192\n")
     assert main(["check", "two.sh", "--gpu", "rtx-4090"]) == 1  # the second is left what the first does not take
     assert "20/81 layers on the cards" in capsys.readouterr().out

@@ -8,9 +8,10 @@ from kvplan.loading.servers.containers import CARDS, cards
 from kvplan.loading.servers.readers import READERS
 from kvplan.loading.servers.source import Read, Source
 
-_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*?)\s*$")
+# No two neighbouring parts match the same blanks: a long run of them costs one look.
+_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(.*)")
 #: A pair and nothing behind it: `X=1 vllm serve a/b` is a command.
-_ALONE: Final = re.compile(r"\s*(?:export\s+)?[A-Za-z_][A-Za-z0-9_.]*\s*=\s*(?:'[^']*'|\"[^\"]*\"|[^\s'\"]*)\s*(?:#.*)?")
+_ALONE: Final = re.compile(r"\s*(?:export\s+)?[A-Za-z_][A-Za-z0-9_.]*\s*=\s*(?:(?:'[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*)?(?:#.*)?")
 _MOST: Final = 5_000
 
 
@@ -29,11 +30,11 @@ def pairs(text: str) -> dict[str, Word]:
         match = _LINE.fullmatch(line)
         if match is None or line.lstrip().startswith("#"):
             continue
-        value = match[2]
+        value = match[2].rstrip()
         if value[:1] in {'"', "'"} and value.find(value[0], 1) > 0:
             value = value[1 : value.find(value[0], 1)]
         else:
-            value = re.sub(r"\s+#.*$", "", value)
+            value = re.split(r"(?<=\s)#", value, maxsplit=1)[0].rstrip()
         found[match[1]] = Word(value, number, known="${" not in value and "$(" not in value)
     return found
 

@@ -25,7 +25,7 @@ def reads(source: Source) -> bool:
         return True
     first = next((line for line in source.text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
     return bool(re.match(r"\s*from\s+\S+\s*$", first, re.IGNORECASE)) and not re.search(
-        r"(?mi)^\s*(?:run|cmd|entrypoint|copy|env|workdir|expose|arg)\s", source.text
+        r"(?mi)^[^\S\n]*(?:run|cmd|entrypoint|copy|env|workdir|expose|arg)\s", source.text
     )
 
 

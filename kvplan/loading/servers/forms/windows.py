@@ -11,9 +11,10 @@ from kvplan.loading.servers.forms.shell import with_cards
 from kvplan.loading.servers.source import Read, Source
 
 _ENDINGS: Final = (".bat", ".cmd", ".ps1")
-_SET: Final = re.compile(r'\s*@?\s*set\s+(?:/[ap]\s+)?"?([A-Za-z_]\w*)=(.*?)"?\s*$', re.IGNORECASE)
-_PS_ENV: Final = re.compile(r"\s*\$env:([A-Za-z_]\w*)\s*=\s*(.+?)\s*;?\s*$", re.IGNORECASE)
-_PS_SET: Final = re.compile(r"\s*(?:\[\w+\]\s*)?\$([A-Za-z_]\w*)\s*=\s*(.+?)\s*;?\s*$")
+# No two neighbouring parts match the same blanks: a long run of them costs one look, not one for each pair of places in it.
+_SET: Final = re.compile(r'\s*(?:@\s*)?set\s+(?:/[ap]\s+)?"?([A-Za-z_]\w*)=(.*)', re.IGNORECASE)
+_PS_ENV: Final = re.compile(r"\s*\$env:([A-Za-z_]\w*)\s*=\s*(\S.*)", re.IGNORECASE)
+_PS_SET: Final = re.compile(r"\s*(?:\[\w+\]\s*)?\$([A-Za-z_]\w*)\s*=\s*(\S.*)")
 _PERCENT: Final = re.compile(r"%([A-Za-z_]\w*)%|!([A-Za-z_]\w*)!")
 _DOLLAR: Final = re.compile(r"\$(?:env:)?\{?([A-Za-z_]\w*)\}?", re.IGNORECASE)
 #: A word: quoted (nothing is escaped), or up to a blank.
@@ -27,7 +28,7 @@ def reads(source: Source) -> bool:
     if source.file.endswith(_ENDINGS):
         return True
     low = source.text[:4000].lower()
-    return low.lstrip().startswith(_MARKS) or bool(re.search(r"(?m)^\s*\$env:\w+\s*=|\s\^\s*$", low))
+    return low.lstrip().startswith(_MARKS) or bool(re.search(r"(?m)^[^\S\n]*\$env:\w+\s*=|\s\^[^\S\n]*$", low))
 
 
 def found(source: Source) -> Read:
@@ -36,7 +37,7 @@ def found(source: Source) -> Read:
 
 
 def _calls(source: Source) -> Iterator[Call]:
-    power = source.file.endswith(".ps1") or bool(re.search(r"(?m)\$env:\w+\s*=|`\s*$|^\s*&\s", source.text))
+    power = source.file.endswith(".ps1") or bool(re.search(r"(?m)\$env:\w+\s*=|`[^\S\n]*$|^[^\S\n]*&\s", source.text))
     values: dict[str, str] = dict(source.variables)
     environment: dict[str, Word] = {}
     for line, text in _lines(source.text, "`" if power else "^"):
@@ -48,16 +49,16 @@ def _calls(source: Source) -> Iterator[Call]:
 
 def _line(text: str, line: int, power: bool, values: dict[str, str], environment: dict[str, Word]) -> Iterator[Call]:
     if power and (found := _PS_ENV.match(text)):
-        word = _expanded(found[2], values, power)
+        word = _expanded(_ended(found[2]), values, power)
         environment[found[1].upper()] = Word(_unquoted(word.text), line, word.known)
         values[found[1].lower()] = _unquoted(word.text) if word.known else "\0"
         return
     if power and (found := _PS_SET.match(text)):
-        word = _expanded(found[2], values, power)
+        word = _expanded(_ended(found[2]), values, power)
         values[found[1].lower()] = _unquoted(word.text)[:_VALUE] if word.known else "\0"
         return
     if not power and (found := _SET.match(text)):
-        word = _expanded(found[2], values, power)
+        word = _expanded(found[2].rstrip().removesuffix('"'), values, power)
         values[found[1].lower()] = word.text[:_VALUE] if word.known else "\0"
         environment[found[1].upper()] = Word(word.text[:_VALUE], line, word.known)
         return
@@ -103,6 +104,11 @@ def _expanded(text: str, values: Mapping[str, str], power: bool) -> Word:
 
     shown = (_DOLLAR if power else _PERCENT).sub(value, text)
     return Word(shown[:_VALUE], 0, known)
+
+
+def _ended(text: str) -> str:
+    """A value without the mark that ends its statement."""
+    return text.rstrip().removesuffix(";").rstrip()
 
 
 def _unquoted(text: str) -> str:
