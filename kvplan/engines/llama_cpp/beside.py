@@ -15,16 +15,16 @@ from msgspec.structs import replace
 from kvplan.domain.ledger import Line, band
 from kvplan.domain.model import Model
 from kvplan.domain.stored import SideFile, StoredTensor
-from kvplan.engines.llama_cpp.builds import PROMPT_CACHE, SLOT_CHECKPOINTS, STATE_CHECKPOINTS
+from kvplan.engines.llama_cpp.builds import PROMPT_CACHE, SLOT_CHECKPOINTS, STATE_CHECKPOINTS, unknown
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.engine import LlamaCppOn
 from kvplan.engines.llama_cpp.ledger import ADAPTER, CHECKPOINTS, DRAFTER, MTP, PROJECTOR, PROMPTS, Side
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params
 from kvplan.engines.llama_cpp.options import CHECKPOINTS as CHECKPOINTS_USUAL
-from kvplan.engines.llama_cpp.placement.compute import Rules, compute
 from kvplan.engines.llama_cpp.placement.place import Asked, Placed, place
 from kvplan.engines.llama_cpp.placement.weights import Loading, file_order
+from kvplan.engines.llama_cpp.releases import bands_between
 from kvplan.engines.llama_cpp.tiers import checkpoint_bytes
 from kvplan.errors import GgufError, Refused
 from kvplan.gguf.hparams import Hparams, read_hparams
@@ -106,13 +106,16 @@ def _context(
 ) -> Side:
     """A context of its own beside the main one, summed by device."""
     h, tensors = model
+    no = unknown(h, params.release, mtp=params.ctx_type == "mtp", rollback=False, flash=params.flash_attn == "on")
+    if no:
+        raise Refused(f"{name}: {no}")
     made = make_context(h, params)
     if isinstance(made, Refusal):
         raise Refused(f"llama.cpp refuses: {name}: {made.message}")
     found = place(h, made, tensors, asked, placed.devices)
     if isinstance(found, Refusal):
         raise Refused(f"llama.cpp refuses: {name}: {found.message}")
-    bands = compute(h, made, found, Rules(outputs=int(made.n_seq_max)), quantised=quantised)
+    bands = bands_between(h, made, (found,), (params.release, params.release), quantised=quantised, server=True)
     spans = []
     for part, band_of in zip(found.parts, bands, strict=True):
         size = part.model_bytes + part.kv_bytes + part.state_bytes + part.output_bytes

@@ -29,7 +29,7 @@ from kvplan.engines.ollama.launch import ONE_SLOT, TIERS, Device, Launch, Starte
 from kvplan.engines.ollama.models import stored_name, subject
 from kvplan.engines.ollama.older import OlderOn
 from kvplan.engines.ollama.options import OllamaOptions
-from kvplan.engines.ollama.releases import FIRST_OWN, SERVED
+from kvplan.engines.ollama.releases import FIRST_OWN, SERVED, behind, unserved
 from kvplan.errors import GgufError, Refused
 from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.memories import model_from_hparams
@@ -89,7 +89,7 @@ class _Behind(LlamaCppOn):
 
     def __init__(self, front: OllamaOn, options: LlamaCppOptions, read: Model, hparams: Hparams) -> None:
         self.front = front
-        super().__init__(LlamaCpp(options), front.model, read, hparams)
+        super().__init__(LlamaCpp(options, behind(front.engine.release)), front.model, read, hparams)
 
     def params(self, seq_len: Count, batch_size: Count) -> Params[Count]:
         """Slots of `num_ctx` tokens each, and the batch that goes with them."""
@@ -108,6 +108,9 @@ class OllamaOn(Prepared):
     def __init__(self, engine: Ollama, model: Model, read: Model, hparams: Hparams) -> None:
         super().__init__(engine, model)
         options = engine.options
+        no = unserved(hparams, engine.release)
+        if no:
+            raise Refused(f"the llama.cpp of Ollama {engine.version}: {no}")
         self.read = read
         self.subject = subject(model, hparams.keys)
         self.trained = hparams.context_length

@@ -2,7 +2,10 @@
 
 from typing import Final
 
-from kvplan.engines.kernel.releases import Quirk, Release, quirk
+from kvplan.engines.kernel.releases import Quirk, Release, parse_version, quirk
+from kvplan.engines.llama_cpp.builds import build, unknown
+from kvplan.engines.ollama.about import ABOUT
+from kvplan.gguf.hparams import Hparams
 
 #: The first release whose GGUF models all run in llama-server; the first that has an engine of its own, and the last.
 SERVED: Final = (0, 30)
@@ -10,6 +13,14 @@ FIRST_OWN: Final = (0, 5, 13)
 #: Tokens when nobody says; 0: by the memory of all GPUs.
 CONTEXT: Final[Quirk[int]] = quirk(
     ((0, 0, 6), 2048, "api/types.go"), ((0, 6, 7), 4096, "envconfig/config.go"), ((0, 15, 5), 0, "server/routes.go")
+)
+#: The build of llama.cpp that its llama-server is.
+BUILD: Final[Quirk[int]] = quirk(
+    (SERVED, 9452, "LLAMA_CPP_VERSION"),
+    ((0, 31), 9840, "LLAMA_CPP_VERSION"),
+    ((0, 32, 2), 10_069, "LLAMA_CPP_VERSION"),
+    ((0, 32, 8), 10_353, "LLAMA_CPP_VERSION"),
+    ((0, 32, 15), 10_488, "LLAMA_CPP_VERSION"),
 )
 #: Slots when nobody says: so many where they fit, else one.
 SLOTS: Final[Quirk[int]] = quirk(
@@ -59,3 +70,21 @@ def flash_by_itself(architecture: str, release: Release) -> bool:
 def one_slot(family: str, release: Release) -> bool:
     """Whether a family got one slot whatever was said."""
     return release >= ONE_SLOT_SINCE.get(family, _NEVER)
+
+
+def behind(release: Release) -> str | None:
+    """The llama.cpp whose rules a release's llama-server has; None: the commit that was studied.
+
+    The newest release brings a build before that commit; of what was counted nothing changed between them but new models.
+
+    >>> behind((0, 30)), behind((0, 32, 14)), behind((0, 32, 15))
+    ('b9452', 'b10353', None)
+    """
+    return None if release >= BUILD.rows[-1][0] else f"b{BUILD.at(release)}"
+
+
+def unserved(h: Hparams, release: Release) -> str:
+    """Why the llama-server of a release does not read a model that a later build does; or nothing."""
+    if release > parse_version(ABOUT.latest):
+        return ""  # brings a build that was not counted
+    return unknown(h, build(BUILD.at(release)), mtp=False, rollback=False, flash=False)

@@ -25,6 +25,7 @@ from kvplan.engines.llama_cpp.spread import Spreading as Behind
 from kvplan.engines.ollama.engine import Ollama, OllamaOn
 from kvplan.engines.ollama.options import OllamaOptions
 from kvplan.engines.ollama.printed import Held
+from kvplan.engines.ollama.releases import behind
 from kvplan.errors import Refused
 from kvplan.units import MIB
 
@@ -106,7 +107,8 @@ class Spreading:
                 embeddings=launch.embedding,
                 mmap=launch.load_mode != "none",
             )
-            self._behind[key] = Behind(self.model, flags, cards, self.weights, self.tensors)
+            version = behind(self.on.engine.release) or ""
+            self._behind[key] = Behind(self.model, flags, cards, self.weights, self.tensors, version=version)
         return self._behind[key], tokens, slots
 
     def at(self, context: int, requests: int) -> Spread:
@@ -116,8 +118,8 @@ class Spreading:
             Refused: Ollama holds no such requests, or llama-server does not start so.
         """
         self.on.check(At(context, requests))
-        behind, tokens, slots = self.behind(context, requests)
-        found = behind.at(tokens, slots)
+        served, tokens, slots = self.behind(context, requests)
+        found = served.at(tokens, slots)
         notes = found.notes if self.altered else (*found.notes, *self.on.offloading())
         if self.options.num_gpu is None:
             found = replace(found, places=tuple(map(_with_margin, found.places)))
@@ -140,8 +142,8 @@ class Spreading:
 
     def lent_more(self) -> tuple[str, Spreading] | None:
         """The command that lends the GPU more of the shared memory, and the same afterwards; None where nothing does."""
-        behind, _, _ = self.behind(4096, 1)
-        found = behind.lent_more()
+        served, _, _ = self.behind(4096, 1)
+        found = served.lent_more()
         if found is None:
             return None
         words, raised = found
@@ -157,12 +159,12 @@ class Spreading:
         """What Ollama starts where nobody says more, and what `--fit` leaves on the cards."""
         usual = self.on.usual_workload()
         asked = usual.seq_len if context is None else context
-        behind, tokens, slots = self.behind(asked, requests)
-        choice = behind.choice(tokens, slots)
+        served, tokens, slots = self.behind(asked, requests)
+        choice = served.choice(tokens, slots)
         layers = choice.n_gpu_layers
         words = f"num_ctx {tokens}"
         if layers != AUTO:
-            words += f", {layers} of {behind.layers} layers on the cards"
+            words += f", {layers} of {served.layers} layers on the cards"
         kept = self if layers == AUTO else self.changed(num_gpu=layers)
         return f"{words}; `ollama ps`: {kept.shown(asked, requests)}", tokens, kept
 
@@ -172,9 +174,9 @@ class Spreading:
         Source: `MemorySize`: buffers alone, no driver; weights no more than the file; of a model with windows the second of
         its two caches alone, for both are printed under one name.
         """
-        behind, tokens, slots = self.behind(context, requests)
-        spread = behind.at(tokens, slots)
-        lost = _lost(behind.on.context(tokens, slots).parts, spread.host.blocks)
+        served, tokens, slots = self.behind(context, requests)
+        spread = served.at(tokens, slots)
+        lost = _lost(served.on.context(tokens, slots).parts, spread.host.blocks)
         ends = []
         for side in ("low", "high"):
             vram = sum(_counted(place, side) for place in spread.devices)
@@ -199,20 +201,20 @@ class Spreading:
     def moves(self) -> Iterator[Move]:
         """What may be changed where it does not fit, from what costs least."""
         if self.options.num_gpu is None:
-            behind, _, _ = self.behind(4096, 1)
+            served, _, _ = self.behind(4096, 1)
             yield Move(
-                change=f"every layer on the cards, whatever stays free there: num_gpu {behind.layers}",
-                options={"num_gpu": behind.layers},
+                change=f"every layer on the cards, whatever stays free there: num_gpu {served.layers}",
+                options={"num_gpu": served.layers},
             )
         for move in list(self.cache_types())[1:]:
             yield Move(change=f"a cache in {move.change}: OLLAMA_KV_CACHE_TYPE={move.change}", options=move.options)
 
     def fewer(self) -> Iterator[tuple[str, str, int, int]]:
         """Whole layers on the host."""
-        behind, _, _ = self.behind(4096, 1)
-        most = behind.layers if self.options.num_gpu is None else self.options.num_gpu
+        served, _, _ = self.behind(4096, 1)
+        most = served.layers if self.options.num_gpu is None else self.options.num_gpu
         if most > 1:
-            yield f"{{}} of {behind.layers} layers on the cards: num_gpu {{}}", "num_gpu", most - 1, 0
+            yield f"{{}} of {served.layers} layers on the cards: num_gpu {{}}", "num_gpu", most - 1, 0
 
     def splits(self, context: int, requests: int) -> Iterator[Move]:
         """None: Ollama has no word for another split."""

@@ -7,7 +7,7 @@ import pytest
 import kvplan
 from kvplan.api.placement import place
 from kvplan.cli.app import main
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, Refused
 from kvplan.questions.placement.answer import Laid
 
 
@@ -96,3 +96,22 @@ def test_windows_show_the_second_of_two_caches() -> None:
 def test_an_older_release_has_no_places() -> None:
     with pytest.raises(OptionError, match="deals no layers out"):
         place("gemma3:4b", "rtx-4090", engine="ollama@0.12.6")
+
+
+def test_a_release_has_its_llama_cpps_rules() -> None:
+    """0.30 brings b9452, which computes logits of a whole batch; 0.31 brings b9840, of one token a slot (#23861)."""
+    old, new = (
+        place("llama3.1:8b", "rtx-4090", engine=f"ollama@{release}", context=8192, brief=True) for release in ("0.30", "0.31")
+    )
+    assert isinstance(old, Laid)
+    assert isinstance(new, Laid)
+    logits = 4 * 512 * (128_256 + 4096)
+    buffers = [next(line for line in found.spread.places[0].lines if line.name == "compute") for found in (old, new)]
+    assert buffers[0].low >= logits > buffers[1].low
+
+
+def test_models_that_came_after_a_release_are_refused() -> None:
+    """DeepSeek V4 came with b9840, which 0.31 brings."""
+    assert kvplan.estimate("deepseek-v4-flash", engine="ollama@0.31", seq_len=4096).total_bytes
+    with pytest.raises(Refused, match=r"the llama.cpp of Ollama 0.30: b9452 does not know deepseek4: from b9840 on"):
+        kvplan.estimate("deepseek-v4-flash", engine="ollama@0.30", seq_len=4096)

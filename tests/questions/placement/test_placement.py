@@ -9,6 +9,7 @@ import pytest
 
 from kvplan.api.placement import cards_of, place
 from kvplan.cli.app import main
+from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.spread import runs
 from kvplan.engines.llama_cpp.options import LlamaCppOptions
 from kvplan.errors import OptionError
@@ -86,6 +87,29 @@ def test_a_drafter_is_in_the_sum() -> None:
     drafter = next(line for line in beside.spread.places[0].lines if line.name == "drafter")
     assert drafter.low > 28 * 8192 * 8 * 128 * 4 + 300 * MIB  # its cache, and its weights
     assert beside.longest < alone.longest or alone.longest == alone.ceiling
+
+
+def test_what_lies_beside_follows_the_build() -> None:
+    """A drafter's context, and one of prediction layers: from b9460 on logits of one token a slot (#23861), and who knows them."""
+    from kvplan import load
+
+    def side(name: str, build: int, model: str, **more: Any) -> int:
+        found = laid(model, "h100-80gb", engine=f"llama.cpp@b{build}", context="8k", **more)
+        return next(line.low for line in found.spread.places[0].lines if line.name == name)
+
+    drafts = {"draft": load("qwen3-0.6b")}
+    old, new = (side("drafter", build, "qwen3-8b", **drafts) for build in (9459, 9460))
+    logits = 4 * 512 * (151_936 + 1024)
+    assert old - new > logits // 2
+    old, new = (side("MTP context", build, "qwen3.5-9b", spec_type="draft-mtp") for build in (9459, 9460))
+    assert old > new
+    for build, model, more, words in (
+        (8000, "llama-3.1-8b", {"draft": load("gemma-4-e2b")}, "drafter: b8000 does not know gemma4: from b8637 on"),
+        (9459, "glm-4.5-air", {"spec_type": "draft-mtp"}, "MTP context: b9459 has no context of prediction layers"),
+    ):
+        refused = place(model, "h100-80gb:8", engine=f"llama.cpp@b{build}", context="8k", weights_dtype="q4_k_m", **more)
+        assert isinstance(refused, NotPredicted)
+        assert words in refused.reason
 
 
 def test_prompts_and_checkpoints_are_in_the_hosts_sum() -> None:
