@@ -213,7 +213,7 @@ def _total(found: Outcome) -> int:
 
 def _spec(server: Server) -> str:
     """The engine with its release, where one is named that its rules can be asked for."""
-    numbered = server.version[:1].isdigit()
+    numbered = server.version.removeprefix("b")[:1].isdigit()  # releases, and llama.cpp's builds
     return f"{server.engine}@{server.version}" if numbered else server.engine
 
 

@@ -248,6 +248,20 @@ def test_a_server_that_deals_itself_out_starts_with_what_it_chooses(line: str, s
     assert all(says in note for note in chosen), chosen
 
 
+def test_an_image_of_a_build_is_checked_by_that_builds_rules() -> None:
+    """A build is a release, too: b9459 keeps the logits of a whole batch, b9460 one a slot, b6700 no prompt cache (#23861)."""
+    found = {}
+    for build in (6700, 9459, 9460):
+        line = f"docker run --gpus all ghcr.io/ggml-org/llama.cpp:server-cuda-b{build} -m Qwen3-8B-Q4_K_M.gguf -c 8192"
+        laid = kvplan.check(command=line, gpu="rtx-4090").servers[0].outcome.laid
+        assert laid is not None
+        assert laid.engine_version == f"b{build}"
+        found[build] = {one.name: one.low for place in laid.spread.places for one in place.lines}
+    assert found[9459]["compute"] > found[9460]["compute"]
+    assert "prompt cache" not in found[6700]
+    assert "prompt cache" in found[9459]
+
+
 def test_how_a_drafter_drafts_is_known_by_its_name() -> None:
     for model, method in (
         ("a/EAGLE3-b", "eagle3"),
