@@ -23,9 +23,9 @@ from kvplan.engines.kernel.about import Role
 from kvplan.errors import OptionError, Refused, written
 from kvplan.loading import load
 from kvplan.loading.processor_files import processor_files
-from kvplan.questions.media import used_or_refused
+from kvplan.questions.media import one_image, used_or_refused
 from kvplan.questions.placement.answer import Laid, answer, started
-from kvplan.questions.placement.making import card_of, spread_over, with_tensors
+from kvplan.questions.placement.making import card_of, projector_words, spread_over, with_tensors
 from kvplan.report.notebook import displayed
 
 displayed(Laid, "kvplan.report.answers.placement:LaidAnswer")
@@ -93,7 +93,7 @@ def place(
         gpu: the cards side by side: `rtx-4090:2`, `rtx-4090,rtx-3090`, `local`; None: any card of `memory`.
         engine: `NAME` or `NAME@VERSION`.
         context: tokens of a request; without it, the longest that fits.
-        batch_size: requests at once; one where nobody says.
+        batch_size: requests at once; one where nobody says, and beside a `context` `.at_once` says how many fit.
         gpus: as many of the card.
         kv_dtype: cache dtype.
         weights, weights_dtype: bytes or format of the weights, where the model is no GGUF file.
@@ -136,11 +136,15 @@ def place(
         chosen,
         {**({} if kv_dtype == "auto" else {"kv_dtype": kv_dtype}), **options, **own},
         context=text if text is None or use is None else text + use.tokens,
-        requests=1 if batch_size is None else count(batch_size, "«batch_size»"),
+        requests=None if batch_size is None else count(batch_size, "«batch_size»"),
         brief=brief,
     )
-    if use is None or isinstance(found, NotPredicted):
+    if isinstance(found, NotPredicted):
         return found
+    if use is None:
+        made = make_engine(chosen, {**options, **own})
+        told = (*one_image(loaded, made), *projector_words(loaded, chosen, {**options, **own}))
+        return replace(found, notes=(*found.notes, *told)) if told else found
     beside = f"beside {text:,} tokens of text" if text is not None else "within these tokens"
     return replace(found, notes=(f"in each request {use.words}, {beside}", *use.notes, *found.notes))
 
@@ -154,11 +158,11 @@ def laid(
     options: Mapping[str, Any],
     *,
     context: int | None,
-    requests: int,
+    requests: int | None,
     brief: bool = False,
     typed: bool | None = None,
 ) -> Laid | NotPredicted:
-    """The question, asked; `typed` of a server that is started: whether its context was said."""
+    """The question, asked, as `answer` has it; `typed` of a server that is started: whether its context was said."""
     made = make_engine(engine, with_tensors(engine, options, weights_dtype))
     try:
         spreading = spread_over(model, made, cards, weights, weights_dtype)
@@ -166,5 +170,5 @@ def laid(
     except Refused as problem:
         return NotPredicted(reason=problem.reason, see=problem.see, model=model.name, engine=engine)
     if typed is not None and context is not None:
-        return started(spreading, made.name, made.version, kv_dtype, context=context, requests=requests, typed=typed)
+        return started(spreading, made.name, made.version, kv_dtype, context=context, requests=requests or 1, typed=typed)
     return answer(spreading, made.name, made.version, kv_dtype, context=context, requests=requests, brief=brief)

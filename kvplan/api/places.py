@@ -27,6 +27,11 @@ def together(gpu: str) -> bool:
     return len(parts) > 1 or ":" in gpu or (parts[0][:1].isdigit() and "x" in parts[0][:4].lower())
 
 
+def choice(gpu: str) -> bool:
+    """Whether a text leaves cards to choose from: `all`, a maker's name."""
+    return any(len(named(counted(part)[0])) > 1 for part in gpu.split(","))
+
+
 def usual_engine(model: Source, loaded: Model, gpu: str) -> str:
     """The engine of a model on these cards, where nobody named one."""
     makers = {entry.vendor for name in gpu.split(",") for entry in named(counted(name)[0])}

@@ -198,7 +198,27 @@ def _listed(model: Model, found: Counted) -> "tuple[Subject, Iterator[Tensor]]":
     return subject, tensors_of(found.tensors, text_type=kind, nope_dim=latent.nope_dim if latent is not None else 0)
 
 
-__all__ = ["Weighed", "check_format", "gguf_tensors", "gguf_weights", "nominal_bytes", "stored_weights", "tensors", "weights_at"]
+__all__ = [
+    "Weighed", "check_format", "gguf_tensors", "gguf_weights", "nominal_bytes", "projector_bytes", "stored_weights", "tensors",
+    "weights_at",
+]  # fmt: skip
+
+
+def projector_bytes(model: Model, *, item_bytes: int = 2) -> int:
+    """What llama.cpp's converter writes into the projector's file: the towers of images and sound; 0: none, or not known.
+
+    Args:
+        model: the whole model.
+        item_bytes: of a matrix's element; vectors and tables of positions stay float32.
+    """
+    from kvplan.gguf.from_parameters import OUTSIDE
+
+    found = tensors(model)
+    towers = [] if found is None or found.uncounted else [p for p in found.tensors if p.component in OUTSIDE]
+    return sum(
+        elements((parameter,)) * (item_bytes if len(parameter.shape) > 1 and parameter.role != "positions" else 4)
+        for parameter in towers
+    )
 
 
 def quantised(model: Model) -> bool:

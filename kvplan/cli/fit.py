@@ -178,11 +178,16 @@ def fit(
         "video": video,
         "audio": audio,
     }
-    plain = not any((target, average, mix, max_seqs, tensor_parallel, data_parallel, expert_parallel, emit, *below.values()))
-    one_person = context is None and batch_size in {None, "1"}
+    other = {
+        "target": target, "average": average, "mix": mix, "max_seqs": max_seqs, "tensor_parallel": tensor_parallel,
+        "data_parallel": data_parallel, "expert_parallel": expert_parallel, "emit": emit, **below,
+    }  # fmt: skip
+    given = {"reserve": reserve, "utilization": utilization, "machine": machine, "encoder_len": encoder_len.strip("0")}
+    plain = not any(other.values())
     seen = {"images": images, "video": video, "audio": audio}
     laid = (gpu, context, batch_size, {**shared, **seen, "where": where}, (fmt, output, unit))
-    if where or (plain and _asks_for_places(models, gpu, engine, options, one_person=one_person)):
+    if where or (plain and _asks_for_places(models, gpu, engine, options, supposes=any(given.values()))):
+        _only_places({**other, **given})
         _places(models, *laid)
         return
     answers: list[Fit | NotPredicted] = []
@@ -197,7 +202,7 @@ def fit(
                 answers.append(no)
     if len(problems) == len(answers):
         raise problems[0]
-    if plain and _needs_places(models, gpu, engine, answers):
+    if plain and not any(given.values()) and _needs_places(models, gpu, engine, answers):
         _places(models, *laid)
         return
     if emit is not None:
@@ -228,14 +233,34 @@ def _emit(answers: "list[Fit | NotPredicted]", form: str, output: Path | None) -
     told(output, form)
 
 
-def _asks_for_places(models: list[str], gpu: str, engine: str | None, options: dict[str, Any], *, one_person: bool) -> bool:
-    """Whether it is asked where things lie, of engines that deal layers out: several cards, or all that one person has."""
-    from kvplan.api.places import places, said, together
+def _asks_for_places(models: list[str], gpu: str, engine: str | None, options: dict[str, Any], *, supposes: bool) -> bool:
+    """Whether it is asked where things lie, of engines that deal layers out: on cards that are named, not to choose from.
+
+    Args:
+        supposes: whether a part of one card's budget is said, for which places have a rule of their own.
+    """
+    from kvplan.api.places import choice, places, said, together
 
     several = together(gpu)
-    if engine is not None:
-        return places(engine) and (several or one_person or said(engine, options))
-    return (several or one_person) and _deals_out(models, gpu)
+    if engine is not None and places(engine) and said(engine, options):
+        return True
+    if choice(gpu) or (supposes and not several):
+        return False
+    return places(engine) if engine is not None else _deals_out(models, gpu)
+
+
+def _only_places(other: dict[str, Any]) -> None:
+    """Refuses what a question about places is not asked.
+
+    Raises:
+        OptionError: one of them was.
+    """
+    for name, value in other.items():
+        if value:
+            raise OptionError(
+                f"«{name}» is not asked where layers are dealt out to devices: buffers and the driver's part are computed",
+                hint="«context», «batch_size» and «free» (what others leave of each card) are",
+            )
 
 
 def _deals_out(models: list[str], gpu: str) -> bool:
@@ -260,6 +285,10 @@ def _needs_places(models: list[str], gpu: str, engine: str | None, answers: "lis
     return places(engine) if engine is not None else _deals_out(models, gpu)
 
 
+#: What only a question about one budget takes; where places are asked for, `_only_places` has refused it.
+_ONE_CARD = ("mix", "tensor_parallel", "data_parallel", "expert_parallel", "reserve", "utilization", "machine", "encoder_len")
+
+
 def _places(
     models: list[str],
     gpu: str,
@@ -274,8 +303,7 @@ def _places(
     from kvplan.questions.placement.answer import Laid
     from kvplan.report.answers.placement import LaidAnswer
 
-    left_out = ("mix", "tensor_parallel", "data_parallel", "expert_parallel", "reserve", "utilization", "machine", "encoder_len")
-    told = {name: value for name, value in shared.items() if name not in left_out}
+    told = {name: value for name, value in shared.items() if name not in _ONE_CARD}
     answers = [place(name, gpu, context=context, batch_size=batch_size, **told) for name in models]
     show(LaidAnswer(answers), *shown)
     if not all(isinstance(answer, Laid) and answer.fits for answer in answers):

@@ -57,9 +57,16 @@ def _parts(name: str) -> tuple[int | None, str]:
 
 
 class SideFile(Struct, frozen=True, kw_only=True):
-    """A GGUF file that is loaded beside a model: a projector, an adapter."""
+    """A GGUF file that is loaded beside a model: a projector, an adapter.
+
+    Attributes:
+        name: without its folder.
+        typed: as it was named, for a command line.
+        keys, tensors: of its header.
+    """
 
     name: str
+    typed: str
     keys: Mapping[str, Any]
     tensors: tuple[StoredTensor, ...]
 

@@ -16,7 +16,8 @@ _CATEGORIES: Final = {
     "gate_up": "up", "down": "down",
 }  # fmt: skip
 _FLOAT: Final = frozenset({"positions", "norm", "router", "shared_gate", "ssm_conv", "ssm_a", "ssm_d", "sinks"})
-_OUTSIDE: Final = frozenset({"vision", "audio"})  # in a file of their own (mmproj)
+#: Parts of a model in a file of their own (mmproj).
+OUTSIDE: Final = frozenset({"vision", "audio"})
 
 
 def subject_of(parameters: Iterable[Parameter], *, layers: int, gqa: int, text_type: str) -> Subject:
@@ -39,7 +40,7 @@ def subject_of(parameters: Iterable[Parameter], *, layers: int, gqa: int, text_t
 def tensors_of(parameters: Iterable[Parameter], *, text_type: str, nope_dim: int = 0) -> Iterator[Tensor]:
     """Every tensor of the file, layer by layer; `nope_dim` is latent attention's, which divides kv_b."""
     for parameter, layer in in_order(parameters):
-        if parameter.component in _OUTSIDE or (parameter.component == "draft" and text_type not in _KEEPS_DRAFTS):
+        if parameter.component in OUTSIDE or (parameter.component == "draft" and text_type not in _KEEPS_DRAFTS):
             continue
         count = max(1, parameter.experts)
         columns = parameter.shape[-1]

@@ -116,7 +116,7 @@ def load_side_file(path: Path) -> SideFile:
     """
     with opened(path) as (size, _, read):
         header = read_header(Prefix(size, read), str(path))
-    return SideFile(name=path.name, keys=header.keys, tensors=header.tensors)
+    return SideFile(name=path.name, typed=str(path), keys=header.keys, tensors=header.tensors)
 
 
 def model_of(name: str, header_of: Callable[[str], tuple[GgufHeader, int] | None], *, source: str, infer: bool) -> Model:

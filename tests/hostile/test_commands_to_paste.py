@@ -37,7 +37,9 @@ def test_a_folders_name_is_one_word_of_the_command(
 def commands(value: object) -> list[str]:
     """Every command in an answer."""
     if isinstance(value, dict):
-        return [inner for key, part in value.items() for inner in ([part] if key == "flags" and part else commands(part))]
+        return [
+            inner for key, part in value.items() for inner in ([part] if key in {"flags", "command"} and part else commands(part))
+        ]
     return [inner for part in value for inner in commands(part)] if isinstance(value, list) else []
 
 

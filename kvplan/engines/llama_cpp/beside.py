@@ -93,7 +93,8 @@ def host_memory(on: LlamaCppOn, context: Context[int]) -> tuple[Line, ...]:
     each = checkpoint_bytes(on, context, tokens) if made else 0
     if each:
         most = slots * count * each
-        words = f"--ctx-checkpoints {count}: as many of {each / MIB:,.1f} MiB in each of {slots} slots"
+        where = f"each of {slots} slots" if slots > 1 else "the slot"
+        words = f"--ctx-checkpoints {count}: as many of {each / MIB:,.1f} MiB in {where}"
         found.append(band(CHECKPOINTS, most, 0, most, words, "rule"))
     if o.cache_ram > 0 and PROMPT_CACHE.at(release):
         words = f"--cache-ram {o.cache_ram}, LLAMA_ARG_CACHE_RAM: it grows as prompts change in a slot; 0 turns it off"

@@ -22,6 +22,8 @@ from kvplan.engines.llama_cpp.placement.split import shares_of
 from kvplan.errors import OptionError, nearest
 from kvplan.gguf.ggml import GGML_TYPES
 
+#: Stands for a drafter's file that nobody has named.
+DRAFT_FILE: Final = "DRAFT.gguf"
 CACHE_RAM_MIB: Final = 8192  # --cache-ram where nobody says
 CHECKPOINTS: Final = 32  # --ctx-checkpoints: of each slot
 AUTO: Final = -1  # `--parallel -1`: the front end chooses
@@ -224,10 +226,10 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         words += ["--no-mmap"] if not self.mmap else []
         words += ["-fit off"] if not self.fit else []
         words += [f"--spec-type {self.spec_type}"] if self.spec_type not in {None, "none"} else []
-        words += [f"-md {quote(self.draft.gguf or 'DRAFT.gguf')}"] if self.draft is not None else []
+        words += [f"-md {quote(self.draft.gguf or DRAFT_FILE)}"] if self.draft is not None else []
         words += [f"-ngld {self.n_gpu_layers_draft}"] if self.n_gpu_layers_draft != AUTO else []
-        words += [f"--mmproj {quote(self.mmproj.name)}"] if self.mmproj is not None else []
-        words += [f"--lora {quote(self.lora.name)}"] if self.lora is not None else []
+        words += [f"--mmproj {quote(self.mmproj.typed)}"] if self.mmproj is not None else []
+        words += [f"--lora {quote(self.lora.typed)}"] if self.lora is not None else []
         return " ".join(words)
 
     def flags(self, n_ctx: int, n_seq_max: int, release: Release = LATEST) -> str:

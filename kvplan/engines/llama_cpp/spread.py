@@ -22,10 +22,9 @@ from kvplan.engines.llama_cpp.beside import beside, drafter, host_memory
 from kvplan.engines.llama_cpp.builds import CONTEXT, FITS, LAYERS, ROW_SPLIT
 from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.engine import LlamaCpp, LlamaCppOn
-from kvplan.engines.llama_cpp.ledger import COMPUTE, PROMPTS, devices_of, lines_of, pool_of
-from kvplan.engines.llama_cpp.ledger import CONTEXT as DRIVER
+from kvplan.engines.llama_cpp.ledger import CACHE, PROMPTS, STATE, WEIGHTS, Side, devices_of, lines_of, pool_of
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES
-from kvplan.engines.llama_cpp.options import AUTO, CACHE_RAM_MIB, LlamaCppOptions
+from kvplan.engines.llama_cpp.options import AUTO, CACHE_RAM_MIB, DRAFT_FILE, LlamaCppOptions
 from kvplan.engines.llama_cpp.placement.compute import Band
 from kvplan.engines.llama_cpp.placement.devices import Host, taking_part
 from kvplan.engines.llama_cpp.placement.fit import Choice, Need, Subject, Trial, fitted
@@ -137,7 +136,7 @@ class Spreading:
         if isinstance(placed, Refusal):
             raise Refused(f"llama.cpp refuses: {placed.message}")
         bands = self._compute(made, placed)
-        sides = tuple(beside(self.on, self._draft, self.asked(), placed, context, requests))
+        sides = self._beside(placed, context, requests)
         kept = host_memory(self.on, made)
         places = []
         for index, (part, band) in enumerate(zip(placed.parts, bands, strict=True)):
@@ -232,7 +231,9 @@ class Spreading:
 
     def needs(self, context: int, requests: int) -> tuple[str, ...]:
         """Of which model the file must be, where none was named."""
-        return self.on.needs(self._serving(context, requests))
+        draft = self.options.draft
+        more = () if draft is None or draft.gguf else (f"{DRAFT_FILE}: a GGUF of {draft.name}, of the same vocabulary",)
+        return (*self.on.needs(self._serving(context, requests)), *more)
 
     def own_choice(self, context: int | None, requests: int) -> tuple[str, int, Spreading]:
         """What `--fit` makes of this command line: in words, the tokens that it leaves each request, and the same so."""
@@ -291,7 +292,12 @@ class Spreading:
             raise Refused(f"llama.cpp refuses: {found.message}")
         placed, sums = found
         bands = self._compute(context, placed)
-        return [Need(model, cache, band.best) for (model, cache), band in zip(sums, bands, strict=True)]
+        sides = self._beside(placed, int(context.n_ctx) // max(requests, 1), requests)
+        more = [sum(sum(side.bytes[at]) // 2 for side in sides) for at in range(len(sums))]
+        return [Need(model, cache + side, band.best) for (model, cache), band, side in zip(sums, bands, more, strict=True)]
+
+    def _beside(self, placed: Placed, context: int, requests: int) -> tuple[Side, ...]:
+        return tuple(beside(self.on, self._draft, self.asked(), placed, context, requests))
 
     def _context(self, context: int, requests: int) -> Context[int]:
         return self.on.context(context, requests)
@@ -336,7 +342,7 @@ class Spreading:
         if len(self.devices) < 2 or self.options.tensor_split is not None or self.options.split_mode != "layer":
             return
         spread = self.at(context, requests)
-        fixed = [sum(line.bytes for line in place.lines if line.name in {COMPUTE, DRIVER}) for place in spread.devices]
+        fixed = [sum(line.bytes for line in place.lines if line.name not in {WEIGHTS, CACHE, STATE}) for place in spread.devices]
         rooms = [
             max(0, place.room.bytes - taken) if place.room else 0 for place, taken in zip(spread.devices, fixed, strict=True)
         ]
@@ -371,7 +377,9 @@ class Spreading:
         if self.options.cache_ram < 0:
             found.append("its prompt cache has no limit (--cache-ram -1): it grows until host memory is full")
         if not placed.host.blocks and placed.host.kv_bytes:
-            found.append("the cache is in host memory: each token reads it from there" if self.shared is None else _SAME_POOL)
+            gib = placed.host.kv_bytes / 2**30
+            there = f"the cache is in host memory: each token reads it from there, up to {gib:.2f} GiB of a full context"
+            found.append(there if self.shared is None else _SAME_POOL)
         return tuple(found)
 
 

@@ -16,6 +16,8 @@ from kvplan.errors import Refused
 
 #: A context that the whole model should have before parts of it leave the cards, tokens.
 _LEAST: Final = 4096
+#: Sequences of one process that are looked for at most.
+_SEQUENCES: Final = 1024
 #: A better split is worth a word from this share more tokens on.
 _BETTER: Final = 0.02
 
@@ -48,7 +50,9 @@ class Laid(Struct, frozen=True, kw_only=True):
         longest: tokens of each request that fit with this command line; 0: none.
         perhaps: as many where all bands are at the ends that leave most; 0 where that was not asked.
         whole: whether all layers lie on cards.
+        at_once: requests of this context that fit at once; 0 where that was not asked.
         own: what the engine itself would run with, and the tokens that it leaves each request.
+        overruled: whether the command tells the engine not to choose that.
     """
 
     model: str
@@ -65,8 +69,10 @@ class Laid(Struct, frozen=True, kw_only=True):
     ceiling: int
     whole: bool
     perhaps: int = 0
+    at_once: int = 0
     own: str = ""
     own_context: int = 0
+    overruled: bool = False
     own_why: str = ""
     rows: tuple[CacheRow, ...] = ()
     changes: tuple[Change, ...] = ()
@@ -92,6 +98,7 @@ class Laid(Struct, frozen=True, kw_only=True):
             "requests": self.requests,
             "longest": self.longest,
             "perhaps": self.perhaps or self.longest,
+            "at_once": self.at_once or None,
             "spread": self.spread.to_dict(),
             "own": self.own,
             "own_context": self.own_context,
@@ -106,7 +113,14 @@ class Laid(Struct, frozen=True, kw_only=True):
 
 
 def answer(
-    spreading: Spreading, engine: str, version: str, kv_dtype: str, *, context: int | None, requests: int, brief: bool = False
+    spreading: Spreading,
+    engine: str,
+    version: str,
+    kv_dtype: str,
+    *,
+    context: int | None,
+    requests: int | None,
+    brief: bool = False,
 ) -> Laid | NotPredicted:
     """What fits.
 
@@ -114,7 +128,7 @@ def answer(
         spreading: the model over its cards.
         engine, version, kv_dtype: whose rules, for the reader.
         context: tokens of a request; None: the longest is found.
-        requests: at once.
+        requests: at once; None: one, and of a context that is given as many as fit are counted, too.
         brief: without other storage of the cache and without changes.
     """
     try:
@@ -149,12 +163,15 @@ def started(
 
 
 def _answered(
-    spreading: Spreading, engine: str, version: str, kv_dtype: str, context: int | None, requests: int, *, brief: bool
+    spreading: Spreading, engine: str, version: str, kv_dtype: str, context: int | None, asked: int | None, *, brief: bool
 ) -> Laid:
+    requests = asked or 1
     ceiling = spreading.ceiling or 2**20
     longest = longest_context(spreading, requests, ceiling)
     at = context if context is not None else longest or min(_LEAST, ceiling)
-    spread = spreading.kept(at, requests).at(at, requests)
+    kept = spreading.kept(at, requests)
+    spread = kept.at(at, requests)
+    counts = asked is None and context is not None and spread.fits
     shared = spread.pool is not None and not brief
     whole = not spread.host.blocks and "output" not in spread.host.layers
     notes = list(spread.notes)
@@ -174,11 +191,13 @@ def _answered(
         given=context is not None,
         longest=longest,
         perhaps=longest_context(spreading, requests, ceiling, perhaps=True) if shared else 0,
+        at_once=most_requests(spreading, at) if counts else 0,
         ceiling=ceiling,
         whole=whole,
         own=own_words,
         own_context=own_context,
         own_why=spreading.own_why,
+        overruled=kept is not spreading,
         rows=() if brief else tuple(_rows(spreading, at, requests, ceiling)),
         changes=() if brief else tuple(_changes(spreading, spread, at, requests, longest, ceiling)),
         needs=spreading.needs(at, requests),
@@ -201,6 +220,18 @@ def longest_context(spreading: Spreading, requests: int, ceiling: int, *, perhap
         return ceiling
     found = largest(lambda step: fits(step * 256), ceiling=steps) * 256
     return found if found else (1 if fits(1) else 0)
+
+
+def most_requests(spreading: Spreading, context: int) -> int:
+    """The most requests of a context that fit at once."""
+
+    def fits(requests: int) -> bool:
+        try:
+            return spreading.at(context, requests).fits
+        except Refused:
+            return False
+
+    return largest(fits, ceiling=_SEQUENCES)
 
 
 def _own(spreading: Spreading, context: int | None, requests: int) -> tuple[str, int]:

@@ -15,6 +15,8 @@ from kvplan.domain.unified import shared_memory
 from kvplan.engines import about, located
 from kvplan.engines.kernel.engine import Engine
 from kvplan.engines.kernel.spreading import Spreading
+from kvplan.questions.media import sees_or_hears
+from kvplan.units import MIB
 
 
 def spread_over(model: Model, engine: Engine, cards: Sequence[Card], weights: Line, weights_dtype: str | None) -> Spreading:
@@ -59,6 +61,20 @@ def tensors_of(model: Model, weights: Line, weights_dtype: str | None) -> tuple[
     if total == weights.bytes or not total:
         return found
     return tuple(replace(tensor, bytes=max(1, tensor.bytes * weights.bytes // total)) for tensor in found)
+
+
+def projector_words(model: Model, engine: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a model that sees or hears has beside its file, where the engine loads it from one that nobody named."""
+    from kvplan.architectures.weights import projector_bytes
+
+    known = about(engine)
+    own = known.roles.get("projector", "")
+    if not sees_or_hears(model) or (own and own in options) or "projector" not in about(known.behind or engine).roles:
+        return ()
+    size = projector_bytes(model)
+    takes = f"about {size / MIB:,.0f} MiB in f16" if size else "of a size that is not known here"
+    add = ": --mmproj FILE adds it" if own else ""
+    return (f"what it sees with is a file of its own, {takes}, and a buffer: not in these numbers{add}",)
 
 
 _USUAL: Final = ("q4_k_m", "q8_0", "bf16")

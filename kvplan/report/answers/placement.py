@@ -68,7 +68,9 @@ def verdict(each: Laid) -> str:
             limit = f"up to {each.perhaps:,} where the system leaves more"
         return f"FITS on {cards}: {what}, {layers}; {limit}"
     if each.fits:
-        return f"FITS on {cards}: {what}, {layers}" + (f"; up to {each.longest:,} tokens" if each.longest > each.context else "")
+        more = [f"up to {each.longest:,} tokens"] if each.longest > each.context else []
+        more += [f"{each.at_once:,} such requests at once"] if each.at_once > each.requests else []
+        return f"FITS on {cards}: {what}, {layers}" + (f"; {' or '.join(more)}" if more else "")
     if each.may_fit and each.given:
         which = "buffers" if each.spread.pool is None else "buffers and what the system keeps"
         return f"MAY NOT FIT on {cards}: {what}, {layers}: it does only where {which} are at the low ends of their bands"
@@ -152,12 +154,12 @@ def _notes(each: Laid) -> Iterator[str]:
                 yield f"{place.device}: {line.name} {size} ({line.source})"
     if not each.own:
         return
-    engine = engine_words(each.engine, each.engine_version)
+    words = f"left to itself, {engine_words(each.engine, each.engine_version)} would run with {each.own}"
     if each.longest and each.own_context < each.longest and not each.given:
-        less = f"{each.longest - each.own_context:,} tokens less, {each.own_why}"
-        yield f"left to itself, {engine} would run with {each.own}: {less}"
-    else:
-        yield f"left to itself, {engine} would run with {each.own}"
+        words += f": {each.longest - each.own_context:,} tokens less, {each.own_why}"
+    elif each.fits and each.overruled:
+        words += f", {each.own_why}; of what is left here a screen or another program may hold some (--free says what is free)"
+    yield words
 
 
 def _csv_rows(each: Laid | NotPredicted) -> Iterator[dict[str, Any]]:

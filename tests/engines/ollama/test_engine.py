@@ -134,7 +134,7 @@ def test_fit_says_what_to_set_and_why_it_would_offload(
     assert "more does not fail, it offloads (llama-server keeps 1,024 MiB of a card free" in out
     assert "would run with num_ctx 4096" in out
     assert "tokens less, by its default for this memory" in out
-    assert main(["fit", "llama3.1:8b", "-e", "ollama", "--gpu", "rtx-4060-8gb", "-s", "8k"]) == 0  # how many at once
+    assert main(["fit", "llama3.1:8b", "-e", "ollama", "--gpu", "rtx-4060-8gb", "-s", "8k", "--reserve", "1GiB"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "by itself Ollama starts 1 x 4,096 tokens here: 0.50 GiB of cache" in out
     assert "OLLAMA_KV_CACHE_TYPE=q8_0" in out

@@ -221,9 +221,11 @@ def test_every_fix_is_a_command_that_fits(engine: str, capsys: pytest.CaptureFix
         words = shlex.split(fix.command)
         assert words[:2] == ["kvplan", "fit"]
         assert main([*words[1:], "-f", "json"]) == 0, fix
-        found = json.loads(capsys.readouterr().out)["fits"][0]
+        answers = json.loads(capsys.readouterr().out)
+        found = answers["laid" if engine == "llama.cpp" else "fits"][0]  # it deals layers out: the answer is by device
+        requests = found["requests" if engine == "llama.cpp" else "batch_size"]
         assert found["fits"]
-        assert f"{found['batch_size']:,} x {found['context']:,} tokens" == fix.result
+        assert f"{requests:,} x {found['context']:,} tokens" == fix.result
 
 
 def test_nothing_is_typed_for_layers_that_no_checkpoint_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

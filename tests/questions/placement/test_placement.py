@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from kvplan.api.placement import cards_of, place
+from kvplan.architectures.weights import projector_bytes
 from kvplan.cli.app import main
 from kvplan.domain.allocation import NotPredicted
 from kvplan.domain.spread import runs
+from kvplan.domain.stored import SideFile, StoredTensor
 from kvplan.engines.llama_cpp.options import LlamaCppOptions
 from kvplan.errors import OptionError
 from kvplan.questions.placement.answer import Laid
@@ -90,7 +92,7 @@ def test_a_drafter_is_in_the_sum() -> None:
 
 
 def test_what_lies_beside_follows_the_build() -> None:
-    """A drafter's context, and one of prediction layers: from b9460 on logits of one token a slot (#23861), and who knows them."""
+    """A drafter, and prediction layers: from b9460 on logits of one token a slot (#23861); a build knows a model or not."""
     from kvplan import load
 
     def side(name: str, build: int, model: str, **more: Any) -> int:
@@ -110,6 +112,66 @@ def test_what_lies_beside_follows_the_build() -> None:
         refused = place(model, "h100-80gb:8", engine=f"llama.cpp@b{build}", context="8k", weights_dtype="q4_k_m", **more)
         assert isinstance(refused, NotPredicted)
         assert words in refused.reason
+
+
+def test_what_the_engine_chooses_leaves_room_for_what_lies_beside() -> None:
+    """`--fit` measures a drafter with the model; the command says of which model its file is."""
+    from kvplan import load
+
+    def own(**more: Any) -> Laid:
+        return laid("qwen3-8b", "rtx-4070", brief=False, **more)
+
+    alone, beside = own(), own(draft=load("qwen3-0.6b"))
+    assert beside.own_context < alone.own_context
+    assert beside.own_context <= beside.longest < alone.own_context
+    assert "-md DRAFT.gguf" in beside.spread.command
+    assert "DRAFT.gguf: a GGUF of qwen3-0.6b, of the same vocabulary" in beside.needs
+
+
+def test_a_split_leaves_room_for_what_lies_beside() -> None:
+    """6 GiB of a projector lie on the first card, which then gets fewer layers."""
+    tensor = StoredTensor(name="v", type="f32", dims=(1024, 3 * 512 * 1024), bytes=6 * 2**30)
+    projector = SideFile(name="m.gguf", typed="m.gguf", keys={}, tensors=(tensor,))
+    (change,) = laid(brief=False, mmproj=projector).changes
+    assert change.change == "another split: -ts 27,38"
+    assert int(change.result.split()[0].replace(",", "")) > 70_000
+
+
+def test_of_a_context_that_is_said_as_many_requests_as_fit_are_counted() -> None:
+    found = laid("llama-3.1-8b", "rtx-4070", context="16k")
+    assert (found.requests, found.at_once) == (1, found.to_dict()["at_once"])
+    fits = [laid("llama-3.1-8b", "rtx-4070", context="16k", batch_size=found.at_once + more).fits for more in (0, 1)]
+    assert fits == [True, False]
+    assert laid("llama-3.1-8b", "rtx-4070", context="16k", batch_size=1).at_once == 0
+    assert laid("llama-3.1-8b", "rtx-4070").at_once == 0
+
+
+def test_one_card_of_llama_cpp_is_asked_by_device(capsys: pytest.CaptureFixture[str]) -> None:
+    """REPORTS.md's Q16: a vision model at its full length, its projector and its buffers beside; cards to choose from are not."""
+    one = ("--weights-dtype", "q4_k_m", "--kv-dtype", "q4_0", "--context", "262144")
+    code, text = asked(capsys, "qwen3.6-27b", "--gpu", "rtx-3090", *one)
+    text = " ".join(text.split())
+    assert (code, text.startswith("FITS on rtx-3090-24gb: 1 x 262,144 tokens, 66/66 layers on the cards")) == (0, True)
+    assert "what it sees with is a file of its own, about 885 MiB in f16, and a buffer: not in these numbers: --mmproj FILE" in text
+    assert "1 image of 1024x1024 is 1,026 tokens" in text
+    assert "in the slot" in text
+    code, text = asked(capsys, "qwen2.5-32b", "--gpu", "rtx-4090", "--weights-dtype", "q4_k_m", "--kv-dtype", "q8_0", "-s", "32k")
+    assert "-ngl 63, because it keeps 1,024 MiB of each card free; of what is left here a screen" in " ".join(text.split())
+    code, text = asked(capsys, "llama-3.1-8b", "--gpu", "amd", "--weights-dtype", "q4_k_m")
+    assert (code, "for the cache" in text) == (0, True)  # the smallest card of a maker: one budget
+    code, text = asked(capsys, "llama-3.1-8b", "--gpu", "rtx-4090", "--weights-dtype", "q4_k_m", "-s", "8k", "--reserve", "2GiB")
+    assert (code, "for the cache" in text) == (0, True)
+
+
+def test_a_projectors_size_is_the_published_files() -> None:
+    """Loaded by llama.cpp: 2198.75 MiB in float32 (ggml-org/llama.cpp#18181); a file of 1,354,163,040 bytes in float16."""
+    from kvplan import load
+
+    assert round(projector_bytes(load("qwen3-vl-8b"), item_bytes=4) / MIB, 2) == 2198.75
+    assert 0 < 1_354_163_040 - projector_bytes(load("qwen2.5-vl-7b")) < 100_000  # the header
+    whole, half = (projector_bytes(load("qwen3-vl-8b"), item_bytes=size) for size in (4, 2))
+    assert 2 * half - whole > 4 * 2304 * 1152  # the table of positions stays in float32, as vectors do
+    assert projector_bytes(load("llama-3.1-8b")) == 0
 
 
 def test_prompts_and_checkpoints_are_in_the_hosts_sum() -> None:
@@ -190,6 +252,7 @@ def test_a_projector_is_in_the_sum(tmp_path: Path, capsys: pytest.CaptureFixture
     (projector,) = [line for line in lines if line["name"] == "projector"]
     assert projector["low"] > 1152 * 4608 * 4
     assert f"{1152 * 4608 * 4 / MIB:.2f} MiB" in projector["source"]
+    assert f"--mmproj {path}" in json.loads(shown)["laid"][0]["spread"]["command"]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +265,9 @@ def test_a_projector_is_in_the_sum(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--gpu", "rtx-4090:2", "-ot", "(a+)+=CPU"], "repeats a repeat"),
         (["--gpu", "rtx-4090:2", "--mmproj", "nowhere.gguf"], "cannot read"),
         (["--gpu", "rtx-4090:2", "-ngl", "1", "--set", "n_gpu_layers=2"], "given twice"),
+        (["--gpu", "rtx-4090:2", "--reserve", "2GiB"], "--reserve is not asked where layers are dealt out"),
+        (["--gpu", "rtx-4090", "-ngl", "9", "--target", "2 users at 4k"], "--target is not asked where layers are dealt out"),
+        (["--gpu", "rtx-4090", "-ngl", "9", "--encoder-len", "9"], "--encoder-len is not asked where layers are dealt out"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
