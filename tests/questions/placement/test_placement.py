@@ -152,7 +152,7 @@ def test_one_card_of_llama_cpp_is_asked_by_device(capsys: pytest.CaptureFixture[
     code, text = asked(capsys, "qwen3.6-27b", "--gpu", "rtx-3090", *one)
     text = " ".join(text.split())
     assert (code, text.startswith("FITS on rtx-3090-24gb: 1 x 262,144 tokens, 66/66 layers on the cards")) == (0, True)
-    assert "what it sees with is a file of its own, about 885 MiB in f16, and a buffer: not in these numbers: --mmproj FILE" in text
+    assert "what it sees with is a file of its own, about 885 MiB in f16, and a buffer: not in these numbers: --mmproj" in text
     assert "1 image of 1024x1024 is 1,026 tokens" in text
     assert "in the slot" in text
     code, text = asked(capsys, "qwen2.5-32b", "--gpu", "rtx-4090", "--weights-dtype", "q4_k_m", "--kv-dtype", "q8_0", "-s", "32k")
