@@ -118,7 +118,10 @@ def test_a_target_fits_exactly_when_its_requests_do(name: str, engine: str, budg
 
 def test_an_engine_may_take_fewer_requests_than_the_memory_would(capsys: pytest.CaptureFixture[str]) -> None:
     """llama.cpp has at most 256 sequences (`LLAMA_MAX_SEQ`)."""
-    assert run("mamba-2.8b", "--gpu", "h100-80gb", "-e", "llama.cpp", "--context", "1k") == 0
+    asked = ("mamba-2.8b", "--gpu", "h100-80gb", "-e", "llama.cpp", "--context", "1k")
+    assert run(*asked) == 0
+    assert "256 such requests at once" in " ".join(capsys.readouterr().out.split())
+    assert run(*asked, "--reserve", "1GiB") == 0
     assert "256 x 1,024 tokens; the engine takes no more" in capsys.readouterr().out
 
 
