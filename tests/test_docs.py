@@ -55,7 +55,8 @@ def shell(
     environment = {"PATH": "", "COLUMNS": "100", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}
 
     def in_a_process(words: list[str]) -> tuple[int, str, str]:
-        return forked(words[0]).run(words, tmp_path, environment)
+        end = forked(words[0]).run(words, tmp_path, environment)
+        return end.code, end.out, end.err
 
     def here(words: list[str]) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doors import End, here, refused, steady, there
+from doors import End, forked, here, refused, steady
 
 import kvplan
 from kvplan.limits import AUDIT_CASES, AUDIT_STARTS
@@ -51,7 +51,7 @@ def test_nan_beside_a_good_fact(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def audited(folder: Path, *arguments: str) -> End:
     """An audit in a process of its own, within the bounds of any file."""
-    end = there("audit", *arguments, cwd=folder)
+    end = forked("audit", *arguments, cwd=folder)
     assert end.code in {0, 1, 2}
     steady(end)
     return end

@@ -7,7 +7,7 @@ import os
 import struct
 from pathlib import Path
 
-from doors import SMALL, End, answered, config, refused, steady, there
+from doors import SMALL, End, answered, config, forked, refused, steady
 
 from kvplan.limits import GGUF_PARTS, SHARDS
 
@@ -31,8 +31,8 @@ def many(arrays: int, prefix: bytes = b"k") -> bytes:
 def asked(folder: Path, name: str, megabytes: int = 500) -> End:
     """That file, or folder, in a process of its own."""
     if name.endswith(".gguf"):
-        return there("estimate", name, cwd=folder, most=4, megabytes=megabytes)
-    return there("fit", name, "--gpu", "h100-80gb", "-s", "4k", cwd=folder, most=4, megabytes=megabytes)
+        return forked("estimate", name, cwd=folder, most=4, megabytes=megabytes)
+    return forked("fit", name, "--gpu", "h100-80gb", "-s", "4k", cwd=folder, most=4, megabytes=megabytes)
 
 
 def folder(path: Path) -> Path:

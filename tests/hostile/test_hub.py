@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from doors import SMALL, End, answered, refused, there
+from doors import SMALL, End, answered, forked, refused
 
 pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
 
@@ -132,7 +132,7 @@ def hub(mode: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 def ask(endpoint: str, folder: Path, *arguments: str, **environment: str) -> End:
     """A command that asks that hub, with a home of its own."""
     cleared = {name: None for name in os.environ if name.startswith(("HF_", "HUGGING")) or name.lower().endswith("_proxy")}
-    return there(
+    return forked(
         *arguments,
         cwd=folder,
         **{**cleared, "HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "home"), "NO_PROXY": "*", **environment},

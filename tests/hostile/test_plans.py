@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from doors import answered, here, refused, steady, there
+from doors import answered, forked, here, refused, steady
 
 from kvplan.engines import PREDICTED
 
@@ -69,7 +69,7 @@ def test_a_model_of_ten_thousand_layers_is_planned_once(tmp_path: Path, capsys: 
 def test_a_pipe_is_no_plan(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "q.yaml")
     for command in (("validate", "q.yaml", "--device", "cpu"), ("committee", "q.yaml"), ("estimate", "q.yaml")):
-        refused(there(*command, cwd=tmp_path), words="not a regular file")
+        refused(forked(*command, cwd=tmp_path), words="not a regular file")
 
 
 @pytest.mark.parametrize("memory", ["\udcff", "\x00", "\u202e", "1e999GB", "9" * 5000 + "GB", "a: b", "- x"])
