@@ -544,9 +544,9 @@ def enter_stages(given: Any) -> object:
 
 @cache
 def scenarios() -> list[dict[str, Any]]:
-    """The smallest recorded scenarios of vLLM's scheduler."""
-    rows = (GOLDEN / "vllm_scheduler.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(row) for row in sorted(rows, key=len)[:12]]
+    """The smallest recorded scenarios of vLLM's scheduler, and of SGLang's."""
+    files = [(GOLDEN / f"{engine}_scheduler.jsonl").read_text(encoding="utf-8").splitlines() for engine in ("vllm", "sglang")]
+    return [json.loads(row) for rows in files for row in sorted(rows, key=len)[:12]]
 
 
 def make_scenario(r: random.Random) -> Any:

@@ -338,11 +338,6 @@ class SglangOn(Served):
         """Whole pages."""
         return -(-tokens // self._scheduler(pool).page)
 
-    @property
-    def step_notes(self) -> tuple[str, ...]:
-        """Nobody has recorded the scheduler yet."""
-        return (f"SGLang's steps are from its source after {ABOUT.latest} and were not held against recorded runs of the engine",)
-
     def _scheduler(self, pool: Pool) -> Settings:
         from kvplan.engines.sglang.scheduler.settings import settings_of
 

@@ -68,6 +68,7 @@ class SglangOptions(Struct, frozen=True, kw_only=True):
     mem_fraction_static: float | None = None
     chunked_prefill_size: int | None = None  # tokens; -1: off
     max_prefill_tokens: int = 16384
+    schedule_conservativeness: float = 1.0  # times what admission keeps free of output
     max_running_requests: int | None = None
     max_total_tokens: int | None = None
     swa_full_tokens_ratio: float | None = None
@@ -150,6 +151,11 @@ class SglangOptions(Struct, frozen=True, kw_only=True):
         share = self.mamba_full_memory_ratio
         if share is not None and not 0 < share <= 1e6:
             raise OptionError(f"mamba_full_memory_ratio must be above 0, got {share}", option="mamba_full_memory_ratio")
+        if not 0 < self.schedule_conservativeness <= 1000:
+            raise OptionError(
+                f"schedule_conservativeness must be above 0 and at most 1000, got {self.schedule_conservativeness}",
+                option="schedule_conservativeness",
+            )
         chunk = self.chunked_prefill_size
         if chunk is not None and not -1 <= chunk <= _MOST:
             raise OptionError(

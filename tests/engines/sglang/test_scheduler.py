@@ -1,21 +1,24 @@
-"""SGLang's scheduler over requests with times: written from its source, so held against that by hand, and against itself."""
+"""SGLang's scheduler: every recorded scenario, requests with times, examples by hand, and against itself."""
 
 import random
 from typing import Any
 
 import numpy as np
 import pytest
+from golden import cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic, first_width
 from kvplan.engines import make_engine
-from kvplan.engines.sglang.scheduler.scheduler import Request, Scheduler
+from kvplan.engines.kernel.cases import record_from
+from kvplan.engines.sglang.scheduler.scheduler import Scheduler
 from kvplan.engines.sglang.scheduler.serve import serve
 from kvplan.engines.sglang.scheduler.settings import Settings
 from kvplan.engines.sglang.scheduler.tree import Tree, common, cut, length
 from kvplan.errors import Refused
 from kvplan.loading import load
+from kvplan.questions.audit.judge import judge
 
 CLOCK = Clock(prefill_rate=1e4, decode_rate=100)
 
@@ -80,6 +83,14 @@ def answer(server: Settings, asked: Traffic, clock: Clock = CLOCK, **more: Any) 
     }
 
 
+def test_every_recorded_scenario_is_exact() -> None:
+    recorded = cases("sglang_scheduler")
+    results = [judge(record_from(case, where="sglang_scheduler.jsonl")) for case in recorded]
+    assert len(results) == 82
+    assert {r.id: r.reason or [f.name for f in r.facts if not f.agrees] for r in results if r.status != "exact"} == {}
+    assert all(len(result.facts) == 9 for result in results)
+
+
 @settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_many_steps_at_once_are_the_same_steps(seed: int) -> None:
@@ -94,10 +105,7 @@ def test_nothing_is_lost(seed: int) -> None:
     server, asked, _ = workload(seed)
     scheduler, pending = Scheduler(server), None
     for i in range(len(asked)):
-        prompt = int(asked.prompt[i])
-        if prompt < server.longest_prompt:
-            limit = min(int(asked.output[i]), server.longest - prompt - 1)
-            scheduler.waiting.append(Request(i, asked.stretches(i), prompt, limit, scheduler.tree.root))
+        scheduler.add(i, asked.stretches(i), int(asked.prompt[i]), int(asked.output[i]))
     for _ in range(5000):
         batch = scheduler.schedule()
         assert 0 <= scheduler.tree.evictable <= scheduler.tree.size
@@ -117,8 +125,10 @@ def test_nothing_is_lost(seed: int) -> None:
 def test_the_tree_by_hand() -> None:
     """Two prompts with 20 common tokens: the first's node is cut there; the leaf used longest ago goes first."""
     tree, shared = Tree(1), ("shared", 0, 20)
-    assert tree.insert((shared, ("a", 0, 10))) == 0
-    assert tree.insert((shared, ("b", 0, 30))) == 20
+    first = tree.insert((shared, ("a", 0, 10)))
+    second = tree.insert((shared, ("b", 0, 30)))
+    assert (first.size, second.size) == (10, 30)
+    assert first.parent is second.parent
     assert (tree.size, tree.evictable) == (60, 60)
     found, node = tree.match((shared, ("a", 0, 4), ("c", 0, 9)))
     assert found == 24
@@ -130,8 +140,7 @@ def test_the_tree_by_hand() -> None:
     tree.evict(1000)
     assert (tree.size, tree.evictable, tree.root.children) == (0, 0, {})
     paged = Tree(16)
-    assert paged.insert((shared, ("a", 0, 30))) == 0
-    assert paged.size == 48  # whole pages
+    assert paged.insert((shared, ("a", 0, 30))).size == 48  # whole pages
     assert paged.match((shared, ("a", 0, 5), ("b", 0, 50)))[0] == 16  # 25 are the same
 
 
@@ -162,9 +171,7 @@ def test_prompts_go_first_and_in_parts_of_a_chunk() -> None:
             batch = scheduler.schedule()
             assert batch is not None
             scheduler.process(batch)
-        scheduler.waiting.append(
-            Request(i, (("own", 0, prompt),) if not i else (("other", 0, prompt),), prompt, 50, scheduler.tree.root)
-        )
+        scheduler.add(i, ((f"own:{i}", 0, prompt),), prompt, 50)
     steps = []
     for _ in range(4):
         batch = scheduler.schedule()

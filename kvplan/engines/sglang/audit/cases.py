@@ -1,7 +1,8 @@
 """Facts of recorded SGLang plans and pools.
 
 A plan (`sglang_planning.jsonl`) is SGLang's own configuration and sizing code on a config, flags, a card and free memory; a
-pool (`sglang.jsonl`) is one class of its pools, or one function of its sizing, with sizes that the record gives.
+pool (`sglang.jsonl`) is one class of its pools, or one function of its sizing, with sizes that the record gives; a scenario
+(`sglang_scheduler.jsonl`) is its scheduler, step by step.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from kvplan.engines.kernel.cases import Case, Covered, InvalidCase, Read, whole
 from kvplan.engines.kernel.options import build_options
 from kvplan.engines.sglang.about import ABOUT
 from kvplan.engines.sglang.arguments import Arguments, settle
-from kvplan.engines.sglang.audit import pools, tiers
+from kvplan.engines.sglang.audit import pools, scheduler, tiers
 from kvplan.engines.sglang.audit.configs import bare
 from kvplan.engines.sglang.engine import Sglang
 from kvplan.engines.sglang.options import SglangOptions
@@ -34,6 +35,8 @@ _ENVIRONMENT: Final = {
 
 def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     """The budget, the sizes, the bytes and the resolved flags that decide them; of a pool, every number."""
+    if scheduler.is_scenario(case):
+        return scheduler.recorded(expected)
     if tiers.is_tier(case):
         return tiers.recorded(expected)
     if not _is_plan(case):
@@ -45,6 +48,11 @@ def recorded(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidCase(f"`expected.{section}` must be an object")
         facts |= {f"{section}.{name}": found[name] for name in names or found if _numbers(found.get(name))}
     return facts
+
+
+def asked(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to be predicted of a scenario."""
+    return scheduler.asked(expected) if scheduler.is_scenario(case) else {}
 
 
 def _is_plan(case: Case) -> bool:
@@ -59,7 +67,9 @@ def _numbers(value: object) -> bool:
 
 
 def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
-    """The same facts from config, flags and memory."""
+    """The same facts from config, flags and memory; a scenario's from the scheduler."""
+    if scheduler.is_scenario(case):
+        return scheduler.predict(case, asked)
     if not _is_plan(case):
         return pools.predict(case, read)
     tier = tiers.is_tier(case)
@@ -77,7 +87,7 @@ def predict(case: Case, asked: Mapping[str, Any], read: Read) -> dict[str, Any]:
 
 def covers(case: Case, facts: Collection[str], read: Read) -> Covered | None:
     """What a plan holds; a pool's class is no model."""
-    if tiers.is_tier(case) or not _is_plan(case):
+    if scheduler.is_scenario(case) or tiers.is_tier(case) or not _is_plan(case):
         return None
     on = Sglang(_options(case, read), case.engine_version or None).on(read(bare(case.config), "model"))
     return Covered(model=on.read, stored=on.stored, release=on.engine.release, maker="nvidia")  # the card that was emulated

@@ -1,18 +1,21 @@
 """A step: prompts of those that wait, as long as there is room, else one token for each request that runs.
 
-Source: `managers/scheduler.py:get_next_batch_to_run`, `schedule_policy.py:PrefillAdder`, `schedule_batch.py:retract_decode`,
-`scheduler_components/batch_result_processor.py`. Policy `fcfs`, no mixed chunks: the defaults.
+Source (0.5.23): `managers/scheduler.py:get_next_batch_to_run`, `update_running_batch`, `schedule_policy.py:PrefillAdder`,
+`schedule_batch.py:retract_decode`, `scheduler_components/batch_result_processor.py`. Policy `fcfs`, no
+mixed chunks: the defaults.
 """
 
 from collections import deque
+from typing import Final
 
 from msgspec import Struct
 
-from kvplan.engines.sglang.scheduler.settings import CLIPPED, FIRST_RATIO, LEAST_RATIO, RATIO_STEPS, RETRACT_STEPS, Settings
+from kvplan.engines.sglang.scheduler.settings import CLIPPED, RETRACT_STEPS, TOUCHED, TOUCHED_EACH, Settings
 from kvplan.engines.sglang.scheduler.tree import Key, Node, Tree, cut
 from kvplan.errors import Refused
 
-_DECAY = (FIRST_RATIO - LEAST_RATIO) / RATIO_STEPS
+#: The prompt in place of one that is too long.
+_STAND_IN: Final[Key] = ((("refused",), 0, 1),)
 
 
 class Request:
@@ -31,8 +34,10 @@ class Request:
         "limit",
         "node",
         "prompt",
+        "refused",
         "retracted",
         "retractions",
+        "row",
     )  # fmt: skip
 
     def __init__(self, index: int, key: Key, prompt: int, limit: int, root: Node) -> None:
@@ -44,8 +49,10 @@ class Request:
         self.node = root  # the last node that it holds
         self.chunks = 0  # steps in flight that end inside its prompt
         self.ended = False
+        self.refused = False  # too long: a stand-in of one token goes through in its place
         self.retracted = False  # and not admitted again since
         self.retractions = 0
+        self.row = False  # it has one
         self.hits: list[int] = []  # tokens, one entry an admission
 
     def first(self, tokens: int) -> Key:
@@ -64,6 +71,11 @@ class Batch(Struct, frozen=True, eq=False):
     chunked: Request | None = None
     admitted: tuple[Request, ...] = ()
 
+    @property
+    def giving(self) -> bool:
+        """Whether somebody of it may be given output."""
+        return any(request.limit for request in self.requests)
+
 
 class Scheduler:
     """Who runs and who waits, on one pool."""
@@ -75,12 +87,32 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.chunked: Request | None = None
+        self.rows = 0  # requests that have a row in the table of places: those that run, and those whose last output is not read
+        self.giving = False  # of those that run, somebody may be given more than what a prefill gives (`is_prefill_only`)
         self.full = False  # nobody is admitted until somebody leaves
-        self.ratio = FIRST_RATIO
+        self.ratio = settings.first_ratio
         self.held_up = False  # in the last step: somebody waits for room or a place
         self.displaced: list[Request] = []  # in the last step
         self.aborted: list[Request] = []  # in the last step: alone, and without room
         self._last: Batch | None = None
+        self._passes = 0  # that looked at those who wait
+
+    def add(self, index: int, key: Key, prompt: int, output: int) -> Request | None:
+        """Queue a request; None where it is refused at the door. One that is too long for the pool is refused, too, and takes a
+        place in the queue: a stand-in of one token goes through to its end (`Req.set_finish_with_abort`).
+        """
+        settings = self.settings
+        if not 0 < prompt < settings.context:
+            return None
+        request = Request(index, key, prompt, settings.most_output(prompt, output), self.tree.root)
+        if prompt >= settings.longest_prompt:
+            request.refused, request.key, request.prompt = True, _STAND_IN, 1
+        self.waiting.append(request)
+        return request
+
+    def rest(self) -> None:
+        """Nothing is to be done: what admission keeps free is reckoned as at first."""
+        self.ratio = self.settings.first_ratio
 
     @property
     def free(self) -> int:
@@ -105,11 +137,14 @@ class Scheduler:
             self._keep(chunked, chunked.held)
         if last is not None and last.extends:
             ready = [r for r in last.requests if not r.ended and r is not chunked and r is not last.chunked]
-            if len(ready) < len(last.requests):
+            if len(ready) < len(last.requests) or not self.running:
                 self.full = False
+            if ready:
+                self.giving = last.giving or (self.giving and bool(self.running))
             self.running += ready
+        self._leave([r for r in self.running if not r.ended])
         batch = self._prefill()
-        if batch is None and self.running:
+        if batch is None and self.running and self.giving:
             batch = self._decode()
         self._last = batch
         return batch
@@ -117,18 +152,21 @@ class Scheduler:
     # Prompts.
 
     def _prefill(self) -> Batch | None:
+        if not self.running:
+            self.full = False
         if (self.full or not self.waiting) and self.chunked is None:
             self.held_up = bool(self.waiting)
             return None
         if self._places() <= 0 and self.chunked is None:
             self.full = self.held_up = True
             return None
+        self._touch()
         adder = _Adder(self)
         if self.chunked is not None:
             self.chunked = adder.go_on(self.chunked)
         admitted = []
-        while self.waiting:
-            self.full = self.full or len(adder.requests) >= self._places()
+        while self.waiting and not adder.spent:
+            self.full = self.full or len(adder.requests) >= self._places(adder.rows)
             if self.full:
                 self.held_up = True
                 break
@@ -152,10 +190,23 @@ class Scheduler:
             [r for r, _ in adder.requests], extends=True, prefill=prefill, chunked=self.chunked, admitted=tuple(admitted)
         )
 
-    def _places(self) -> int:
-        """Requests that may still be put beside those that run."""
-        alive = sum(not r.ended for r in self.running) + (self.chunked is not None)
-        return self.settings.requests - max(len(self.running), alive)
+    def _leave(self, staying: list[Request]) -> None:
+        if len(staying) < len(self.running):
+            self.running, self.full = staying, False
+
+    def _places(self, held: int = 0) -> int:
+        """Requests that may still be put beside those that run; `held` are counted, and have a row."""
+        return self.settings.requests - max(len(self.running), self.rows - held)
+
+    def _touch(self) -> None:
+        """Now and then, what those who wait will find is used, the first in the queue last."""
+        if not self.waiting or not self.settings.radix:
+            return
+        if self._passes % TOUCHED_EACH == 0:
+            for i in reversed(range(min(len(self.waiting), TOUCHED))):
+                request = self.waiting[i]
+                self.tree.match(request.first(request.prompt + request.given))
+        self._passes += 1
 
     def _take(self, adder: "_Adder") -> None:
         """Places for the tokens of a prefill.
@@ -172,6 +223,8 @@ class Scheduler:
             raise Refused("a part of a prompt finds no room: SGLang ends with `Prefill out of memory`", "give it more memory")
         self.own += needed
         for request, new in adder.requests:
+            self.rows += not request.row
+            request.row = True
             request.held += new
             request.known, request.retracted = request.held, False
 
@@ -182,17 +235,27 @@ class Scheduler:
     # Output.
 
     def _decode(self) -> Batch | None:
-        before, page = len(self.running), self.settings.page
-        if any(r.ended for r in self.running):
-            self.running = [r for r in self.running if not r.ended]
-        if self.running and not self._room(self.running):
+        before, page, last = len(self.running), self.settings.page, self._last
+        ending: set[int] = set()  # whose last output is on its way
+        if self.settings.overlap and last is not None:
+            ending = {id(r) for r in last.requests if r.given + 1 >= r.limit}
+        self.running = [r for r in self.running if id(r) not in ending]
+        ended = before - len(self.running)
+        if not self.running:
+            self.full = False
+            return None
+        if self._room(self.running):
+            self.ratio = max(self.ratio - self.settings.decay, self.settings.least_ratio)
+        elif ended:  # they leave in this step: the others wait for it
+            self.full = False
+            return None
+        else:
             self._retract()
-        elif self.running:
-            self.ratio = max(self.ratio - _DECAY, LEAST_RATIO)
         if len(self.running) < before:
             self.full = False
         if not self.running:
             return None
+        self._make_room(len(self.running) * page)
         for request in self.running:
             if request.held % page == 0:
                 self.own += page
@@ -238,7 +301,7 @@ class Scheduler:
             if request.ended or request.retracted:
                 continue
             request.given += 1
-            if request.given >= request.limit:
+            if request.refused or request.given >= request.limit:
                 self._finish(request)
                 ended.append(request)
             elif batch.extends:
@@ -247,26 +310,29 @@ class Scheduler:
 
     def _finish(self, request: Request) -> None:
         request.ended = True
-        if self.settings.radix:
-            self.tree.insert(request.first(request.prompt + request.given - 1))
+        self._keep(request, request.held)
         self._free(request)
 
     def _free(self, request: Request) -> None:
         page = self.settings.page
         self.own -= -(-request.held // page) * page - request.cached
         self.tree.unlock(request.node)
+        self.rows -= 1
+        request.row = False
 
     def _keep(self, request: Request, tokens: int) -> None:
-        """Put a running request's first tokens into the tree; what is known there already is held once."""
+        """Put a request's first tokens into the tree; what is known there already is held once."""
         if not self.settings.radix:
             return
-        key = request.first(tokens // self.settings.page * self.settings.page)
-        self.tree.insert(key)
-        found, node = self.tree.match(key)
+        page = self.settings.page
+        whole, prompt = tokens // page * page, request.prompt // page * page
+        node = self.tree.insert(request.first(whole))
+        if 0 < prompt < whole:  # a node ends where the prompt does: its output goes first
+            self.tree.insert(request.first(prompt))
         self.tree.unlock(request.node)
         self.tree.lock(node)
-        self.own -= found - request.cached
-        request.cached, request.node = found, node
+        self.own -= whole - request.cached
+        request.cached, request.node = whole, node
 
     # Many steps at once.
 
@@ -292,8 +358,8 @@ class Scheduler:
             request.given += steps
         self.own += sum(taken[phase] * ((steps - phase + page - 1) // page) for phase in range(min(page, steps)))
         left = steps
-        while left and self.ratio > LEAST_RATIO:
-            self.ratio = max(self.ratio - _DECAY, LEAST_RATIO)
+        while left and self.ratio > self.settings.least_ratio:
+            self.ratio = max(self.ratio - self.settings.decay, self.settings.least_ratio)
             left -= 1
         self.held_up = bool(self.waiting)
         return taken
@@ -305,11 +371,23 @@ class _Adder:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler, self.settings = scheduler, scheduler.settings
         self.requests: list[tuple[Request, int]] = []  # with tokens to compute
+        self.rows = 0  # of these, with a row already: a prompt that goes on
         self.chunked: Request | None = None  # new, and cut
         self.input, self.chunk = self.settings.most_prefill, self.settings.chunk
         ratio = scheduler.ratio
         self.total: float = sum(min(r.limit - r.given, CLIPPED) * ratio for r in scheduler.running)
         self.now = 0
+
+    @property
+    def room(self) -> bool:
+        """Whether there is any, with and without what is reserved for output."""
+        scheduler = self.scheduler
+        return self.left > 0 and scheduler.free + scheduler.tree.evictable - self.now > 0
+
+    @property
+    def spent(self) -> bool:
+        """Whether the tokens of a step are (`budget_state`: OTHER)."""
+        return self.room and (self.input <= 0 or (self.chunk is not None and self.chunk <= 0))
 
     @property
     def left(self) -> float:
@@ -325,6 +403,7 @@ class _Adder:
         rest = request.prompt + request.given - request.held
         new = min(rest, most)
         self.requests.append((request, new))
+        self.rows += 1
         self._reserve(new, min(request.limit, CLIPPED) if rest <= most else 0)
         return request if rest > most else None
 
@@ -337,7 +416,7 @@ class _Adder:
         tree.lock(node)
         if new + min(max(request.limit - request.given, 0), CLIPPED) + page >= self.left:
             tree.unlock(node)
-            scheduler.full = scheduler.held_up = True
+            scheduler.full, scheduler.held_up = bool(self.requests or scheduler.running), True
             return False
         whole, reserved = -(-new // page) * page, min(request.limit, CLIPPED)
         if self.chunk is None:
@@ -354,10 +433,10 @@ class _Adder:
         request.hits.append(hit)
         self.requests.append((request, new))
         self._reserve(new, reserved)
-        if self.left <= 0 or scheduler.free + tree.evictable - self.now <= 0:
+        if not self.room:
             scheduler.full = True
             return False
-        return self.input > 0 and (self.chunk is None or self.chunk > 0)
+        return not self.spent
 
     def _reserve(self, new: int, output: int) -> None:
         page = self.settings.page

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
-from kvplan.engines.sglang.scheduler.scheduler import Batch, Request, Scheduler
-from kvplan.engines.sglang.scheduler.settings import FIRST_RATIO, Settings
+from kvplan.engines.sglang.scheduler.scheduler import Batch, Scheduler
+from kvplan.engines.sglang.scheduler.settings import Settings
 from kvplan.errors import Refused
 
 _FLUSHED = 100_000  # steps
@@ -68,7 +68,7 @@ class _Run:
                     break
                 self.meter.idle(self.arrivals[self.coming] - self.now)
                 self.now = self.arrivals[self.coming]
-                scheduler.ratio = FIRST_RATIO
+                scheduler.rest()
                 continue
             if not self.plain and (steps := self._calm()) > 1:
                 self._leap(steps)
@@ -105,26 +105,25 @@ class _Run:
         return out
 
     def _arrivals(self) -> None:
-        scheduler, settings, traffic = self.scheduler, self.settings, self.traffic
+        scheduler, traffic = self.scheduler, self.traffic
         while self.coming < len(self.arrivals) and self.arrivals[self.coming] <= self.now:
-            index, prompt = self.coming, int(traffic.prompt[self.coming])
+            index = self.coming
             self.coming += 1
-            if not 0 < prompt < settings.longest_prompt:
-                self.out.refused += 1
-                self.done += 1
-                continue
-            limit = min(int(traffic.output[index]), settings.longest - prompt - 1)
-            scheduler.waiting.append(Request(index, traffic.stretches(index), prompt, limit, scheduler.tree.root))
             self.queued_in[index] = self.out.steps
+            request = scheduler.add(index, traffic.stretches(index), int(traffic.prompt[index]), int(traffic.output[index]))
+            self.out.refused += request is None or request.refused
+            self.done += request is None
 
     def _count(self, batch: Batch | None) -> None:
         out, scheduler = self.out, self.scheduler
         out.preemptions += len(scheduler.displaced)
         for request in scheduler.aborted:
-            out.refused += 1
+            out.refused += not request.refused
             self.done += 1
             out.preempted += int(request.retractions > 0)
         for request in batch.admitted if batch is not None else ():
+            if request.refused:
+                continue
             if self.admitted[request.index] < 0:
                 self.admitted[request.index] = self.now
                 out.waited += int(self.queued_in[request.index] != out.steps)
@@ -137,9 +136,10 @@ class _Run:
         if step is None:
             return
         for request in self.scheduler.process(step[0]):
-            self.finished[request.index] = step[1]
-            self.out.preempted += int(request.retractions > 0)
             self.done += 1
+            if not request.refused:
+                self.finished[request.index] = step[1]
+                self.out.preempted += int(request.retractions > 0)
 
     def _calm(self) -> int:
         steps = self.scheduler.calm()

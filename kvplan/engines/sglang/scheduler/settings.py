@@ -15,8 +15,12 @@ CLIPPED: Final = 4096
 #: Of the output that running requests may still give, what admission keeps free: at first, at least, and the steps of decoding
 #: from one to the other. Source: `new_token_ratio_tracker.py`, `environ.py:SGLANG_INIT_NEW_TOKEN_RATIO` and following.
 FIRST_RATIO: Final = 0.7
-LEAST_RATIO: Final = FIRST_RATIO * 0.14
+LEAST_FACTOR: Final = 0.14
 RATIO_STEPS: Final = 600
+#: Requests that wait and whose prefix is used so that it is not forgotten, and once in how many passes
+#: (`WAITING_QUEUE_PREFIX_MATCH_MAX`, `WAITING_PREFIX_REFRESH_INTERVAL`).
+TOUCHED: Final = 128
+TOUCHED_EACH: Final = 32
 #: Tokens of each request that a retraction makes room for (`SGLANG_RETRACT_DECODE_STEPS`).
 RETRACT_STEPS: Final = 20
 #: Tokens that a prompt leaves of the longest request (`Scheduler.init_model_worker`: max_req_input_len).
@@ -34,6 +38,28 @@ class Settings(Struct, frozen=True, kw_only=True):
     most_prefill: int
     radix: bool
     overlap: bool
+
+    conservativeness: float = 1.0
+
+    @property
+    def first_ratio(self) -> float:
+        """Of the output that may still come, what admission keeps free at first."""
+        return min(FIRST_RATIO * self.conservativeness, 1.0)
+
+    @property
+    def least_ratio(self) -> float:
+        """And at least."""
+        return min(self.first_ratio * LEAST_FACTOR, 1.0)
+
+    @property
+    def decay(self) -> float:
+        """What it falls by in a step of decoding."""
+        return (self.first_ratio - self.least_ratio) / RATIO_STEPS
+
+    def most_output(self, prompt: int, output: int) -> int:
+        """Tokens that a request is given at most (`init_req_max_new_tokens`, `max_new_tokens_for_memory`)."""
+        memory = self.tokens - -(-prompt // self.page) * self.page - self.page - 1
+        return max(0, min(output, self.longest - prompt - 1, memory))
 
     @property
     def longest(self) -> int:
@@ -73,4 +99,5 @@ def settings_of(args: Arguments, sizes: Sizes) -> Settings:
         most_prefill=options.max_prefill_tokens,
         radix=args.radix,
         overlap=args.overlap,
+        conservativeness=options.schedule_conservativeness,
     )

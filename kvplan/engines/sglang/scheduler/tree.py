@@ -1,12 +1,16 @@
 """The radix cache: nodes hold stretches of tokens, whole pages of them; leaves that nobody uses are evicted, the oldest first.
 
-Source: `mem_cache/radix_cache.py:RadixCache`, `evict_policy.py:LRUStrategy`.
+Source (0.5.23): `mem_cache/unified_cache/unified_tree_core.py` (the Rust core does the same), `components/full.py`,
+`evict_policy.py:LRUStrategy`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from heapq import heappop, heappush
+from typing import Final
+
+_DEEPEST: Final = 1 << 32  # moments between two: nodes of one path, at most
 
 #: Tokens, told as stretches `(name, first, one past the last)` of what a name stands for; stretches that follow on are one.
 Key = tuple[tuple[Hashable, int, int], ...]
@@ -64,6 +68,7 @@ class Tree:
         self.page = page
         self.root = Node(None, (), 0, 0)
         self.size = self.evictable = 0
+        self.work = 0  # stretches looked at
         self._time = 0
         self._leaves: list[tuple[int, int, Node]] = []  # a heap; times may be older than the node's own
         self._pushed = 0
@@ -71,37 +76,41 @@ class Tree:
     def match(self, key: Key) -> tuple[int, Node]:
         """The longest known prefix of whole pages, and its last node; a node that it ends in is cut there."""
         key = self._whole(key)
-        node, found, now = self.root, 0, self._tick()
+        node, found = self.root, 0
         while key:
             child = node.children.get(self._head(key))
             if child is None:
                 break
-            child.used = now
             same = self._same(child, key)
+            self.work += len(key)
+            found += same
             if same < child.size:
-                return found + same, self._split(child, same)
-            node, found, key = child, found + same, cut(key, same)[1]
+                node = self._split(child, same)
+                break
+            node, key = child, cut(key, same)[1]
+        now, at = self._tick(), node
+        while at.parent is not None:  # the deeper, the later
+            at.used, at, now = now, at.parent, now - 1
         return found, node
 
-    def insert(self, key: Key) -> int:
-        """Make a prefix known; the tokens of it that were known already."""
-        key = self._whole(key)
-        node, found, now = self.root, 0, self._tick()
+    def insert(self, key: Key) -> Node:
+        """Make a prefix known; the node that it ends with."""
+        key, node = self._whole(key), self.root
         while key:
             child = node.children.get(self._head(key))
             if child is None:
                 break
-            child.used = now
+            child.used = self._tick()
             same = self._same(child, key)
-            found, key = found + same, cut(key, same)[1]
-            node = self._split(child, same) if same < child.size else child
+            self.work += len(key)
+            node, key = self._split(child, same) if same < child.size else child, cut(key, same)[1]
         if key:
             new = Node(node, key, length(key), self._tick())
-            node.children[self._head(key)] = new
+            node.children[self._head(key)] = node = new
             self.size += new.size
             self.evictable += new.size
             self._may_go(new)
-        return found
+        return node
 
     def lock(self, node: Node) -> None:
         """One more request that holds a node and all before it."""
@@ -147,11 +156,12 @@ class Tree:
             heappush(self._leaves, (node.used, self._pushed, node))
 
     def _tick(self) -> int:
-        self._time += 1
+        self._time += _DEEPEST
         return self._time
 
     def _whole(self, key: Key) -> Key:
         """Whole pages of it."""
+        self.work += len(key)
         if self.page == 1:
             return key
         return cut(key, length(key) // self.page * self.page)[0]
@@ -164,7 +174,7 @@ class Tree:
         return common(node.key, key) // self.page * self.page
 
     def _split(self, node: Node, at: int) -> Node:
-        """Cut a node in two; the first of them. The second keeps its place among the leaves."""
+        """Cut a node in two; the first of them. The second counts as used after it."""
         parent = node.parent
         if parent is None:
             raise AssertionError("the root holds no tokens")
@@ -173,5 +183,5 @@ class Tree:
         new.locks = node.locks
         parent.children[self._head(first)] = new
         new.children[self._head(rest)] = node
-        node.parent, node.key, node.size = new, rest, node.size - at
+        node.parent, node.key, node.size, node.used = new, rest, node.size - at, self._tick()
         return new
