@@ -68,6 +68,8 @@ TRACE_REQUESTS: Final = 20_000_000
 TRACE_HASHES: Final = 100_000_000
 TRACE_TOKENS: Final = 2**31 - 1  # of a prompt, of an output
 TRACE_MEDIA: Final = 100_000  # different images, videos and clips of a trace, together as requests have them
+TRACE_BLOCKS: Final = 2**26  # of a server's cache: how long each number of them was in use is counted
+TRACE_LEAP: Final = 2**20  # steps that are counted at once
 TRACE_SECONDS: Final = 10**8  # three years, from the first arrival to the last
 REPLICAS: Final = 4096
 

@@ -17,7 +17,7 @@ from kvplan.domain.traffic import SECOND, Clock, Meter, Outcome, Traffic, first_
 from kvplan.engines import about
 from kvplan.engines.kernel.engine import Prepared, Served
 from kvplan.errors import OptionError, Refused
-from kvplan.limits import REPLICAS
+from kvplan.limits import REPLICAS, TRACE_BLOCKS
 from kvplan.questions.fit.budget import prepared_of
 from kvplan.questions.fit.question import Question
 from kvplan.questions.receipt import Receipt, receipt
@@ -201,7 +201,7 @@ def started(q: Question, clock: Clock, traffic: Traffic) -> Server:
     """The server that `q` describes.
 
     Raises:
-        Refused: it does not start, or its steps are not written down.
+        Refused: it does not start, its steps are not written down, or its cache has too many blocks to be counted.
     """
     found = receipt(q)
     pool, refused = found.pool, found.refused
@@ -217,6 +217,11 @@ def started(q: Question, clock: Clock, traffic: Traffic) -> Server:
         raise Refused(
             f"{q.engine} does not start {q.model.name} on {q.gpu.id}: {refused or 'no room for its cache'}",
             f"`kvplan receipt` shows every line of its memory{shorter}",
+        )
+    if pool.num_blocks > TRACE_BLOCKS:
+        raise Refused(
+            f"a cache of {pool.num_blocks:,} blocks is not replayed: at most {TRACE_BLOCKS:,} are",
+            "a larger block, or a smaller part of the card",
         )
     first, last = int(traffic.arrival_us[0]), int(traffic.arrival_us[-1])
     return Server(question=q, receipt=found, pool=pool, clock=clock, start_us=first, width_us=first_width(first, last))

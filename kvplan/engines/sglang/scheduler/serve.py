@@ -13,6 +13,7 @@ from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 from kvplan.engines.sglang.scheduler.scheduler import Batch, Scheduler
 from kvplan.engines.sglang.scheduler.settings import Settings
 from kvplan.errors import Refused
+from kvplan.limits import TRACE_LEAP
 
 _FLUSHED = 100_000  # steps
 _TOLD = 500  # requests between two words on the progress
@@ -142,7 +143,7 @@ class _Run:
                 self.out.preempted += int(request.retractions > 0)
 
     def _calm(self) -> int:
-        steps = self.scheduler.calm()
+        steps = min(self.scheduler.calm(), TRACE_LEAP)
         if steps > 1 and self.coming < len(self.arrivals):
             steps = min(steps, -((self.now - self.arrivals[self.coming]) // self.clock.decode_us))
         return steps

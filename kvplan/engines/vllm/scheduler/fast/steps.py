@@ -27,6 +27,7 @@ from kvplan.engines.vllm.scheduler.fast.tally import Tally
 from kvplan.engines.vllm.scheduler.served import STUCK, Stopped
 from kvplan.engines.vllm.scheduler.settings import Settings
 from kvplan.errors import Refused
+from kvplan.limits import TRACE_LEAP
 
 _TOLD: Final = 2_000  # requests between two words on the progress
 
@@ -113,7 +114,8 @@ class Fast:
             decoding = self.decoding
             quiet = decoding and self.prefilling < 0 and (self.blocked or not waiting)
             if quiet and not self.ghosts:
-                steps = self._calm(step, -((now - arrivals[coming]) // least) if coming < count and not waiting else 0)
+                until = -((now - arrivals[coming]) // least) if coming < count and not waiting else TRACE_LEAP
+                steps = self._calm(step, min(until, TRACE_LEAP))
             if steps > 1:
                 self._leap(now, step, steps, least)
                 step += steps
@@ -148,13 +150,11 @@ class Fast:
     # Steps in which all that runs gives a token.
 
     def _calm(self, step: int, most: int) -> int:
-        """Steps from `step` on, at most `most` (0: any number), before somebody ends or blocks run out."""
+        """Steps from `step` on, at most `most`, before somebody ends or blocks run out."""
         ends = self.steps_of_ends
         while ends[0] < step:
             heappop(ends)
-        steps = ends[0] - step + 1
-        if most and most < steps:
-            steps = most
+        steps = min(ends[0] - step + 1, most)
         size, free, decoding = self.size, self.pool.free, self.decoding
         if -(-steps // size) * decoding <= free:
             return steps

@@ -77,9 +77,7 @@ class FastWindows(Fast):
             heappop(opening)
         while ends[0] < step:
             heappop(ends)
-        steps = ends[0] - step + 1
-        if most:
-            steps = min(steps, most)
+        steps = min(ends[0] - step + 1, most)
         if opening:
             steps = min(steps, opening[0][0] - step)
         size, free = self.size, self.pool.free
