@@ -1,7 +1,6 @@
 """What a server's plan and pool say to its scheduler, and requests with times through it."""
 
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from math import gcd, lcm
 from typing import Any, Final
 
@@ -9,8 +8,10 @@ import numpy as np
 
 from kvplan.domain.pool import Pool
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
+from kvplan.engines.kernel import native
 from kvplan.engines.vllm.plan import Plan
 from kvplan.engines.vllm.scheduler import served
+from kvplan.engines.vllm.scheduler.compiled import serve as compiled
 from kvplan.engines.vllm.scheduler.fast import steps, windows
 from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings, check_release
 from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, SlidingSpec, StateSpec
@@ -20,8 +21,8 @@ from kvplan.errors import Refused
 Counts = np.ndarray[Any, Any]
 _SEE: Final = "docs/guides/replay.md says what is followed"
 
-#: Tokens of output from which on numba is worth its loading.
-_WORTH: Final = 2_000_000
+#: Tokens of output from which on machine code is worth the seconds in which it is made.
+_WORTH: Final = 500_000
 #: Blocks of states that a request holds where prefixes are cached, before the one for a checkpoint inside a chunk.
 _ALIGNED_STATES: Final = 2
 #: Kind of state -> tokens at multiples of which its prefill writes out a checkpoint. Source: `mamba/mamba_mixer2.py`,
@@ -109,18 +110,15 @@ def held_by_one(settings: Settings, tokens: Counts) -> Counts:
     return blocks
 
 
-def numba_is_worth(traffic: Traffic) -> bool:
-    """Whether numba is there, and the trace long enough to load it, and the first time to compile."""
-    return int(traffic.output.sum()) >= _WORTH and find_spec("numba") is not None
+def is_worth_compiling(traffic: Traffic) -> bool:
+    """Whether llvmlite is there, and the trace long enough for it."""
+    return int(traffic.output.sum()) >= _WORTH and native.available()
 
 
 def _quicker(settings: Settings, traffic: Traffic) -> Iterator[Callable[..., Outcome]]:
     """What may follow the trace in less time than step by step, the quickest first."""
-    if numba_is_worth(traffic):
-        from kvplan.engines.vllm.scheduler import compiled
-
-        if compiled.applies(settings, traffic):
-            yield compiled.serve
+    if is_worth_compiling(traffic) and compiled.applies(settings):
+        yield compiled.serve
     if windows.applies(settings, traffic):
         yield windows.serve
 

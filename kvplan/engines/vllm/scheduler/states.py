@@ -21,7 +21,6 @@ class States(Group):
         self.aligned = spec.mode == "align"
         self.entered: set[Key] = set()  # in this step: what is in them is written while the step runs
         self._started: set[int] = set()  # requests that took blocks themselves
-        self._before: dict[int, int] = {}  # the column of the state that a step starts from
         self._dropped: dict[int, int] = {}  # columns that were given back
         self._checkpoints: dict[int, tuple[int, int]] = {}  # (tokens, column) of the state inside this step's chunk
         self._entered_once = ENTERED_ONCE.at(settings.release)
@@ -72,8 +71,6 @@ class States(Group):
         if wanted <= len(row) and tail is None and not inside:
             self._started.add(index)
             return
-        if row:  # the state of the step before, or the hit's
-            self._before[index] = len(row) - 1
         if len(row) < wanted - 1:
             row += [NULL] * (wanted - 1 - inside - len(row))
         new = self.blocks.take(max(wanted - len(row), 0) + int(tail is not None))
@@ -106,9 +103,6 @@ class States(Group):
             if first < last:
                 self._give_back(row, range(last - 1, first - 1, -1))
                 self._dropped[index] = last
-        before = self._before.get(index)
-        if before is not None and before < ceil_div(processed, self.size) - 1:
-            self._give_back(row, [before])
 
     def dropped_next(self, processed: int) -> int:
         """Until the next block of tokens is full."""
@@ -123,7 +117,6 @@ class States(Group):
     def free(self, request: Request) -> None:
         """Give back the row."""
         self._started.discard(request.index)
-        self._before.pop(request.index, None)
         self._dropped.pop(request.index, None)
         self._checkpoints.pop(request.index, None)
         super().free(request)
