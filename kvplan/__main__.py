@@ -23,15 +23,26 @@ def run() -> None:
     """Entry point of the `kvplan` script."""
     gc.set_threshold(50_000)  # start-up makes many objects and no garbage; looking for it costs 8 % of the time
     try:
-        _load_msgspec()
-        from kvplan.cli.app import main
+        from kvplan.cli.surroundings import watched
 
-        code = main()
-    except KeyboardInterrupt:  # while starting, or while the last of it was said
+        code = watched(_answer)
+    except KeyboardInterrupt:  # before signals were watched, or while the last of it was said
         code = 130
         if sys.stderr is not None:
             print("interrupted", file=sys.stderr)
+    # Text that was interrupted while it was executed, as a named tuple's is, is remembered: `python -m` would then end by
+    # the signal, whatever the code. The next one that ends well is remembered in its place.
+    exec("")  # noqa: S102
     sys.exit(code)
+
+
+def _answer() -> int:
+    from kvplan.cli.surroundings import held
+
+    with held():
+        _load_msgspec()
+        from kvplan.cli.app import main
+    return main()
 
 
 if __name__ == "__main__":

@@ -181,9 +181,11 @@ def root(
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    typed = sys.argv[1:] if args is None else args
+    return surroundings.watched(lambda: _answer(sys.argv[1:] if args is None else args))
+
+
+def _answer(typed: list[str]) -> int:
     arguments = usage.rewritten(typed)
-    surroundings.prepare()
     limits.start_question()
     try:
         result = app(arguments, prog_name=_program(), standalone_mode=False)
@@ -191,13 +193,8 @@ def main(args: list[str] | None = None) -> int:
     except (BrokenPipeError, SystemExit):  # typer exits for a closed pipe: a reader that has enough is no failure
         surroundings.mute_stdout()
         return 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except surroundings.Ended as ended:
-        print("ended", file=sys.stderr)
-        return 128 + ended.number
     except Exception as problem:  # the one edge: every failure becomes a sentence and a code
+        surroundings.still_wanted()  # what is interrupted while it loads fails in its own words
         if "--debug" in typed:
             raise
         return _report(problem)

@@ -1,8 +1,12 @@
 """The process around a command: streams that are closed or cannot take a character, and signals that end it."""
 
+import _thread
+import contextlib
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 #: What stands in for characters that an output's encoding does not have.
@@ -12,9 +16,19 @@ _PLAIN: Final = str.maketrans(
 )
 
 
-#: Signals that were to end the command. What a handler raises is swallowed where no exception can leave: a finaliser, a
-#: callback of C code. `still_wanted` raises it again.
+#: Signals that were to end the command, the first one first.
 _HEARD: Final[list[int]] = []
+
+#: Those of them that were raised in vain: no exception leaves a finaliser, a callback of C code, or what Python does when
+#: a module's import ends. Raised again a moment later, or by `still_wanted`.
+_LOST: Final[list[int]] = []
+_MOMENT_SECONDS: Final = 0.01
+
+#: Not empty while no signal may raise.
+_HELD: Final[list[bool]] = []
+
+#: What is told of any other exception that could not be raised.
+_OTHERS: Final[list[Callable[["sys.UnraisableHookArgs"], object]]] = []
 
 
 class Ended(BaseException):
@@ -60,18 +74,48 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    _HEARD.clear()
+    if not _LOST:
+        _HEARD.clear()
+    if sys.unraisablehook is not _unraisable:
+        _OTHERS[:] = [sys.unraisablehook]
+        sys.unraisablehook = _unraisable
     for name, default in (("SIGTERM", signal.SIG_DFL), ("SIGHUP", signal.SIG_DFL), ("SIGINT", signal.default_int_handler)):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == default:
             signal.signal(number, _end)
 
 
-def _end(number: int, frame: object) -> None:
-    if number != signal.SIGINT:
-        signal.signal(number, signal.SIG_IGN)  # once is enough; what cleans up is left to finish
-    _HEARD.append(number)
+def watched(command: Callable[[], int]) -> int:
+    """The exit code of `command`, or of the signal that ended it, which is said."""
+    prepare()
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Ended as ended:
+        print("ended", file=sys.stderr)
+        return 128 + ended.number
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Signals wait until what is in it has ended: an extension module that was interrupted while it loads is left half
+    made, and Python crashes later in it."""
+    _HELD.append(True)
+    try:
+        yield
+    finally:
+        _HELD.pop()
     still_wanted()
+
+
+def _end(number: int, frame: object) -> None:
+    if number in _HEARD and number != signal.SIGINT and not _LOST:
+        return  # once is enough; what cleans up is left to finish
+    _HEARD.append(number)
+    if not _HELD:
+        still_wanted()
 
 
 def still_wanted() -> None:
@@ -82,7 +126,27 @@ def still_wanted() -> None:
         Ended: another signal was to end the command.
     """
     if _HEARD:
-        raise KeyboardInterrupt if _HEARD[-1] == signal.SIGINT else Ended(_HEARD[-1])
+        _LOST.clear()
+        raise KeyboardInterrupt if _HEARD[0] == signal.SIGINT else Ended(_HEARD[0])
+
+
+def _unraisable(told: "sys.UnraisableHookArgs") -> None:
+    if _HEARD and issubclass(told.exc_type, KeyboardInterrupt | Ended):
+        _LOST[:] = _HEARD[:1]
+        again = threading.Timer(_MOMENT_SECONDS, _raise_lost)
+        again.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread begins while Python ends, and then nothing is left to end
+            again.start()
+    elif _OTHERS:
+        _OTHERS[0](told)
+
+
+def _raise_lost() -> None:
+    for number in _LOST:
+        if hasattr(signal, "pthread_kill"):  # also wakes what waits
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+        else:
+            _thread.interrupt_main(signal.Signals(number))
 
 
 def plain(text: str, encoding: str | None) -> str:
