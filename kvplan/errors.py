@@ -201,6 +201,10 @@ class Refused(KvplanError):
         return self.hint
 
 
+class NoStart(Refused):
+    """What the engine itself says instead of starting: kvplan can tell, and the answer is no."""
+
+
 class EnvironmentMissing(KvplanError):
     """Something outside kvplan is missing; the message says what to install or start."""
 

@@ -180,6 +180,9 @@ def _together(
         base["memory_bytes"] = sum(gpu_memory(one).bytes for one in cards)
         notes.append(f"its layers lie on {len(cards)} cards, counted as one memory")
     given = server.gpus if isinstance(server.gpus, int) else len(server.gpus) if isinstance(server.gpus, tuple) else None
+    if given is None and devices > len(place.cards):  # nothing in the input says how many there are
+        named = f"{len(place.cards)} were named: the others are" if len(place.cards) > 1 else "one was named: each is"
+        notes.append(f"it takes {devices} cards and {named} counted like it")
     if given is not None and given < devices:
         notes.append(f"it takes {devices} cards and this process is given {given}: the others must be on other nodes")
     if len({one.id for one in cards[:devices]}) > 1:

@@ -77,7 +77,7 @@ def check(
         raise OptionError(
             "a file or a command line is needed", hint="`kvplan check start.sh`, or `kvplan check -- vllm serve MODEL …`"
         )
-    form = fmt if fmt is None or fmt in _ANNOTATIONS else named(fmt).name
+    form = fmt if fmt is None or fmt in _ANNOTATIONS else named(fmt, *_ANNOTATIONS).name
     variables = _variables(env_file or [])
     read = parsed([name for name in names if name != "-"], command=command, text=_standard_input(names), variables=variables)
     if parse_only:

@@ -202,6 +202,7 @@ class NotPredicted(Struct, frozen=True, kw_only=True):
     model: str = ""  # its name
     engine: str = ""
     engine_version: str = ""
+    no_start: bool = False  # the reason is the engine's own: it does not start so
 
     def __post_init__(self) -> None:
         for name, most in (("reason", MESSAGE), ("see", HINT)):

@@ -167,8 +167,9 @@ def _reserving(q: Question, *, brief: bool) -> Outcome:
     taken = budget.memory.bytes - budget.unused.bytes if budget.ledger is not None else _plain_taken(found)
     left = budget.cache
     if found.pool is None or (not found.starts and not found.may_start):
-        longest = _longest(q) if left.bytes > 0 and not brief else None
-        share = _share(q) if longest is None and not brief else None
+        sought = found.pool is not None and not brief  # else no length and no share of the card helps
+        longest = _longest(q) if left.bytes > 0 and sought else None
+        share = _share(q) if longest is None and sought else None
         reason = _why(found)
         return Outcome(
             status="does not start",

@@ -16,6 +16,7 @@ from kvplan.domain.workload import Workload
 from kvplan.engines import about, engine_name, make_engine
 from kvplan.engines.kernel.engine import Engine, Served
 from kvplan.engines.kernel.releases import Asked, Watched
+from kvplan.engines.kernel.remarks import about_release
 from kvplan.engines.kernel.search import largest
 from kvplan.engines.kernel.tensors import At
 from kvplan.errors import ConfigError, OptionError, Refused, printable
@@ -187,7 +188,8 @@ def of_engines(
             f"what changed between releases of {known.name} is not known: its rules are those of {known.latest}",
             hint="`kvplan engines` says what was read",
         )
-    return found
+    unread = dict.fromkeys(said for one in (old, new) for said in about_release(one.about, one.release))
+    return structs.replace(found, notes=(*found.notes, *unread))
 
 
 def _for_length(name: str, options: Mapping[str, Any], workload: Workload) -> dict[str, Any]:

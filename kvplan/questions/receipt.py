@@ -100,6 +100,8 @@ def receipt(q: Question) -> Receipt:
         reserved(q.model, q.engine, options, max(0, size)) for size in (budget.cache.bytes, budget.cache.low, budget.cache.high)
     ]
     pool = pools[0]
+    if isinstance(pool, NotPredicted) and pool.no_start:
+        return Receipt(question=q, budget=budget, starts=False, refused=pool.reason, engine_version=pool.engine_version)
     if isinstance(pool, NotPredicted):
         return Receipt(question=q, budget=budget, starts=False, not_predicted=pool.reason, engine_version=pool.engine_version)
     comes_up = [not budget.refused and not one.refused for one in pools if isinstance(one, Pool)]

@@ -10,7 +10,7 @@ from kvplan.domain.model import Model
 from kvplan.domain.pool import Pool
 from kvplan.domain.tiers import TierAsk
 from kvplan.engines import make_engine
-from kvplan.errors import Refused
+from kvplan.errors import NoStart, Refused
 from kvplan.questions.tiers import tiers_of
 
 
@@ -28,7 +28,12 @@ def reserved(
         pool = prepared.largest_pool(budget_bytes)
     except Refused as problem:
         return NotPredicted(
-            reason=problem.reason, see=problem.see, model=model.name, engine=made.name, engine_version=made.version
+            reason=problem.reason,
+            see=problem.see,
+            model=model.name,
+            engine=made.name,
+            engine_version=made.version,
+            no_start=isinstance(problem, NoStart),
         )
     if pool is not None and below is not None:
         ask = replace(below, tokens=below.tokens or pool.max_model_len)

@@ -113,6 +113,11 @@ def test_the_same_release_changes_nothing_and_says_so_with_zero(capsys: pytest.C
     assert answer(capsys, "vllm@0.33", "vllm", HYBRID)["changes"] == []
 
 
+def test_a_release_that_nobody_read_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diff", "vllm@99", "vllm", "llama-3.1-8b"]) == 0
+    assert "vllm 99 is newer than" in capsys.readouterr().out
+
+
 def test_without_models_it_is_the_catalogue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("kvplan.loading.catalogue.names", lambda: (HYBRID, PLAIN))
     found = answer(capsys, "vllm@0.26", "vllm@0.33", "-q")

@@ -54,7 +54,7 @@ class Lmdeploy(Engine):
                 return TurboMindOn(self, model)
             return LmdeployOn(self, model, make_plan(model, self.options))
         except Refused as problem:
-            raise Refused(f"LMDeploy {self.version} refuses {model.name}: {problem.reason}", problem.see) from problem
+            raise type(problem)(f"LMDeploy {self.version} refuses {model.name}: {problem.reason}", problem.see) from problem
 
 
 class LmdeployOn(Started):

@@ -19,7 +19,7 @@ from kvplan.engines.lmdeploy import models
 from kvplan.engines.lmdeploy.deepseek_v4 import deepseek_v4
 from kvplan.engines.lmdeploy.options import LmdeployOptions
 from kvplan.engines.lmdeploy.plan import INDEX_SCALE, BlockTensor, Plan, StateTensor
-from kvplan.errors import Refused
+from kvplan.errors import NoStart, Refused
 
 _FLASH_BLOCK: Final = 64  # tokens
 _WIDE: Final = 512  # elements: from this head on, blocks are narrow
@@ -131,7 +131,7 @@ def _with_copies(heads: int, ranks: int) -> int:
     if ranks <= heads:
         return heads
     if ranks % heads:
-        raise Refused(f"tp {ranks} is no multiple of {heads} key and value heads")
+        raise NoStart(f"tp {ranks} is no multiple of {heads} key and value heads")
     return ranks
 
 
@@ -139,9 +139,9 @@ def _divisible(model: Model, heads: int, ranks: int) -> None:
     """Source: `config.py:ModelConfig.from_hf_config`, `schema.py:_resolve_key_block_shape`."""
     queries = models.query_heads(model)
     if queries is not None and queries % ranks:
-        raise Refused(f"{queries} attention heads cannot be divided by tp {ranks}")
+        raise NoStart(f"{queries} attention heads cannot be divided by tp {ranks}")
     if heads % ranks:
-        raise Refused(f"{heads} key and value heads cannot be divided by tp {ranks}")
+        raise NoStart(f"{heads} key and value heads cannot be divided by tp {ranks}")
 
 
 def _tensors(heads: _Heads, kernel: int, policy: int, dtype: str, ranks: int) -> tuple[BlockTensor, ...]:

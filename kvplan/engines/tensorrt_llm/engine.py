@@ -56,7 +56,7 @@ class TensorrtLlm(Engine):
             return TrtllmOn(self, model, settle(model, self.options, self.release))
         except Refused as problem:
             said = f"TensorRT-LLM {self.version} refuses {model.name}: {problem.reason}"
-            raise Refused(said, problem.see) from problem
+            raise type(problem)(said, problem.see) from problem
 
 
 class _Alike(Struct, frozen=True):

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kvplan.domain.model import Cross, Full, Index, Latent, Layer, Memory, Model, Reach, Recurrent, Softmax
 from kvplan.engines.tensorrt_llm import models
-from kvplan.errors import Refused
+from kvplan.errors import NoStart, Refused
 from kvplan.units import ceil_div
 
 #: Bits of an element of the cache.
@@ -111,9 +111,9 @@ def stages(model: Model, sharing: Sharing) -> tuple[Stage, ...]:
     """
     queries = models.query_heads(model)
     if queries is not None and queries % sharing.tp:
-        raise Refused(f"assert self.num_heads % tp_size == 0: {queries} heads over tp_size {sharing.tp}")
+        raise NoStart(f"assert self.num_heads % tp_size == 0: {queries} heads over tp_size {sharing.tp}")
     if sharing.pp > len(model.layers):
-        raise Refused(f"pp_size {sharing.pp} is more than the {len(model.layers)} layers")
+        raise NoStart(f"pp_size {sharing.pp} is more than the {len(model.layers)} layers")
     wide = _one_width(model)
     found: list[Stage] = []
     for rank in range(sharing.pp):

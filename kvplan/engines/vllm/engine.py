@@ -82,7 +82,7 @@ class Vllm(Engine):
             refuse(read, self.options, self.release)
             return VllmOn(self, read, make_plan(read, self.options, self.release))
         except Refused as problem:
-            raise Refused(f"vLLM {self.version} refuses {model.name}: {problem.reason}", problem.see) from problem
+            raise type(problem)(f"vLLM {self.version} refuses {model.name}: {problem.reason}", problem.see) from problem
 
     def utilization(self, model: Model) -> float:
         """The share of a card that it allows itself: the option's, or the release's default."""

@@ -17,7 +17,7 @@ from kvplan.engines.vllm.layers import compressed, sparse_mla
 from kvplan.engines.vllm.models import any_traits, mlx_checkpoint, text_traits
 from kvplan.engines.vllm.options import VllmOptions
 from kvplan.engines.vllm.releases import WHOLE_COMPRESSED
-from kvplan.errors import Refused
+from kvplan.errors import NoStart, Refused
 
 _MOST_SPLITS: Final = 8  # numbers of devices that a refusal names
 _V4_SINCE: Final = (0, 20)  # models/registry.py: DeepseekV4ForCausalLM
@@ -27,10 +27,11 @@ def refuse(model: Model, options: VllmOptions, version: tuple[int, ...]) -> None
     """Refuse what vLLM does not start with.
 
     Raises:
-        Refused: why it does not.
+        NoStart: why it does not.
+        Refused: kvplan does not know the model.
     """
     for reason in _reasons(model, options, version):
-        raise Refused(reason)
+        raise NoStart(reason)
 
 
 def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> Iterator[str]:
@@ -40,7 +41,7 @@ def _reasons(model: Model, options: VllmOptions, version: tuple[int, ...]) -> It
         if traits.one_device and options.tensor_parallel_size > 1:
             yield traits.one_device
         if traits.undescribed:
-            yield f"kvplan knows no rule for it: {traits.undescribed}"
+            raise Refused(f"kvplan knows no rule for it: {traits.undescribed}")
     if compressed(model) and version < _V4_SINCE:
         yield "models with compressed entries (DeepSeek V4) are served from 0.20 on"
     if mlx_checkpoint(model):

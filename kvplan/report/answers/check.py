@@ -61,7 +61,8 @@ def said(one: Checked) -> str:
         words += f": {printable(found.reason, 600)}"  # a refusal of vLLM's is some 400 long
     elif found.receipt is not None and found.receipt.pool is not None:
         pool = found.receipt.pool
-        words += f": {pool.num_tokens:,} tokens, {pool.concurrency:.2f} requests of {pool.max_model_len:,} tokens"
+        held = f"{pool.num_tokens:,} tokens, {pool.concurrency:.2f} requests of {pool.max_model_len:,} tokens"
+        words += f": {held}" if pool.num_tokens else ": its model keeps no cache"
     elif found.fit is not None:
         words += f": {found.fit.batch_size:,} x {found.fit.context:,} tokens"
     elif found.laid is not None:
@@ -79,7 +80,7 @@ def helps(one: Checked) -> list[str]:
 def _blocks(one: Checked) -> Iterator[Block]:
     found = one.outcome
     yield Verdict(said(one), yes=None if found.status in {"not decided", "may start"} else found.status == "starts")
-    if found.receipt is not None and not found.receipt.not_predicted:
+    if found.receipt is not None and found.receipt.pool is not None:
         yield ledger_table(found.receipt)
         beside = beside_table(found.receipt)
         if beside is not None:

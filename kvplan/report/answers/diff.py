@@ -45,6 +45,8 @@ class DiffAnswer(Struct, frozen=True):
             yield _models(d, numbers)
             yield _table_of_rules(d)
         notes = [f"requests share {human_bytes(d.budget_bytes)}"] if d.changed else []
+        if any((c.before.requests is None) != (c.after.requests is None) for c in d.changes):
+            notes.append("requests, -: it does not start in that memory, or is not served")
         if d.refused:
             notes.append(f"{d.refused:,} of the {_WORDS[d.of]} asked about {'is' if d.refused == 1 else 'are'} served by neither")
         refusals = dict.fromkeys(f.refused for c in d.changes for f in (c.before, c.after) if f.refused and f.total_bytes is None)

@@ -38,7 +38,7 @@ class ReceiptAnswer(Struct, frozen=True):
         """The verdict, the lines, and what the server prints."""
         for one in self.receipts:
             blocks: list[Block] = [Verdict(verdict(one), yes=answer(one))]
-            if not one.not_predicted:
+            if one.pool is not None:
                 beside = beside_table(one)
                 blocks += [ledger_table(one), *([beside] if beside is not None else [])]
             media = one.question.media
@@ -72,6 +72,8 @@ def verdict(r: Receipt) -> str:
         return f"MAY START on {where}: {left} for the cache, and the smaller end is not enough"
     if not r.starts or r.pool is None:
         return f"DOES NOT START on {where}: {r.refused or f'{left} for the cache'}"
+    if not r.pool.num_tokens:
+        return f"STARTS on {where}: {left} for a cache, and the model keeps none"
     return (
         f"STARTS on {where}: {left} for the cache, {r.pool.num_tokens:,} tokens, "
         f"{r.pool.concurrency:.2f} requests of {r.pool.max_model_len:,} tokens"

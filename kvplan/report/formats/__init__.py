@@ -39,8 +39,8 @@ FORMATS: Final = (
 FIGURES: Final = ("svg", "pdf", "png")
 
 
-def named(name: str) -> Format:
-    """The format that is called so.
+def named(name: str, *more: str) -> Format:
+    """The format that is called so; `more` are others that the question has of its own.
 
     Raises:
         OptionError: there is none.
@@ -48,7 +48,7 @@ def named(name: str) -> Format:
     for row in FORMATS:
         if name in {row.name, row.short}:
             return row
-    known = [row.name for row in FORMATS]
+    known = [*(row.name for row in FORMATS), *more]
     near = nearest(name.lower(), known)
     said = f"did you mean `{near}`? " if near else ""
     raise OptionError(f"«format»: unknown format `{name[:40]}`", hint=f"{said}one of {', '.join(known)}")

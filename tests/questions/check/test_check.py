@@ -84,6 +84,11 @@ def test_the_longest_request_that_would_start_is_said() -> None:
         ("vllm serve Qwen/Qwen3-8B --max-model-len $LEN", "not decided", "no value here for --max-model-len"),
         ("vllm serve ./private", "not decided", "is a local path or private"),
         ("vllm serve --max-num-seqs 4", "not decided", "no model is named here"),
+        ("vllm serve Qwen/Qwen3-8B --tensor-parallel-size 3", "does not start", "32 attention heads do not divide"),
+        ("vllm serve Qwen/Qwen3-8B --kv-cache-dtype nvfp4", "does not start", "no attention backend takes kv_cache_dtype nvfp4"),
+        ("lmdeploy serve api_server Qwen/Qwen3-8B --tp 3", "does not start", "cannot be divided by tp 3"),
+        ("trtllm-serve Qwen/Qwen3-8B --tp_size 3", "does not start", "32 heads over tp_size 3"),
+        ("vllm serve BAAI/bge-m3", "starts", ""),
         ("ollama serve", "starts", ""),
         ("OLLAMA_NUM_PARALLEL=4 ollama run hf.co/Qwen/Qwen3-8B-GGUF:Q8_0", "starts", ""),
         ("vllm serve Qwen/Qwen3-8B --cpu-offload-gb 4", "starts", ""),
@@ -100,6 +105,24 @@ def test_outcomes(line: str, status: str, says: str) -> None:
     (one,) = kvplan.check(command=line, gpu="h100").servers
     assert one.outcome.status == status, one.outcome.reason
     assert says in one.outcome.reason
+
+
+def test_what_no_memory_changes_shows_none_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """A refusal whatever the card has: no ledger, and no length that would help; an embedder has no tokens."""
+    assert main(["check", "--gpu", "h100:4", "--", "vllm", "serve", "Qwen/Qwen3-8B", "--tensor-parallel-size", "3"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("DOES NOT START")
+    assert "where the memory goes" not in out
+    assert main(["receipt", "qwen3-8b", "--gpu", "h100", "--tp", "3"]) == 1
+    assert capsys.readouterr().out.startswith("DOES NOT START on 3 x h100")
+    assert main(["check", "--gpu", "h100", "--", "vllm", "serve", "BAAI/bge-m3"]) == 0
+    assert capsys.readouterr().out.startswith("STARTS: vllm · BAAI/bge-m3: its model keeps no cache\n")
+
+
+def test_cards_that_nobody_named_are_said() -> None:
+    for gpu, words in (("h100", "it takes 2 cards and one was named: each is counted like it"), ("h100:2", "")):
+        (one,) = kvplan.check(command="vllm serve Qwen/Qwen3-8B --tensor-parallel-size 2", gpu=gpu).servers
+        assert [note for note in one.notes if note.startswith("it takes")] == ([words] if words else [])
 
 
 def test_what_is_not_counted_is_said() -> None:
