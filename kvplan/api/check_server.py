@@ -191,10 +191,12 @@ def _together(
         notes.append(f"{asked.layers} of its layers are on cards; counted as if all were")
     question = Question(**base, gpu=card, gpus=devices)
     alone = outcome(question, reserves=reader.reserves, brief=brief or taken > 0)
-    if not taken:
+    answer = alone.receipt or alone.fit
+    if not taken or answer is None:
         return alone
-    left = max(0, _total(alone) - taken)
-    question = replace(question, free=(left,)) if _ledger(alone) else replace(question, memory_bytes=left)
+    left = max(0, answer.budget.memory.bytes - taken)
+    measured = answer.budget.ledger is not None
+    question = replace(question, free=(left,)) if measured else replace(question, memory_bytes=left)
     return outcome(question, reserves=reader.reserves, brief=brief)
 
 
@@ -202,16 +204,6 @@ def _left_of(entry: Gpu, memory_bytes: int | None, taken: int) -> Card:
     """A card, less what those that started before take of it."""
     card = card_of(entry, memory_bytes)
     return card_of(entry, memory_bytes, max(0, card.memory.bytes - taken)) if taken else card
-
-
-def _ledger(found: Outcome) -> bool:
-    budget = found.receipt.budget if found.receipt is not None else found.fit.budget if found.fit is not None else None
-    return budget is not None and budget.ledger is not None
-
-
-def _total(found: Outcome) -> int:
-    budget = found.receipt.budget if found.receipt is not None else found.fit.budget if found.fit is not None else None
-    return budget.memory.bytes if budget is not None else 0
 
 
 def _spec(server: Server) -> str:

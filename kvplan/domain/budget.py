@@ -121,10 +121,6 @@ def not_lent(gpu: Gpu, memory: Line) -> Line:
 
     found = shared_memory(gpu, memory.bytes)
     kept = memory.bytes - found.lent.low
-    if gpu.vendor == "apple":
-        low, high = (f"{amount / memory.bytes:.3g}" for amount in (found.lent.low, found.lent.high))
-        source = f"macOS lends {low} to {high} by its release; the low side decides"
-        return Line(name="not lent to the GPU", bytes=kept, basis="assumed", source=source)
     if found.setting:
         return Line(name="not lent to the GPU", bytes=kept, basis="assumed", source=found.lent.source)
     return Line(name="kept by the system", bytes=kept, basis="assumed", source=found.system.source)

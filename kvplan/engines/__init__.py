@@ -204,10 +204,13 @@ def make_engine(spec: str, options: Mapping[str, Any]) -> "Engine":
     Raises:
         OptionError: unknown engine, option or value, or an option given twice under two names.
     """
-    from kvplan.engines.kernel.releases import parse_version
+    from kvplan.engines.kernel.releases import is_build, parse_version
 
     cls = engine_class(spec)
     version = spec.partition("@")[2]
     if version:
         parse_version(version)
+    known = about(spec)
+    if is_build(version) and not is_build(known.read_since):
+        raise OptionError(f"engine version: {known.name} has no builds, got `{version[:40]}`", hint=f"a release: {known.latest}")
     return cls.made(options, version or None)

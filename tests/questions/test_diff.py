@@ -182,6 +182,7 @@ def test_csv_has_a_row_for_each_model_and_rule(capsys: pytest.CaptureFixture[str
     [
         (("vllm", "sglang"), "two engines"),
         (("vllm@0.26", "vllm@x"), "engine version"),
+        (("vllm@0.26", "vllm@b6150"), "vllm has no builds"),
         (("vllm@0.26", "vllm", "--of", "dtype"), "--of must be one of engine, kv-dtype, model"),
         (("bf16", "fp8", "--of", "kv-dtype"), "in an engine"),
         (("bf16", "fp9", "--of", "kv-dtype", "-e", "vllm"), "fp9"),

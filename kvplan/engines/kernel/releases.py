@@ -139,6 +139,11 @@ def written(release: Release) -> str:
     return ".".join(map(str, release))
 
 
+def is_build(text: str) -> bool:
+    """Whether a version is the number of a build (`b6150`), not of a release."""
+    return _BUILD.fullmatch(text.strip()) is not None
+
+
 def parse_version(text: str) -> Release:
     """`0.11.0` -> (0, 11, 0); a build `b6150` is release 0.0.6150. What follows the first part without a number is ignored.
 

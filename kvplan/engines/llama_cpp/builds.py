@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from kvplan.engines.kernel.releases import ByType, Quirk, Release, by_type, parse_version, quirk
+from kvplan.engines.kernel.releases import ByType, Quirk, Release, by_type, parse_version, quirk, written
 from kvplan.engines.llama_cpp.about import ABOUT
 from kvplan.gguf.hparams import Hparams
 
@@ -252,7 +252,9 @@ def unknown(h: Hparams, release: Release, *, mtp: bool, rollback: bool, flash: b
     """Why a build does not run a model so, as far as it is another build that would; or nothing."""
     if release >= LATEST:
         return ""
-    number = release[2] if release[:2] == (0, 0) and len(release) > 2 else 0
+    if release[:2] > (0, 0):
+        return f"the builds from b{FIRST} and the releases from {ABOUT.latest} on are written down, not {written(release)}"
+    number = release[2] if len(release) > 2 else 0
     if number < FIRST:
         return f"builds before b{FIRST} read no GGUF files"
     since = 0 if h.arch in _OLDEST else SINCE.get(h.arch, COUNTED + 1)

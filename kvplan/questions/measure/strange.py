@@ -109,15 +109,6 @@ class Stranger:
                 yield Path(file).name, Path(file).read_text(encoding="utf-8", errors="replace")
 
 
-def subject_of(file: str, name: str, config: Mapping[str, Any]) -> Subject:
-    """The class `name` of `file`, built from a config.
-
-    Raises:
-        NotMeasured: no such class, or its code fails: one sentence with the line.
-    """
-    return Stranger(file, name).subject(config)
-
-
 def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in _DROPPED}
 

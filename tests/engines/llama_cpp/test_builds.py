@@ -106,6 +106,14 @@ def test_the_newest_row_is_llama_cpp(case: dict[str, Any]) -> None:
     assert unknown(h, LATEST, mtp=True, rollback=True, flash=True) == ""
 
 
+def test_what_was_before_the_builds_and_between_them_and_the_releases_is_said() -> None:
+    said = [
+        unknown(read_hparams(RECORDED[0]["config"]), r, mtp=False, rollback=False, flash=False) for r in (build(99), (0, 4, 0))
+    ]
+    between = "the builds from b1041 and the releases from 0.5.0 on are written down, not 0.4.0"
+    assert said == ["builds before b1041 read no GGUF files", between]
+
+
 def test_a_front_end_of_an_older_build_asks_for_less() -> None:
     old, new = (estimate(QWEN, engine=f"llama.cpp@b{n}", seq_len=4096, parallel=-1) for n in (6924, 6925))
     assert (old.facts.n_seq_max, old.facts.kv_unified) == (1, False)
