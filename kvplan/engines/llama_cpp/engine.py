@@ -33,7 +33,7 @@ from kvplan.engines.llama_cpp.context import Context, Refusal, make_context, ref
 from kvplan.engines.llama_cpp.convert import gguf_keys
 from kvplan.engines.llama_cpp.log import log_lines
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES, Params, Part, Tensor, pad
-from kvplan.engines.llama_cpp.options import LlamaCppOptions
+from kvplan.engines.llama_cpp.options import DRAFT_FILE, LlamaCppOptions
 from kvplan.errors import GgufError, Refused
 from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.known import DRAFTERS
@@ -287,11 +287,16 @@ class LlamaCppOn(Prepared):
         return f"-m {_ANY_FILE}"
 
     def needs(self, serving: Serving) -> tuple[str, ...]:
-        """Of which model the file must be, where none was named."""
-        if self._file(serving) != f"-m {_ANY_FILE}" or self.engine.options.frontend not in {"server", "cli"}:
+        """Of which models the files must be, where none was named."""
+        found, draft = [], self.engine.options.draft
+        if self.engine.options.frontend not in {"server", "cli"}:
             return ()
-        form = f" in {serving.weights_dtype}" if serving.weights_dtype else ""
-        return (f"{_ANY_FILE}: a GGUF of {serving.model.rpartition('/')[2] or serving.model}{form}",)
+        if self._file(serving) == f"-m {_ANY_FILE}":
+            form = f" in {serving.weights_dtype}" if serving.weights_dtype else ""
+            found.append(f"{_ANY_FILE}: a GGUF of {serving.model.rpartition('/')[2] or serving.model}{form}")
+        if draft is not None and not draft.gguf:
+            found.append(f"{DRAFT_FILE}: a GGUF of {draft.name}, of the same vocabulary")
+        return tuple(found)
 
     def told_pool(self, budget_bytes: int) -> Pool:
         """The cells of a llama-server's slots; see `kvplan.engines.llama_cpp.slots`."""

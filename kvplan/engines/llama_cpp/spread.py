@@ -24,7 +24,7 @@ from kvplan.engines.llama_cpp.context import Context, Refusal, make_context
 from kvplan.engines.llama_cpp.engine import LlamaCpp, LlamaCppOn
 from kvplan.engines.llama_cpp.ledger import CACHE, PROMPTS, STATE, WEIGHTS, Side, devices_of, lines_of, pool_of
 from kvplan.engines.llama_cpp.memory import CACHE_TYPES
-from kvplan.engines.llama_cpp.options import AUTO, CACHE_RAM_MIB, DRAFT_FILE, LlamaCppOptions
+from kvplan.engines.llama_cpp.options import AUTO, CACHE_RAM_MIB, LlamaCppOptions
 from kvplan.engines.llama_cpp.placement.compute import Band
 from kvplan.engines.llama_cpp.placement.devices import Host, taking_part
 from kvplan.engines.llama_cpp.placement.fit import Choice, Need, Subject, Trial, fitted
@@ -231,9 +231,7 @@ class Spreading:
 
     def needs(self, context: int, requests: int) -> tuple[str, ...]:
         """Of which model the file must be, where none was named."""
-        draft = self.options.draft
-        more = () if draft is None or draft.gguf else (f"{DRAFT_FILE}: a GGUF of {draft.name}, of the same vocabulary",)
-        return (*self.on.needs(self._serving(context, requests)), *more)
+        return self.on.needs(self._serving(context, requests))
 
     def own_choice(self, context: int | None, requests: int) -> tuple[str, int, Spreading]:
         """What `--fit` makes of this command line: in words, the tokens that it leaves each request, and the same so."""

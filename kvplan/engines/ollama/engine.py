@@ -302,7 +302,8 @@ class OllamaOn(Prepared):
         told = (
             f"the model's own parameter num_ctx {self.subject.options.get('num_ctx')} goes before the variable" if limits else ""
         )
-        return tuple(filter(None, (run, told)))
+        layers = self.engine.options.num_gpu
+        return tuple(filter(None, (run, told, "" if layers is None else f"/set parameter num_gpu {layers}")))
 
 
 def _devices(options: OllamaOptions) -> tuple[Device, ...]:

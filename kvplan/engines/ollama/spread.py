@@ -62,11 +62,9 @@ class Spreading:
         told: dict[str, Any] = {}
         if not options.device_memory_bytes and cards:
             capability = min((_capability(card) for card in cards), default=0)
-            told = {
-                "device_memory_bytes": min(card.memory.bytes for card in cards),
-                "gpus": len(cards),
-                "compute_capability": capability,
-            }
+            told = {"device_memory_bytes": min(card.memory.bytes for card in cards), "compute_capability": capability}
+        if options.gpus == 1 and cards:  # a plan tells the memory of one card, whatever the member names
+            told["gpus"] = len(cards)
         self.model, self.options, self.cards, self.weights, self.tensors = (
             model,
             replace(options, **told),
@@ -152,8 +150,7 @@ class Spreading:
 
     def needs(self, context: int, requests: int) -> tuple[str, ...]:
         """What is typed beside the server's line."""
-        layers = (f"/set parameter num_gpu {self.options.num_gpu}",) if self.options.num_gpu is not None else ()
-        return (*self.on.needs(self._serving(context, requests)), *layers)
+        return self.on.needs(self._serving(context, requests))
 
     def own_choice(self, context: int | None, requests: int) -> tuple[str, int, Spreading]:
         """What Ollama starts where nobody says more, and what `--fit` leaves on the cards."""

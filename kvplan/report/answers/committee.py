@@ -28,7 +28,9 @@ _VARIABLES: Final = re.compile(r"^([A-Z][A-Z0-9_]*=\S+ )+")
 def _is_command(part: Part) -> bool:
     """Whether its flag is a command line, before which its environment can stand."""
     known = ABOUTS.get(engine_name(part.member.engine))
-    return bool(known and known.program and _VARIABLES.sub("", part.flag).startswith(known.program))
+    if not known or not known.program:
+        return False
+    return part.flag.startswith(known.program) or _VARIABLES.sub("", part.flag).startswith(known.program)
 
 
 class CommitteeAnswer(Struct, frozen=True):
@@ -180,9 +182,20 @@ def _notes(committee: Committee) -> Iterator[str]:
             layers = "; ".join(f"card {card}: layers {numbers}" for card, numbers in on)
             yield f"{part.member.name}: {layers or 'no layer on a card'}; host memory {human_bytes(spread.host.needed.high)}"
             yield from (f"{part.member.name}: {note}" for note in spread.notes)
+            yield from _narrow(committee, part)
     memory = committee.plan.memory
     yield f"card: {memory.basis} ({memory.source})"
     yield from committee.notes
+
+
+def _narrow(committee: Committee, part: Part) -> Iterator[str]:
+    """Cards that have less left than the engine keeps free when it starts: it then moves layers away."""
+    left = {card.index: card.free_bytes for card in committee.cards}
+    for card, place in zip(part.cards, part.spread.devices if part.spread is not None else (), strict=False):
+        kept = 0 if place.room is None or not place.blocks else committee.plan.memory.bytes - place.room.bytes
+        if 0 <= left[card] < kept:
+            sizes = f"{human_bytes(left[card])} of card {card} stay free, and it keeps {human_bytes(kept)}"
+            yield f"{part.member.name}: {sizes}: started after the others it leaves layers to the CPU"
 
 
 def _basis(part: Part) -> str:

@@ -1,5 +1,6 @@
 """Members whose layers are dealt out over several cards, unevenly, or partly left on the host: bytes are the engine's own."""
 
+import json
 from typing import Any
 
 import pytest
@@ -88,6 +89,33 @@ def test_what_one_card_does_not_hold_is_offered_to_several(tmp_path: Any, capsys
     assert main(["committee", str(path), "--set", "chat.cards=[0, 1]"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "card 0: layers 0-40; card 1: layers 41-79, output" in shown
+
+
+def test_a_member_of_ollama_lies_where_ollama_puts_it(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """On one of its cards where that suffices, on both where it is told so or one is too small; with its own variables."""
+    known = {"engine": "ollama", "cards": [0, 1], "weights_dtype": None}
+
+    def on(**more: Any) -> kvplan.Committee:
+        return plan(member(**{**known, "model": "llama3.1:8b", **more}))
+
+    one, both = (on(options=options).parts[0] for options in ({"num_parallel": 2}, {"sched_spread": True}))
+    laid = place("llama3.1:8b", "rtx-4090:2", engine="ollama", context="8k", batch_size=2, brief=True)
+    assert isinstance(laid, Laid)
+    assert [one.on(card) for card in (0, 1)] == [laid.spread.devices[0].needed.high, 0]
+    assert both.on(0) > 0 < both.on(1)
+    assert "OLLAMA_SCHED_SPREAD=1 ollama serve" in both.flag
+    said = on(options={"num_gpu": 20}).parts[0]
+    assert said.spread is not None
+    assert (said.spread.host.blocks, "/set parameter num_gpu 20" in said.needs) == (13, True)
+    small = {"name": "small", "weights": "1.2GiB", "reserve": "0", "engine": "llama.cpp", "cards": [0]}
+    path = tmp_path / "plan.yaml"
+    path.write_text(json.dumps({"gpu": "rtx-4090:2", "members": [member(**{**known, "model": "llama3.3:70b"}), small]}))
+    assert main(["committee", str(path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "CUDA_VISIBLE_DEVICES=0,1 OLLAMA_CONTEXT_LENGTH=8192" in shown
+    assert "card 0: layers 0-40; card 1: layers 41-79, output" in shown
+    assert "of card 0 stay free, and it keeps 1.00 GiB: started after the others it leaves layers to the CPU" in shown
+    assert "of card 1 stay free" not in shown
 
 
 @pytest.mark.parametrize(
