@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from kvplan import limits
 from kvplan.cli import surroundings, usage
@@ -105,6 +105,17 @@ def examples(commands: Iterable[str]) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  kvplan {command}" for command in commands)
 
 
+class OnceCommand(TyperCommand):
+    """A command whose options of one value are refused when they are given twice: the library would keep the last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does, once nothing was given twice."""
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            usage.once(order)
+        return super().parse_args(ctx, args)
+
+
 class LazyCommands(TyperGroup):
     """A group that imports a command's module only when that command, or the list of all, is asked for."""
 
@@ -119,7 +130,7 @@ class LazyCommands(TyperGroup):
             return None
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         function = getattr(import_module(f"kvplan.cli.{found.module}"), found.function)
-        single.command(cmd_name, epilog=examples(found.examples))(function)
+        single.command(cmd_name, cls=OnceCommand, epilog=examples(found.examples))(function)
         built = typer.main.get_command(single)
         if any(name.endswith("_COMPLETE") for name in os.environ):
             from kvplan.cli.completion import completes

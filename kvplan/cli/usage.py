@@ -1,5 +1,6 @@
 """What people type: several spellings of one thing, and what to say where none of them was meant."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -35,6 +36,9 @@ _COMMANDS: Final = {
     "info": "explain", "lint": "check", "parse": "check", "model": "models", "engine": "engines", "dtype": "dtypes",
     "gpu": "gpus", "devices": "gpus",
 }  # fmt: skip
+
+#: How an option says that it takes several values in one word.
+_SEVERAL: Final = re.compile(r",…|commas between|\w,\w")
 
 
 def spelled(name: str) -> str:
@@ -90,6 +94,29 @@ def sentence(problem: Any) -> tuple[str, str]:
         said = problem.message.removesuffix(".").replace("a valid int range", "a whole number")
         return f"{parameter.opts[-1]}: {said}", see
     return problem.format_message().removesuffix("."), see
+
+
+def once(order: Iterable[Any]) -> None:
+    """Whether every option of one value was given once, by whichever of its names.
+
+    Args:
+        order: the parameters as they were typed, in the library's words.
+
+    Raises:
+        OptionError: one was given twice.
+    """
+    seen: set[int] = set()
+    for parameter in order:
+        if parameter.param_type_name != "option" or parameter.multiple or parameter.is_flag or parameter.count:
+            continue
+        if id(parameter) in seen:
+            name = next((name for name in parameter.opts if name.startswith("--")), parameter.opts[0])
+            several = _SEVERAL.search(f"{parameter.metavar or ''} {parameter.help or ''}")
+            raise OptionError(
+                f"{name} is given twice, and which of them is meant is not known",
+                hint=f"several with commas between: {name} A,B" if several else "give it once",
+            )
+        seen.add(id(parameter))
 
 
 def _meant(option: str, ctx: Any) -> str:

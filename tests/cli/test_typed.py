@@ -29,6 +29,21 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return runs
 
 
+def test_an_option_of_one_value_is_given_once(run: Run) -> None:
+    """The library keeps the last of them: `--variant mqa --variant cla=2` was answered for one of the two."""
+    for line, flag, hint in (
+        ("compare gpt2 --variant mqa --variant cla=2", "--variant", "several with commas between: --variant A,B"),
+        ("sweep gpt2 -s 1k -b 1 --context 2k", "--seq-len", "several with commas between: --seq-len A,B"),
+        ("fit gpt2 --gpu h100 --memory 1GiB --memory=1GiB", "--memory", "give it once"),
+        ("models llama -f csv --format json", "--format", "give it once"),
+    ):
+        code, out, err = run(line)
+        assert (code, out) == (2, ""), line
+        assert err == f"error: {flag} is given twice, and which of them is meant is not known\n\nhint: {hint}\n", line
+    assert run("estimate gpt2 -e vllm --set block_size=32 --set max_num_seqs=8 --infer --infer")[0] == 0
+    assert run("check --gpu h100 -- vllm serve gpt2 --port 1 --port 2")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("line", "flag"),
     [
