@@ -36,6 +36,7 @@ _MOST_PLACES: Final = 7  # decimals of a number that people read
 
 _WHOLE: Final = "[0-9]{1,18}|[0-9]{1,3}(?:_[0-9]{3}){1,5}"
 _NUMBER: Final = rf"({_WHOLE}|[0-9]{{1,3}}(?:,[0-9]{{3}}){{1,5}})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})"
+_COUNT_HINT: Final = "write `8192`, or with a suffix `8k` (8,192), `1M` (1,048,576)"
 _SIZE: Final = rf"({_WHOLE})(?:\.([0-9]{{1,9}}))?\s*([A-Za-z]{{0,5}})"
 #: A list that could also be one number: its digits grouped by thousands, or a comma for the decimal point.
 _GROUPED: Final = r"[1-9][0-9]{0,2}(?:,[0-9]{3})+"
@@ -77,16 +78,10 @@ def parse_count(text: str, *, what: str = "count", minimum: int = 1) -> int:
             "a comma inside a number groups its digits by thousands, as in `1,234,567`",
         )
     if value is None or not minimum <= value <= MAX_COUNT:
-        raise OptionError(
-            f"{what}: expected a whole number of at least {minimum}, got {_typed(text)}", hint=_count_hint(value, minimum)
-        )
+        large = (value or 0) > MAX_COUNT or (match is None and re.fullmatch(r"[0-9]{17,}[A-Za-z]{0,5}", text.strip()) is not None)
+        bounds = f"from {minimum} to 2**53" if large else f"of at least {minimum}"
+        raise OptionError(f"{what}: expected a whole number {bounds}, got {_typed(text)}", hint="" if large else _COUNT_HINT)
     return value
-
-
-def _count_hint(value: int | None, minimum: int) -> str:
-    if value is not None and value >= minimum:
-        return "the most is 2**53"
-    return "write `8192`, or with a suffix `8k` (8,192), `1M` (1,048,576)"
 
 
 def _plain(digits: str) -> str:

@@ -25,7 +25,8 @@ BESIDE: Final = {"ollama-shell/parallel-10": "ollama run gemma3:12b-it-q8_0\n"}
 MISSING: Final = {
     "vllm-shell/deepseek-coder-33b-2xl40": "the catalogue's config was kept without its rope scaling: with the published one "
     "(linear, 4), given by `--model-config`, vLLM's length is 65,536, more than the 60,704 that fit: it does not start",
-    "llama-shell/mistral-small-3x3090": "the drafter of 0.5 B is in no catalogue; without it 2 cards hold everything",
+    "llama-shell/mistral-small-3x3090": "the drafter of 0.5 B is in no catalogue, and which rows of a matrix each card gets "
+    "(`-sm row`) was not read",
     "llama-shell/qwen3.8-27b-mtp-windows": "a model on a disk that no catalogue has: `--model-config` gives its config",
     "llama-shell/llama2-70b-3xp40": "the rules of builds of 2023, with one scratch buffer beside the cache, were not read",
 }  # fmt: skip

@@ -298,6 +298,12 @@ def test_the_shell_completes_things(line: str, word: str) -> None:
     assert word in done.stdout.split()
 
 
+@each("count", ["9007199254740993", "99999999999999999999", "9999999999999999999M"])
+def test_a_count_that_is_too_large_says_the_most(count: str, run: Run) -> None:
+    code, _, err = run(f"estimate llama-3.1-8b -s {count}")
+    assert (code, err) == (2, f"error: --seq-len: expected a whole number from 1 to 2**53, got `{count}`\n")
+
+
 def test_a_size_has_one_bound_wherever_it_is_typed(run: Run) -> None:
     for line in ("fit gpt2 --gpu h100 --memory 1048577TiB", "fit gpt2 --gpu h100 --weights 1048577TiB"):
         code, _, err = run(line)

@@ -30,7 +30,7 @@ from kvplan.domain.workload import Workload
 from kvplan.engines import ABOUTS, about, make_engine, option_names
 from kvplan.engines.kernel.about import About
 from kvplan.engines.kernel.engine import Prepared
-from kvplan.errors import OptionError, Refused, shown
+from kvplan.errors import OptionError, Refused, printable, shown
 from kvplan.questions.fit.question import Question
 from kvplan.questions.fit.room import Room
 from kvplan.units import MAX_COUNT, ceil_div, human_bytes
@@ -287,7 +287,8 @@ def utilization_from(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         share = 0.0
     if not 0 < share <= 1:
-        raise OptionError(f"«utilization»: expected a share above 0 and at most 1, got {shown(value)}", hint="0.9 is nine tenths")
+        said = f"`{printable(value.strip(), 40)}`" if isinstance(value, str) else shown(value)
+        raise OptionError(f"«utilization»: expected a share above 0 and at most 1, got {said}", hint="0.9 is nine tenths")
     return share
 
 
