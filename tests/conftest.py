@@ -24,21 +24,43 @@ def pytest_configure(config: pytest.Config) -> None:
     each.ONLY = config.getoption("--row")
 
 
-#: Files of ten seconds and more, which go first: begun last, one of them leaves the other worker with nothing to do.
+#: Files of four seconds and more, which go first, the longest before others: begun last, one of them leaves the other worker with
+#: nothing to do.
 LONG = (
     "tests/test_docs.py",
-    "tests/questions/validate/test_against_transformers.py",
     "tests/questions/sweep/test_sweep.py",
+    "tests/questions/validate/test_against_transformers.py",
     "tests/questions/measure/test_strangers.py",
-    "tests/engines/vllm/test_scheduler.py",
     "tests/architectures/test_states_live.py",
+    "tests/questions/committee/test_committee.py",
+    "tests/loading/test_catalogue.py",
+    "tests/engines/vllm/test_scheduler.py",
+    "tests/hostile/test_surroundings.py",
     "tests/engines/transformers/test_live.py",
-    "tests/engines/test_theory.py",
+    "tests/hostile/test_plans.py",
     "tests/engines/test_recorded_combinations.py",
     "tests/questions/validate/test_distributed.py",
-    "tests/questions/committee/test_committee.py",
+    "tests/architectures/test_class_defaults.py",
     "tests/engines/llama_cpp/test_engine.py",
+    "tests/questions/measure/test_apart.py",
+    "tests/hostile/test_outputs.py",
     "tests/hostile/test_ranks.py",
+    "tests/hostile/test_hub.py",
+    "tests/architectures/test_states_refused.py",
+    "tests/test_hostile_input.py",
+    "tests/test_imports.py",
+    "tests/loading/test_yaml_spec_write.py",
+    "tests/hostile/test_commands_to_paste.py",
+    "tests/architectures/test_parameters.py",
+    "tests/architectures/test_bad_configs.py",
+    "tests/questions/validate/test_session.py",
+    "tests/loading/test_gguf.py",
+    "tests/engines/test_theory.py",
+    "tests/test_attack.py",
+    "tests/hostile/test_audit_bounds.py",
+    "tests/hostile/test_checkpoints.py",
+    "tests/engines/test_abouts.py",
+    "tests/engines/transformers/test_recorded.py",
 )
 
 

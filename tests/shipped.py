@@ -11,6 +11,8 @@ from kvplan import architectures
 from kvplan.domain.allocation import Allocation
 from kvplan.domain.model import Latent, Model, Recurrent, Shared, Softmax
 from kvplan.domain.workload import Workload
+from kvplan.engines.kernel.engine import Prepared
+from kvplan.engines.kernel.tensors import At
 from kvplan.questions.estimate import plan
 
 HF = CONFIGS / "hf"
@@ -27,6 +29,19 @@ def raw(name: str) -> dict[str, Any]:
 def of_catalogue(name: str) -> Model:
     """A model of kvplan's own catalogue, read once however many engines are asked about it."""
     return kvplan.load(name)
+
+
+def allocated_bytes(prepared: Prepared, at: Workload) -> int:
+    """What a workload takes, by the sums alone: a tenth of an estimate with its notes, its log and its tables.
+
+    tests/questions/sweep/test_sweep.py holds that these are the estimate's, of every model of the catalogue in every engine.
+
+    Raises:
+        Refused: the engine does not take it.
+    """
+    asked = At(at.seq_len, at.batch_size, at.encoder_len)
+    prepared.check(asked)
+    return prepared.totals(asked).allocated
 
 
 def load(name: str, **changes: object) -> Model:

@@ -110,17 +110,28 @@ class Facts(NamedTuple):
 
 @cache
 def facts(path: Path) -> Facts:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tuple(ast.walk(tree))
+    nodes = walked(ast.parse(path.read_text(encoding="utf-8")))
     name = name_of(path)
     return Facts(
         named=named_modules(nodes),
-        imported=frozenset(imported(tree)),
+        imported=frozenset(imported(nodes)),
         mentioned=frozenset(mentioned(nodes)),
         by_name=tuple(by_name(name, nodes)),
         relative=any(isinstance(node, ast.ImportFrom) and node.level for node in nodes),
         ends=tuple(f"{name}:{end}" for end in ends(nodes)),
     )
+
+
+def walked(*found: ast.AST) -> Nodes:
+    """As `ast.walk`, in a third of its time."""
+    every = [*found]
+    for node in every:  # which grows
+        for value in vars(node).values():
+            if isinstance(value, list):
+                every += [part for part in value if isinstance(part, ast.AST)]
+            elif isinstance(value, ast.AST):
+                every.append(value)
+    return tuple(every)
 
 
 def inside(name: str, *packages: str) -> bool:
@@ -133,9 +144,18 @@ def docstrings(nodes: Nodes) -> set[int]:
     return {id(n.body[0].value) for n in nodes if isinstance(n, owners) and isinstance(n.body[0], ast.Expr)}
 
 
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` as it is written, or nothing: of what is called or computed no name is asked."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join((node.id, *reversed(parts))) if isinstance(node, ast.Name) else ""
+
+
 def called(node: ast.AST) -> str:
     """The dotted name of what is called, or nothing."""
-    return ast.unparse(node.func) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute) else ""
+    return dotted(node.func) if isinstance(node, ast.Call) else ""
 
 
 def texts(nodes: Nodes) -> Iterator[str]:
@@ -215,13 +235,12 @@ def test_imports_are_absolute() -> None:
     assert [name_of(path) for path in MODULES if facts(path).relative] == []
 
 
-def imported(node: ast.AST) -> Iterator[str]:
+def imported(nodes: Nodes) -> Iterator[str]:
     """Every module that a file imports at run time, by a statement or by a plain text."""
-    todo = [node]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            todo += node.orelse
+    guards = (n for n in nodes if isinstance(n, ast.If) and dotted(n.test).endswith("TYPE_CHECKING"))
+    for_types = {id(node) for guard in guards for node in walked(*guard.body)}
+    for node in nodes:
+        if id(node) in for_types:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -229,7 +248,6 @@ def imported(node: ast.AST) -> Iterator[str]:
             yield str(node.module)
         elif isinstance(node, ast.Call) and called(node) in IMPORTERS:
             yield from (part.value for part in node.args if isinstance(part, ast.Constant))
-        todo += ast.iter_child_nodes(node)
 
 
 @each("package", HOMES)

@@ -65,3 +65,11 @@ def test_a_start_loads_msgspec_without_typing_extensions_which_others_still_find
 def test_a_sweep_loads_pyarrow_only_to_write_and_pandas_only_for_a_frame() -> None:
     assert not _modules_after_command("sweep", "llama-3.1-8b", "-s", "1k,2k") & {"pandas", "pyarrow", "torch"}
     assert not _modules_after_command("sweep", "llama-3.1-8b", "-s", "1k,2k", "-f", "csv") & {"pandas", "torch"}
+
+
+def test_a_fit_of_a_text_model_reads_no_rules_of_images() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "kvplan", "fit", "llama-3.1-8b", "--gpu", "h100", "--context", "8k"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "kvplan.engines.vllm.ledger.build" in loaded
+    assert not loaded & {"kvplan.engines.vllm.ledger.vision", "kvplan.engines.vllm.media", "kvplan.domain.media.images"}

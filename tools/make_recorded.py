@@ -9,17 +9,18 @@ A combination of memory kind, cache dtype, maker and release is written where at
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this tree's engines, whatever is installed
 
 from kvplan.domain.dtypes import ALIASES  # noqa: E402
+from kvplan.domain.model import Model  # noqa: E402
 from kvplan.domain.words import memory_kinds  # noqa: E402
 from kvplan.engines import ABOUTS, located  # noqa: E402
 from kvplan.engines.kernel.about import About  # noqa: E402
@@ -64,11 +65,24 @@ def spelled(covered: Covered) -> Iterator[Combination]:
             yield kind, ALIASES.get(dtype, dtype), covered.maker, covered.release
 
 
+class Remembering(Reader):
+    """Reads equal configs once: what a case holds does not depend on what its model is called. (A verdict reads its own.)"""
+
+    known: ClassVar[dict[str, Model]] = {}
+
+    def __call__(self, config: Mapping[str, Any], name: str = "", /) -> Model:
+        """The model."""
+        text = json.dumps(config, sort_keys=True)
+        if text not in self.known:
+            self.known[text] = super().__call__(config, name)
+        return self.known[text]
+
+
 def covering(record: Record, module: Any) -> Covered | None:
     """What one record holds; None where it cannot be read or holds nothing of a cache."""
     try:
         facts = module.recorded(record.case, record.expected)
-        found: Covered | None = module.covers(record.case, facts, Reader(record.case)) if facts else None
+        found: Covered | None = module.covers(record.case, facts, Remembering(record.case)) if facts else None
     except (KvplanError, InvalidCase):
         return None
     return found

@@ -1,6 +1,7 @@
 """Back ends: how an engine stores what a model must remember. One folder an engine, loaded when asked for."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -32,11 +33,17 @@ def _read(line: str) -> tuple[str, Traits]:
 TRAITS: Final = dict(map(_read, LINES))
 
 
+@cache
+def _module(name: str) -> Any:
+    """A module by its name: one `fit` asks a thousand times, and `import_module` looks whether it is loaded each time."""
+    return import_module(name)
+
+
 class _Abouts(Mapping[str, About]):
     """Each engine's `About`, loaded when it is asked for: a question about one engine does not read the others' files."""
 
     def __getitem__(self, name: str) -> About:
-        found: About = import_module(f"kvplan.engines.{TRAITS[name].folder}").ABOUT
+        found: About = _module(f"kvplan.engines.{TRAITS[name].folder}").ABOUT
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -149,7 +156,7 @@ def with_dtype(engine: str, options: Mapping[str, Any], kv_dtype: str) -> dict[s
 def located(where: str) -> Any:
     """What a string of an `About` names: `module`, or `module:name`."""
     module, _, name = where.partition(":")
-    loaded = import_module(module)
+    loaded = _module(module)
     return getattr(loaded, name) if name else loaded
 
 

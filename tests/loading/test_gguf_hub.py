@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,6 +9,7 @@ from threading import Thread
 
 import golden
 import pytest
+from doors import End, forked
 
 pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
 
@@ -85,16 +84,11 @@ def endpoint() -> Iterator[str]:
     server.server_close()
 
 
-def ask(endpoint: str, home: Path, model: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))}
-    return subprocess.run(
-        [sys.executable, "-m", "kvplan", "estimate", model, "-e", "llama.cpp", "-s", "4096", "-f", "json"],
-        env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def ask(endpoint: str, home: Path, model: str, **environment: str) -> End:
+    cleared = [k for k in os.environ if k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))]
+    hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", **environment}
+    words = ("estimate", model, "-e", "llama.cpp", "-s", "4096", "-f", "json")
+    return forked(*words, cwd=golden.ROOT, **{**dict.fromkeys(cleared), **hub})
 
 
 @pytest.mark.parametrize(
@@ -102,8 +96,8 @@ def ask(endpoint: str, home: Path, model: str, **environment: str) -> "subproces
 )
 def test_only_the_header_travels_and_the_token_stays_at_home(endpoint: str, tmp_path: Path, name: str) -> None:
     done = ask(endpoint, tmp_path, name, HF_TOKEN="hf_secret")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["estimates"][0]["total_bytes"] == 119_537_664
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["estimates"][0]["total_bytes"] == 119_537_664
     fetched = [(path, span, token) for path, span, token in Hub.asked if path.startswith("/cdn/")]
     assert [span for _, span, _ in fetched] == ["bytes=0-1048575"]
     assert [token for _, _, token in fetched] == [""]
@@ -112,16 +106,16 @@ def test_only_the_header_travels_and_the_token_stays_at_home(endpoint: str, tmp_
 
 def test_the_parts_of_a_split_model_are_fetched(endpoint: str, tmp_path: Path) -> None:
     done = ask(endpoint, tmp_path, "acme/models/big-00001-of-00003.gguf")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.err) == (0, "")
     assert len([path for path, _, _ in Hub.asked if path.startswith("/cdn/")]) == 3
     half = ask(endpoint, tmp_path, "acme/models/half-00001-of-00002.gguf")
-    assert half.returncode == 0
-    assert "1 of 2 parts are here" in half.stdout
+    assert half.code == 0
+    assert "1 of 2 parts are here" in half.out
 
 
 def test_a_server_without_ranges_will_do(endpoint: str, tmp_path: Path) -> None:
     done = ask(endpoint, tmp_path, "acme/plain/x.gguf")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.err) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -135,19 +129,19 @@ def test_a_server_without_ranges_will_do(endpoint: str, tmp_path: Path) -> None:
 )
 def test_what_the_hub_refuses_is_one_sentence(endpoint: str, tmp_path: Path, name: str, code: int, sentence: str) -> None:
     done = ask(endpoint, tmp_path, name)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.startswith(sentence)
-    assert "hint: " in done.stderr
-    assert "Traceback" not in done.stderr
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith(sentence)
+    assert "hint: " in done.err
+    assert "Traceback" not in done.err
 
 
 def test_offline_and_out_of_reach_say_so(endpoint: str, tmp_path: Path) -> None:
     offline = ask(endpoint, tmp_path, "acme/models/gpt-oss.gguf", HF_HUB_OFFLINE="1")
-    assert offline.returncode == 3
-    assert "offline mode is on" in offline.stderr
+    assert offline.code == 3
+    assert "offline mode is on" in offline.err
     away = ask("http://127.0.0.1:1", tmp_path, "acme/models/gpt-oss.gguf")
-    assert away.returncode == 3
-    assert "out of reach" in away.stderr
+    assert away.code == 3
+    assert "out of reach" in away.err
 
 
 def test_a_file_in_the_local_cache_is_read_there(endpoint: str, tmp_path: Path) -> None:
@@ -157,6 +151,6 @@ def test_a_file_in_the_local_cache_is_read_there(endpoint: str, tmp_path: Path) 
     (folder / "snapshots" / COMMIT).mkdir(parents=True)
     (folder / "snapshots" / COMMIT / "gpt-oss.gguf").write_bytes(HEADER)
     done = ask(endpoint, tmp_path, "acme/models/gpt-oss.gguf", HF_HUB_OFFLINE="1")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["estimates"][0]["total_bytes"] == 119_537_664
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["estimates"][0]["total_bytes"] == 119_537_664
     assert Hub.asked == []

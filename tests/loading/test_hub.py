@@ -1,6 +1,5 @@
-"""Hub ids, against a local server that speaks the hub's protocol; each case is a process of its own.
-
-huggingface_hub reads its environment when it is imported, so the command runs in a subprocess.
+"""Hub ids, against a local server that speaks the hub's protocol; each case is a process of its own:
+huggingface_hub reads its environment when it is imported.
 """
 
 import json
@@ -15,7 +14,8 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from golden import CONFIGS
+from doors import forked
+from golden import CONFIGS, ROOT
 
 pytest.importorskip("huggingface_hub", reason="the hub extra is not installed")
 
@@ -96,18 +96,16 @@ def endpoint() -> Iterator[str]:
     server.server_close()
 
 
-def ask(
-    endpoint: str, home: Path, *args: str, command: tuple[str, ...] = ("-m", "kvplan", "estimate"), **environment: str
-) -> "subprocess.CompletedProcess[str]":
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))}
-    return subprocess.run(
-        [sys.executable, *command, *args],
-        env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def ask(endpoint: str, home: Path, *args: str, program: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+    """`kvplan estimate`, forked from a process that has loaded no huggingface_hub; or a program in a process of its own."""
+    hub = {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*", **environment}
+    cleared = [k for k in os.environ if k.startswith(("HF_", "HUGGING", "http", "HTTP", "all_proxy", "ALL_PROXY"))]
+    if not program:
+        end = forked("estimate", *args, cwd=ROOT, **{**dict.fromkeys(cleared), **hub})
+        return subprocess.CompletedProcess(args, end.code, end.out, end.err)
+    kept = {k: v for k, v in os.environ.items() if k not in cleared}
+    command = [sys.executable, "-c", program, *args]
+    return subprocess.run(command, env={**kept, **hub}, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_a_hub_id_is_fetched_and_then_served_from_the_cache_offline(endpoint: str, tmp_path: Path) -> None:
@@ -180,7 +178,7 @@ def test_processor_files_come_with_a_model_of_the_hub(endpoint: str, tmp_path: P
     """One repository says a range of pixels, one has Moonshot's own names, one has no file, two have files that are none."""
 
     def told(**environment: str) -> dict[str, list[Any]]:
-        done = ask(endpoint, tmp_path, command=("-c", _FILES), **environment)
+        done = ask(endpoint, tmp_path, program=_FILES, **environment)
         assert done.returncode == 0, done.stderr
         found: dict[str, list[Any]] = json.loads(done.stdout)
         return found

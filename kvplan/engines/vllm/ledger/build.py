@@ -10,7 +10,7 @@ from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger, Line, band, exact
 from kvplan.domain.machine import NOTHING, Learned
 from kvplan.engines.kernel.releases import Release
-from kvplan.engines.vllm.ledger import graphs, machine, releases, vision
+from kvplan.engines.vllm.ledger import graphs, machine, releases
 from kvplan.engines.vllm.ledger.activation import Peak, gathered_bytes, peak
 from kvplan.engines.vllm.ledger.beside import beside_of
 from kvplan.engines.vllm.ledger.loading import Beside, Loaded, load
@@ -203,8 +203,12 @@ def weight_lines(model: Described, settings: Settings, card: Card, found: Parts)
 def activation_line(model: Described, settings: Settings, card: Card, found: Parts) -> Line:
     """The peak of the profile run, and its band where a rule is missing."""
     p = found.peak
-    best, low, high = vision.held(found.shape, model, settings, found.batch)
-    encoder = vision.encoder_bytes(found.shape, model, settings, found.batch)
+    best = low = high = encoder = 0
+    if found.shape.multimodal:
+        from kvplan.engines.vllm.ledger import vision  # with nine modules of media, which a text model does without
+
+        best, low, high = vision.held(found.shape, model, settings, found.batch)
+        encoder = vision.encoder_bytes(found.shape, model, settings, found.batch)
     amount = p.bytes
     source = "v1/worker/gpu/model_runner.py:profile_run" if found.batch.v2 else "v1/worker/gpu_model_runner.py:profile_run"
     below = p.spread + (card.l2_bytes if settings.captures and p.forward > p.sampler else 0)
