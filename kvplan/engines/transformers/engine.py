@@ -5,7 +5,7 @@ layer's tensor is a view of a larger one), and bookkeeping the counters beside t
 that after a prompt of `seq_len - 1` tokens and one decode step; the last token that `generate()` samples never enters
 the cache. The cache has the dtype of the activations; there is no option for it, except the quantized cache.
 
-Sources: `cache_utils.py`, `generation/utils.py` and `models/*/modeling_*.py` of transformers 4.36 to 5.23.
+Sources: `cache_utils.py`, `generation/utils.py` and `models/*/modeling_*.py` of transformers 4.36 to 5.24.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from kvplan.domain.described import Described
 from kvplan.domain.ledger import Basis, Line, band, exact
 from kvplan.domain.parameters import Parameter, in_order
 from kvplan.engines.kernel.releases import Release
+from kvplan.engines.kernel.sections import count_in
 from kvplan.engines.kernel.tensors import Piece
 from kvplan.engines.transformers import peaks
 from kvplan.engines.transformers.peaks import Family, Moment, terms
@@ -258,23 +259,23 @@ def widths(tensors: Described, item: int) -> Widths:
     own = [p for p in tensors.parameters if p.component not in {"vision", "audio", "encoder", "draft"}]
     matrices = [p for p in own if len(p.shape) == 2]
     embed = _widest(matrices, {"embed"}, 1)
-    heads = _number(text, "num_attention_heads", "n_head", "num_heads", "n_heads")
+    heads = count_in(text, "num_attention_heads", "n_head", "num_heads", "n_heads")
     queries, keys, values = (_widest(matrices, {role}, 0) for role in ("q", "k", "v"))
     outputs = max((p.shape[1] for p in matrices if p.role == "o"), default=0)
     if not queries:  # one projection
         queries = outputs
         joined = _widest(matrices, {"qkv"}, 0)
         keys = values = max(0, joined - queries) // 2
-    latent, rope, nope = (_number(text, key) for key in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim"))
-    value = _number(text, "v_head_dim")
+    latent, rope, nope = (count_in(text, key) for key in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim"))
+    value = count_in(text, "v_head_dim")
     routed = [p for p in own if p.experts]
     dense = [p for p in matrices if p.component == "mlp" and p.role == "down" and not p.experts]
-    top_k = _number(text, *_TOP_K) if routed else 0
+    top_k = count_in(text, *_TOP_K) if routed else 0
     inner = max((p.shape[-1] for p in routed if p.role == "down"), default=0)
     mixers = [p for p in own if p.role in {"ssm_in", "ssm_a", "ssm_conv"}]
-    head_dim = _number(text, "head_dim") or (rope if latent else 0) or (queries // heads if heads else 0)
+    head_dim = count_in(text, "head_dim") or (rope if latent else 0) or (queries // heads if heads else 0)
     kinds = text.get("layer_types")
-    window = _number(text, "sliding_window") if text.get("use_sliding_window") is not False else 0
+    window = count_in(text, "sliding_window") if text.get("use_sliding_window") is not False else 0
     if isinstance(kinds, list) and not any("sliding" in str(kind) or "chunked" in str(kind) for kind in kinds):
         window = 0
     positions = any(p.role == "positions" for p in own)
@@ -298,7 +299,7 @@ def widths(tensors: Described, item: int) -> Widths:
         normed=any("q_norm" in p.name and len(p.shape) == 1 and p.shape[0] == head_dim for p in own),
         window=window,
         tables=0 if positions or not queries + latent else 2 if tensors.text_type in peaks.TWO_TABLES else 1,
-        indexer=(_number(text, "index_head_dim"), _number(text, "index_n_heads")) if latent else (0, 0),
+        indexer=(count_in(text, "index_head_dim"), count_in(text, "index_n_heads")) if latent else (0, 0),
         scan=_scan_widths(text, by_head=any(p.role == "ssm_a" and len(p.shape) == 1 for p in own)) if mixers else (0, 0, 0),
         recurrent=bool(mixers),
     )  # fmt: skip
@@ -306,9 +307,9 @@ def widths(tensors: Described, item: int) -> Widths:
 
 def _scan_widths(text: Mapping[str, Any], *, by_head: bool) -> tuple[int, int, int]:
     """Heads, their width and their state; heads of 0 where every channel has a state of its own."""
-    state = _number(text, "mamba_d_state", "ssm_state_size", "state_size")
-    heads = _number(text, "mamba_n_heads", "mamba_num_heads", "n_mamba_heads", "num_heads") if by_head else 0
-    return heads, _number(text, "mamba_d_head", "mamba_head_dim", "head_dim"), state
+    state = count_in(text, "mamba_d_state", "ssm_state_size", "state_size")
+    heads = count_in(text, "mamba_n_heads", "mamba_num_heads", "n_mamba_heads", "num_heads") if by_head else 0
+    return heads, count_in(text, "mamba_d_head", "mamba_head_dim", "head_dim"), state
 
 
 def _activation(text: Mapping[str, Any], text_type: str) -> str:
@@ -318,11 +319,3 @@ def _activation(text: Mapping[str, Any], text_type: str) -> str:
 
 def _widest(parameters: Iterable[Parameter], roles: set[str], axis: int) -> int:
     return max((p.shape[axis] for p in parameters if p.role in roles and not p.experts), default=0)
-
-
-def _number(text: Mapping[str, Any], *keys: str) -> int:
-    for key in keys:
-        value = text.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return 0

@@ -1,4 +1,4 @@
-"""What changed between releases of `transformers`, 4.36 to 5.23: rows of data, each with its source.
+"""What changed between releases of `transformers`, 4.36 to 5.24: rows of data, each with its source.
 
 A row holds from its release on, until the next row of the same field. Measured by running small models through every
 release's own `generate()` (docs/reference/transformers.md lists the evidence); edges named `.0` were run on both sides.

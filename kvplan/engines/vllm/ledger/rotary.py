@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from kvplan.domain.caching_allocator import Allocator
+from kvplan.engines.kernel.sections import count_in
 
 Kind = Literal["plain", "yarn", "linear", "longrope"]
 _FLOAT: Final = 4
@@ -152,12 +153,12 @@ def _rotary(
     item_bytes: int,
     flashinfer: bool,
 ) -> Rotary:
-    positions = _number(text, 8192, "max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len")
+    named = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len")
+    positions = count_in(text, *named, default=8192)
     kind = str(scaling.get("rope_type", scaling.get("type")) or "default")
     if kind in {"su", "longrope"}:
-        short = _number(scaling, 0, "original_max_position_embeddings") or _number(
-            text, positions, "original_max_position_embeddings"
-        )
+        trained = "original_max_position_embeddings"
+        short = count_in(scaling, trained) or count_in(text, trained, default=positions)
         return Rotary(
             positions=positions,
             dim=_rotated(text, text_type, scaling, head_dim),
@@ -172,7 +173,7 @@ def _rotary(
     factor = scaling.get("factor", 1)
     factor = factor if isinstance(factor, int | float) and not isinstance(factor, bool) and 0 < factor < _LARGEST_FACTOR else 1
     if kind == "yarn" or kind in _MLA_TYPES:
-        original = _number(scaling, positions, "original_max_position_embeddings")
+        original = count_in(scaling, "original_max_position_embeddings", default=positions)
         if "mrope_section" in scaling:
             original *= 4
         wide = text_type == "gpt_oss" or (bool(rope_dim) and flashinfer and dim in {64, 128, 256, 512})
@@ -192,11 +193,3 @@ def _rotated(text: Mapping[str, Any], text_type: str, scaling: Mapping[str, Any]
             if isinstance(share, int | float) and not isinstance(share, bool) and 0 < share <= 1:
                 return int(head_dim * share)
     return int(head_dim * _PARTIAL.get(text_type, 1))
-
-
-def _number(section: Mapping[str, Any], default: int, *keys: str) -> int:
-    for key in keys:
-        value = section.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return default

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from kvplan.domain.described import Described
 from kvplan.domain.media import images, videos
+from kvplan.engines.kernel.sections import count_in
 from kvplan.engines.vllm.ledger import releases
 from kvplan.engines.vllm.ledger.settings import Batch, Settings
 from kvplan.engines.vllm.ledger.shape import Shape
@@ -63,8 +64,8 @@ def encoder_bytes(shape: Shape, model: Described, settings: Settings, batch: Bat
     if found is None or found[0].known or not isinstance(vision, Mapping):
         return 0
     item, count = found
-    hidden = _integer(vision, "embed_dim", "hidden_size")
-    inner = _integer(vision, "intermediate_size") or 4 * hidden
+    hidden = count_in(vision, "embed_dim", "hidden_size")
+    inner = count_in(vision, "intermediate_size") or 4 * hidden
     return 2 * count * item.patches * (3 * inner // settings.tensor_parallel_size + 4 * hidden)
 
 
@@ -129,8 +130,8 @@ def item_of(model: Described, kwargs: Mapping[str, Any] | None = None) -> Item:
             return _guessed(model.config, vision)
         if cost.placeholders and cost.positions:
             known = isinstance(rule, images.PanAndScan | images.Edge)
-            patch = _integer(vision, "patch_size") or 14
-            twice = _integer(vision, "temporal_patch_size") or 1  # an image is a video of so many equal frames
+            patch = count_in(vision, "patch_size") or 14
+            twice = count_in(vision, "temporal_patch_size") or 1  # an image is a video of so many equal frames
             elements = _COLOURS * twice * cost.positions * patch**2
             return Item(tokens=cost.placeholders, elements=elements, patches=cost.positions, known=known)
     return _guessed(model.config, vision)
@@ -138,29 +139,21 @@ def item_of(model: Described, kwargs: Mapping[str, Any] | None = None) -> Item:
 
 def _guessed(config: Mapping[str, Any], vision: Mapping[str, Any]) -> Item:
     """By the sizes of the tower."""
-    patch = _integer(vision, "patch_size") or 14
+    patch = count_in(vision, "patch_size") or 14
 
     def item(tokens: int, pixels: int, *, known: bool) -> Item:
         return Item(tokens=tokens, elements=_COLOURS * pixels, patches=pixels // patch**2, known=known)
 
-    side = _integer(vision, "image_size")
-    fixed = _integer(config, "mm_tokens_per_image", "vision_soft_tokens_per_image")
+    side = count_in(vision, "image_size")
+    fixed = count_in(config, "mm_tokens_per_image", "vision_soft_tokens_per_image")
     if fixed and side:
         return item(fixed, side**2, known=True)
     if str(vision.get("model_type")) == "llama4_vision_model" or config.get("model_type") == "llama4":
         side, tiles = side or 336, _LLAMA4_TILES
         return item(max(1, tiles * (side // patch) ** 2 // 4), int(side * tiles**0.5) ** 2, known=False)
-    merge = _integer(config, "spatial_merge_size") or _integer(vision, "spatial_merge_size") or 1
+    merge = count_in(config, "spatial_merge_size") or count_in(vision, "spatial_merge_size") or 1
     if side and str(vision.get("model_type")) in {"pixtral", "siglip_vision_model", "clip_vision_model"}:
         known = str(vision.get("model_type")) == "pixtral"
         return item(max(1, (side // patch // merge) ** 2), side**2, known=known)
     cells = _LARGEST
     return item(cells, int((cells * (patch * max(merge, 2)) ** 2) ** 0.5) ** 2, known=False)
-
-
-def _integer(section: Mapping[str, Any], *keys: str) -> int:
-    for key in keys:
-        value = section.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return 0
