@@ -8,10 +8,11 @@ from math import gcd, lcm
 from typing import Any
 
 import pytest
+from arrivals import traffic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from vllm_traffic import answer, plain, traffic, workload
+from vllm_traffic import answer, plain, workload
 
 from kvplan.domain.traffic import Clock, Meter, Traffic
 from kvplan.engines.kernel import native

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from arrivals import traffic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from vllm_traffic import answer, plain, traffic, workload
+from vllm_traffic import answer, plain, workload
 
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 from kvplan.engines import make_engine
