@@ -9,7 +9,8 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from kvplan.engines.sglang.scheduler.scheduler import Batch, Scheduler
+from kvplan.engines.sglang.scheduler.request import Batch
+from kvplan.engines.sglang.scheduler.scheduler import Scheduler
 from kvplan.engines.sglang.scheduler.settings import Settings
 from kvplan.engines.sglang.scheduler.tree import Key
 from kvplan.errors import Refused

@@ -8,73 +8,14 @@ mixed chunks: the defaults.
 from collections import deque
 from typing import Final
 
-from msgspec import Struct
-
-from kvplan.engines.sglang.scheduler.settings import CLIPPED, RETRACT_STEPS, TOUCHED, TOUCHED_EACH, Settings
-from kvplan.engines.sglang.scheduler.tree import Key, Node, Tree, cut
+from kvplan.engines.sglang.scheduler.adder import Adder
+from kvplan.engines.sglang.scheduler.request import Batch, Request
+from kvplan.engines.sglang.scheduler.settings import RETRACT_STEPS, TOUCHED, TOUCHED_EACH, Settings
+from kvplan.engines.sglang.scheduler.tree import Key, Tree
 from kvplan.errors import Refused
 
 #: The prompt in place of one that is too long.
 _STAND_IN: Final[Key] = ((("refused",), 0, 1),)
-
-
-class Request:
-    """One request; counts are of tokens."""
-
-    __slots__ = (
-        "cached",
-        "chunks",
-        "ended",
-        "given",
-        "held",
-        "hits",
-        "index",
-        "key",
-        "known",
-        "limit",
-        "node",
-        "prompt",
-        "refused",
-        "retracted",
-        "retractions",
-        "row",
-    )  # fmt: skip
-
-    def __init__(self, index: int, key: Key, prompt: int, limit: int, root: Node) -> None:
-        self.index, self.key, self.prompt, self.limit = index, key, prompt, limit
-        self.given = 0  # tokens of output that were read
-        self.held = 0  # tokens that have a place in the pool
-        self.cached = 0  # of these, what the tree holds for it: whole pages
-        self.known = 0  # tokens that the last prefill ended at
-        self.node = root  # the last node that it holds
-        self.chunks = 0  # steps in flight that end inside its prompt
-        self.ended = False
-        self.refused = False  # too long: a stand-in of one token goes through in its place
-        self.retracted = False  # and not admitted again since
-        self.retractions = 0
-        self.row = False  # it has one
-        self.hits: list[int] = []  # tokens, one entry an admission
-
-    def first(self, tokens: int) -> Key:
-        """Its first tokens, of prompt and output."""
-        if tokens <= self.prompt:
-            return cut(self.key, tokens)[0]
-        return (*self.key, (("out", self.index), 0, tokens - self.prompt))
-
-
-class Batch(Struct, frozen=True, eq=False):
-    """What one step computes. `prefill` are its tokens of prompts; `chunked` is a request whose prompt goes on."""
-
-    requests: list[Request]
-    extends: bool
-    prefill: int = 0
-    chunked: Request | None = None
-    admitted: tuple[Request, ...] = ()
-
-    @property
-    def giving(self) -> bool:
-        """Whether somebody of it may be given output."""
-        return any(request.limit for request in self.requests)
 
 
 class Scheduler:
@@ -161,7 +102,7 @@ class Scheduler:
             self.full = self.held_up = True
             return None
         self._touch()
-        adder = _Adder(self)
+        adder = Adder(self.settings, self.tree, self.free, self.running, self.ratio)
         if self.chunked is not None:
             self.chunked = adder.go_on(self.chunked)
         admitted = []
@@ -170,13 +111,12 @@ class Scheduler:
             if self.full:
                 self.held_up = True
                 break
-            request = self.waiting[0]
-            before = len(adder.requests)
-            goes_on = adder.add(request)
+            before, goes_on = len(adder.requests), adder.add(self.waiting[0])
             if len(adder.requests) > before:
-                self.waiting.popleft()
-                admitted.append(request)
+                admitted.append(self.waiting.popleft())
             if not goes_on:
+                self.held_up = self.held_up or adder.turned_away
+                self.full = bool(adder.requests or self.running) if adder.turned_away else not adder.room
                 break
         if not adder.requests:
             return None
@@ -208,7 +148,7 @@ class Scheduler:
                 self.tree.match(request.first(request.prompt + request.given))
         self._passes += 1
 
-    def _take(self, adder: "_Adder") -> None:
+    def _take(self, adder: Adder) -> None:
         """Places for the tokens of a prefill.
 
         Raises:
@@ -363,86 +303,3 @@ class Scheduler:
             left -= 1
         self.held_up = bool(self.waiting)
         return taken
-
-
-class _Adder:
-    """The budget of one prefill (`PrefillAdder`, `PrefillBudget`)."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self.scheduler, self.settings = scheduler, scheduler.settings
-        self.requests: list[tuple[Request, int]] = []  # with tokens to compute
-        self.rows = 0  # of these, with a row already: a prompt that goes on
-        self.chunked: Request | None = None  # new, and cut
-        self.input, self.chunk = self.settings.most_prefill, self.settings.chunk
-        ratio = scheduler.ratio
-        self.total: float = sum(min(r.limit - r.given, CLIPPED) * ratio for r in scheduler.running)
-        self.now = 0
-
-    @property
-    def room(self) -> bool:
-        """Whether there is any, with and without what is reserved for output."""
-        scheduler = self.scheduler
-        return self.left > 0 and scheduler.free + scheduler.tree.evictable - self.now > 0
-
-    @property
-    def spent(self) -> bool:
-        """Whether the tokens of a step are (`budget_state`: OTHER)."""
-        return self.room and (self.input <= 0 or (self.chunk is not None and self.chunk <= 0))
-
-    @property
-    def left(self) -> float:
-        """Tokens that are free or can be evicted, less what is reserved."""
-        return self.scheduler.free + self.scheduler.tree.evictable - self.total
-
-    def go_on(self, request: Request) -> Request | None:
-        """The next part of a prompt that was cut; None where that is the last."""
-        chunk = self.chunk or 0
-        most = min(chunk, int(self.left))
-        if most <= 0:
-            most = chunk
-        rest = request.prompt + request.given - request.held
-        new = min(rest, most)
-        self.requests.append((request, new))
-        self.rows += 1
-        self._reserve(new, min(request.limit, CLIPPED) if rest <= most else 0)
-        return request if rest > most else None
-
-    def add(self, request: Request) -> bool:
-        """A request that waits, if there is room; whether the next one may be tried."""
-        scheduler, page = self.scheduler, self.settings.page
-        tree, known = scheduler.tree, request.prompt + request.given
-        hit, node = tree.match(request.first(known - 1)) if self.settings.radix else (0, tree.root)
-        new = known - hit
-        tree.lock(node)
-        if new + min(max(request.limit - request.given, 0), CLIPPED) + page >= self.left:
-            tree.unlock(node)
-            scheduler.full, scheduler.held_up = bool(self.requests or scheduler.running), True
-            return False
-        whole, reserved = -(-new // page) * page, min(request.limit, CLIPPED)
-        if self.chunk is None:
-            if self.requests and whole >= self.input:
-                tree.unlock(node)
-                return False
-        elif whole > self.chunk:
-            new = (hit + self.chunk // page * page) // page * page - hit
-            if new <= 0:
-                tree.unlock(node)
-                return False
-            self.chunked, reserved = request, 0
-        request.node, request.cached, request.held = node, hit, hit
-        request.hits.append(hit)
-        self.requests.append((request, new))
-        self._reserve(new, reserved)
-        if not self.room:
-            scheduler.full = True
-            return False
-        return not self.spent
-
-    def _reserve(self, new: int, output: int) -> None:
-        page = self.settings.page
-        whole = -(-new // page) * page
-        self.total += whole + page + output
-        self.now += whole + page
-        self.input -= whole
-        if self.chunk is not None:
-            self.chunk -= whole

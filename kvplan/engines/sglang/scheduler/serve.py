@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
-from kvplan.engines.sglang.scheduler.scheduler import Batch, Scheduler
+from kvplan.engines.sglang.scheduler.request import Batch
+from kvplan.engines.sglang.scheduler.scheduler import Scheduler
 from kvplan.engines.sglang.scheduler.settings import Settings
 from kvplan.errors import Refused
 from kvplan.limits import TRACE_LEAP
