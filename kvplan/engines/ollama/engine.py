@@ -7,7 +7,7 @@ stands in `launch`; the bytes are those of `kvplan.engines.llama_cpp`. Source: o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
@@ -29,16 +29,22 @@ from kvplan.engines.ollama.launch import ONE_SLOT, TIERS, Device, Launch, Starte
 from kvplan.engines.ollama.models import stored_name, subject
 from kvplan.engines.ollama.older import OlderOn
 from kvplan.engines.ollama.options import OllamaOptions
-from kvplan.engines.ollama.releases import FIRST_OWN, SERVED, behind, unserved
+from kvplan.engines.ollama.releases import BUILD, FIRST_OWN, SERVED, behind, unserved
 from kvplan.errors import GgufError, Refused
 from kvplan.gguf.hparams import Hparams, read_hparams
 from kvplan.gguf.memories import model_from_hparams
 from kvplan.units import GIB
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kvplan.domain.described import Described
     from kvplan.domain.ledger import Ledger
     from kvplan.domain.machine import Machine
+    from kvplan.domain.pool import Pool
+    from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
+    from kvplan.engines.llama_cpp.context import Context
+    from kvplan.engines.llama_cpp.slots.settings import Settings as Slots
 
 _PREFIX: Final = "OLLAMA_"
 #: The least context of any model, and of one that sees.
@@ -187,6 +193,63 @@ class OllamaOn(Prepared):
             why = cut if tokens == self.trained else f"num_ctx is {tokens:,}"
             raise Refused(f"{why}: no slot holds a request of {at.seq_len:,} tokens", see=f"-s {tokens}")
         self.behind.check(At(tokens, parallel, at.encoder_len))
+
+    # Requests over time: its scheduler hands a request to the loaded llama-server at once (`server/sched.go:getRunner`;
+    # OLLAMA_MAX_QUEUE counts those that come while it loads), and a semaphore lets as many in as there are slots, in their
+    # order (`llm/llama_server.go:Completion`).
+
+    def _slots(self) -> tuple[Slots, Context[int]]:
+        from kvplan.engines.llama_cpp.slots.settings import settings_of
+
+        usual = self.usual_workload()
+        return settings_of(self.behind, self.behind.params(usual.seq_len, usual.batch_size))
+
+    def told_pool(self, budget_bytes: int) -> Pool:
+        """The cells of its llama-server's slots; see `kvplan.engines.llama_cpp.slots`."""
+        from kvplan.engines.llama_cpp.slots.settings import pool_of
+
+        found = pool_of(self.behind, *self._slots(), budget_bytes)
+        return replace(found, engine=self.engine.name, engine_version=self.engine.version)
+
+    def serve(
+        self,
+        pool: Pool,
+        traffic: Traffic,
+        clock: Clock,
+        meter: Meter,
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+        stop: bool = False,
+    ) -> Outcome | None:
+        """Requests with times through the slots.
+
+        Raises:
+            Refused: a request is longer than a slot.
+        """
+        from kvplan.engines.llama_cpp.slots.serve import serve
+
+        settings, longest = self._slots()[0], int((traffic.prompt + traffic.output).max(initial=0))
+        if longest > settings.context:
+            raise Refused(
+                f"num_ctx is {settings.context:,}, and a request has {longest:,} tokens: how Ollama cuts its prompt or shifts "
+                "its context is not followed",
+                see=f"OLLAMA_CONTEXT_LENGTH={longest}",
+            )
+        return serve(settings, traffic, clock, meter, advance=advance, stop=stop)
+
+    def kept_blocks(self, pool: Pool, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A cell a token."""
+        return tokens
+
+    @property
+    def step_notes(self) -> tuple[str, ...]:
+        """What is not followed."""
+        build = BUILD.at(self.engine.release)
+        return (
+            *self.behind.step_notes,
+            f"Ollama {self.engine.version} brings llama.cpp b{build}, whose slots were not compared with those; it is loaded all "
+            "the time, and with it no other model",
+        )
 
     def tensors(self, at: At[Count]) -> Iterator[Piece[Count]]:
         """The context's memory, tensor by tensor."""

@@ -70,7 +70,7 @@ def answer(server: Settings, asked: Traffic, clock: Clock = CLOCK, **more: Any) 
 def test_every_recorded_scenario_is_exact() -> None:
     recorded = cases("sglang_scheduler")
     results = [judge(record_from(case, where="sglang_scheduler.jsonl")) for case in recorded]
-    assert len(results) == 82
+    assert len(results) == 89
     assert {r.id: r.reason or [f.name for f in r.facts if not f.agrees] for r in results if r.status != "exact"} == {}
     assert all(len(result.facts) == 9 for result in results)
 

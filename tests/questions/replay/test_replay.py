@@ -122,6 +122,20 @@ def test_llama_server_has_slots() -> None:
         asked(engine="llama.cpp", ctx_size=2**20)
 
 
+def test_ollama_has_the_slots_of_its_llama_server() -> None:
+    found = asked(engine="ollama", num_parallel=4, num_ctx=32768, search=False)
+    same = asked(engine="llama.cpp", parallel=4, ctx_size=131072, kv_unified=False, search=False)  # and a batch of 2,048
+    assert (found.pool.engine, found.pool.num_tokens, found.pool.max_model_len) == ("ollama", 131072, 32768)
+    assert (found.outcome.admitted_us == same.outcome.admitted_us).all()
+    assert (found.outcome.finished_us == same.outcome.finished_us).all()
+    assert found.outcome.waited > 0
+    assert any("llama.cpp b10488" in note for note in found.notes)
+    with pytest.raises(Refused, match=r"num_ctx is 4,096, and a request has [\d,]+ tokens"):
+        asked(engine="ollama", num_ctx=4096, search=False)
+    with pytest.raises(Refused, match="the steps of llama-server b9840 are not written down"):
+        asked(engine="ollama@0.31", search=False)
+
+
 def test_sglang_has_a_scheduler_of_its_own() -> None:
     found = asked(engine="sglang", search=False)
     assert 0 < found.peak <= found.blocks

@@ -111,8 +111,10 @@ class _Run:
         self.idle = self.idle + 1 if nothing else 0
         self.work += 1 + len(scheduler.running)
         trace.steps += 1
-        trace.stuck = not self.coming and self.idle > _IDLE
-        self.over = trace.stuck or (not self.coming and batch is None and self.pending is None and scheduler.idle)
+        if not self.coming:
+            ended = batch is None and self.pending is None and scheduler.idle
+            trace.stuck = not ended and self.idle > _IDLE
+            self.over = ended or trace.stuck
 
     def _arrive(self, index: int) -> None:
         asked = self.asked[index]
