@@ -17,8 +17,11 @@ from msgspec import Struct
 
 from kvplan.engines.llama_cpp.context import Context
 from kvplan.engines.llama_cpp.memory import Part, pad
+from kvplan.engines.llama_cpp.placement.band import Band as Band
+from kvplan.engines.llama_cpp.placement.caches import with_caches
 from kvplan.engines.llama_cpp.placement.devices import HOST_ALIGNMENT
 from kvplan.engines.llama_cpp.placement.place import Placed
+from kvplan.engines.llama_cpp.placement.simulated import simulated
 from kvplan.engines.llama_cpp.placement.split import HOST_LAYER
 from kvplan.engines.llama_cpp.placement.weights import REPACKED
 from kvplan.gguf.hparams import Hparams
@@ -51,19 +54,6 @@ _HOST_COMPUTES: Final = frozenset({"bloom", "mpt", "gemma3n", "gemma4", "starcod
 _MIXED_ALL: Final = frozenset({"mellum"})
 #: Delta attention: tenths of the query's width that a token holds, least and most.
 _BY_WIDTH: Final = {"kimi-k3": (46, 54), "kimi-linear": (28, 32), "bailingmoe3": (28, 32)}
-
-
-class Band(Struct, frozen=True, kw_only=True):
-    """Bytes from `low` to `high`, `best` between them; equal where a closed form is exact."""
-
-    low: int
-    best: int
-    high: int
-
-    @property
-    def exact(self) -> bool:
-        """Whether it is a point."""
-        return self.low == self.high
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -129,6 +119,7 @@ def compute(
     cache_away = not on_host and bool(placed.host.kv_bytes + placed.host.state_bytes)
     copied = _copied(placed, int(context.n_ubatch), mixed=batch.mixed)
     plain = not on_host and not cache_away and not placed.moved
+    built = simulated(h, context, placed, outputs=rules.outputs, away=cache_away or not rules.studied)
     found = []
     for index, part in enumerate(placed.parts[:-1]):
         extra = copied if index == 0 else (0, 0)
@@ -137,20 +128,27 @@ def compute(
         if not part.blocks and not output and not extra[1]:
             found.append(Band(low=0, best=0, high=0))
             continue
-        found.append(
-            _device(
-                batch,
-                placed.copies,
-                blocks=len(part.blocks),
-                output=output,
-                extra=extra,
-                plain=plain,
-                bare=bare,
-                away=cache_away,
-                moved=placed.moved,
-                second=None if placed.output == HOST_LAYER else placed.next_on_host,
-            )
+        if index in built:
+            found.append(built[index])
+            continue
+        band = _device(
+            batch,
+            placed.copies,
+            blocks=len(part.blocks),
+            output=output,
+            extra=extra,
+            plain=plain,
+            bare=bare,
+            away=cache_away,
+            moved=placed.moved,
+            second=None if placed.output == HOST_LAYER else placed.next_on_host,
         )
+        if extra[1] and placed.host.kv_bytes:
+            band = with_caches(band, context, placed.layers, weight=extra[0], beside=batch.masks + batch.attention + batch.hidden)
+        if part.blocks == (h.n_layer - 1,) and rules.outputs and not plain:  # its feed-forward sees the outputs alone
+            low = min(band.low, batch.attention * 9 // 10)
+            band = Band(low=low, best=band.best, high=band.high)
+        found.append(band)
     odd = any(h.recurrent) or h.arch in _HOST_COMPUTES or REPACKED in placed.host.model
     found.append(_host(batch, placed, rules, away=cache_away, copied=bool(copied[1]), odd=odd))
     return tuple(found)
@@ -193,6 +191,7 @@ def _batch(h: Hparams, context: Context[int], rules: Rules, *, quantised: bool, 
         and h.arch in _CLOSED
         and context.flash_attn
         and not quantised
+        and width <= wide  # wider queries leave a gap before the logits
         and not h.keys.get(f"{h.arch}.expert_count"),
     )
 

@@ -16,7 +16,7 @@ from kvplan.engines.llama_cpp.context import Context, Refusal
 from kvplan.engines.llama_cpp.memory import Tensor
 from kvplan.engines.llama_cpp.placement.devices import HOST, Device, Host, SplitMode, cache_type, taking_part
 from kvplan.engines.llama_cpp.placement.split import HOST_LAYER, layers_to_devices
-from kvplan.engines.llama_cpp.placement.weights import PLAIN, Buffers, Loading, buffers
+from kvplan.engines.llama_cpp.placement.weights import PLAIN, Buffers, Loading, Matrix, buffers
 from kvplan.gguf.hparams import Hparams
 
 
@@ -82,6 +82,7 @@ class Placed(Struct, frozen=True, kw_only=True):
         moved: whether tensors were moved by name.
         experts: whether experts lie on each device.
         output: the device that holds the matrix of the logits.
+        matrices: of each block, by name; empty where no tensors are known.
     """
 
     devices: tuple[Device, ...]
@@ -94,6 +95,7 @@ class Placed(Struct, frozen=True, kw_only=True):
     moved: bool = False
     experts: tuple[bool, ...] = ()
     output: int = HOST_LAYER
+    matrices: Mapping[int, Mapping[str, Matrix]] = {}
 
     @property
     def host(self) -> Part:
@@ -169,6 +171,7 @@ def place(
         moved=bool(asked.loading.moved),
         experts=weights.experts,
         output=weights.output,
+        matrices=weights.matrices,
         n_layers_offloaded=f"{min(wanted, count + 1)}/{count + 1}",
         pipeline_parallel=len(chosen) > 1
         and wanted > count

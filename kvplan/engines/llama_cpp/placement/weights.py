@@ -53,6 +53,21 @@ class Loading(Struct, frozen=True, kw_only=True):
     moved: tuple[Override, ...] = ()
 
 
+class Matrix(Struct, frozen=True, kw_only=True):
+    """A block's weight that something is multiplied by.
+
+    Attributes:
+        rows, columns: elements that come out and that go in.
+        depth: how many of them lie one on another: experts.
+        host: bytes of its copy on the first device; 0 where it does not lie on the host.
+    """
+
+    rows: int
+    columns: int
+    depth: int = 1
+    host: int = 0
+
+
 class Buffers(Struct, frozen=True, kw_only=True):
     """Bytes of weights: of each device, and of the host's buffers by name."""
 
@@ -62,6 +77,7 @@ class Buffers(Struct, frozen=True, kw_only=True):
     next_on_host: int = 0  # the largest of those that are second in their block
     experts: tuple[bool, ...] = ()  # whether experts lie on each device
     output: int = HOST_LAYER  # where the matrix of the logits lies
+    matrices: Mapping[int, Mapping[str, Matrix]] = {}  # of each block, by name
 
 
 def buffers(
@@ -91,6 +107,7 @@ def buffers(
     seen: set[tuple[str, str | int]] = set()
     multiplied: list[int] = []
     by_block: dict[int | None, list[int]] = {}
+    matrices: dict[int, dict[str, Matrix]] = {}
     experts = [False] * len(devices)
     output = layers[-1]
     number = {device.name: index for index, device in enumerate(devices)}
@@ -110,6 +127,8 @@ def buffers(
         if isinstance(to, str) and not rows and len(tensor.dims) > 1:
             multiplied.append(tensor.bytes)
             by_block.setdefault(tensor.block, []).append(tensor.bytes)
+        if tensor.block is not None and tensor.name.endswith(".weight"):
+            matrices.setdefault(tensor.block, {})[tensor.name.split(".")[2]] = _matrix(tensor, to, devices)
         if isinstance(to, int) and "_exps." in tensor.name:
             experts[to] = True
         if tensor.name == "output.weight":
@@ -133,6 +152,17 @@ def buffers(
         next_on_host=max((sorted(sizes)[-2] for sizes in by_block.values() if len(sizes) > 1), default=0),
         experts=tuple(experts),
         output=output,
+        matrices=matrices,
+    )
+
+
+def _matrix(tensor: StoredTensor, to: str | int, devices: Sequence[Device]) -> Matrix:
+    copied = bool(devices) and isinstance(to, str)
+    return Matrix(
+        rows=tensor.dims[1] if len(tensor.dims) > 1 else 1,
+        columns=tensor.dims[0],
+        depth=tensor.dims[2] if len(tensor.dims) > 2 else 1,
+        host=devices[0].backend.alloc(tensor.type, tensor.dims[0], tensor.bytes) if copied else 0,
     )
 
 
