@@ -87,6 +87,7 @@ class _Batch(Struct, frozen=True, kw_only=True):
     hidden: int
     padding: int
     attention: int
+    turned: int
     bare: int
     pair: int
     mixed: bool
@@ -180,6 +181,7 @@ def _batch(h: Hparams, context: Context[int], rules: Rules, *, quantised: bool, 
         hidden=4 * ub * wide,
         padding=4 * outputs,
         attention=4 * ub * (2 * wide + width),
+        turned=4 * ub * width,
         bare=4 * ub * (5 * width // 2 + wide if h.is_mla else 2 * wide + 2 * width),
         pair=4 * ub * (2 * max(h.feed_forward, default=0) + 2 * wide),
         mixed=bool(_number(h, "expert_used_count")),
@@ -236,7 +238,7 @@ def _block(h: Hparams, ub: int, width: int, caches: Sequence[Part[int]], sequenc
     else:
         few = many = dense
         if arch in _CLOSED:
-            below, above = 95, 122
+            below, above = 95 if width <= wide else 93, 122
     if arch == "gemma3n":
         above = 138 if alone else 190
     if arch == "deci":  # each block has a width of its own
@@ -305,7 +307,10 @@ def _device(
         held = batch.attention + batch.masks
         peaks = (batch.bare, batch.bare) if bare else (batch.least, batch.most)
         sums = [max(peak + batch.hidden + batch.inputs, held) if blocks else 0 for peak in peaks]
-        low, high = sums[0] if batch.mixed else sums[0] * 92 // 100, max(sums[1], batch.hidden + held if blocks else 0)
+        low, high = (
+            sums[0] if batch.mixed else sums[0] * 89 // 100,
+            max(sums[1], batch.hidden + held + batch.turned if blocks else 0),
+        )
         if away:
             low, high = low // 2, high * 3 // 2
     if batch.closed and plain and blocks >= _ENOUGH and (copies > 1 or logits > batch.most + beside):

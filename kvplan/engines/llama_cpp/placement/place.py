@@ -16,7 +16,7 @@ from kvplan.engines.llama_cpp.context import Context, Refusal
 from kvplan.engines.llama_cpp.memory import Tensor
 from kvplan.engines.llama_cpp.placement.devices import HOST, Device, Host, SplitMode, cache_type, taking_part
 from kvplan.engines.llama_cpp.placement.split import HOST_LAYER, layers_to_devices
-from kvplan.engines.llama_cpp.placement.weights import PLAIN, Buffers, Loading, Matrix, buffers
+from kvplan.engines.llama_cpp.placement.weights import PLAIN, Buffers, Loading, buffers
 from kvplan.gguf.hparams import Hparams
 
 
@@ -82,7 +82,8 @@ class Placed(Struct, frozen=True, kw_only=True):
         moved: whether tensors were moved by name.
         experts: whether experts lie on each device.
         output: the device that holds the matrix of the logits.
-        matrices: of each block, by name; empty where no tensors are known.
+        in_blocks: weights with a block's number, and whether they lie on the host; empty where no tensors are known.
+        experts_on_host: whether experts are among those that do.
     """
 
     devices: tuple[Device, ...]
@@ -95,7 +96,8 @@ class Placed(Struct, frozen=True, kw_only=True):
     moved: bool = False
     experts: tuple[bool, ...] = ()
     output: int = HOST_LAYER
-    matrices: Mapping[int, Mapping[str, Matrix]] = {}
+    in_blocks: tuple[tuple[StoredTensor, bool], ...] = ()
+    experts_on_host: bool = False
 
     @property
     def host(self) -> Part:
@@ -171,7 +173,8 @@ def place(
         moved=bool(asked.loading.moved),
         experts=weights.experts,
         output=weights.output,
-        matrices=weights.matrices,
+        in_blocks=weights.in_blocks,
+        experts_on_host=weights.experts_on_host,
         n_layers_offloaded=f"{min(wanted, count + 1)}/{count + 1}",
         pipeline_parallel=len(chosen) > 1
         and wanted > count

@@ -77,7 +77,8 @@ class Buffers(Struct, frozen=True, kw_only=True):
     next_on_host: int = 0  # the largest of those that are second in their block
     experts: tuple[bool, ...] = ()  # whether experts lie on each device
     output: int = HOST_LAYER  # where the matrix of the logits lies
-    matrices: Mapping[int, Mapping[str, Matrix]] = {}  # of each block, by name
+    in_blocks: tuple[tuple[StoredTensor, bool], ...] = ()  # weights with a block's number, and whether they lie on the host
+    experts_on_host: bool = False
 
 
 def buffers(
@@ -107,7 +108,8 @@ def buffers(
     seen: set[tuple[str, str | int]] = set()
     multiplied: list[int] = []
     by_block: dict[int | None, list[int]] = {}
-    matrices: dict[int, dict[str, Matrix]] = {}
+    in_blocks: list[tuple[StoredTensor, bool]] = []
+    experts_on_host = False
     experts = [False] * len(devices)
     output = layers[-1]
     number = {device.name: index for index, device in enumerate(devices)}
@@ -127,8 +129,10 @@ def buffers(
         if isinstance(to, str) and not rows and len(tensor.dims) > 1:
             multiplied.append(tensor.bytes)
             by_block.setdefault(tensor.block, []).append(tensor.bytes)
-        if tensor.block is not None and tensor.name.endswith(".weight"):
-            matrices.setdefault(tensor.block, {})[tensor.name.split(".")[2]] = _matrix(tensor, to, devices)
+        on_the_host = isinstance(to, str)
+        if tensor.block is not None:
+            in_blocks.append((tensor, on_the_host))
+            experts_on_host = experts_on_host or (on_the_host and "_exps." in tensor.name)
         if isinstance(to, int) and "_exps." in tensor.name:
             experts[to] = True
         if tensor.name == "output.weight":
@@ -152,18 +156,23 @@ def buffers(
         next_on_host=max((sorted(sizes)[-2] for sizes in by_block.values() if len(sizes) > 1), default=0),
         experts=tuple(experts),
         output=output,
-        matrices=matrices,
+        in_blocks=tuple(in_blocks),
+        experts_on_host=experts_on_host,
     )
 
 
-def _matrix(tensor: StoredTensor, to: str | int, devices: Sequence[Device]) -> Matrix:
-    copied = bool(devices) and isinstance(to, str)
-    return Matrix(
-        rows=tensor.dims[1] if len(tensor.dims) > 1 else 1,
-        columns=tensor.dims[0],
-        depth=tensor.dims[2] if len(tensor.dims) > 2 else 1,
-        host=devices[0].backend.alloc(tensor.type, tensor.dims[0], tensor.bytes) if copied else 0,
-    )
+def matrices(in_blocks: Iterable[tuple[StoredTensor, bool]], first: Device) -> dict[int, dict[str, Matrix]]:
+    """The weights of each block by name (`ffn_up_exps`); `first`: the device that copies would lie on."""
+    found: dict[int, dict[str, Matrix]] = {}
+    for tensor, on_host in in_blocks:
+        if tensor.block is not None and tensor.name.endswith(".weight"):
+            found.setdefault(tensor.block, {})[tensor.name.split(".")[2]] = Matrix(
+                rows=tensor.dims[1] if len(tensor.dims) > 1 else 1,
+                columns=tensor.dims[0],
+                depth=tensor.dims[2] if len(tensor.dims) > 2 else 1,
+                host=first.backend.alloc(tensor.type, tensor.dims[0], tensor.bytes) if on_host else 0,
+            )
+    return found
 
 
 def _repacks(tensor: StoredTensor, host: Host, *, rows: bool) -> bool:

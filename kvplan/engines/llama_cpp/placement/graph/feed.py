@@ -15,7 +15,6 @@ from kvplan.engines.llama_cpp.placement.graph.sizes import Sizes
 from kvplan.engines.llama_cpp.placement.graph.tape import Tape
 from kvplan.engines.llama_cpp.placement.weights import Matrix
 
-
 #: Architectures whose experts' weights are not divided by their sum.
 _UNSCALED: Final = frozenset({"deepseek", "jamba", "llada-moe", "llama4", "olmoe", "qwen2moe"})
 
@@ -93,7 +92,11 @@ def experts(tape: Tape, s: Sizes, into: Node, block: Mapping[str, Matrix], next_
 def _multiplied(
     tape: Tape, by: Matrix, into: Node, chosen: Node, used: int, host: int, beside: Callable[[], None] | None = None
 ) -> Node:
-    """A multiplication by the matrices of the chosen experts, which may have to be copied first, with all that its split reads."""
+    """A multiplication by the matrices of the chosen experts, which are copied first where they lie elsewhere.
+
+    Args:
+        beside: copies what else this split reads.
+    """
     copies: tuple[Node, ...] = ()
     if by.host and tape.device != host:
         copies = (tape.weight(by.host),)

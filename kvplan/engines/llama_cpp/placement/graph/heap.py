@@ -145,15 +145,15 @@ def peaks(nodes: Sequence[Node], alignments: Sequence[int], leaves: Sequence[Nod
             read.children -= 1
             if read.children or read.views:
                 continue
-            source = read.of
-            if source is not None:
-                source.views -= 1
-                if source.views or source.children:
+            owner = read
+            if read.of is not None:
+                owner = read.of
+                owner.views -= 1
+                if owner.views or owner.children:
                     continue
-                read = source
-            if read.held and not read.kept:
-                heaps[read.device].give(read.offset, read.bytes)
-                read.held = False
+            if owner.held and not owner.kept:
+                heaps[owner.device].give(owner.offset, owner.bytes)
+                owner.held = False
     return [Extent(bytes=heap.peak, before_last=peak) for heap, peak in zip(heaps, before, strict=True)]
 
 

@@ -1,12 +1,9 @@
-"""What the graph of one prompt batch is made of: the model's widths, the batch, the matrices of each block."""
+"""What the graph of one prompt batch is made of: the model's widths and the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from msgspec import Struct
 
-from kvplan.engines.llama_cpp.placement.weights import Matrix
 from kvplan.gguf.hparams import Hparams
 
 
@@ -17,7 +14,6 @@ class Sizes(Struct, frozen=True, kw_only=True):
         tokens: of the batch.
         outputs: of them whose logits are computed.
         sequences: of the batch.
-        matrices: of each block by name.
         host: the number of the host's heap.
         offloads: whether operations whose weights lie on the host are moved to the first device.
         snapshots: of earlier states that a scan gives beside the last one (`n_rs_seq`).
@@ -27,7 +23,6 @@ class Sizes(Struct, frozen=True, kw_only=True):
     tokens: int
     outputs: int
     sequences: int
-    matrices: Mapping[int, Mapping[str, Matrix]]
     host: int
     offloads: bool
     snapshots: int = 0

@@ -24,25 +24,30 @@ from kvplan.engines.llama_cpp.placement.split import HOST_LAYER
 from kvplan.engines.llama_cpp.placement.weights import Matrix
 from kvplan.gguf.hparams import Hparams
 
+Blocks = Mapping[int, Mapping[str, Matrix]]
+
 #: Architectures that write the input of a block first where they add to it.
 _RESIDUAL_FIRST: Final = frozenset({"jamba", "openelm", "phi3", "phimoe"})
 
 
-def extents(h: Hparams, context: Context[int], placed: Placed, *, outputs: int) -> list[Extent]:
+def extents(h: Hparams, context: Context[int], placed: Placed, blocks: Blocks, *, outputs: int) -> list[Extent]:
     """The heap of each device and, last, of the host.
 
     Args:
         h: the model.
         context: its context.
-        placed: where its blocks lie, with the matrices of each.
+        placed: where its blocks lie.
+        blocks: the weights of each by name.
         outputs: tokens of a batch whose logits are computed; 0: all.
     """
-    graph = _Graph(h, context, placed, outputs)
+    graph = _Graph(h, context, placed, blocks, outputs)
     graph.build()
     alignments = [*(device.backend.alignment for device in placed.devices), HOST_ALIGNMENT]
     return peaks(graph.tape.nodes, alignments, graph.tape.leaves)
 
 
+#: How often a pair of neighbouring blocks is built: more often moves no tensor that lies there long.
+_REPEATED: Final = 2
 #: Tokens of a batch from which operations are moved to a device (`ggml_backend_cuda_device_offload_op`).
 MOVES: Final = 32
 
@@ -50,10 +55,11 @@ MOVES: Final = 32
 class _Graph:
     """Builds the tape block by block."""
 
-    def __init__(self, h: Hparams, context: Context[int], placed: Placed, outputs: int) -> None:
+    def __init__(self, h: Hparams, context: Context[int], placed: Placed, blocks: Blocks, outputs: int) -> None:
         tokens = int(context.n_ubatch)
         self.h = h
         self.placed = placed
+        self.blocks = blocks
         self.tape = tape = Tape(placed.copies)
         tape.device = len(placed.devices)
         self.sizes = Sizes(
@@ -61,7 +67,6 @@ class _Graph:
             tokens=tokens,
             outputs=min(tokens, outputs or tokens),
             sequences=max(int(context.n_seq_max), 1),
-            matrices=placed.matrices,
             host=len(placed.devices),
             offloads=tokens >= MOVES and bool(placed.devices) and placed.devices[0].backend.offloads,
             snapshots=context.n_rs_seq,
@@ -81,7 +86,7 @@ class _Graph:
 
     def build(self) -> None:
         """All blocks and the logits."""
-        for layer in range(self.h.n_layer):
+        for layer in self._differing():
             self._block(layer)
         tape, host = self.tape, len(self.placed.devices)
         tape.device = host if self.placed.output == HOST_LAYER else self.placed.output
@@ -90,8 +95,32 @@ class _Graph:
         normed = tape.over(tape.over(tape.here(self.current)))
         tape.tensor(self.h.n_vocab, self.sizes.outputs, reads=(normed,), kept=True)
 
+    def _differing(self) -> list[int]:
+        """Blocks that may make a difference: a pair of neighbours that was built often enough moves nothing any more.
+
+        All, where copies of experts come between blocks of two kinds: what lies there long wanders on from block to block.
+        """
+        count, blocks = self.h.n_layer, self.blocks
+        experts = [
+            tuple(matrix.host for name, matrix in blocks[layer].items() if name.endswith("_exps")) for layer in range(count)
+        ]
+        if any(self.h.recurrent) and any(map(any, experts)):
+            return list(range(count))
+        ends = {layer for layer in range(count - 1) if self._device(layer) != self._device(layer + 1)} | {count - 1}
+        near = {layer + shift for layer in ends for shift in (-2, -1, 0, 1, 2)}
+        seen: dict[tuple[object, object], int] = {}
+        kept: list[int] = []
+        before: object = None
+        for layer in range(count):
+            kind = (self._device(layer), self.cache_of.get(layer), experts[layer], tuple(blocks[layer]), self.h.recurrent[layer])
+            seen[before, kind] = seen.get((before, kind), 0) + 1
+            if seen[before, kind] <= _REPEATED or layer in near:
+                kept.append(layer)
+            before = kind
+        return kept
+
     def _block(self, layer: int) -> None:
-        h, tape, block = self.h, self.tape, self.placed.matrices[layer]
+        h, tape, block = self.h, self.tape, self.blocks[layer]
         attends = h.head_count_kv[layer] > 0 and layer in self.cache_of
         scans = h.recurrent[layer]
         tape.device = self._device(layer)
@@ -128,7 +157,7 @@ class _Graph:
         return self.tape.over(first, second)
 
     def _inputs(self, first: int) -> None:
-        """Copies of the batch's inputs that the blocks of one split read, from `first` on, where that is computed on this device."""
+        """Copies of the inputs that the blocks of one split read, from `first` on, where they are computed on this device."""
         tape = self.tape
         for layer in range(first, self.h.n_layer):
             if self._device(layer) != tape.device:
@@ -138,7 +167,7 @@ class _Graph:
             if layer in self.cache_of:
                 for each in (self.position, *self.rows, self.masks[self.cache_of[layer]]):
                     tape.here(each)
-            if any(matrix.host for matrix in self.placed.matrices[layer].values()):
+            if any(matrix.host for matrix in self.blocks[layer].values()):
                 return
         tape.here(self.chosen)
 
@@ -161,13 +190,13 @@ class _Graph:
         return there
 
     def _asking(self, layer: int) -> int | None:
-        """The first block from `layer` on that asks for what was built, where it does so for its states; experts and keys do, too."""
+        """The first block from `layer` on that asks for what was built, if it does so for its states."""
         for following in range(layer, self.h.n_layer):
             if following in self.cache_of:
                 return None
             if self.h.recurrent[following]:
                 return following
-            if "ffn_down_exps" in self.placed.matrices[following]:
+            if "ffn_down_exps" in self.blocks[following]:
                 return None
         return None
 
