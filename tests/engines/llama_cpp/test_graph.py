@@ -1,5 +1,6 @@
 """Graphs that are built tensor by tensor: ggml's allocator, recorded buffers to the byte, and records that no band was set on."""
 
+import copy
 import json
 from functools import cache
 from typing import Any
@@ -120,3 +121,12 @@ def test_attention_over_caches_on_the_host_has_copies_of_them() -> None:
     assert on_host.low == 2 * cache * 95 // 100
     assert on_host.high == 3 * cache * 105 // 100
     assert with_caches(none, context, (0,) * 33, weight=MIB, beside=0).high == MIB * 105 // 100
+
+
+def test_a_file_that_lacks_a_matrix_has_the_wider_band() -> None:
+    case = copy.deepcopy(recorded()["llama.cpp-devices/Qwen/Qwen3-30B-A3B/Q4_K_M/1gpu-ncmoe20"])
+    before = buffers(case)[0]
+    for group in case["tensors"]["blocks"]:
+        group["tensors"] = [tensor for tensor in group["tensors"] if tensor[0] != "ffn_up_exps.weight"]
+    after = buffers(case)[0]
+    assert after.high - after.low > before.high - before.low

@@ -307,10 +307,10 @@ def _device(
         held = batch.attention + batch.masks
         peaks = (batch.bare, batch.bare) if bare else (batch.least, batch.most)
         sums = [max(peak + batch.hidden + batch.inputs, held) if blocks else 0 for peak in peaks]
-        low, high = (
-            sums[0] if batch.mixed else sums[0] * 89 // 100,
-            max(sums[1], batch.hidden + held + batch.turned if blocks else 0),
-        )
+        low = sums[0] if batch.mixed else sums[0] * 89 // 100
+        high = max(sums[1], batch.hidden + held + batch.turned) if blocks else 0
+        if batch.mixed and blocks and not extra[1] and not moved:  # a residual and what is added to it come each by itself
+            high += batch.hidden
         if away:
             low, high = low // 2, high * 3 // 2
     if batch.closed and plain and blocks >= _ENOUGH and (copies > 1 or logits > batch.most + beside):
