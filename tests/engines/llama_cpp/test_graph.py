@@ -88,15 +88,6 @@ def test_a_tensor_goes_into_the_smallest_gap() -> None:
     assert heap.peak == 250
 
 
-def test_what_lies_behind_a_block_of_no_bytes_stays_apart() -> None:
-    heap = Heap(1)
-    first, second, _ = (heap.take(size) for size in (10, 20, 5))
-    heap.give(second, 20)
-    heap.give(10, 0)
-    heap.give(first, 10)
-    assert heap.take(30) == 0
-
-
 def test_an_operation_takes_the_place_of_what_only_it_reads_unless_that_is_a_view() -> None:
     def graph(*, view: bool, again: bool) -> int:
         first = Node(100, 0, (25,))

@@ -54,7 +54,7 @@ def simulated(h: Hparams, context: Context[int], placed: Placed, *, outputs: int
     for device in devices:
         extent = found[device].bytes
         low, high = (extent * share // 100 for share in (_BOTH if copied and scans else _BUILT))
-        if scans and device == placed.output and not copied:  # where tensors of no bytes end a gap, the logits do not find it
+        if scans and device == placed.output and not copied:  # a gap that is a little too small is not one
             high = max(high, found[device].before_last + logits)
         if extent:
             bands[device] = Band(low=low, best=extent, high=high)

@@ -89,7 +89,7 @@ class Heap:
         return offset
 
     def give(self, offset: int, size: int) -> None:
-        """Free a place, and what is free right beside it with it: not what lies behind a block of no bytes."""
+        """Free a place, and join it with what is free right before and behind it."""
         size = -(-size // self.alignment) * self.alignment
         free = self._free
         for at, block in enumerate(free):
