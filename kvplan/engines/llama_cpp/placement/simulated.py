@@ -62,7 +62,7 @@ def simulated(h: Hparams, context: Context[int], placed: Placed, *, outputs: int
 
 
 def _whole(h: Hparams, context: Context[int], blocks: Blocks) -> bool:
-    """Whether all is there that the graph is built from: each block's matrices, its cache, as many experts as the engine knows."""
+    """Whether all is there that the graph is built from: each block's matrices and cache, no more experts than there may be."""
     stored = {tensor.layer for part in context.parts for tensor in part.tensors if tensor.role == "k"}
     used = h.keys.get(f"{h.arch}.expert_used_count") or 0
     used = max(used, default=0) if isinstance(used, list | tuple) else used
