@@ -1,4 +1,4 @@
-"""Graphs that are built tensor by tensor: ggml's allocator, recorded buffers to the byte, and more records than the bands were set on."""
+"""Graphs built tensor by tensor: ggml's allocator, recorded buffers to the byte, and records under other options."""
 
 import copy
 import json
