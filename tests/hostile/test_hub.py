@@ -208,7 +208,7 @@ def test_a_byte_now_and_then_does_not_hold_the_process(tmp_path: Path, monkeypat
         with pytest.raises(EnvironmentMissing, match="did not answer within"):
             HubFile("a/b", "config.json").whole(2**20)
         question_deadline.reset(token)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 30  # the bytes would take more than a minute
     assert not list(tmp_path.iterdir())
 
 
