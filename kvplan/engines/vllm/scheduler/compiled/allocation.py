@@ -98,7 +98,7 @@ def give_back(state: State, request: int) -> None:
 def displace(state: State, request: int) -> None:
     """Take all blocks from a running request; it is the next to be admitted."""
     if state.told[s.CACHING]:
-        entered_later(state, state.requests[request, s.R_SLOT])
+        entered_later(state, state.requests[request, s.R_SLOT], request)
     give_back(state, request)
     state.requests[request, s.R_COMPUTED] = 0
     state.requests[request, s.R_STALE], state.requests[request, s.R_PENDING] = state.requests[request, s.R_FLIGHT], 0

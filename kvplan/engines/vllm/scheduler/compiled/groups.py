@@ -78,7 +78,7 @@ def needed(state: State, g: int, slot: int, tokens: int, start: int, capped: boo
     """Free blocks that `tokens` tokens of a request take; -1: what it goes on from is only being written in this step."""
     size, kind = state.groups[s.G_SIZE, g], state.groups[s.G_KIND, g]
     if kind >= s.STATE and state.groups[s.G_HITS, g] > 0:
-        known = state.blocks[state.hit[g, state.groups[s.G_HITS, g] - 1], s.B_KEY]
+        known = state.keys[state.hit[g, state.groups[s.G_HITS, g] - 1]]
         for i in range(state.now[s.ENTERED]):
             if state.written[state.told[s.GROUPS], i] == known:
                 return -1
@@ -190,8 +190,8 @@ def _take_state(state: State, g: int, slot: int, tokens: int) -> None:
             _copied(state, g, source)
             _copied(state, g, target)
             hold(state, source)
-            if state.blocks[target, s.B_KEY] >= 0:
-                enter_step(state, state.blocks[target, s.B_KEY])
+            if state.keys[target] >= 0:
+                enter_step(state, state.keys[target])
             state.places[s.P_TAIL_COLUMN, g, slot] = -1
         else:
             _copy_tail(state, g, slot, target)
@@ -218,10 +218,10 @@ def drop(state: State, g: int, slot: int, processed: int) -> None:
         if behind <= 0:
             return
         for column in range(min(behind // size, length) - 1, -1, -1):
-            if row[column] == NULL:
+            if row[column] <= NULL:
                 break
             front = release(state, row[column], front)
-            row[column] = NULL
+            row[column] = -row[column]  # given back, and perhaps found again
         return
     if behind > 0:
         first, last = state.places[s.P_STATE_DROPPED, g, slot], min(behind // size, length)
@@ -248,12 +248,16 @@ def begin(state: State, slot: int) -> None:
         places[s.P_TAIL_COLUMN, g, slot] = places[s.P_INSIDE_AT, g, slot] = -1
 
 
-def entered_later(state: State, slot: int) -> None:
-    """A request is displaced: it may look for its own blocks from now on."""
+def entered_later(state: State, slot: int, request: int) -> None:
+    """A request is displaced: it may look for its own blocks from now on, also for those that it gave back while it ran."""
     for g in range(state.told[s.GROUPS]):
-        for column in range(state.places[s.P_LENGTH, g, slot]):
-            if state.row[g, slot, column] != NULL:
-                findable(state, state.row[g, slot, column])
+        row, size = state.row[g, slot], state.groups[s.G_SIZE, g]
+        for column in range(min(state.places[s.P_LENGTH, g, slot], state.requests[request, s.R_KNOWN] // size)):
+            block = row[column]
+            if block < NULL and state.keys[-block] == key(state, g, request, (column + 1) * size):
+                block = -block
+            if block > NULL:
+                findable(state, block)
 
 
 def quiet_until(state: State, g: int, processed: int, end: int) -> int:

@@ -1,4 +1,7 @@
-"""Blocks: the free ones as a ring through block 0, the null block; and keys by which blocks are found.
+"""Blocks: the free ones, and keys by which blocks are found.
+
+Free ones that nobody knows are a chain behind block 0, the null block, and taken first; then those of a queue, a ring in which one
+that is held again leaves a gap.
 
 As `scheduler.blocks`. A full block of a request's own tokens is only found by that request, once it was displaced: it has its
 key, and is entered then (`findable`).
@@ -54,7 +57,7 @@ def _add(state: State, block: int, key: int) -> None:
 
 def has(state: State, block: int, key: int) -> bool:
     """Whether a block is known by a key."""
-    if state.blocks[block, s.B_KEY] == key:
+    if state.keys[block] == key:
         return True
     entry = state.blocks[block, s.B_FIRST_ENTRY]
     while entry >= 0:
@@ -66,16 +69,16 @@ def has(state: State, block: int, key: int) -> bool:
 
 def findable(state: State, block: int) -> None:
     """Enter a block under the key that it has."""
-    if state.blocks[block, s.B_KEY] >= 0 and state.blocks[block, s.B_FIRST_ENTRY] < 0:
-        _add(state, block, state.blocks[block, s.B_KEY])
+    if state.keys[block] >= 0 and state.blocks[block, s.B_FIRST_ENTRY] < 0:
+        _add(state, block, state.keys[block])
 
 
 def enter(state: State, block: int, key: int, tokens: int, later: bool) -> None:
     """Make a block known by one more key; `later`: nobody looks for it yet."""
     if has(state, block, key):
         return
-    if state.blocks[block, s.B_KEY] < 0:
-        state.blocks[block, s.B_KEY], state.blocks[block, s.B_KEY_TOKENS] = key, tokens
+    if state.keys[block] < 0:
+        state.keys[block], state.blocks[block, s.B_KEY_TOKENS] = key, tokens
         if later:
             return
     else:
@@ -86,7 +89,7 @@ def enter(state: State, block: int, key: int, tokens: int, later: bool) -> None:
 def forget(state: State, block: int) -> None:
     """Take all keys from a block."""
     entry = state.blocks[block, s.B_FIRST_ENTRY]
-    state.blocks[block, s.B_KEY], state.blocks[block, s.B_KEY_TOKENS], state.blocks[block, s.B_FIRST_ENTRY] = -1, 0, -1
+    state.keys[block], state.blocks[block, s.B_KEY_TOKENS], state.blocks[block, s.B_FIRST_ENTRY] = -1, 0, -1
     if state.blocks[block, s.B_MARKED]:
         state.now[s.CHANGES] += 1
     while entry >= 0:
@@ -117,11 +120,17 @@ def move_keys(state: State, source: int, target: int) -> None:
 
 def take(state: State) -> int:
     """The next block; what it was known by is forgotten."""
+    now = state.now
     block = state.blocks[NULL, s.B_AFTER]
-    after = state.blocks[block, s.B_AFTER]
-    state.blocks[NULL, s.B_AFTER], state.blocks[after, s.B_BEFORE] = after, NULL
-    state.now[s.FREE] -= 1
-    if state.blocks[block, s.B_KEY] >= 0:
+    if block != NULL:
+        state.blocks[NULL, s.B_AFTER] = state.blocks[block, s.B_AFTER]
+    else:
+        last = len(state.queue) - 1
+        while block == NULL:
+            block = state.queue[now[s.HEAD] & last]
+            now[s.HEAD] += 1
+    now[s.FREE] -= 1
+    if state.keys[block] >= 0:
         forget(state, block)
     state.blocks[block, s.B_HOLDERS] = 1
     return block
@@ -132,27 +141,43 @@ def hold(state: State, block: int) -> None:
     if block == NULL:
         return
     if state.blocks[block, s.B_HOLDERS] == 0:
-        before, after = state.blocks[block, s.B_BEFORE], state.blocks[block, s.B_AFTER]
-        state.blocks[before, s.B_AFTER], state.blocks[after, s.B_BEFORE] = after, before
+        state.queue[state.blocks[block, s.B_AT]] = NULL
         state.now[s.FREE] -= 1
     state.blocks[block, s.B_HOLDERS] += 1
 
 
 def release(state: State, block: int, front: int) -> int:
-    """One holder less. An unknown block is taken next, behind `front` of the same batch; a known one last. The new `front`."""
-    if block == NULL:
+    """One holder less. An unknown block is taken next, behind `front` of the same batch; a known one last. The new `front`.
+
+    One below the null block was given back before.
+    """
+    if block <= NULL:
         return front
     state.blocks[block, s.B_HOLDERS] -= 1
     if state.blocks[block, s.B_HOLDERS]:
         return front
     state.now[s.FREE] += 1
     state.now[s.FREES] += 1
-    before = front
-    if state.told[s.CACHING] and state.blocks[block, s.B_KEY] >= 0:
-        before = state.blocks[NULL, s.B_BEFORE]
-    else:
-        front = block
-    after = state.blocks[before, s.B_AFTER]
-    state.blocks[before, s.B_AFTER], state.blocks[after, s.B_BEFORE] = block, block
-    state.blocks[block, s.B_BEFORE], state.blocks[block, s.B_AFTER] = before, after
-    return front
+    if state.told[s.CACHING] and state.keys[block] >= 0:
+        _queue(state, block)
+        return front
+    state.blocks[block, s.B_AFTER] = state.blocks[front, s.B_AFTER]
+    state.blocks[front, s.B_AFTER] = block
+    return block
+
+
+def _queue(state: State, block: int) -> None:
+    """Behind all others that are free."""
+    now, last = state.now, len(state.queue) - 1
+    if now[s.TAIL] - now[s.HEAD] > last:
+        tail = now[s.HEAD]
+        for i in range(now[s.HEAD], now[s.TAIL]):
+            other = state.queue[i & last]
+            if other != NULL:
+                state.queue[tail & last] = other
+                state.blocks[other, s.B_AT] = tail & last
+                tail += 1
+        now[s.TAIL] = tail
+    state.queue[now[s.TAIL] & last] = block
+    state.blocks[block, s.B_AT] = now[s.TAIL] & last
+    now[s.TAIL] += 1

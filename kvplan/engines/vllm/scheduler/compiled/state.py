@@ -31,8 +31,9 @@ DENSE: Final = -1
 (
     TIME, COMING, STEP, RUNNING, FRONT, QUEUE, FREE, ENTRY, ROWS, HELD_UP, FLIGHT, TOKENS, FREES, CHANGES, BLOCKED, DEFICIT,
     BLOCKED_FREES, BLOCKED_CHANGES, BLOCKED_KNOWN, BLOCKED_ALONE, PREEMPTED_NOW, ENTERED, COPIES, IDLE, SLOTS, FOUND, QUEUE_END,
-    BEFORE_TOKENS, BEFORE_AT, WAITED, PREEMPTED, PREEMPTIONS, REFUSED, ASKED, HIT, FOUND_AGAIN, ENDED, WAS_HELD_UP, CHANGING,
-) = range(39)  # fmt: skip
+    BEFORE_TOKENS, BEFORE_AT, HEAD, TAIL, WAITED, PREEMPTED, PREEMPTIONS, REFUSED, ASKED, HIT, FOUND_AGAIN, ENDED, WAS_HELD_UP,
+    CHANGING,
+) = range(41)  # fmt: skip
 # `requests`: by request; `queue` in the order of arrival. SHARED: tokens of the prompt that have hashes. FELL: times displaced.
 (
     R_PROMPT, R_OUTPUT, R_SHARED, R_KNOWN, R_COMPUTED, R_FLIGHT, R_PENDING, R_STALE, R_JUNCTION, R_QUIET, R_PREFILLING,
@@ -45,8 +46,9 @@ M_ARRIVAL, M_ADMITTED_US, M_FINISHED_US, M_NODES_FROM, M_OWN_FROM, MOMENTS = ran
 (
     G_KIND, G_SIZE, G_REACH, G_CAP, G_INSIDE, G_INSIDE_UNIT, G_ALIKE, G_ALIKE_FROM, G_HITS, G_WISHED, G_LOOKED, OF_GROUP,
 ) = range(12)  # fmt: skip
-# `blocks`. AFTER, BEFORE: the ring of free ones. MARKED: found by the request that waits in front for room.
-B_HOLDERS, B_AFTER, B_BEFORE, B_KEY, B_KEY_TOKENS, B_FIRST_ENTRY, B_MARKED, OF_BLOCK = range(8)
+# `blocks`. AFTER: in the chain of free ones, AT: in the queue of them. MARKED: found by the request that waits in front for room.
+B_HOLDERS, B_AFTER, B_AT, B_KEY_TOKENS, B_FIRST_ENTRY, B_MARKED = range(6)
+OF_BLOCK: Final = 8  # so that one lies in one line of a processor's cache
 # `entries` of `buckets`: a key, and a block that is found by it. NEXT: of the same block, and of those that are free.
 E_KEY, E_BLOCK, E_AFTER, E_BEFORE, E_NEXT, OF_ENTRY = range(6)
 H_FIRST, H_LAST, OF_BUCKET = range(3)
@@ -67,6 +69,8 @@ class Numbers(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Its lengths."""
 
+    def __len__(self) -> int: ...
+
     def __getitem__(self, at: Any, /) -> int: ...
 
     def __setitem__(self, at: Any, value: int, /) -> None: ...
@@ -83,10 +87,12 @@ class State(NamedTuple):
     nodes: Numbers
     groups: Numbers
     blocks: Numbers  # by block, as are entries and buckets
+    keys: Numbers  # what a block was first made known by; -1: it is not known
+    queue: Numbers  # free blocks in the order of their use, from HEAD to TAIL; a power of two of places
     entries: Numbers
     buckets: Numbers
     places: Numbers
-    row: Ints  # blocks, by group, place and column
+    row: Ints  # blocks, by group, place and column; below the null block, those that were given back
     hit: Ints  # blocks that a lookup found, by group and column
     lists: Numbers
     written: Ints  # by group, blocks of this step's copies, behind their number; in the last row keys of states of this step
@@ -114,15 +120,17 @@ def made(settings: Settings, traffic: Traffic, clock: Clock, *, stop: bool) -> S
     seats = min(settings.max_num_seqs, count)
     now = _zeros(CHANGING)
     now[TIME], now[FREE], now[BLOCKED], now[SLOTS] = traffic.arrival_us[0], number - 1, -1, seats + 1
+    now[TAIL] = number - 1
     columns = max(-(-int(ends.max()) // spec.block_size) + 2 for spec in groups)
     lists = _zeros(LISTS, seats + 1)
     lists[L_SLOTS] = np.arange(seats, -1, -1)
     entries = _zeros(4 * number + 16, OF_ENTRY)
     entries[:, E_NEXT] = np.arange(1, len(entries) + 1)
     entries[-1, E_NEXT] = -1
-    blocks = _zeros(number, OF_BLOCK)
-    blocks[:, B_AFTER], blocks[:, B_BEFORE] = np.roll(np.arange(number), -1), np.roll(np.arange(number), 1)
-    blocks[:, [B_KEY, B_FIRST_ENTRY]] = -1
+    blocks = np.zeros((number, OF_BLOCK), dtype=np.int32)
+    queue = np.zeros(1 << (2 * number).bit_length(), dtype=np.int32)
+    queue[: number - 1] = np.arange(1, number)
+    blocks[:, B_FIRST_ENTRY] = -1
     return State(
         told=told,
         now=now,
@@ -132,10 +140,12 @@ def made(settings: Settings, traffic: Traffic, clock: Clock, *, stop: bool) -> S
         nodes=nodes,
         groups=_groups(settings, alike),
         blocks=blocks,
+        keys=_zeros(number) - 1,
+        queue=queue,
         entries=entries,
         buckets=_zeros(buckets, OF_BUCKET) - 1,
         places=_zeros(OF_PLACE, len(groups), seats + 1),
-        row=np.empty((len(groups), seats + 1, columns), dtype=np.int64),  # a place is begun before it is read
+        row=np.empty((len(groups), seats + 1, columns), dtype=np.int32),  # a place is begun before it is read
         hit=_zeros(len(groups), columns),
         lists=lists,
         written=_zeros(len(groups) + 1, _WRITTEN),
