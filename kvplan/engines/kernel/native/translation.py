@@ -13,6 +13,7 @@ from kvplan.engines.kernel.native.values import Field, Values, kind, symbol
 _PRELUDE: Final = """
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 define internal i64 @python.floor_divide(i64 %a, i64 %b) alwaysinline nounwind {
   %q = sdiv i64 %a, %b
   %r = srem i64 %a, %b

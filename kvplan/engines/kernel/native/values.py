@@ -153,6 +153,9 @@ class Values:
     def _called(self, node: ast.Call, name: str, arguments: list[ast.expr]) -> str:
         if name == "bool":
             return self._chosen(arguments[0], ast.Constant(1), ast.Constant(0))
+        if name == "prefetch":
+            self._add(f"call void @llvm.prefetch.p0(ptr {self._address(arguments[0])[0]}, i32 1, i32 3, i32 1)")
+            return "0"
         if name == "len":
             return self._length(node, arguments[0], 0)
         if name == "int":
@@ -228,3 +231,7 @@ def symbol(function: FunctionType) -> str:
 def kind(number: int) -> int:
     """The number of what LLVM is told of a field: no other one overlaps it."""
     return 2 * number + 3
+
+
+def prefetch(_: int) -> None:
+    """Have an element at hand, for it is soon needed: the processor waits for others meanwhile. In Python it does nothing."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from kvplan.engines.kernel.native.values import prefetch
 from kvplan.engines.vllm.scheduler.compiled import state as s
-from kvplan.engines.vllm.scheduler.compiled.pool import NULL, findable, hold, move_keys, release, take
+from kvplan.engines.vllm.scheduler.compiled.pool import AHEAD, NULL, findable, hold, move_keys, release, take
 from kvplan.engines.vllm.scheduler.compiled.state import State
 
 
@@ -78,7 +79,7 @@ def needed(state: State, g: int, slot: int, tokens: int, start: int, capped: boo
     """Free blocks that `tokens` tokens of a request take; -1: what it goes on from is only being written in this step."""
     size, kind = state.groups[s.G_SIZE, g], state.groups[s.G_KIND, g]
     if kind >= s.STATE and state.groups[s.G_HITS, g] > 0:
-        known = state.keys[state.hit[g, state.groups[s.G_HITS, g] - 1]]
+        known = state.blocks[state.hit[g, state.groups[s.G_HITS, g] - 1], s.B_KEY]
         for i in range(state.now[s.ENTERED]):
             if state.written[state.told[s.GROUPS], i] == known:
                 return -1
@@ -190,8 +191,8 @@ def _take_state(state: State, g: int, slot: int, tokens: int) -> None:
             _copied(state, g, source)
             _copied(state, g, target)
             hold(state, source)
-            if state.keys[target] >= 0:
-                enter_step(state, state.keys[target])
+            if state.blocks[target, s.B_KEY] >= 0:
+                enter_step(state, state.blocks[target, s.B_KEY])
             state.places[s.P_TAIL_COLUMN, g, slot] = -1
         else:
             _copy_tail(state, g, slot, target)
@@ -220,6 +221,7 @@ def drop(state: State, g: int, slot: int, processed: int) -> None:
         for column in range(min(behind // size, length) - 1, -1, -1):
             if row[column] <= NULL:
                 break
+            prefetch(state.blocks[max(row[max(column - AHEAD, 0)], NULL), s.B_KEY])
             front = release(state, row[column], front)
             row[column] = -row[column]  # given back, and perhaps found again
         return
@@ -236,6 +238,7 @@ def free_row(state: State, g: int, slot: int) -> None:
     """Give back the row, its last block first."""
     front, row = NULL, state.row[g, slot]
     for column in range(state.places[s.P_LENGTH, g, slot] - 1, -1, -1):
+        prefetch(state.blocks[max(row[max(column - AHEAD, 0)], NULL), s.B_KEY])
         front = release(state, row[column], front)
 
 
@@ -254,7 +257,7 @@ def entered_later(state: State, slot: int, request: int) -> None:
         row, size = state.row[g, slot], state.groups[s.G_SIZE, g]
         for column in range(min(state.places[s.P_LENGTH, g, slot], state.requests[request, s.R_KNOWN] // size)):
             block = row[column]
-            if block < NULL and state.keys[-block] == key(state, g, request, (column + 1) * size):
+            if block < NULL and state.blocks[-block, s.B_KEY] == key(state, g, request, (column + 1) * size):
                 block = -block
             if block > NULL:
                 findable(state, block)

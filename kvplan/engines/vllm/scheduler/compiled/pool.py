@@ -1,7 +1,7 @@
 """Blocks: the free ones, and keys by which blocks are found.
 
-Free ones that nobody knows are a chain behind block 0, the null block, and taken first; then those of a queue, a ring in which one
-that is held again leaves a gap.
+Free ones that nobody knows are a chain behind block 0, the null block, and taken first; then those of a queue, a ring in which
+one that is held again leaves a gap.
 
 As `scheduler.blocks`. A full block of a request's own tokens is only found by that request, once it was displaced: it has its
 key, and is entered then (`findable`).
@@ -9,15 +9,19 @@ key, and is entered then (`findable`).
 
 from __future__ import annotations
 
+from kvplan.engines.kernel.native.values import prefetch
 from kvplan.engines.vllm.scheduler.compiled import state as s
 from kvplan.engines.vllm.scheduler.compiled.state import State
 
 NULL = 0
+#: So many blocks before one is needed, the processor is told of it.
+AHEAD = 8
 
 
 def bucket(state: State, key: int) -> int:
     """The bucket of a key."""
-    return ((key ^ key >> 31) & 0x7FFFFFFF) * 0x4F1BBCDD >> 20 & (state.told[s.BUCKETS] - 1)
+    wide = int(key)
+    return ((wide ^ wide >> 31) & 0x7FFFFFFF) * 0x4F1BBCDD >> 20 & (state.told[s.BUCKETS] - 1)
 
 
 def holder(state: State, key: int) -> int:
@@ -57,7 +61,7 @@ def _add(state: State, block: int, key: int) -> None:
 
 def has(state: State, block: int, key: int) -> bool:
     """Whether a block is known by a key."""
-    if state.keys[block] == key:
+    if state.blocks[block, s.B_KEY] == key:
         return True
     entry = state.blocks[block, s.B_FIRST_ENTRY]
     while entry >= 0:
@@ -69,16 +73,16 @@ def has(state: State, block: int, key: int) -> bool:
 
 def findable(state: State, block: int) -> None:
     """Enter a block under the key that it has."""
-    if state.keys[block] >= 0 and state.blocks[block, s.B_FIRST_ENTRY] < 0:
-        _add(state, block, state.keys[block])
+    if state.blocks[block, s.B_KEY] >= 0 and state.blocks[block, s.B_FIRST_ENTRY] < 0:
+        _add(state, block, state.blocks[block, s.B_KEY])
 
 
 def enter(state: State, block: int, key: int, tokens: int, later: bool) -> None:
     """Make a block known by one more key; `later`: nobody looks for it yet."""
     if has(state, block, key):
         return
-    if state.keys[block] < 0:
-        state.keys[block], state.blocks[block, s.B_KEY_TOKENS] = key, tokens
+    if state.blocks[block, s.B_KEY] < 0:
+        state.blocks[block, s.B_KEY], state.blocks[block, s.B_KEY_TOKENS] = key, tokens
         if later:
             return
     else:
@@ -89,7 +93,7 @@ def enter(state: State, block: int, key: int, tokens: int, later: bool) -> None:
 def forget(state: State, block: int) -> None:
     """Take all keys from a block."""
     entry = state.blocks[block, s.B_FIRST_ENTRY]
-    state.keys[block], state.blocks[block, s.B_KEY_TOKENS], state.blocks[block, s.B_FIRST_ENTRY] = -1, 0, -1
+    state.blocks[block, s.B_KEY], state.blocks[block, s.B_KEY_TOKENS], state.blocks[block, s.B_FIRST_ENTRY] = -1, 0, -1
     if state.blocks[block, s.B_MARKED]:
         state.now[s.CHANGES] += 1
     while entry >= 0:
@@ -129,8 +133,9 @@ def take(state: State) -> int:
         while block == NULL:
             block = state.queue[now[s.HEAD] & last]
             now[s.HEAD] += 1
+        prefetch(state.blocks[state.queue[now[s.HEAD] + AHEAD & last], s.B_KEY])
     now[s.FREE] -= 1
-    if state.keys[block] >= 0:
+    if state.blocks[block, s.B_KEY] >= 0:
         forget(state, block)
     state.blocks[block, s.B_HOLDERS] = 1
     return block
@@ -158,7 +163,7 @@ def release(state: State, block: int, front: int) -> int:
         return front
     state.now[s.FREE] += 1
     state.now[s.FREES] += 1
-    if state.told[s.CACHING] and state.keys[block] >= 0:
+    if state.told[s.CACHING] and state.blocks[block, s.B_KEY] >= 0:
         _queue(state, block)
         return front
     state.blocks[block, s.B_AFTER] = state.blocks[front, s.B_AFTER]

@@ -59,7 +59,7 @@ def publish(state: State, g: int, slot: int, request: int, tokens: int) -> None:
         block = row[column]
         if block > NULL and _reachable(state, g, request, column):
             end = (column + 1) * size
-            if state.keys[block] >= 0:
+            if state.blocks[block, s.B_KEY] >= 0:
                 forget(state, block)
             own = kind < s.STATE and end > state.requests[request, s.R_SHARED]
             enter(state, block, key(state, g, request, end), end, own)
@@ -76,13 +76,13 @@ def publish(state: State, g: int, slot: int, request: int, tokens: int) -> None:
             enter_step(state, known)
     if kind >= s.STATE:
         for column in range(first, last):
-            if row[column] != NULL and state.keys[row[column]] >= 0:
-                enter_step(state, state.keys[row[column]])
+            if row[column] != NULL and state.blocks[row[column], s.B_KEY] >= 0:
+                enter_step(state, state.blocks[row[column], s.B_KEY])
 
 
 def _enter_part(state: State, block: int, known: int, tokens: int, alone: bool) -> None:
     if alone or (
-        state.keys[block] >= 0 and not has(state, block, known) and state.blocks[block, s.B_KEY_TOKENS] < tokens
+        state.blocks[block, s.B_KEY] >= 0 and not has(state, block, known) and state.blocks[block, s.B_KEY_TOKENS] < tokens
     ):
         forget(state, block)
     enter(state, block, known, tokens, False)

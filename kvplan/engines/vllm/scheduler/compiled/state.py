@@ -47,7 +47,7 @@ M_ARRIVAL, M_ADMITTED_US, M_FINISHED_US, M_NODES_FROM, M_OWN_FROM, MOMENTS = ran
     G_KIND, G_SIZE, G_REACH, G_CAP, G_INSIDE, G_INSIDE_UNIT, G_ALIKE, G_ALIKE_FROM, G_HITS, G_WISHED, G_LOOKED, OF_GROUP,
 ) = range(12)  # fmt: skip
 # `blocks`. AFTER: in the chain of free ones, AT: in the queue of them. MARKED: found by the request that waits in front for room.
-B_HOLDERS, B_AFTER, B_AT, B_KEY_TOKENS, B_FIRST_ENTRY, B_MARKED = range(6)
+B_HOLDERS, B_AFTER, B_AT, B_KEY, B_KEY_TOKENS, B_FIRST_ENTRY, B_MARKED = range(7)
 OF_BLOCK: Final = 8  # so that one lies in one line of a processor's cache
 # `entries` of `buckets`: a key, and a block that is found by it. NEXT: of the same block, and of those that are free.
 E_KEY, E_BLOCK, E_AFTER, E_BEFORE, E_NEXT, OF_ENTRY = range(6)
@@ -87,7 +87,6 @@ class State(NamedTuple):
     nodes: Numbers
     groups: Numbers
     blocks: Numbers  # by block, as are entries and buckets
-    keys: Numbers  # what a block was first made known by; -1: it is not known
     queue: Numbers  # free blocks in the order of their use, from HEAD to TAIL; a power of two of places
     entries: Numbers
     buckets: Numbers
@@ -103,6 +102,7 @@ _KINDS: Final = {"full": FULL, "mla": FULL, "sliding": SLIDING, "chunked": CHUNK
 _BUFFER: Final = 200_000  # steps
 _WRITTEN: Final = 4096  # copies, and keys of states, of one step
 _LARGE: Final = 2**30  # tokens
+_LINE: Final = 64  # bytes
 
 
 def made(settings: Settings, traffic: Traffic, clock: Clock, *, stop: bool) -> State:
@@ -127,20 +127,21 @@ def made(settings: Settings, traffic: Traffic, clock: Clock, *, stop: bool) -> S
     entries = _zeros(4 * number + 16, OF_ENTRY)
     entries[:, E_NEXT] = np.arange(1, len(entries) + 1)
     entries[-1, E_NEXT] = -1
-    blocks = np.zeros((number, OF_BLOCK), dtype=np.int32)
+    units = np.where(traffic.prompt < settings.max_model_len, ends // settings.hash_block_size + 1, 0)
+    own_units = int(units.sum())
+    blocks = _lines(number, OF_BLOCK, largest=(int(told[OWN_NAMES]) + own_units + 1) * len(groups))
     queue = np.zeros(1 << (2 * number).bit_length(), dtype=np.int32)
     queue[: number - 1] = np.arange(1, number)
-    blocks[:, B_FIRST_ENTRY] = -1
+    blocks[:, [B_KEY, B_FIRST_ENTRY]] = -1
     return State(
         told=told,
         now=now,
         step_us=np.array([clock.step_us(n) for n in range(settings.max_num_batched_tokens + 1)], dtype=np.int64),
         requests=_requests(traffic),
-        moments=_moments(traffic, np.where(traffic.prompt < settings.max_model_len, ends // settings.hash_block_size + 1, 0)),
+        moments=_moments(traffic, units),
         nodes=nodes,
         groups=_groups(settings, alike),
         blocks=blocks,
-        keys=_zeros(number) - 1,
         queue=queue,
         entries=entries,
         buckets=_zeros(buckets, OF_BUCKET) - 1,
@@ -151,6 +152,14 @@ def made(settings: Settings, traffic: Traffic, clock: Clock, *, stop: bool) -> S
         written=_zeros(len(groups) + 1, _WRITTEN),
         meter=_zeros(3, _BUFFER),
     )
+
+
+def _lines(number: int, width: int, *, largest: int) -> Ints:
+    """Rows of numbers up to `largest`, none across two lines of a processor's cache: most time goes by waiting for these."""
+    dtype = np.dtype(np.int32 if largest < 2**31 else np.int64)
+    room = np.zeros(number * width + _LINE // dtype.itemsize, dtype=dtype)
+    first = -room.ctypes.data % _LINE // dtype.itemsize
+    return room[first : first + number * width].reshape(number, width)
 
 
 def _zeros(*shape: int) -> Ints:
