@@ -67,7 +67,7 @@ class LlamaCpp(Engine):
         Raises:
             Refused: a model without GGUF keys, or options that the engine refuses for it.
         """
-        keys = gguf_keys(model)
+        keys = gguf_keys(model, self.release)
         try:
             h = read_hparams(keys, model.name)
             read = model_from_hparams(h, source=model.name, name=model.name)

@@ -127,6 +127,7 @@ def test_a_front_end_of_an_older_build_asks_for_less() -> None:
 NO = (
     ("llama.cpp@b900", QWEN, {}, "read no GGUF"),
     ("llama.cpp@b5000", QWEN, {}, "b5000 does not know qwen3: from b5092 on"),
+    ("llama.cpp@b7215", "ministral-3-8b", {}, "b7215 does not know mistral3: from b7216 on"),
     ("llama.cpp@b9000", "qwen3.5-9b", {}, "prediction layers aside: from b9180 on"),
     ("llama.cpp@b9000", "granite-4.0-h-small", {"n_rs_seq": 2}, "b9000 keeps no states to roll back to"),
     ("llama.cpp@b2700", "llama-3.1-8b", {"flash_attn": "on"}, "b2700 has no flash attention"),
@@ -139,6 +140,12 @@ NO = (
 def test_what_a_build_cannot_is_one_sentence(engine: str, model: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(Refused, match=words):
         estimate(model, engine=engine, seq_len=4096, **options)
+
+
+def test_a_converter_wrote_another_architecture_before_there_was_one() -> None:
+    """Mistral Small 3.1 was a `llama` until b7216 named `mistral3`; its cache is the same."""
+    old, new = (estimate("mistral-small-3.1-24b", engine=f"llama.cpp@b{n}", seq_len=4096) for n in (7215, 7216))
+    assert old.total_bytes == new.total_bytes == 40 * 4096 * 4096
 
 
 def test_diff_names_the_rule() -> None:

@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from kvplan.domain.model import Model
 from kvplan.domain.origin import Origin
+from kvplan.engines.kernel.releases import Release
 from kvplan.engines.llama_cpp.convert.row import Row
 from kvplan.engines.llama_cpp.convert.rows import ROWS
 from kvplan.engines.llama_cpp.convert.written import Inconvertible, Written
@@ -21,8 +24,8 @@ from kvplan.errors import Refused
 _OUTSIDE: Final = "llama.cpp runs GGUF files, and this description has no hub config that its converter could read"
 
 
-def gguf_keys(model: Model) -> Mapping[str, Any]:
-    """The GGUF keys of a model: the file's own, or those that the converter writes.
+def gguf_keys(model: Model, release: Release | None = None) -> Mapping[str, Any]:
+    """The GGUF keys of a model: the file's own, or those that the converter of a build (none: the newest) writes.
 
     Raises:
         Refused: the converter has no form for the model, or kvplan knows none.
@@ -44,6 +47,8 @@ def gguf_keys(model: Model) -> Mapping[str, Any]:
         )
     if model.inferred:
         raise Refused(f"model type {kind} was read by its shape: its GGUF keys are not known")
+    if row.before is not None and release is not None and release < (0, 0, row.before[0]):
+        row = replace(row, arch=row.before[1])
     try:
         return _written(model, model.origin, row)
     except Inconvertible as problem:

@@ -30,3 +30,4 @@ class Row(Struct, frozen=True, kw_only=True):
     window: Literal["", "size", "pattern"] = ""  # what is written about sliding layers
     drafts: bool = False  # NextN layers become blocks
     context: int = 0  # tokens, where the converter writes a constant
+    before: tuple[int, str] | None = None  # the build that named `arch`, and what converters of earlier builds wrote

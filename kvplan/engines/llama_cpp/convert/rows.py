@@ -38,7 +38,9 @@ ROWS: Final[dict[str, Row]] = {
     "gpt_neox": Row(arch="gptneox"),
     "gpt-sw3": Row(arch="gpt2"),
     "grok-1": Row(arch="grok"),
-    **_alike("mistral3", "ministral3", "mistral3/mistral"),  # WRAPPER/TEXT where the wrapper decides
+    "ministral3": Row(arch="mistral3"),
+    # WRAPPER/TEXT where the wrapper decides. Before b7216 `class Mistral3Model(LlamaModel): model_arch = MODEL_ARCH.LLAMA`.
+    "mistral3/mistral": Row(arch="mistral3", before=(7216, "llama")),
     "minimax_m2": Row(arch="minimax-m2"),
     **_alike("phi2", "phi", "phi-msft", build=b.phi2),
     "phi4": Row(arch="phi3"),
