@@ -431,6 +431,8 @@ _PLACED = {
     "-s": ("8k", "1M", "1"),
     "-b": ("1", "7", "4096"),
 }  # fmt: skip
+#: Those of them that `validate` has.
+_ALLOCATED = ("-ngl", "-ts", "--free", "--set", "-s", "-b")
 _RIGS = ("rtx-4090,rtx-3090", "rtx-3090:2", "rtx-3060,rtx-3060,rtx-4090", "24GiB,1MiB", "rtx-4090:64", "h100", "rtx-4060,x", ",")
 
 
@@ -449,14 +451,17 @@ def _projector() -> bytes:
 
 
 def make_placed(r: random.Random) -> Any:
-    """A llama.cpp command line over several cards, a projector's file beside it."""
-    command, model = r.choice(("fit", "estimate")), r.choice(("llama-3.1-8b", "qwen3-30b-a3b", "gemma-3-4b", "qwen2.5-vl-7b"))
-    words = [command, model, "-e", "llama.cpp", "--gpu", r.choice(_RIGS)]
-    for option in r.sample(list(_PLACED), r.randrange(4)):
+    """A llama.cpp command line over several cards, a projector's file beside it; or its parts, allocated on the CPU."""
+    command = r.choice(("fit", "estimate", "validate"))
+    model = r.choice(("llama-3.1-8b", "qwen3-30b-a3b", "gemma-3-4b", "qwen2.5-vl-7b"))
+    words = [command, model if command != "validate" else "gemma-3-1b", "-e", "llama.cpp", "--gpu", r.choice(_RIGS)]
+    for option in r.sample(list(_PLACED if command != "validate" else _ALLOCATED), r.randrange(4)):
         value = r.choice(_PLACED[option][: r.choice((2, 99))])  # the first two are well
         if r.random() < 0.1:
             value = flipped(r, value.encode()).decode(errors="replace").replace("\0", "0")
         words += [option, value]
+    if command == "validate":
+        return [*words, *(() if "-s" in words else ("-s", "256")), "--device", "cpu", "--limit", "64MiB"], None
     projector = flipped(r, r.choice((_projector(), _projector(), *headers()))) if r.random() < 0.4 else None
     return words, projector
 
