@@ -120,6 +120,9 @@ def place(
     if not places(chosen):
         able = next((name for name, known in ABOUTS.items() if known.spread), "")
         raise OptionError(f"engine {chosen} deals no layers out to unequal devices here", hint=f"-e {able} does")
+    untold = next((role for role in where or {} if role not in about(chosen).roles), None)
+    if untold is not None:
+        raise OptionError(f"engine {chosen} has no such option: {untold} is llama.cpp's word", hint="its own are given with «set»")
     own = {about(chosen).roles[role]: value for role, value in (where or {}).items()}
     twice = next((name for name in own if name in options), None)
     if twice is not None:
