@@ -122,7 +122,7 @@ def place(
         raise OptionError(f"engine {chosen} deals no layers out to unequal devices here", hint=f"-e {able} does")
     untold = next((role for role in where or {} if role not in about(chosen).roles), None)
     if untold is not None:
-        raise OptionError(f"engine {chosen} has no such option: {untold} is llama.cpp's word", hint="its own are given with «set»")
+        raise OptionError(f"engine {chosen} is told nothing of {untold.replace('_', ' ')} so", hint="its own options: --set NAME=VALUE")
     own = {about(chosen).roles[role]: value for role, value in (where or {}).items()}
     twice = next((name for name in own if name in options), None)
     if twice is not None:
