@@ -122,7 +122,8 @@ def place(
         raise OptionError(f"engine {chosen} deals no layers out to unequal devices here", hint=f"-e {able} does")
     untold = next((role for role in where or {} if role not in about(chosen).roles), None)
     if untold is not None:
-        raise OptionError(f"engine {chosen} is told nothing of {untold.replace('_', ' ')} so", hint="its own options: --set NAME=VALUE")
+        word = untold.replace("_", " ")
+        raise OptionError(f"engine {chosen} is told nothing of {word} so", hint="its own options: --set NAME=VALUE")
     own = {about(chosen).roles[role]: value for role, value in (where or {}).items()}
     twice = next((name for name in own if name in options), None)
     if twice is not None:

@@ -48,7 +48,7 @@ def test_hostile_cards_layers_and_shares_are_one_sentence(command: str, capsys: 
 def test_words_of_another_engine_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """Ollama deals layers out, too, and is told so by `num_gpu`."""
     for typed in (("-ngl", "3"), ("-ts", "1,1"), ("-nkvo",)):
-        refused(here(capsys, "fit", TINY, "-e", "ollama", "--gpu", "rtx-4090:2", *typed), words="engine ollama is told nothing of")
+        refused(here(capsys, "fit", TINY, "-e", "ollama", "--gpu", "rtx-4090:2", *typed), words="is told nothing of")
 
 
 def test_parts_are_allocated_within_the_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
