@@ -72,6 +72,8 @@ TRACE_BLOCKS: Final = 2**26  # of a server's cache: how long each number of them
 TRACE_LEAP: Final = 2**20  # steps that are counted at once
 TRACE_SECONDS: Final = 10**8  # three years, from the first arrival to the last
 REPLICAS: Final = 4096
+#: Tokens of output and blocks of prompts of one server, replayed with host memory below it: ten minutes and more.
+OFFLOADED_WORK: Final = 20_000_000
 
 #: A class that is measured: how long its runs may take, what its process may, and what it may answer.
 MEASURE_SECONDS: Final = 60.0

@@ -16,7 +16,7 @@ from kvplan.domain.media.asked import parse_media
 from kvplan.domain.pieces import Run, here
 from kvplan.domain.traffic import Outcome, Traffic
 from kvplan.engines import USUAL_SERVER
-from kvplan.errors import OptionError
+from kvplan.errors import OptionError, Refused
 from kvplan.loading import load
 from kvplan.loading.machine import read_machine
 from kvplan.loading.processor_files import processor_files
@@ -57,6 +57,8 @@ def replay(
     utilization: float | str | None = None,
     free: Count | Sequence[Count] | None = None,
     machine: str | Path | None = None,
+    host: Count | None = None,
+    disk: Count | None = None,
     search: bool = True,
     workers: Count = 1,
     scheduler: str | None = None,
@@ -83,6 +85,8 @@ def replay(
             says how many images or how many seconds of video a request has, they say what one is like.
         gpus: cards, as `gpu` may say it.
         kv_dtype, weights, weights_dtype, reserve, memory, utilization, free, machine: as `kvplan.fit` takes them.
+        host: memory below the cache of each server, all its ranks together: evicted prompts come back from there.
+        disk: below that; no engine's is followed, so that it is refused.
         search: whether `gpus_needed` is looked for, which runs the trace again where there is no room.
         workers: processes of this machine that run the replicas. The answer is the same.
         scheduler: the address of a Dask scheduler whose workers do (the extra `replay`).
@@ -137,7 +141,10 @@ def replay(
         if replicas > 1 and len(read.routes) > replicas:
             raise OptionError(f"«route {route}» names {len(read.routes):,} replicas, and there are {replicas:,}")
         replicas = max(replicas, len(read.routes))
-    server = started(question, clock, media.traffic)
+    if disk is not None:
+        size(disk, "«disk»")
+        raise Refused("what comes back from a disk, request by request, is not followed", "`kvplan tiers` says how much it holds")
+    server = started(question, clock, media.traffic, None if host is None else size(host, "«host»"))
     return replayed(
         server,
         media.traffic,

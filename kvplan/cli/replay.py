@@ -29,6 +29,9 @@ Columns = Annotated[
 Rate = Annotated[float | None, typer.Option("--rate", metavar="N", help="N requests a second in place of arrival times")]
 Route = Annotated[str | None, typer.Option("--route", metavar="COLUMN", help="The column that says the replica (else: in turn)")]
 HashTokens = Annotated[str | None, typer.Option("--hash-tokens", metavar="N", help="Tokens of a prompt that one hash stands for")]
+Host = Annotated[
+    str | None, typer.Option("--host", metavar="SIZE", help="Host memory below each server's cache, from which prompts come back")
+]
 Search = Annotated[bool, typer.Option("--search/--no-search", help="Look for how many GPUs are needed")]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Also a figure: FILE.svg, .pdf or .png")]
 
@@ -56,6 +59,8 @@ def replay(
     utilization: o.Utilization = None,
     free: o.Free = None,
     machine: o.Machine = None,
+    host: Host = None,
+    disk: o.Disk = None,
     search: Search = True,
     workers: o.Workers = "1",
     scheduler: o.Scheduler = None,
@@ -103,6 +108,8 @@ def replay(
             utilization=utilization,
             free=free,
             machine=machine,
+            host=host,
+            disk=disk,
             search=search,
             workers=workers,
             scheduler=scheduler,

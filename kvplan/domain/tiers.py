@@ -26,6 +26,21 @@ class TierAsk(Struct, frozen=True, kw_only=True):
     slots: int = 1
 
 
+class HostRoom(Struct, frozen=True, kw_only=True):
+    """Host memory of one server whose use is followed request by request: equal chunks, and what to type for it."""
+
+    budget_bytes: int  # what the engine is told, all ranks together
+    chunk_bytes: int  # all ranks together
+    chunks: int
+    flags: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def room_bytes(self) -> int:
+        """What the chunks take."""
+        return self.chunks * self.chunk_bytes
+
+
 class Tier(Struct, frozen=True, kw_only=True):
     """One tier, as an engine fills it.
 

@@ -127,6 +127,20 @@ def first_width(first_us: int, last_us: int) -> int:
     return max(1, ceil_div(last_us - first_us + 1, INTERVALS))
 
 
+class Below(Struct, kw_only=True):
+    """What a tier below the device did, in its own chunks.
+
+    `most` is of one server; `held_us` are chunk-microseconds, from the trace's first arrival to the last token.
+    """
+
+    hit_tokens: int = 0  # of those looked up at first admissions, found here and not on the device
+    stored: int = 0
+    loaded: int = 0
+    evicted: int = 0
+    most: int = 0
+    held_us: int = 0
+
+
 class Outcome(Struct, kw_only=True, eq=False):
     """What became of the requests of one server.
 
@@ -144,10 +158,11 @@ class Outcome(Struct, kw_only=True, eq=False):
     preemptions: int = 0
     refused: int = 0  # requests longer than the server takes
     asked_tokens: int = 0  # looked up at first admissions
-    hit_tokens: int = 0  # of these, found
+    hit_tokens: int = 0  # of these, found on the device
     found_again_tokens: int = 0  # found by displaced requests that came back
     steps: int = 0
     held_up: bool = False  # a request waited for blocks or a place among those that run
+    below: Below | None = None  # where there is a tier below the device
 
 
 def merged(timelines: Sequence[Timeline]) -> Timeline:

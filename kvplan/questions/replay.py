@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kvplan.domain.ledger import Line
 from kvplan.domain.pieces import Run, here
 from kvplan.domain.pool import Pool
-from kvplan.domain.traffic import SECOND, Clock, Meter, Outcome, Traffic, first_width, merged
+from kvplan.domain.tiers import HostRoom
+from kvplan.domain.traffic import SECOND, Below, Clock, Meter, Outcome, Traffic, first_width, merged
 from kvplan.engines import about
 from kvplan.engines.kernel.engine import Prepared, Served
 from kvplan.errors import OptionError, Refused
@@ -51,6 +53,7 @@ class Replay(Struct, frozen=True, kw_only=True, eq=False):
     wait_seconds: tuple[float, float]  # the middle one, and of one in a hundred
     servers_needed: int | None
     needed_note: str = ""
+    host: HostRoom | None = None  # of each server
     trace: str = ""
     columns: dict[str, str]
     media_tokens: int = 0  # of the prompts' tokens, those of images, videos and clips
@@ -92,7 +95,37 @@ class Replay(Struct, frozen=True, kw_only=True, eq=False):
     @property
     def hit_rate(self) -> float:
         """Tokens that were found, of those that were looked up at first admissions."""
-        return self.outcome.hit_tokens / self.outcome.asked_tokens if self.outcome.asked_tokens else 0.0
+        return self._of_asked(self.hit_tokens)
+
+    @property
+    def hit_tokens(self) -> int:
+        """Tokens that were found at first admissions, on the device or below it."""
+        below = self.outcome.below
+        return self.outcome.hit_tokens + (below.hit_tokens if below is not None else 0)
+
+    def _of_asked(self, tokens: int) -> float:
+        return tokens / self.outcome.asked_tokens if self.outcome.asked_tokens else 0.0
+
+    def _below(self) -> dict[str, Any]:
+        """Keys of a replay with host memory, bytes of all servers but for the room and the peak of one."""
+        host, below = self.host, self.outcome.below
+        if host is None or below is None:
+            return {}
+        each, lasted = host.chunk_bytes, max(1, int(self.outcome.held_us.sum()))
+        return {
+            "device_hit_rate": self._of_asked(self.outcome.hit_tokens),
+            "device_hit_tokens": self.outcome.hit_tokens,
+            "host_hit_rate": self._of_asked(below.hit_tokens),
+            "host_hit_tokens": below.hit_tokens,
+            "host_budget_bytes": host.budget_bytes,
+            "host_room_bytes": host.room_bytes,
+            "host_chunk_bytes": each,
+            "host_peak_bytes": below.most * each,
+            "host_mean_bytes": below.held_us // lasted * each,
+            "host_stored_bytes": below.stored * each,
+            "host_loaded_bytes": below.loaded * each,
+            "host_evicted_bytes": below.evicted * each,
+        }
 
     @property
     def gpus_needed(self) -> int | None:
@@ -144,7 +177,8 @@ class Replay(Struct, frozen=True, kw_only=True, eq=False):
             "preemptions": found.preemptions,
             "refused_requests": found.refused,
             "hit_rate": self.hit_rate,
-            "hit_tokens": found.hit_tokens,
+            "hit_tokens": self.hit_tokens,
+            **self._below(),
             "resident_sessions": self.resident,
             "gpus_needed": self.gpus_needed,
             "gpus_needed_note": self.needed_note,
@@ -174,6 +208,7 @@ class Server(Struct, frozen=True, kw_only=True):
     clock: Clock
     start_us: int
     width_us: int
+    host: HostRoom | None = None
 
     def run(self, traffic: Traffic, *, advance: Callable[[int], None] = lambda _: None, stop: bool = False) -> Outcome | None:
         """Its requests to their end.
@@ -182,7 +217,10 @@ class Server(Struct, frozen=True, kw_only=True):
             Refused: the engine's steps are not written down.
         """
         meter = Meter(self.pool.num_blocks + 1, self.start_us, self.width_us)  # all of them may be in use
-        return self.prepared.serve(self.pool, traffic, self.clock, meter, advance=advance, stop=stop)
+        prepared, host = self.prepared, self.host
+        if host is not None:
+            return prepared.serve_above(host, self.pool, traffic, self.clock, meter, advance=advance, stop=stop)
+        return prepared.serve(self.pool, traffic, self.clock, meter, advance=advance, stop=stop)
 
     @property
     def prepared(self) -> Prepared:
@@ -197,12 +235,22 @@ class Server(Struct, frozen=True, kw_only=True):
         return found
 
 
-def started(q: Question, clock: Clock, traffic: Traffic) -> Server:
+def started(q: Question, clock: Clock, traffic: Traffic, host_bytes: int | None = None) -> Server:
     """The server that `q` describes.
+
+    Args:
+        host_bytes: of host memory below its cache; None for none.
 
     Raises:
         Refused: it does not start, its steps are not written down, or its cache has too many blocks to be counted.
+        OptionError: host memory, and a trace that finds nothing there.
     """
+    if host_bytes is not None and traffic.hashes is None:
+        raise OptionError(
+            "«host»: without prefix hashes no request of the trace has a prompt that another had, and a tier below the device "
+            "changes nothing",
+            hint="a column `hash_ids` says what prompts share (docs/guides/replay.md); or leave «host» out",
+        )
     found = receipt(q)
     pool, refused = found.pool, found.refused
     if found.not_predicted:
@@ -224,7 +272,8 @@ def started(q: Question, clock: Clock, traffic: Traffic) -> Server:
             "a larger block, or a smaller part of the card",
         )
     first, last = int(traffic.arrival_us[0]), int(traffic.arrival_us[-1])
-    return Server(question=q, receipt=found, pool=pool, clock=clock, start_us=first, width_us=first_width(first, last))
+    server = Server(question=q, receipt=found, pool=pool, clock=clock, start_us=first, width_us=first_width(first, last))
+    return server if host_bytes is None else replace(server, host=server.prepared.host_room(host_bytes))
 
 
 def clock_of(q: Question, weights: Line, prefill_rate: float | None, decode_rate: float | None) -> tuple[Clock, str]:
@@ -298,8 +347,16 @@ def together(outcomes: Sequence[Outcome], rows: Sequence[np.ndarray[Any, Any]], 
         admitted_us=admitted,
         finished_us=finished,
         held_up=any(outcome.held_up for outcome in outcomes),
+        below=_together_below([outcome.below for outcome in outcomes if outcome.below is not None]),
         **sums,
     )
+
+
+def _together_below(parts: Sequence[Below]) -> Below | None:
+    if not parts:
+        return None
+    sums = {name: sum(getattr(part, name) for part in parts) for name in ("hit_tokens", "stored", "loaded", "evicted", "held_us")}
+    return Below(most=max(part.most for part in parts), **sums)
 
 
 def replay(
@@ -356,11 +413,12 @@ def replay(
         wait_seconds=(middle, late),
         servers_needed=needed,
         needed_note=note,
+        host=server.host,
         trace=trace,
         columns=columns,
         media_tokens=media[0],
         media_requests=media[1],
-        notes=(*notes, *prepared.step_notes),
+        notes=(*notes, *prepared.step_notes, *(server.host.notes if server.host is not None else ())),
     )
 
 

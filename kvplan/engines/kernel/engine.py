@@ -16,6 +16,7 @@ from kvplan.domain.described import Described
 from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Model
+from kvplan.domain.tiers import HostRoom
 from kvplan.domain.words import layer_kinds
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -282,6 +283,35 @@ class Prepared:
 
         Raises:
             Refused: this engine's steps are not written down, or those of what it was told.
+        """
+        raise self._no_steps()
+
+    def host_room(self, budget_bytes: int) -> HostRoom:
+        """Host memory below the device's cache, whose use `serve_above` follows.
+
+        Raises:
+            Refused: this engine's is not followed, or it does not start so.
+        """
+        raise Refused(
+            f"what {self.engine.name} keeps in host memory, request by request, is not written down",
+            "docs/guides/replay.md says whose is; `kvplan tiers` says how much fits",
+        )
+
+    def serve_above(
+        self,
+        host: HostRoom,
+        pool: Pool,
+        traffic: Traffic,
+        clock: Clock,
+        meter: Meter,
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+        stop: bool = False,
+    ) -> Outcome | None:
+        """As `serve`, with host memory below the cache.
+
+        Raises:
+            Refused: as `host_room`, or the trace is longer than what is followed step by step.
         """
         raise self._no_steps()
 

@@ -25,6 +25,7 @@ from kvplan.domain.ledger import Ledger
 from kvplan.domain.machine import Machine
 from kvplan.domain.model import Latent, Memory, Model, Shared
 from kvplan.domain.pool import Pool, Share
+from kvplan.domain.tiers import HostRoom
 from kvplan.domain.words import memory_words
 from kvplan.domain.workload import Workload
 from kvplan.engines.kernel.about import About
@@ -279,6 +280,28 @@ class VllmOn(Served):
         from kvplan.engines.vllm.scheduler.of_plan import serve
 
         return serve(self._scheduler(pool), traffic, clock, meter, advance=advance, stop=stop)
+
+    def host_room(self, budget_bytes: int) -> HostRoom:
+        """The native connector's chunks; see `kvplan.engines.vllm.tiers.followed`."""
+        from kvplan.engines.vllm.tiers.followed import host_room
+
+        return host_room(self, budget_bytes)
+
+    def serve_above(
+        self,
+        host: HostRoom,
+        pool: Pool,
+        traffic: Traffic,
+        clock: Clock,
+        meter: Meter,
+        *,
+        advance: Callable[[int], None] = lambda _: None,
+        stop: bool = False,
+    ) -> Outcome | None:
+        """Requests with times through the scheduler and its native connector."""
+        from kvplan.engines.vllm.scheduler.of_plan import serve_above
+
+        return serve_above(self._scheduler(pool), host.chunks, traffic, clock, meter, advance=advance, stop=stop)
 
     def kept_blocks(self, pool: Pool, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Of each group what is not given back."""

@@ -110,7 +110,8 @@ def figures(r: Replay) -> Table:
         rows.append(("requests refused", f"{out.refused:,}", f"longer than {r.pool.max_model_len:,} tokens, or empty"))
     if r.media_tokens:
         rows.append(("tokens of media", f"{r.media_tokens:,}", f"in the prompts of {r.media_requests:,} requests"))
-    rows.append(("prompt tokens found", f"{100 * r.hit_rate:.1f} %", f"{out.hit_tokens:,} of {out.asked_tokens:,}"))
+    rows.append(("prompt tokens found", f"{100 * r.hit_rate:.1f} %", f"{r.hit_tokens:,} of {out.asked_tokens:,}"))
+    rows += _below(r)
     rows.append(("resident sessions", f"{r.resident:,}", "requests of mean length that the cache keeps at once"))
     rows.append(("GPUs needed", "not found" if r.gpus_needed is None else f"{r.gpus_needed:,}", r.needed_note))
     q = r.question
@@ -124,6 +125,18 @@ def figures(r: Replay) -> Table:
         ),
         rows=tuple(rows),
     )
+
+
+def _below(r: Replay) -> Iterator[tuple[Cell, ...]]:
+    """Where prompts were found, and what host memory held."""
+    found = r.to_dict()
+    if r.host is None:
+        return
+    yield "  on the device", f"{100 * found['device_hit_rate']:.1f} %", f"{found['device_hit_tokens']:,} tokens"
+    yield "  in host memory", f"{100 * found['host_hit_rate']:.1f} %", f"{found['host_hit_tokens']:,} tokens"
+    size = {name: human_bytes(found[f"host_{name}_bytes"]) for name in ("room", "peak", "mean", "stored", "loaded", "evicted")}
+    yield "host memory", size["peak"], f"at most, of {size['room']}; {size['mean']} on average"
+    yield "stored there", size["stored"], f"{size['evicted']} evicted, {size['loaded']} loaded"
 
 
 def plot(r: Replay) -> Table:

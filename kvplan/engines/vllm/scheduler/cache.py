@@ -121,6 +121,34 @@ class Cache:
         request.quiet_until = min(group.quiet_until(processed, end) for group in self.groups) if decodes else 0
         return True
 
+    def allocate_to_load(self, request: Request, hit: Hit, tokens: int, *, whole: bool, others: bool, kept_back: int) -> bool:
+        """Take blocks for `tokens` tokens behind a hit, which are read from elsewhere; False where they are not there.
+
+        Nothing of them is known before they are read. For layers that see everything.
+
+        Args:
+            whole: all that is known of the request must fit.
+            others: requests run beside it.
+            kept_back: blocks that others still need, who have a part of theirs.
+        """
+        rows, known = hit
+        watermark = self.watermark_blocks if others else 0
+        longest = min(request.known, self.settings.max_model_len)
+        if whole and self._needed(request, longest, rows, known, capped=True) + watermark > self.blocks.free:
+            return False
+        if self._needed(request, known + tokens, rows, known) + watermark > self.blocks.free - kept_back:
+            return False
+        for group, row in zip(self.groups, rows, strict=True):
+            group.adopt(request, row, known)
+        for group in self.groups:
+            group.take(request, known + tokens)
+        return True
+
+    def missing(self, request: Request) -> int:
+        """Blocks that it does not have of those for all that is known of it."""
+        tokens = min(request.known, self.settings.max_model_len)
+        return self._needed(request, tokens, [[] for _ in self.groups], request.computed, capped=True)
+
     def _needed(self, request: Request, tokens: int, rows: Sequence[Sequence[int]], start: int, *, capped: bool = False) -> int:
         end = request.prefill_end if self.settings.prefix_cache_retention_interval == 0 else 0
         return sum(
@@ -133,6 +161,11 @@ class Cache:
         request.quiet_until = 0
         for group in self.groups:
             group.free(request)
+
+    def pop(self, request: Request) -> list[int]:
+        """All blocks of a request, which has them no longer, still held: to be released from the last to the first."""
+        request.quiet_until = 0
+        return [block for group in self.groups for block in group.pop(request)]
 
 
 def _alike(specs: Sequence[GroupSpec]) -> list[list[int]]:

@@ -119,9 +119,13 @@ class Group:
 
     def free(self, request: Request) -> None:
         """Give back the row, its last block first."""
+        self.blocks.release(reversed(self.pop(request)))
+
+    def pop(self, request: Request) -> list[int]:
+        """The row, which the request has no longer; its blocks are still held."""
         self.published.pop(request.index, None)
         self.shared_tails.pop(request.index, None)
-        self.blocks.release(reversed(self.rows.pop(request.index, [])))
+        return self.rows.pop(request.index, [])
 
     def new_step(self) -> None:
         """A step begins."""

@@ -10,12 +10,13 @@ from kvplan.domain.pool import Pool
 from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
 from kvplan.engines.kernel import native
 from kvplan.engines.vllm.plan import Plan
-from kvplan.engines.vllm.scheduler import served
+from kvplan.engines.vllm.scheduler import offload, served
 from kvplan.engines.vllm.scheduler.compiled import serve as compiled
 from kvplan.engines.vllm.scheduler.fast import steps, windows
-from kvplan.engines.vllm.scheduler.settings import GroupSpec, Settings, check_release
+from kvplan.engines.vllm.scheduler.settings import GroupSpec, Host, Settings, check_release
 from kvplan.engines.vllm.specs import ChunkedSpec, FullSpec, SlidingSpec, StateSpec
 from kvplan.errors import Refused
+from kvplan.limits import OFFLOADED_WORK
 
 #: An array of counts, one a request.
 Counts = np.ndarray[Any, Any]
@@ -121,6 +122,35 @@ def _quicker(settings: Settings, traffic: Traffic) -> Iterator[Callable[..., Out
         yield compiled.serve
     if windows.applies(settings, traffic):
         yield windows.serve
+
+
+def serve_above(
+    settings: Settings,
+    chunks: int,
+    traffic: Traffic,
+    clock: Clock,
+    meter: Meter,
+    *,
+    advance: Callable[[int], None] = lambda _: None,
+    stop: bool = False,
+) -> Outcome | None:
+    """As `serve`, with `chunks` blocks of host memory below the cache; step by step.
+
+    Raises:
+        Refused: a trace that would take too long so.
+    """
+    work = int(traffic.output.sum()) + int(traffic.prompt.sum()) // settings.hash_block_size
+    if work > OFFLOADED_WORK:
+        raise Refused(
+            f"with host memory a trace is followed step by step: at most {OFFLOADED_WORK:,} tokens of output and blocks of "
+            f"prompts, and this one has {work:,}",
+            "replay a part of it",
+        )
+    scheduler = offload.OffloadingScheduler(settings, Host(chunks=chunks))
+    try:
+        return served.serve(settings, traffic, clock, meter, advance=advance, stop=stop, scheduler=scheduler)
+    except served.Stopped:
+        return None
 
 
 def serve(

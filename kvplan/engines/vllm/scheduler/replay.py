@@ -49,11 +49,14 @@ class Replayed(Struct, kw_only=True):
         return max(self.used_blocks, default=0)
 
 
-def replay(settings: Settings, asked: Sequence[Asked], *, most_steps: int, most_work: int) -> Replayed:
+def replay(
+    settings: Settings, asked: Sequence[Asked], *, most_steps: int, most_work: int, scheduler: Scheduler | None = None
+) -> Replayed:
     """Run a workload to its end.
 
     Args:
         asked: the requests; those of one tick arrive in their order here.
+        scheduler: of these settings; else a plain one.
         most_steps: ticks after which it is left as it is.
         most_work: requests looked at in steps, and units of prefixes looked up, after which it is given up.
 
@@ -61,7 +64,8 @@ def replay(settings: Settings, asked: Sequence[Asked], *, most_steps: int, most_
         Refused: a release whose steps are not written down, or more work.
     """
     check_release(settings)
-    names, scheduler, trace = Names(), Scheduler(settings), Replayed()
+    names, trace = Names(), Replayed()
+    scheduler = scheduler or Scheduler(settings)
     trace.requests = [
         Request(i, Tokens(names, settings.hash_block_size, r.prompt, f"out:{i}"), r.max_tokens, r.priority)
         for i, r in enumerate(asked)
@@ -69,7 +73,7 @@ def replay(settings: Settings, asked: Sequence[Asked], *, most_steps: int, most_
     coming = deque(sorted(range(len(asked)), key=lambda i: (asked[i].arrival, i)))
     left = len(asked)
     flight: deque[Scheduled] = deque()
-    while (left or flight) and trace.steps < most_steps:
+    while (left or flight or scheduler.busy) and trace.steps < most_steps:
         tick = trace.steps
         while coming and asked[coming[0]].arrival <= tick:
             request = trace.requests[coming.popleft()]
@@ -83,14 +87,15 @@ def replay(settings: Settings, asked: Sequence[Asked], *, most_steps: int, most_
             raise Refused(f"after {trace.steps:,} steps the scheduler has looked at more than kvplan follows")
         trace.used_blocks.append(scheduler.cache.blocks.used)
         trace.running.append(len(scheduler.running))
-        trace.waiting.append(len(scheduler.waiting))
+        trace.waiting.append(scheduler.queued)
         trace.scheduled_tokens.append(step.total)
         trace.preempted_at += [(tick, request.index) for request in step.preempted]
-        for request in step.tokens:
+        for request in step.admitted:
             if request.admitted_at is None:
                 request.admitted_at = tick
         flight.append(step)
-        while len(flight) > (1 if settings.async_scheduling and step.total else 0):
+        keeps = scheduler.in_flight(step)
+        while len(flight) > keeps or (flight and not scheduler.busy):
             for request in scheduler.update(flight.popleft()):
                 if request.first_token_at is None:
                     request.first_token_at = tick

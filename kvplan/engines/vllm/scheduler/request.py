@@ -10,7 +10,7 @@ class Request:
 
     __slots__ = (
         "admitted_at", "computed", "finished", "finished_at", "first_token_at", "hits", "in_flight", "index", "junction",
-        "max_tokens", "pending", "preemptions", "prefilling", "priority", "quiet_until", "stale", "status", "tokens",
+        "loaded", "max_tokens", "pending", "preemptions", "prefilling", "priority", "quiet_until", "stale", "status", "tokens",
     )  # fmt: skip
 
     def __init__(self, index: int, tokens: Tokens, max_tokens: int, priority: int) -> None:
@@ -26,6 +26,7 @@ class Request:
         self.status: Literal["waiting", "running", "preempted"] = "waiting"
         self.preemptions = 0
         self.hits: list[int] = []  # tokens, one entry an admission
+        self.loaded: list[int] = []  # tokens that memory below the device had, one entry an admission
         self.admitted_at: int | None = None
         self.first_token_at: int | None = None
         self.finished_at: int | None = None

@@ -5,10 +5,12 @@ Source: `sched/scheduler.py`, `async_scheduler.py`.
 
 from collections import deque
 from heapq import heappop, heappush
+from typing import Any
 
 from msgspec import Struct
 
 from kvplan.engines.vllm.scheduler.cache import Cache
+from kvplan.engines.vllm.scheduler.host import HostTier
 from kvplan.engines.vllm.scheduler.request import Request
 from kvplan.engines.vllm.scheduler.settings import (
     GOES_ON,
@@ -64,7 +66,8 @@ class Queue:
 class Scheduled(Struct, frozen=True):
     """A step: tokens of each request, in order; who gives a token; who was displaced; who was admitted.
 
-    `prefill` are the tokens of requests that have given none since their admission.
+    `prefill` are the tokens of requests that have given none since their admission. `transfers` to and from memory below have
+    ended when the step's output is read.
     """
 
     tokens: dict[Request, int]
@@ -72,6 +75,7 @@ class Scheduled(Struct, frozen=True):
     preempted: tuple[Request, ...]
     admitted: tuple[Request, ...] = ()
     prefill: int = 0
+    transfers: tuple[Any, ...] = ()
 
     @property
     def total(self) -> int:
@@ -89,6 +93,7 @@ class Scheduler:
         self.waiting = Queue(by_priority=settings.policy == "priority")
         self.work = 0  # requests looked at, and units of prefixes looked up
         self.held_up = False  # in the last step: somebody waits for blocks or a place
+        self.host: HostTier | None = None  # memory below the device
         release = settings.release
         self._lone_request, self._goes_on = LONE_REQUEST.at(release), GOES_ON.at(release)
         self._tail_before_end = TAIL_BEFORE_END.at(release)
@@ -97,6 +102,25 @@ class Scheduler:
         self._state_checkpoints = bool(states) and all(spec.checkpoint_blocks > 0 for spec in states)
         others = [spec.block_size for spec in settings.groups if spec.kind != "mamba"]
         self._block_size = min(others) if others else states[0].block_size if states else 0
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait."""
+        return len(self.waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.running) or self.queued > 0
+
+    @property
+    def moving(self) -> bool:
+        """Whether something may come that no step in flight brings."""
+        return False
+
+    def in_flight(self, step: Scheduled) -> int:
+        """Steps whose output is read later, once `step` is scheduled."""
+        return int(self.settings.async_scheduling and bool(step.tokens))
 
     def add(self, request: Request) -> None:
         """A request arrives."""
@@ -112,8 +136,9 @@ class Scheduler:
         self.cache.new_step()
         self.work += 1 + len(self.running)
         threshold = self._threshold()
+        self.held_up = False
         budget = self._run(tokens, preempted, threshold)
-        self.held_up = bool(preempted)
+        self.held_up = self.held_up or bool(preempted)
         running = len(self.running)
         if not preempted:
             self._admit(tokens, threshold, budget)
@@ -157,6 +182,8 @@ class Scheduler:
                 continue
             while not (taken := self.cache.allocate(request, new)):
                 victim = max(self.running, key=lambda r: r.order) if by_priority else self.running[-1]
+                if not self._frees_now(victim):
+                    break
                 where = self.running.index(victim)
                 del self.running[where]
                 if where < place:
@@ -214,9 +241,17 @@ class Scheduler:
     def _capped(new: int, threshold: int, budget: int) -> int:
         return min(new, threshold or new, budget)
 
+    def _frees_now(self, victim: Request) -> bool:
+        """Whether displacing it gives blocks at once."""
+        return True
+
+    def _give_back(self, request: Request) -> None:
+        """Give back all blocks of one that is displaced or has ended."""
+        self.cache.free(request)
+
     def _preempt(self, request: Request) -> None:
         """Displace a request: all of its blocks are given back, its output stays."""
-        self.cache.free(request)
+        self._give_back(request)
         request.status, request.computed = "preempted", 0
         request.stale, request.pending = request.in_flight, 0
         request.preemptions += 1
@@ -280,7 +315,7 @@ class Scheduler:
                     self.cache.publish(request, request.computed - request.pending)
             if done:
                 request.finished = True
-                self.cache.free(request)
+                self._give_back(request)
                 if ran:
                     ended.append(request)
                 else:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kvplan.domain.traffic import Clock, Meter, Outcome, Traffic
+from kvplan.domain.traffic import Below, Clock, Meter, Outcome, Traffic
 from kvplan.engines.vllm.scheduler.hashes import Names, Tokens
 from kvplan.engines.vllm.scheduler.request import Request
 from kvplan.engines.vllm.scheduler.scheduler import Scheduled, Scheduler
@@ -37,18 +37,20 @@ def serve(
     *,
     advance: Callable[[int], None] = lambda _: None,
     stop: bool = False,
+    scheduler: Scheduler | None = None,
 ) -> Outcome:
     """Run the requests to their end.
 
     Args:
         advance: told how many more requests have ended.
         stop: end at the first request that waits for blocks or a place.
+        scheduler: of these settings; else a plain one.
 
     Raises:
         Refused: a request waits for ever.
         Stopped: as asked for.
     """
-    names, scheduler = Names(), Scheduler(settings)
+    names, scheduler = Names(), scheduler or Scheduler(settings)
     count = len(traffic)
     arrivals = traffic.arrival_us.tolist()
     admitted, finished = [-1] * count, [-1] * count
@@ -57,6 +59,11 @@ def serve(
     times, used, lasted = array("q"), array("q"), array("q")
     flight: deque[tuple[Scheduled, int]] = deque()
     now, coming = meter.timeline.start_us, 0
+    host, below = scheduler.host, Below()
+
+    def resident() -> int:
+        return host.resident if host is not None else 0
+
     while True:
         while coming < count and arrivals[coming] <= now:
             prompt = [(name, last - first) for name, first, last in traffic.stretches(coming)]
@@ -69,14 +76,15 @@ def serve(
                 out.refused += 1
                 advance(1)
             coming += 1
-        if not scheduler.running and not len(scheduler.waiting) and not flight:
+        if not scheduler.busy and not flight:
             if coming == count:
                 break
             meter.idle(arrivals[coming] - now)
+            below.held_us += resident() * (arrivals[coming] - now)
             now = arrivals[coming]
             continue
         step = scheduler.schedule()
-        _admitted(step, out, admitted, queued_in, now)
+        _admitted(step, out, below, admitted, queued_in, now)
         if scheduler.held_up:
             out.held_up = True
             if stop:
@@ -85,10 +93,13 @@ def serve(
         times.append(now)
         used.append(scheduler.cache.blocks.used)
         lasted.append(lasts)
-        if not step.tokens and not step.preempted and not flight and len(scheduler.waiting):
+        below.held_us += resident() * lasts
+        idle = not step.tokens and not step.preempted and not any(before.tokens for before, _ in flight)
+        if idle and scheduler.queued and not scheduler.moving:
             raise Refused(STUCK)
         flight.append((step, now + lasts))
-        while len(flight) > (1 if settings.async_scheduling and step.tokens else 0):
+        keeps = scheduler.in_flight(step)
+        while len(flight) > keeps or (flight and not scheduler.busy):
             done, at = flight.popleft()
             for request in scheduler.update(done):
                 if request.finished:
@@ -101,20 +112,24 @@ def serve(
         if len(times) >= _FLUSHED:
             _flush(meter, times, used, lasted)
     _flush(meter, times, used, lasted)
+    if host is not None:
+        below.stored, below.loaded, below.evicted, below.most = host.stored, host.loaded, host.evicted, host.most
+        out.below = below
     out.admitted_us, out.finished_us = np.array(admitted, dtype=np.int64), np.array(finished, dtype=np.int64)
     return out
 
 
-def _admitted(step: Scheduled, out: Outcome, admitted: list[int], queued_in: list[int], now: int) -> None:
+def _admitted(step: Scheduled, out: Outcome, below: Below, admitted: list[int], queued_in: list[int], now: int) -> None:
     for request in step.admitted:
-        index = request.index
+        index, loaded = request.index, request.loaded[-1] if request.loaded else 0
         if admitted[index] < 0:
             admitted[index] = now
             out.waited += int(queued_in[index] != out.steps)
             out.asked_tokens += request.known
             out.hit_tokens += request.hits[-1]
+            below.hit_tokens += loaded
         else:
-            out.found_again_tokens += request.hits[-1]
+            out.found_again_tokens += request.hits[-1] + loaded
 
 
 def _flush(meter: Meter, times: "array[int]", used: "array[int]", lasted: "array[int]") -> None:

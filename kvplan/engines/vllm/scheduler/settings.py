@@ -124,6 +124,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.hash_block_size if self.fine_hits else self.scheduler_block_size
 
 
+class Host(Struct, frozen=True, kw_only=True):
+    """Host memory below the cache: chunks of whole blocks of one group."""
+
+    chunks: int
+    blocks_per_chunk: int = 1
+
+
 def check_release(settings: Settings) -> None:
     """Refuse a release whose steps are not written down.
 

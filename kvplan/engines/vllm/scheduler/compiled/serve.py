@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def serve(
         done = int(state.now[s.ENDED])
         advance(done - told)
         told = done
-    sums = {
+    sums: dict[str, Any] = {
         name: int(state.now[place])
         for name, place in (
             ("waited", s.WAITED), ("preempted", s.PREEMPTED), ("preemptions", s.PREEMPTIONS), ("refused", s.REFUSED),
