@@ -285,7 +285,7 @@ class VllmOn(Served):
         """The native connector's chunks; see `kvplan.engines.vllm.tiers.followed`."""
         from kvplan.engines.vllm.tiers.followed import host_room
 
-        return host_room(self, budget_bytes)
+        return host_room(self.read, self.plan, budget_bytes)
 
     def serve_above(
         self,

@@ -173,27 +173,29 @@ def test_conversations_come_back_from_the_host(tmp_path: Path, capsys: pytest.Ca
     path = tmp_path / "talks.jsonl"
     names = list(trace)
     path.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in zip(*trace.values(), strict=True)))
-    asked = (
-        "replay", str(path), "-m", "llama-3.1-8b", "--gpu", "l40s", "--no-search",
-        "--prefill-rate", "20000", "--decode-rate", "50", "--host", "2GiB",
-    )  # fmt: skip
+
+    def words_of(**more: str) -> list[str]:
+        told = {"-m": "llama-3.1-8b", "-e": "vllm", "--host": "2GiB"} | {f"{'-' * min(len(k), 2)}{k}": v for k, v in more.items()}
+        rates = ("--prefill-rate", "20000", "--decode-rate", "50", "--no-search", "--gpu", "l40s")
+        return ["replay", str(path), *rates, *(word for pair in told.items() for word in pair)]
+
     small = ("--set", "max_model_len=2560", "--set", "num_gpu_blocks_override=300")
-    shown = here(capsys, *asked, *small)
+    shown = here(capsys, *words_of(), *small)
     assert shown.code == 0
     assert "in host memory" in shown.out
     assert "--kv-offloading-size 2" in " ".join(shown.out.split())
     assert all(len(line) <= 80 for line in shown.out.splitlines())
-    assert json.loads(here(capsys, *asked, *small, "-f", "json").out)["replay"] | {"trace": ""} == told | {"trace": ""}
+    assert json.loads(here(capsys, *words_of(), *small, "-f", "json").out)["replay"] | {"trace": ""} == told | {"trace": ""}
     for words, more in (
-        ("--host", ("--host", "-1")),
-        ("--host", ("--host", "x")),
-        ("less than one chunk of 2,097,152", ("--host", "1MiB")),
-        ("what comes back from a disk", ("--disk", "1TB")),
-        ("known from 0.32 on", ("-e", "vllm@0.31.0")),
-        ("not written down", ("-e", "sglang")),
-        ("see a window or keep a state", ("-m", "gpt-oss-20b")),
+        ("--host", {"host": "-1"}),
+        ("--host", {"host": "x"}),
+        ("less than one chunk of 2,097,152", {"host": "1MiB"}),
+        ("what comes back from a disk", {"disk": "1TB"}),
+        ("known from 0.32 on", {"e": "vllm@0.31.0"}),
+        ("not written down", {"e": "sglang"}),
+        ("see a window or keep a state", {"m": "gpt-oss-20b"}),
     ):
-        refused(here(capsys, *asked, *more), words=words)
+        refused(here(capsys, *words_of(**more)), words=words)
 
 
 def test_what_a_host_changes_nothing_of_is_said() -> None:

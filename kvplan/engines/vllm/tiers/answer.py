@@ -17,7 +17,8 @@ from kvplan.engines.vllm.engine import VllmOn
 from kvplan.engines.vllm.tiers import beside, kvbm, native
 from kvplan.engines.vllm.tiers.lmcache_rows import server_row, worker_row
 from kvplan.engines.vllm.tiers.offload import native_row, simple_row, told
-from kvplan.engines.vllm.tiers.words import gib, refused, shown_gib, transfer, world
+from kvplan.engines.vllm.tiers.sizes import gib, shown_gib
+from kvplan.engines.vllm.tiers.words import refused, transfer, world
 from kvplan.units import GIB, MIB
 
 _POOL_STEP: Final = 64 * MIB  # by which LMCache's server grows

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from kvplan.domain.tiers import Place, Tier
 from kvplan.engines.vllm.specs import StateSpec
 from kvplan.engines.vllm.tiers import lmcache, native
-from kvplan.engines.vllm.tiers.words import evidence, reason, refused, shown_gib, transfer, world
+from kvplan.engines.vllm.tiers.sizes import shown_gib
+from kvplan.engines.vllm.tiers.words import evidence, reason, refused, transfer, world
 from kvplan.errors import Refused
 from kvplan.units import GIB, ceil_div
 

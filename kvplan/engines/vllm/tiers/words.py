@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from math import floor
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +11,11 @@ from kvplan.domain.model import Softmax
 from kvplan.domain.tiers import Kept, Place, Tier
 from kvplan.engines.vllm.tiers import lmcache, native
 from kvplan.errors import Refused
-from kvplan.units import GIB
 
 if TYPE_CHECKING:
     from kvplan.engines.vllm.engine import VllmOn
 
 RECORDED: Final = (0, 33)  # the release whose connectors were run
-_PLACES: Final = 10**6  # decimals of a size in GiB that is typed: six
 
 
 def world(on: VllmOn) -> int:
@@ -60,24 +57,6 @@ def reason(problem: Refused) -> str:
     """An engine's own words, without kvplan's in front of them."""
     _, said, words = problem.reason.partition(" refuses ")
     return words.partition(": ")[2] if said and ": " in words else problem.reason
-
-
-def shown_gib(size: float) -> str:
-    """A size in GiB as it is typed.
-
-    >>> shown_gib(256.0), shown_gib(238.418579)
-    ('256', '238.418579')
-    """
-    return f"{size:.6f}".rstrip("0").rstrip(".")
-
-
-def gib(amount: int) -> float:
-    """A size in GiB as it is typed: not more than `amount` bytes.
-
-    >>> gib(256 * 2**30), gib(256 * 10**9)
-    (256.0, 238.418579)
-    """
-    return floor(amount / GIB * _PLACES) / _PLACES
 
 
 def refused(tier: str, title: str, budget: int | None, words: str, *, place: Place = "host", flags: str = "") -> Tier:
