@@ -25,15 +25,19 @@ def run() -> None:
     try:
         from kvplan.cli.surroundings import watched
 
-        code = watched(_answer)
+        code = watched(_answer, _say)
     except KeyboardInterrupt:  # before signals were watched, or while the last of it was said
         code = 130
-        if sys.stderr is not None:
-            print("interrupted", file=sys.stderr)
+        _say("interrupted")
     # Text that was interrupted while it was executed, as a named tuple's is, is remembered: `python -m` would then end by
     # the signal, whatever the code. The next one that ends well is remembered in its place.
     exec("")  # noqa: S102
     sys.exit(code)
+
+
+def _say(word: str) -> None:
+    if sys.stderr is not None:
+        print(word, file=sys.stderr)
 
 
 def _answer() -> int:

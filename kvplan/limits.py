@@ -89,6 +89,10 @@ RANKS: Final = 4096
 RANK_SECONDS: Final = 60.0  # for a rank that does not come
 RANK_WORD_SECONDS: Final = 5.0  # before it is said what is waited for
 
+#: Address space below which a library ends the process, or leaves Python broken, in place of an exception.
+PYARROW_SPACE_BYTES: Final = 384 * MIB
+TORCH_SPACE_BYTES: Final = 1024 * MIB
+
 #: When the question that is being asked has waited long enough for the hub; None: each fetch has a clock of its own.
 question_deadline: ContextVar[float | None] = ContextVar("question_deadline", default=None)
 
@@ -96,3 +100,18 @@ question_deadline: ContextVar[float | None] = ContextVar("question_deadline", de
 def start_question() -> None:
     """Start the one clock of a question; the command line does so once."""
     question_deadline.set(monotonic() + HUB_SECONDS)
+
+
+def need_space(library: str, least_bytes: int) -> None:
+    """To be called before a library is loaded that does not end well without its address space (`ulimit -v`).
+
+    Raises:
+        MemoryError: this process may not have so much.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if most != resource.RLIM_INFINITY and most < least_bytes:
+        raise MemoryError(f"{library} needs {least_bytes} bytes of address space")

@@ -123,7 +123,7 @@ def place(
     untold = next((role for role in where or {} if role not in about(chosen).roles), None)
     if untold is not None:
         word = untold.replace("_", " ")
-        raise OptionError(f"engine {chosen} is told nothing of {word} so", hint="its own options: --set NAME=VALUE")
+        raise OptionError(f"engine {chosen} is told nothing of {word} so", hint="its own options are given with «set»")
     own = {about(chosen).roles[role]: value for role, value in (where or {}).items()}
     twice = next((name for name in own if name in options), None)
     if twice is not None:

@@ -192,7 +192,11 @@ def root(
 
 def main(args: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return surroundings.watched(lambda: _answer(sys.argv[1:] if args is None else args))
+    return surroundings.watched(lambda: _answer(sys.argv[1:] if args is None else args), _say)
+
+
+def _say(word: str) -> None:
+    print(word, file=sys.stderr)
 
 
 def _answer(typed: list[str]) -> int:
@@ -210,7 +214,7 @@ def _answer(typed: list[str]) -> int:
             raise
         return _report(problem)
     if result == 130:  # typer's answer to Ctrl-C
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
     return result if isinstance(result, int) else 0
 
 
@@ -226,7 +230,7 @@ def _report(problem: Exception) -> int:
         remark(problem.render(flag))
         return problem.exit_code
     if isinstance(problem, typer.Abort):
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     if isinstance(problem, typer.Exit):
         return int(problem.exit_code)

@@ -85,16 +85,16 @@ def prepare() -> None:
             signal.signal(number, _end)
 
 
-def watched(command: Callable[[], int]) -> int:
-    """The exit code of `command`, or of the signal that ended it, which is said."""
+def watched(command: Callable[[], int], say: Callable[[str], object]) -> int:
+    """The exit code of `command`, or of the signal that ended it; `say` is told a word for that."""
     prepare()
     try:
         return command()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         return 128 + signal.SIGINT
     except Ended as ended:
-        print("ended", file=sys.stderr)
+        say("ended")
         return 128 + ended.number
 
 

@@ -135,7 +135,7 @@ def command():
         advance(1)
     return 0
 
-sys.exit(watched(command))
+sys.exit(watched(command, lambda word: print(word, file=sys.stderr)))
 """
 
 
@@ -150,9 +150,9 @@ def test_a_signal_that_a_finaliser_swallowed_still_ends_what_is_long(name: str, 
 
 def test_ctrl_c_while_extension_modules_load_waits_for_them() -> None:
     """msgspec that is interrupted while it loads is left half made, and Python crashes in it later."""
-    code = "import signal; from kvplan.cli.surroundings import held, watched\n" \
+    code = "import signal, sys; from kvplan.cli.surroundings import held, watched\n" \
         "def load():\n with held():\n  signal.raise_signal(signal.SIGINT); print('loaded')\n print('answered'); return 0\n" \
-        "raise SystemExit(watched(load))"  # fmt: skip
+        "sys.exit(watched(load, lambda word: print(word, file=sys.stderr)))"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "loaded\n", "interrupted\n")
 

@@ -10,26 +10,12 @@ from typing import Any, BinaryIO, Final
 
 from kvplan.domain.allocation import COLUMNS
 from kvplan.domain.tables import safe_cell
+from kvplan.limits import PYARROW_SPACE_BYTES, need_space
 
 Progress = Callable[[int], None] | None
 _ROW_GROUP: Final = 2**20  # rows of one Parquet row group
 _CSV_ROWS: Final = 2**14  # rows rendered at a time
 _AHEAD: Final = 4  # parts rendered before their turn to be written
-
-
-#: Bytes of address space below which pyarrow's allocator ends the process instead of raising.
-_LEAST_SPACE: Final = 384 * 2**20
-
-
-def _spacious() -> None:
-    """Raises MemoryError where this process may not have the address space that pyarrow takes."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if most != resource.RLIM_INFINITY and most < _LEAST_SPACE:
-        raise MemoryError("pyarrow needs more address space")
 
 
 def write_csv(blocks: Iterable[Mapping[str, Any]], target: str | Path | BinaryIO, progress: Progress = None) -> None:
@@ -40,7 +26,7 @@ def write_csv(blocks: Iterable[Mapping[str, Any]], target: str | Path | BinaryIO
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    _spacious()
+    need_space("pyarrow", PYARROW_SPACE_BYTES)
     waiting: deque[tuple[int, Future[memoryview]]] = deque()
 
     def write_first() -> None:
@@ -115,7 +101,7 @@ def _cell(value: str | int) -> str:
 
 def write_parquet(blocks: Iterable[Mapping[str, Any]], target: str | Path | BinaryIO, progress: Progress = None) -> None:
     """Write blocks of rows as Parquet: texts as dictionaries, numbers as int64, compressed."""
-    _spacious()
+    need_space("pyarrow", PYARROW_SPACE_BYTES)
     import pyarrow as pa
     from pyarrow import parquet
 

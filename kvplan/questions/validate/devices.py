@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from kvplan.domain.caching_allocator import simulate, unpredicted_setting
 from kvplan.errors import EnvironmentMissing
+from kvplan.limits import TORCH_SPACE_BYTES, need_space
 from kvplan.questions.validate.compare import Check
 from kvplan.questions.validate.host_memory import available_bytes, resident_bytes
 from kvplan.units import MIB
@@ -23,7 +24,9 @@ def import_torch() -> Any:
 
     Raises:
         EnvironmentMissing: it is not installed, or does not start.
+        MemoryError: this process may not have the address space that it takes.
     """
+    need_space("torch", TORCH_SPACE_BYTES)
     try:
         return import_module("torch")
     except ImportError as problem:

@@ -6,6 +6,7 @@ from typing import Any
 from kvplan.domain.gpus import Gpu
 from kvplan.domain.machine import Learned, Machine
 from kvplan.errors import EnvironmentMissing
+from kvplan.limits import TORCH_SPACE_BYTES, need_space
 
 
 def local_machine() -> Machine:
@@ -33,6 +34,7 @@ def local_machine() -> Machine:
 
 
 def _from_torch(driver: tuple[str, int, int] | None) -> Machine | None:
+    need_space("torch", TORCH_SPACE_BYTES)
     try:
         torch: Any = import_module("torch")
     except (ImportError, OSError):
